@@ -1,0 +1,1 @@
+//! The command line: what is typed, and one file a command.

@@ -1,0 +1,1 @@
+//! The daemon: config, guardian, candidate, signals and notifications put together.

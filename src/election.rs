@@ -1,0 +1,1 @@
+//! The election: a contest under one key prefix.

@@ -1,0 +1,1 @@
+//! The guardian: the small process that owns the job's processes.

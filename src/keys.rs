@@ -1,0 +1,211 @@
+//! Names of the keys in etcd, and which keys under a prefix are no candidates.
+//!
+//! Pure text: the one place that knows the layout, so that every room and command agrees on it.
+
+use std::fmt;
+use std::num::NonZeroI64;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Suffix of the prefix under which everything of ours lives that Go must not take for a candidate.
+const META: &str = ".meta/";
+
+/// The id of an etcd lease; prints as lower-case hex without padding, as in a candidate key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LeaseId(NonZeroI64);
+
+impl LeaseId {
+    /// The lease with this id; `None` for zero and negative numbers, which etcd never grants.
+    pub fn new(id: i64) -> Option<Self> {
+        NonZeroI64::new(id).filter(|id| id.get() > 0).map(Self)
+    }
+
+    /// The id as etcd's protocol has it.
+    pub const fn get(self) -> i64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// The text is no lease id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a lease id: expected a positive number in lower-case hex")]
+pub struct NotALeaseId;
+
+impl FromStr for LeaseId {
+    type Err = NotALeaseId;
+
+    /// Accepts what [`Display`](fmt::Display) prints and nothing else: no padding, no capitals.
+    fn from_str(text: &str) -> Result<Self, NotALeaseId> {
+        i64::from_str_radix(text, 16)
+            .ok()
+            .and_then(Self::new)
+            .filter(|id| id.to_string() == text)
+            .ok_or(NotALeaseId)
+    }
+}
+
+impl TryFrom<String> for LeaseId {
+    type Error = NotALeaseId;
+
+    fn try_from(text: String) -> Result<Self, NotALeaseId> {
+        text.parse()
+    }
+}
+
+impl From<LeaseId> for String {
+    fn from(id: LeaseId) -> Self {
+        id.to_string()
+    }
+}
+
+/// The prefix of one election, as the user wrote it, and the keys that hang on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// The election under `prefix`, taken as given: nothing is normalised.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self(prefix.into())
+    }
+
+    /// The prefix as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What every candidate key begins with: the prefix and a slash, as Go's election has it.
+    pub fn candidates(&self) -> String {
+        format!("{}/", self.0)
+    }
+
+    /// The candidate key of `lease`.
+    pub fn candidate(&self, lease: LeaseId) -> String {
+        format!("{}/{lease}", self.0)
+    }
+
+    /// The member record of `lease`, which goes with the lease as the candidate key does.
+    pub fn member(&self, lease: LeaseId) -> String {
+        format!("{}{META}members/{lease}", self.0)
+    }
+
+    /// What every member record begins with.
+    pub fn members(&self) -> String {
+        format!("{}{META}members/", self.0)
+    }
+
+    /// The term record: who leads, or led last.
+    pub fn term(&self) -> String {
+        format!("{}{META}term", self.0)
+    }
+
+    /// The marker: every term up to this token was proven dead or waited out.
+    pub fn ended(&self) -> String {
+        format!("{}{META}ended", self.0)
+    }
+
+    /// What every record of the history begins with.
+    pub fn terms(&self) -> String {
+        format!("{}{META}terms/", self.0)
+    }
+
+    /// The record in the history of the term with `token`.
+    pub fn past_term(&self, token: i64) -> String {
+        format!("{}{META}terms/{token}", self.0)
+    }
+
+    /// What every record of an operator's wish begins with.
+    pub fn control(&self) -> String {
+        format!("{}{META}control/", self.0)
+    }
+
+    /// The record that pauses the election.
+    pub fn pause(&self) -> String {
+        format!("{}{META}control/pause", self.0)
+    }
+
+    /// The record that asks one term to step down.
+    pub fn step_down(&self) -> String {
+        format!("{}{META}control/step-down", self.0)
+    }
+
+    /// The lease named by `key` if it is well formed for a candidate of this election.
+    pub fn lease_of(&self, key: &str) -> Option<LeaseId> {
+        key.strip_prefix(&self.0)?.strip_prefix('/')?.parse().ok()
+    }
+
+    /// Whether a key of this name, attached to `lease` (0 for none), stands in the queue for ever
+    /// because no candidate can be behind it.
+    pub fn is_blocked_by(&self, key: &str, lease: i64) -> bool {
+        key.starts_with(&self.candidates()) && self.lease_of(key).map(LeaseId::get) != Some(lease)
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(id: i64) -> LeaseId {
+        LeaseId::new(id).expect("positive")
+    }
+
+    #[test]
+    fn candidate_keys_are_those_of_go() {
+        let prefix = Prefix::new("/testelection");
+        let key = prefix.candidate(lease(0x3269_6bd0_d159_d067));
+        assert_eq!(key, "/testelection/32696bd0d159d067");
+    }
+
+    #[test]
+    fn a_slash_at_the_end_is_kept() {
+        assert_eq!(Prefix::new("/a/").candidate(lease(10)), "/a//a");
+    }
+
+    #[test]
+    fn records_of_ours_are_no_candidates() {
+        let prefix = Prefix::new("/a");
+        for key in [
+            prefix.term(),
+            prefix.ended(),
+            prefix.pause(),
+            prefix.member(lease(1)),
+        ] {
+            assert!(!key.starts_with(&prefix.candidates()), "{key}");
+            assert!(!prefix.is_blocked_by(&key, 0), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_key_without_its_lease_blocks() {
+        let prefix = Prefix::new("/a");
+        assert!(!prefix.is_blocked_by("/a/1f", 0x1f));
+        assert!(prefix.is_blocked_by("/a/1f", 0));
+        assert!(prefix.is_blocked_by("/a/1f", 0x20));
+        assert!(prefix.is_blocked_by("/a/01f", 0x1f));
+        assert!(prefix.is_blocked_by("/a/1F", 0x1f));
+        assert!(prefix.is_blocked_by("/a/b/1f", 0x1f));
+        assert!(!prefix.is_blocked_by("/ab/1f", 0));
+    }
+
+    #[test]
+    fn lease_ids_print_as_they_parse() {
+        assert_eq!("7f".parse::<LeaseId>(), Ok(lease(0x7f)));
+        for text in ["", "0", "-1", "7F", "07f", "x", "+7f"] {
+            assert_eq!(text.parse::<LeaseId>(), Err(NotALeaseId), "{text}");
+        }
+    }
+}

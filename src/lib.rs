@@ -1,0 +1,21 @@
+//! Runs a job on exactly one of several machines.
+
+pub mod backoff;
+pub mod candidate;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod election;
+pub mod etcd;
+pub mod guardian;
+pub mod job;
+pub mod keys;
+pub mod log;
+pub mod notify;
+pub mod release;
+pub mod role;
+pub mod runtime_dir;
+pub mod session;
+pub mod signals;
+pub mod term;

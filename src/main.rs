@@ -1,0 +1,2 @@
+//! The `incumbent` binary.
+fn main() {}

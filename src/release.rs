@@ -1,0 +1,1 @@
+//! The unit's stop hook: fences what a term left behind, then resigns.

@@ -1,0 +1,1 @@
+//! The role of this candidate, as a pure state machine.

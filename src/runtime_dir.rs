@@ -1,0 +1,1 @@
+//! The runtime directory: one daemon's lock, lease file and sockets.

@@ -1,0 +1,1 @@
+//! The session: a lease, its renewals and its local deadline.

@@ -1,0 +1,1 @@
+//! The signals that the daemon understands.
