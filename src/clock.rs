@@ -13,7 +13,7 @@ use rustix::time::{
     timerfd_create, timerfd_settime,
 };
 use serde::{Deserialize, Serialize};
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 
 /// A point in time on `CLOCK_BOOTTIME`, in nanoseconds since boot.
 #[derive(
@@ -146,17 +146,18 @@ pub async fn sleep_until(at: Instant) {
     while !at.has_passed() {
         let armed = Timer::new().and_then(|timer| {
             timer.arm(Some(at))?;
-            AsyncFd::new(timer)
+            // The one safe way to hand tokio a descriptor of any kind to wait on: it is read as a
+            // pipe would be, which a timer allows.
+            Receiver::from_owned_fd_unchecked(timer.0)
         });
-        match armed {
-            Ok(timer) => {
-                if let Ok(mut ready) = timer.readable().await {
-                    ready.clear_ready();
-                }
-            }
+        let waited = match armed {
+            Ok(timer) => timer.readable().await,
+            Err(error) => Err(error),
+        };
+        if waited.is_err() {
             // Without a file descriptor to spare, a timer that sleeps through a suspend is the
             // best there is; it is short so that a wake-up is noticed soon.
-            Err(_) => tokio::time::sleep(at.remaining().min(Duration::from_millis(100))).await,
+            tokio::time::sleep(at.remaining().min(Duration::from_millis(100))).await;
         }
     }
 }
