@@ -6,6 +6,8 @@
 
 use std::ops::{Add, Sub};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{
@@ -80,6 +82,33 @@ pub fn now() -> Instant {
     let seconds = u64::try_from(tv_sec).unwrap_or(0);
     let nanos = u64::try_from(tv_nsec).unwrap_or(0);
     Instant(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// Proof that a loop is running: it ticks, and others see how long ago the last tick was.
+#[derive(Clone, Debug)]
+pub struct Tick(Arc<AtomicU64>);
+
+impl Tick {
+    /// A tick that has just happened.
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(now().0)))
+    }
+
+    /// Says that the loop is running.
+    pub fn tick(&self) {
+        self.0.store(now().0, Ordering::Relaxed);
+    }
+
+    /// How long ago the last tick was.
+    pub fn age(&self) -> Duration {
+        now().since(Instant(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl Default for Tick {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A timer on `CLOCK_BOOTTIME` that can be polled as a file descriptor.

@@ -212,19 +212,19 @@ impl Store {
         Ok((answer, seen))
     }
 
-    /// Asks for `lease` with a TTL of `ttl` seconds; returns the TTL granted.
+    /// Asks for `lease` with a TTL of `ttl` seconds; returns the TTL granted and the answer's header.
     ///
     /// # Errors
     /// [`Error::LeaseExists`] if an earlier attempt with the same id was applied after all.
-    pub async fn grant(&self, limit: Duration, lease: LeaseId, ttl: i64) -> Result<i64, Error> {
+    pub async fn grant(&self, limit: Duration, lease: LeaseId, ttl: i64) -> Result<(i64, Seen), Error> {
         let options = LeaseGrantOptions::new().with_id(lease.get());
         let answer = self
             .attempt(limit, async |client: Client| {
                 client.lease_client().grant(ttl, Some(options)).await
             })
             .await?;
-        self.note(answer.header(), None)?;
-        Ok(answer.ttl())
+        let seen = self.note(answer.header(), None)?;
+        Ok((answer.ttl(), seen))
     }
 
     /// Revokes `lease` and with it every key attached. A lease that is gone is no error.
