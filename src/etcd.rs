@@ -75,6 +75,7 @@ struct Shared {
 /// The members and which of them is asked next.
 #[derive(Debug)]
 struct Members {
+    settings: Settings,
     all: Vec<Arc<Member>>,
     current: usize,
 }
@@ -151,6 +152,11 @@ impl Store {
         members.all[members.current].clone()
     }
 
+    /// How the store is reached, for another process or runtime to reach it too.
+    pub fn settings(&self) -> Settings {
+        self.members().settings.clone()
+    }
+
     /// How many members there are.
     pub fn member_count(&self) -> usize {
         self.members().all.len()
@@ -171,9 +177,9 @@ impl Store {
         header: Option<&ResponseHeader>,
         asked: Option<Seen>,
     ) -> Result<Seen, Error> {
-        let answer = header.map(Seen::from).ok_or_else(|| {
-            Error::ClusterChanged("an answer came without a header".to_owned())
-        })?;
+        let answer = header
+            .map(Seen::from)
+            .ok_or_else(|| Error::ClusterChanged("an answer came without a header".to_owned()))?;
         self.lock_seen().note(answer, asked)?;
         Ok(answer)
     }
@@ -185,7 +191,9 @@ impl Store {
     pub async fn txn(&self, limit: Duration, txn: Txn) -> Result<(TxnResponse, Seen), Error> {
         let asked = self.seen();
         let answer = self
-            .attempt(limit, async |client: Client| client.kv_client().txn(txn).await)
+            .attempt(limit, async |client: Client| {
+                client.kv_client().txn(txn).await
+            })
             .await?;
         let seen = self.note(answer.header(), Some(asked))?;
         Ok((answer, seen))
@@ -216,7 +224,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::LeaseExists`] if an earlier attempt with the same id was applied after all.
-    pub async fn grant(&self, limit: Duration, lease: LeaseId, ttl: i64) -> Result<(i64, Seen), Error> {
+    pub async fn grant(
+        &self,
+        limit: Duration,
+        lease: LeaseId,
+        ttl: i64,
+    ) -> Result<(i64, Seen), Error> {
         let options = LeaseGrantOptions::new().with_id(lease.get());
         let answer = self
             .attempt(limit, async |client: Client| {
@@ -269,6 +282,10 @@ impl Members {
         assert!(!all.is_empty(), "the configuration names an endpoint");
         let random = usize::try_from(crate::backoff::random() >> 33).unwrap_or(0);
         let current = random % all.len();
-        Self { all, current }
+        Self {
+            settings: settings.clone(),
+            all,
+            current,
+        }
     }
 }

@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{self, Instant, Tick};
+use crate::config::timing::Timing;
 use crate::etcd::keep_alive::Ack;
 use crate::etcd::{Error, Store};
 use crate::keys::LeaseId;
-use crate::config::timing::Timing;
 
 pub mod loss;
 mod renewal;

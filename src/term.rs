@@ -14,7 +14,7 @@ use crate::clock::{self, Instant};
 use crate::config::timing::Timing;
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
-use crate::session::status::{self, Status};
+use crate::session::Status;
 
 pub mod record;
 pub mod resignation;
@@ -35,6 +35,8 @@ pub(crate) struct Facts {
     pub(crate) lease: LeaseId,
     pub(crate) key: Arc<str>,
     pub(crate) token: i64,
+    /// The revision at which the claim was complete.
+    pub(crate) claimed_at: i64,
     pub(crate) timing: Timing,
 }
 
@@ -70,6 +72,11 @@ impl Term {
     /// The fencing token: it rises with every term of the election, whoever leads.
     pub fn token(&self) -> i64 {
         self.facts.token
+    }
+
+    /// The revision of the store at which the claim was complete.
+    pub fn claimed_at(&self) -> i64 {
+        self.facts.claimed_at
     }
 
     /// The leader's key in the store.
@@ -130,7 +137,6 @@ impl Term {
             }
             let stop = self.timing().polite_stop(now.deadline);
             tokio::select! {
-                _ = status::lost(&mut status.clone()) => return,
                 changed = status.changed() => if changed.is_err() { return },
                 () = clock::sleep_until(stop) => if self.remaining().is_zero() { return },
             }

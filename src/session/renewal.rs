@@ -7,10 +7,10 @@ use tokio::sync::{mpsc, watch};
 use super::{Loss, OwnKey, Status};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
+use crate::config::timing::{LARGEST_BACKOFF, Timing};
 use crate::etcd::keep_alive::{Ack, KeepAlive};
 use crate::etcd::{Error, Store};
 use crate::keys::LeaseId;
-use crate::config::timing::{LARGEST_BACKOFF, Timing};
 
 /// The first pause after a failed attempt: a refused connection fails in less than that, and would
 /// be tried in a spin.
