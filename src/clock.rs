@@ -84,6 +84,17 @@ pub fn now() -> Instant {
     Instant(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
+/// The wall clock as RFC 3339 in UTC, for people to read. Nothing is ever decided by it.
+pub fn wall_time() -> String {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Realtime);
+    let since_epoch = Duration::new(
+        u64::try_from(tv_sec).unwrap_or(0),
+        u32::try_from(tv_nsec).unwrap_or(0),
+    );
+    let time = std::time::SystemTime::UNIX_EPOCH + since_epoch;
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
 /// Proof that a loop is running: it ticks, and others see how long ago the last tick was.
 #[derive(Clone, Debug)]
 pub struct Tick(Arc<AtomicU64>);

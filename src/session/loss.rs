@@ -51,3 +51,5 @@ impl std::fmt::Display for Loss {
         }
     }
 }
+
+impl std::error::Error for Loss {}

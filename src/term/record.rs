@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::keys::LeaseId;
 
 /// `members/<lease>`: who stands behind a candidate key.
@@ -17,6 +18,27 @@ pub struct Member {
     pub version: String,
     /// When it joined, RFC 3339 in UTC.
     pub since: String,
+}
+
+impl Member {
+    /// The record of a candidate in this process, joining now.
+    pub fn of_this_process(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            host: host_name(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: clock::wall_time(),
+        }
+    }
+}
+
+/// The name of this host.
+pub fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// `term`: who leads, or led last.
