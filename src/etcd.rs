@@ -171,9 +171,9 @@ impl Store {
         header: Option<&ResponseHeader>,
         asked: Option<Seen>,
     ) -> Result<Seen, Error> {
-        let answer = header.map(Seen::from).ok_or_else(|| {
-            Error::ClusterChanged("an answer came without a header".to_owned())
-        })?;
+        let answer = header
+            .map(Seen::from)
+            .ok_or_else(|| Error::ClusterChanged("an answer came without a header".to_owned()))?;
         self.lock_seen().note(answer, asked)?;
         Ok(answer)
     }
@@ -185,7 +185,9 @@ impl Store {
     pub async fn txn(&self, limit: Duration, txn: Txn) -> Result<(TxnResponse, Seen), Error> {
         let asked = self.seen();
         let answer = self
-            .attempt(limit, async |client: Client| client.kv_client().txn(txn).await)
+            .attempt(limit, async |client: Client| {
+                client.kv_client().txn(txn).await
+            })
             .await?;
         let seen = self.note(answer.header(), Some(asked))?;
         Ok((answer, seen))

@@ -126,7 +126,8 @@ impl Watch {
                 }
             };
             self.probed = false;
-            let message = message.map_err(|error| Error::classify(&self.member.endpoint, &error))?;
+            let message =
+                message.map_err(|error| Error::classify(&self.member.endpoint, &error))?;
             let message = message.ok_or_else(|| Error::Unreachable {
                 endpoint: self.member.endpoint.clone(),
                 reason: "the member ended the watch".to_owned(),
