@@ -1,1 +1,4 @@
 //! The guardian: the small process that owns the job's processes.
+
+pub mod client;
+pub mod protocol;
