@@ -13,14 +13,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::timing::Timing;
 
-/// What systemd tells its services through the environment and means for them alone; removed from
-/// what a job inherits, along with whatever `LISTEN_` and `WATCHDOG_` variables come later.
+/// What systemd tells a service through the environment and means for its main process alone. A job
+/// doesn't inherit these; `job.env` may still set them.
 ///
 /// What `systemd.exec(5)` lists beyond these stays, because jobs use it: the account (`USER`,
 /// `HOME`, `SHELL`, …), and the unit's folders (`STATE_DIRECTORY`, `CACHE_DIRECTORY`,
 /// `LOGS_DIRECTORY`, `CONFIGURATION_DIRECTORY`). `RUNTIME_DIRECTORY` stays too: our own commands
 /// find the daemon's control socket by it when a job calls them.
-pub const MANAGER_VARIABLES: [&str; 27] = [
+pub const MANAGER_VARIABLES: &[&str] = &[
     // Whoever has it may speak for the daemon.
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
@@ -31,7 +31,7 @@ pub const MANAGER_VARIABLES: [&str; 27] = [
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_PIDFDID",
-    // The job's own secrets are the job's business; these are for reaching the store.
+    // What opens the store is the daemon's; a job's own secrets are the job's business.
     "CREDENTIALS_DIRECTORY",
     // They name the unit's run, or the daemon's place in it, not the job's.
     "INVOCATION_ID",
@@ -52,8 +52,16 @@ pub const MANAGER_VARIABLES: [&str; 27] = [
     "SERVICE_RESULT",
     "EXIT_CODE",
     "EXIT_STATUS",
+    "MONITOR_SERVICE_RESULT",
+    "MONITOR_EXIT_CODE",
+    "MONITOR_EXIT_STATUS",
+    "MONITOR_INVOCATION_ID",
+    "MONITOR_UNIT",
     // What started the unit.
     "TRIGGER_UNIT",
+    "TRIGGER_PATH",
+    "TRIGGER_TIMER_REALTIME_USEC",
+    "TRIGGER_TIMER_MONOTONIC_USEC",
 ];
 
 /// A status longer than this is cut; systemd refuses a datagram above 4 KiB as a whole.
