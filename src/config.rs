@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub mod advice;
+pub mod timing;
+
 /// Everything a command needs to know, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
