@@ -146,7 +146,6 @@ enum Daemon {
 #[derive(Debug)]
 struct Lease {
     resignation: Resignation,
-    ttl: Duration,
     given_back: bool,
 }
 

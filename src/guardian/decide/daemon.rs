@@ -111,7 +111,7 @@ impl Guard {
                 self.actions.push(Action::GiveBack {
                     resignation: lease.resignation.clone(),
                     // Past its TTL the lease is gone by itself.
-                    until: now + lease.ttl,
+                    until: now + lease.resignation.ttl,
                 });
             }
         }
@@ -155,7 +155,7 @@ impl Guard {
         for lease in self.leases.values() {
             // A daemon that is only late renews its other leases itself.
             if !alive || lease.resignation.token == token {
-                pause = pause.max(lease.ttl / 5);
+                pause = pause.max(lease.resignation.ttl / 5);
                 self.actions.push(Action::Renew(lease.resignation.clone()));
             }
         }

@@ -9,11 +9,10 @@ impl Guard {
         match request {
             // Answered before there is a guard.
             Request::Hello { .. } => {}
-            Request::Lease { resignation, ttl } => {
+            Request::Lease(resignation) => {
                 let lease = resignation.lease;
                 let known = Lease {
                     resignation,
-                    ttl,
                     given_back: false,
                 };
                 self.leases.insert(lease, known);

@@ -91,11 +91,13 @@ fn lease(id: i64, token: Option<i64>) -> Request {
         prefix: Prefix::new("/a"),
         candidate: "node1".into(),
         lease: LeaseId::new(id).unwrap(),
+        ttl: Duration::from_secs(15),
+        attempt_limit: Duration::from_secs(1),
         token,
         may_mark: true,
+        step_down: None,
     };
-    let ttl = Duration::from_secs(15);
-    Request::Lease { resignation, ttl }
+    Request::Lease(resignation)
 }
 
 fn usual(token: i64) -> Term {
