@@ -1,7 +1,6 @@
 //! The daemon's side of its guardian.
 
 use std::io;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -56,8 +55,8 @@ impl Guardian {
     }
 
     /// Has the guardian remember a lease; returns once it has.
-    pub async fn remember(&self, resignation: Resignation, ttl: Duration) -> Result<(), Gone> {
-        let _ = (resignation, ttl);
+    pub async fn remember(&self, resignation: Resignation) -> Result<(), Gone> {
+        let _ = resignation;
         todo!()
     }
 
