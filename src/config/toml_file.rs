@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, KEYS};
 use super::layers::Layer;
-use super::place::{Place, Problem};
+use super::place::{Place, Problem, printable};
 use super::value::{self, DATETIME};
 
 /// What a file holds.
@@ -75,9 +75,9 @@ fn place_in(file: &str, text: &str, offset: usize) -> Place {
 /// may be a secret.
 fn syntax(table: &DeTable<'_>, text: &str, span: Range<usize>, message: &str) -> (String, String) {
     if message == "duplicate key" {
-        let name = text.get(span.clone()).unwrap_or_default();
+        let name = printable(text.get(span.clone()).unwrap_or_default());
         let section = section_at(table, span.start);
-        let key = section.map_or(name.to_owned(), |section| format!("{section}.{name}"));
+        let key = section.map_or(name.clone(), |section| format!("{section}.{name}"));
         return (key, "expected each key once, found it again".to_owned());
     }
     let key = key_at(table, span.start).unwrap_or_default();
