@@ -6,6 +6,8 @@
 
 use std::ops::{Add, Sub};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{
@@ -13,7 +15,7 @@ use rustix::time::{
     timerfd_create, timerfd_settime,
 };
 use serde::{Deserialize, Serialize};
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 
 /// A point in time on `CLOCK_BOOTTIME`, in nanoseconds since boot.
 #[derive(
@@ -82,6 +84,44 @@ pub fn now() -> Instant {
     Instant(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
+/// The wall clock as RFC 3339 in UTC, for people to read. Nothing is ever decided by it.
+pub fn wall_time() -> String {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Realtime);
+    let since_epoch = Duration::new(
+        u64::try_from(tv_sec).unwrap_or(0),
+        u32::try_from(tv_nsec).unwrap_or(0),
+    );
+    let time = std::time::SystemTime::UNIX_EPOCH + since_epoch;
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// Proof that a loop is running: it ticks, and others see how long ago the last tick was.
+#[derive(Clone, Debug)]
+pub struct Tick(Arc<AtomicU64>);
+
+impl Tick {
+    /// A tick that has just happened.
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(now().0)))
+    }
+
+    /// Says that the loop is running.
+    pub fn tick(&self) {
+        self.0.store(now().0, Ordering::Relaxed);
+    }
+
+    /// How long ago the last tick was.
+    pub fn age(&self) -> Duration {
+        now().since(Instant(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl Default for Tick {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A timer on `CLOCK_BOOTTIME` that can be polled as a file descriptor.
 ///
 /// It becomes readable at the instant it was last [armed](Timer::arm) for.
@@ -146,17 +186,18 @@ pub async fn sleep_until(at: Instant) {
     while !at.has_passed() {
         let armed = Timer::new().and_then(|timer| {
             timer.arm(Some(at))?;
-            AsyncFd::new(timer)
+            // The one safe way to hand tokio a descriptor of any kind to wait on: it is read as a
+            // pipe would be, which a timer allows.
+            Receiver::from_owned_fd_unchecked(timer.0)
         });
-        match armed {
-            Ok(timer) => {
-                if let Ok(mut ready) = timer.readable().await {
-                    ready.clear_ready();
-                }
-            }
+        let waited = match armed {
+            Ok(timer) => timer.readable().await,
+            Err(error) => Err(error),
+        };
+        if waited.is_err() {
             // Without a file descriptor to spare, a timer that sleeps through a suspend is the
             // best there is; it is short so that a wake-up is noticed soon.
-            Err(_) => tokio::time::sleep(at.remaining().min(Duration::from_millis(100))).await,
+            tokio::time::sleep(at.remaining().min(Duration::from_millis(100))).await;
         }
     }
 }

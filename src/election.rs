@@ -1,1 +1,202 @@
 //! The election: a contest under one key prefix.
+//!
+//! The keys are those of Go's `clientv3/concurrency`, so both can stand in one queue; what is
+//! done with them is stricter. Being first in the queue is not leadership: a claim (R8) proves it,
+//! and after an unclean end it has to be made twice, `takeover_delay` apart (R13).
+//!
+//! ```text
+//! join ─▶ claim ─┬─ behind ──▶ watch predecessor, own key, control/ ──▶ claim …
+//!                ├─ paused ──▶ watch own key, control/ ──────────────▶ claim …
+//!                ├─ unclean ─▶ wait takeover_delay, still renewing ──▶ claim …
+//!                ├─ gone ────▶ lost
+//!                └─ first ───▶ prove the last renewal (R1) ──────────▶ Term
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{
+    Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
+
+use crate::clock;
+use crate::etcd::{Error, Store};
+use crate::keys::Prefix;
+use crate::session::{self, Loss, Session};
+use crate::term::record::Member;
+use crate::term::resignation::Resignation;
+use crate::term::{Term, WriteError};
+
+pub mod campaign;
+mod claim;
+pub mod control;
+pub mod observe;
+pub mod queue;
+
+pub use campaign::{CampaignError, Progress};
+pub use observe::Observer;
+pub use queue::{Candidate, Queue};
+
+/// One contest, as one candidate sees it. Lives longer than its candidacies: what it waited for
+/// last is kept across them (R13).
+#[derive(Debug)]
+pub struct Election {
+    store: Store,
+    prefix: Prefix,
+    candidate: String,
+    takeover_delay: Duration,
+    /// create_revision of the candidate that this process last waited for; 0 for none.
+    waited_for: i64,
+}
+
+/// A place in the queue: a candidate key under a session's lease.
+#[derive(Clone, Debug)]
+pub struct Candidacy {
+    /// The candidate key.
+    pub key: Arc<str>,
+    /// Its create_revision; the fencing token, should the claim succeed.
+    pub create_revision: i64,
+    /// How many stood in front on joining.
+    pub position: i64,
+}
+
+impl Election {
+    /// The contest under `prefix`, for a candidate of this name.
+    ///
+    /// `takeover_delay` is waited after an end that was not proven clean; it must cover what an
+    /// overrunning predecessor may take (R13).
+    pub fn new(
+        store: Store,
+        prefix: Prefix,
+        candidate: impl Into<String>,
+        takeover_delay: Duration,
+    ) -> Self {
+        Self {
+            store,
+            prefix,
+            candidate: candidate.into(),
+            takeover_delay,
+            waited_for: 0,
+        }
+    }
+
+    /// The prefix of the contest.
+    pub const fn prefix(&self) -> &Prefix {
+        &self.prefix
+    }
+
+    /// Takes a place in the queue: candidate key and member record in one transaction, tried
+    /// until it is answered or the session is lost.
+    ///
+    /// # Errors
+    /// The loss of the session; a store that refuses is one too.
+    ///
+    /// # Cancel safety
+    /// Dropping it may leave the key in the queue: close the session, which revokes its lease.
+    pub async fn join(&self, session: &Session, member: &Member) -> Result<Candidacy, Loss> {
+        let key: Arc<str> = self.prefix.candidate(session.lease()).into();
+        let lease = || Some(PutOptions::new().with_lease(session.lease().get()));
+        let record = serde_json::to_string(member).unwrap_or_default();
+        let count = GetOptions::new().with_prefix().with_count_only();
+        let everyone = TxnOp::get(self.prefix.candidates(), Some(count));
+        let txn = Txn::new()
+            .when([Compare::create_revision(&*key, CompareOp::Equal, 0)])
+            .and_then([
+                TxnOp::put(&*key, self.candidate.as_str(), lease()),
+                TxnOp::put(self.prefix.member(session.lease()), record, lease()),
+                everyone.clone(),
+            ])
+            // A join that timed out was applied after all: the key tells when.
+            .or_else([TxnOp::get(&*key, None), everyone]);
+        let (answer, seen) = until_lost(session, || self.txn(session, txn.clone())).await?;
+        let mut position = 0;
+        let mut create_revision = seen.revision;
+        for response in answer.op_responses() {
+            if let TxnOpResponse::Get(get) = response {
+                match get.kvs().first() {
+                    Some(kv) => create_revision = kv.create_revision(),
+                    None => position = get.count() - 1,
+                }
+            }
+        }
+        Ok(Candidacy {
+            key,
+            create_revision,
+            position,
+        })
+    }
+
+    /// Gives the place or the term back: deletes the key if it is still ours, sets the marker if
+    /// there was a term, revokes the lease. Only once the job is over (R5). Tries until answered
+    /// or past the deadline; returns whether the store confirmed it.
+    pub async fn resign(&self, session: Session, term: Option<&Term>) -> bool {
+        let timing = session.timing();
+        let resignation = Resignation {
+            store: self.store.settings(),
+            prefix: self.prefix.clone(),
+            candidate: self.candidate.clone(),
+            lease: session.lease(),
+            ttl: timing.ttl(),
+            attempt_limit: timing.attempt_limit(),
+            token: term.map(Term::token),
+            may_mark: term.is_some(),
+            step_down: None,
+        };
+        let until = session.deadline();
+        resignation.give_back_key(&self.store, until).await;
+        session.close(until).await
+    }
+
+    /// Follows the election, with attempts of at most `limit`; see [`Observer`].
+    pub fn observe(&self, limit: Duration) -> Observer {
+        Observer::new(self.store.clone(), self.prefix.clone(), limit)
+    }
+
+    /// Who leads right now, read linearizably in one attempt of at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Store::attempt`].
+    pub async fn leader(&self, limit: Duration) -> Result<Option<Candidate>, Error> {
+        let queue = Queue::read(&self.store, limit, &self.prefix).await?;
+        Ok(queue.leader().cloned())
+    }
+
+    /// Sets the public value: everyone who observes the election reads it.
+    ///
+    /// # Errors
+    /// [`WriteError::NotLeader`] if the term is over.
+    pub async fn proclaim(&self, term: &Term, value: &str) -> Result<(), WriteError> {
+        term.proclaim(value).await
+    }
+
+    async fn txn(
+        &self,
+        session: &Session,
+        txn: Txn,
+    ) -> Result<(TxnResponse, crate::etcd::Seen), Error> {
+        self.store.txn(session.timing().attempt_limit(), txn).await
+    }
+}
+
+/// Repeats `attempt`, which must be idempotent, until the store answers or the session is lost.
+async fn until_lost<T, F: Future<Output = Result<T, Error>>>(
+    session: &Session,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Loss> {
+    let mut backoff = session::backoff();
+    loop {
+        let outcome = tokio::select! {
+            biased;
+            loss = session.lost() => return Err(loss),
+            outcome = attempt() => outcome,
+        };
+        match outcome {
+            Ok(answer) => return Ok(answer),
+            Err(Error::LeaseGone) => return Err(Loss::Revoked),
+            Err(Error::ClusterChanged(what)) => return Err(Loss::ClusterChanged(what)),
+            Err(error) if error.is_definite() => return Err(Loss::Refused(error.to_string())),
+            Err(Error::Timeout { .. }) => {}
+            Err(_) => clock::sleep(backoff.next(crate::backoff::jitter())).await,
+        }
+    }
+}

@@ -1,1 +1,3 @@
 //! Jobs: what a leader runs.
+
+pub mod restart;

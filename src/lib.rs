@@ -2,17 +2,20 @@
 
 pub mod backoff;
 pub mod candidate;
+pub mod cgroup;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod election;
 pub mod etcd;
+pub mod fencing;
 pub mod guardian;
 pub mod job;
 pub mod keys;
 pub mod log;
 pub mod notify;
+pub mod proc;
 pub mod release;
 pub mod role;
 pub mod runtime_dir;

@@ -1,6 +1,34 @@
 //! Logs: a bounded queue to a writer thread, so that no reader can hold up a term.
+//!
+//! Every process of ours calls [`init`] once, first thing, and keeps the [`Guard`] to its end. From
+//! then on `tracing`'s macros put [records](record::Record) into a queue and return; one thread turns
+//! them into lines and writes them. A reader who stops reading blocks that thread and no other: the
+//! queue fills up, further records are dropped and counted, and `log lines dropped` says how many.
+
+mod record;
+mod render;
+mod writer;
+
+use std::io::IsTerminal;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
+
+use record::Lines;
+use writer::{Output, Queue};
+
+/// How long the end of a process waits for its last lines to be written.
+const FLUSH_LIMIT: Duration = Duration::from_millis(200);
+
+/// Crates below us whose details drown ours; they stay at warnings unless the filter names them.
+const CHATTY: [&str; 6] = ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"];
 
 /// `log.*` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,6 +37,16 @@ pub struct Settings {
     pub filter: String,
     /// `log.format`.
     pub format: Format,
+}
+
+/// Lines for people, at the level `info`.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+            format: Format::Text,
+        }
+    }
 }
 
 /// `log.format`.
@@ -21,4 +59,156 @@ pub enum Format {
     Json,
     /// systemd's journal, with the field prefix `INCUMBENT_`.
     Journald,
+}
+
+/// A part of `log.filter` that is neither a level nor `target=level`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a level (off, error, warn, info, debug, trace) or target=level, found \"{0}\"")]
+pub struct BadFilter(String);
+
+/// Checks the text of `log.filter`.
+///
+/// # Errors
+/// Names the first part that can't be understood.
+pub fn check_filter(text: &str) -> Result<(), BadFilter> {
+    targets(text).map(|_| ())
+}
+
+/// Turns the text of `log.filter` into a filter.
+///
+/// Stricter than [`Targets`]' own parser, which takes a misspelt level for the name of a target.
+fn targets(text: &str) -> Result<Targets, BadFilter> {
+    let mut filter = Targets::new().with_default(LevelFilter::INFO);
+    let mut fallback = LevelFilter::INFO;
+    for part in text.split(',').map(str::trim) {
+        let bad = || BadFilter(part.to_owned());
+        match part.split_once('=') {
+            Some((target, level)) if !target.is_empty() => {
+                filter = filter.with_target(target, level_of(level).ok_or_else(bad)?);
+            }
+            Some(_) => return Err(bad()),
+            None => {
+                fallback = level_of(part).ok_or_else(bad)?;
+                filter = filter.with_default(fallback);
+            }
+        }
+    }
+    let named: Vec<String> = filter.iter().map(|(name, _)| name.to_owned()).collect();
+    for target in CHATTY {
+        if !named.iter().any(|name| name == target) {
+            filter = filter.with_target(target, fallback.min(LevelFilter::WARN));
+        }
+    }
+    Ok(filter)
+}
+
+/// The level of this name. Numbers, which tracing takes too, are not part of our configuration.
+fn level_of(name: &str) -> Option<LevelFilter> {
+    let name = name.trim();
+    let is_word = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+    LevelFilter::from_str(name).ok().filter(|_| is_word)
+}
+
+/// Starts the writer thread and sends every event of this process to it.
+///
+/// The thread inherits the caller's signal mask, so a process that reads its signals from a file
+/// descriptor blocks them before it calls this. A second call in one process changes nothing.
+pub fn init(settings: &Settings) -> Guard {
+    let queue = Arc::new(Queue::new(settings.format));
+    let (filter, handle) = reload::Layer::new(targets_or_default(settings));
+    let registry = Registry::default()
+        .with(filter)
+        .with(Lines(Arc::clone(&queue)));
+    if registry.try_init().is_ok() {
+        let stderr = std::io::stderr();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let colour = stderr.is_terminal() && !no_color;
+        writer::spawn(Arc::clone(&queue), Output::new(stderr, colour));
+    }
+    Guard {
+        queue,
+        filter: handle,
+    }
+}
+
+/// The filter of `settings`; a bad one, which the configuration should have refused, is `info`.
+fn targets_or_default(settings: &Settings) -> Targets {
+    targets(&settings.filter).unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
+}
+
+/// Keeps the logs going; when it is dropped, the last lines are written, for at most 200 ms.
+#[derive(Debug)]
+#[must_use = "dropping it at once would lose the last lines"]
+pub struct Guard {
+    queue: Arc<Queue>,
+    filter: reload::Handle<Targets, Registry>,
+}
+
+impl Guard {
+    /// Takes over a changed level and format.
+    pub fn reload(&self, settings: &Settings) {
+        self.queue.set_format(settings.format);
+        if let Err(error) = self.filter.reload(targets_or_default(settings)) {
+            tracing::warn!(%error, "log filter not changed");
+        }
+    }
+
+    /// Waits until what was logged so far is written, for at most 200 ms.
+    ///
+    /// For ways out that drop nothing, such as [`std::process::exit`].
+    pub fn flush(&self) {
+        self.queue.flush(FLUSH_LIMIT);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn a_bare_level_leaves_the_crates_below_at_warnings() {
+        let filter = targets("debug").unwrap();
+        assert!(filter.would_enable("incumbent::session", &Level::DEBUG));
+        assert!(filter.would_enable("some_users_job", &Level::DEBUG));
+        assert!(!filter.would_enable("h2::codec", &Level::INFO));
+        assert!(filter.would_enable("h2::codec", &Level::WARN));
+    }
+
+    #[test]
+    fn a_named_target_has_its_own_level() {
+        let filter = targets("warn, h2=trace,incumbent::etcd=debug").unwrap();
+        assert!(filter.would_enable("h2::codec", &Level::TRACE));
+        assert!(filter.would_enable("incumbent::etcd", &Level::DEBUG));
+        assert!(!filter.would_enable("incumbent::session", &Level::INFO));
+    }
+
+    #[test]
+    fn off_is_off_for_everyone() {
+        let filter = targets("off").unwrap();
+        assert!(!filter.would_enable("incumbent", &Level::ERROR));
+        assert!(!filter.would_enable("h2", &Level::ERROR));
+    }
+
+    #[test]
+    fn a_misspelt_level_is_an_error() {
+        for text in [
+            "",
+            "inof",
+            "3",
+            "incumbent=loud",
+            "=info",
+            "info,",
+            "info,,warn",
+        ] {
+            assert!(check_filter(text).is_err(), "{text}");
+        }
+        assert!(check_filter("INFO").is_ok());
+    }
 }

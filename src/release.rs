@@ -1,1 +1,274 @@
 //! The unit's stop hook: fences what a term left behind, then resigns.
+//!
+//! systemd runs `incumbent release` as `ExecStopPost=` once the daemon is gone, however it went.
+//! That is no proof that the job is gone too (measured: after a watchdog's strike it never was), so
+//! the hook first kills everything in the unit's control group but itself. Alone there, it gives
+//! the lease back from the [lease file](LeaseFile), and the next candidate need not wait for the
+//! TTL. While it isn't alone it revokes nothing: it goes on killing, and renews the lease (R5).
+//!
+//! Typed by hand it does nothing: see [`may_touch`].
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cgroup;
+use crate::clock::{self, Instant};
+use crate::proc::Process;
+use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
+use crate::term::resignation::Resignation;
+
+/// How long it goes on fencing. The unit's `TimeoutStopSec=` is longer, so that the hook says
+/// itself that it gave up.
+const FENCE_LIMIT: Duration = Duration::from_mins(1);
+
+/// How long it tries to reach the store; the unit's restart waits for it. Longer than etcd takes
+/// to elect a leader, and what it fails to give back the TTL ends.
+const RESIGN_LIMIT: Duration = Duration::from_secs(5);
+
+/// From one look at the control group to the next. SIGKILL takes a millisecond or so.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// After this long fencing is no matter of milliseconds any more: it is said, and the lease is
+/// renewed from here on.
+const STUCK_AFTER: Duration = Duration::from_millis(200);
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is no lease file: the daemon gave its lease back itself, or never had one.
+    NothingToDo,
+    /// The lease is gone.
+    Resigned,
+    /// Not run by the hook of the unit that the lease file is about; nothing was touched.
+    Refused(Refusal),
+    /// Everything is dead, but the store didn't answer: the lease is left to its TTL.
+    Unconfirmed,
+    /// Something in the control group could not be killed; nothing was revoked.
+    NotAlone,
+}
+
+impl Outcome {
+    /// The command's exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::NothingToDo | Self::Resigned => 0,
+            Self::NotAlone => 1,
+            Self::Refused(_) => 3,
+            Self::Unconfirmed => 69,
+        }
+    }
+}
+
+/// Why nothing was touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// `SERVICE_RESULT` or `INVOCATION_ID` is not set.
+    #[error("not run by a unit's ExecStopPost=")]
+    NotAHook,
+    /// The lease file is there and can't be understood.
+    #[error("the lease file cannot be read")]
+    BadLeaseFile,
+    /// The lease file is of another boot.
+    #[error("the lease file is of another boot")]
+    OtherBoot,
+    /// The lease file is of another run of the unit, or of another unit.
+    #[error("the lease file is of another run of the unit")]
+    OtherInvocation,
+    /// The recorded control group is no service's.
+    #[error("the lease file is of no service")]
+    NoService,
+    /// This process runs in another control group than the daemon did.
+    #[error("not in the control group of the lease file's daemon")]
+    OtherGroup,
+    /// The daemon or its guardian lives, in another control group.
+    #[error("the daemon or its guardian lives outside the unit")]
+    LivesElsewhere,
+}
+
+/// Runs the hook on the runtime directory `dir`.
+pub async fn run(dir: &Path) -> Outcome {
+    let outcome = attempt(dir).await;
+    match outcome {
+        Outcome::Refused(reason) => tracing::error!(%reason, "release refused"),
+        Outcome::NotAlone => tracing::error!("release gave up with processes left; not resigned"),
+        Outcome::NothingToDo | Outcome::Resigned | Outcome::Unconfirmed => {}
+    }
+    outcome
+}
+
+async fn attempt(dir: &Path) -> Outcome {
+    if std::env::var_os("SERVICE_RESULT").is_none() || std::env::var_os("INVOCATION_ID").is_none() {
+        return Outcome::Refused(Refusal::NotAHook);
+    }
+    let file = match LeaseFile::read(dir) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Outcome::NothingToDo,
+        Err(error) => {
+            tracing::error!(%error, "lease file not read");
+            return Outcome::Refused(Refusal::BadLeaseFile);
+        }
+    };
+    let group = match may_touch(&file, &Place::here(), whereabouts) {
+        Ok(group) => group,
+        Err(reason) => return Outcome::Refused(reason),
+    };
+    // Fencing needs no credentials: without them the lease still ends by its TTL.
+    let (resignation, _unpacked) = match file.resignation_with_credentials(dir) {
+        Ok((resignation, unpacked)) => (resignation, Some(unpacked)),
+        Err(error) => {
+            tracing::error!(%error, "credentials not written");
+            (file.resignation.clone(), None)
+        }
+    };
+    if !fence(group, &resignation, clock::now() + FENCE_LIMIT).await {
+        return Outcome::NotAlone;
+    }
+    let patience = RESIGN_LIMIT.min(resignation.ttl);
+    let confirmed = resignation.carry_out(clock::now() + patience).await;
+    log_resigned(&resignation, confirmed);
+    if !confirmed {
+        return Outcome::Unconfirmed;
+    }
+    if let Err(error) = lease_file::remove(dir, resignation.lease) {
+        tracing::warn!(%error, "lease file not removed");
+    }
+    Outcome::Resigned
+}
+
+fn log_resigned(resignation: &Resignation, confirmed: bool) {
+    tracing::info!(
+        election = %resignation.prefix,
+        candidate = %resignation.candidate,
+        lease = %resignation.lease,
+        token = resignation.token,
+        confirmed,
+        by = "release",
+        "resigned"
+    );
+}
+
+/// Where a recorded process is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Whereabouts {
+    /// It has ended.
+    Dead,
+    /// It lives in this control group; `None` if that can't be told.
+    In(Option<String>),
+}
+
+fn whereabouts(process: Process) -> Whereabouts {
+    if process.is_alive() {
+        Whereabouts::In(cgroup::of(process.pid))
+    } else {
+        Whereabouts::Dead
+    }
+}
+
+/// Whether a process at `here` is the stop hook of the very run that `file` was written in; if so,
+/// the control group to fence.
+///
+/// Nothing may be killed on a guess. A lease file can be left over from another boot or another
+/// run, an operator can type the command in the middle of the daemon's life, and where there is no
+/// unit the "own control group" is a whole login session.
+fn may_touch<'a>(
+    file: &'a LeaseFile,
+    here: &Place,
+    whereabouts: impl Fn(Process) -> Whereabouts,
+) -> Result<&'a str, Refusal> {
+    let there = &file.place;
+    let same = |here: &Option<String>, there: &Option<String>| here.is_some() && here == there;
+    if !same(&here.boot_id, &there.boot_id) {
+        return Err(Refusal::OtherBoot);
+    }
+    if !same(&here.invocation_id, &there.invocation_id) {
+        return Err(Refusal::OtherInvocation);
+    }
+    let is_service = |group: &&str| group.ends_with(".service") && group.starts_with('/');
+    let group = there.cgroup.as_deref().filter(is_service);
+    let group = group.ok_or(Refusal::NoService)?;
+    // With Delegate=yes systemd puts its hooks into a group of their own below the unit's.
+    let own = here.cgroup.as_deref();
+    if own != Some(group) && own != Some(&format!("{group}/.control")) {
+        return Err(Refusal::OtherGroup);
+    }
+    for process in [Some(file.daemon), file.guardian].into_iter().flatten() {
+        match whereabouts(process) {
+            Whereabouts::Dead => {}
+            Whereabouts::In(Some(path)) if cgroup::is_within(&path, group) => {}
+            Whereabouts::In(_) => return Err(Refusal::LivesElsewhere),
+        }
+    }
+    Ok(group)
+}
+
+/// Kills everything in the control group but this process, until it is alone there; renews the
+/// lease meanwhile if that takes long. False if it isn't alone by `until`.
+async fn fence(group: &str, resignation: &Resignation, until: Instant) -> bool {
+    tokio::select! {
+        alone = until_alone(group, until) => alone,
+        never = keep_renewing(resignation) => match never {},
+    }
+}
+
+async fn keep_renewing(resignation: &Resignation) -> std::convert::Infallible {
+    clock::sleep(STUCK_AFTER).await;
+    loop {
+        let renewed = resignation.renew().await;
+        tracing::debug!(lease = %resignation.lease, renewed, "renewed for a tree not empty");
+        clock::sleep(resignation.ttl / 5).await;
+    }
+}
+
+async fn until_alone(group: &str, until: Instant) -> bool {
+    let begun = clock::now();
+    let mut is_told = false;
+    loop {
+        let left = kill_others(group);
+        if left.as_ref().is_ok_and(Vec::is_empty) {
+            return true;
+        }
+        if !is_told && clock::now().since(begun) > STUCK_AFTER {
+            is_told = true;
+            match left {
+                Ok(pids) => tracing::error!(?pids, cgroup = group, "processes not killed yet"),
+                Err(error) => tracing::error!(%error, cgroup = group, "control group not read"),
+            }
+        }
+        if until.has_passed() {
+            return false;
+        }
+        clock::sleep(PAUSE).await;
+    }
+}
+
+/// Sends SIGKILL to everything in the control group but this process. Returns who was there.
+fn kill_others(group: &str) -> io::Result<Vec<i32>> {
+    let mut others = cgroup::members(&cgroup::folder(group))?;
+    let this = Process::this().pid;
+    others.retain(|pid| *pid != this);
+    for pid in &others {
+        if let Err(error) = kill(*pid, group) {
+            tracing::debug!(pid, %error, "process not killed");
+        }
+    }
+    Ok(others)
+}
+
+/// Kills the process if it still is in the group once it is held: by then its number may have
+/// passed to a stranger.
+fn kill(pid: i32, group: &str) -> io::Result<()> {
+    let Some(process) = Process::with_pid(pid) else {
+        return Ok(());
+    };
+    let Some(handle) = process.open()? else {
+        return Ok(());
+    };
+    match cgroup::of(pid) {
+        Some(path) if cgroup::is_within(&path, group) => handle.kill(),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,402 @@
-//! The role of this candidate, as a pure state machine.
+//! The role of this candidate, as a pure state machine: no I/O, no clock.
+//!
+//! [`Machine::on`] takes what happened and returns what is to be done; the candidate does it, and
+//! brings back what came of it. What the rules forbid can't be asked for here: a run is started
+//! only while leading with an empty tree (R4), and a term is given back only after the tree was
+//! proven empty (R5).
+//!
+//! ```text
+//!            RejoinDue            Elected             Shutdown, StepDown, Ended
+//!  ┌─ Idle ───────────▶ Contending ──────▶ Leading ──────────────┬──────────────┐
+//!  │   ▲ ▲                 │  Lost           │ Lost, StopDue,    ▼              │
+//!  │   │ │                 ▼                 │ GuardianGone   Ending            │
+//!  │   │ └──── Left ── GivingBack ◀── Empty, Fenced ───────────────┘
+//!  │   └ cooldown           │ Left, after Shutdown
+//!  └──── Shutdown ────────▶ Over
+//! ```
+
+use std::time::Duration;
+
+use crate::job::restart::Verdict;
+
+/// The role, as it is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Not in the queue: the store is away, or a candidacy was just lost.
+    Waiting,
+    /// In the queue.
+    Campaigning,
+    /// The claim is complete.
+    Leading,
+    /// The term ends, or the place is given back.
+    Stopping,
+    /// Out of the queue on purpose, after a job that failed or is done.
+    Cooldown,
+}
+
+impl Role {
+    /// The word for status and metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Campaigning => "campaigning",
+            Self::Leading => "leading",
+            Self::Stopping => "stopping",
+            Self::Cooldown => "cooldown",
+        }
+    }
+}
+
+/// Why a term, or a candidacy, was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason(pub &'static str);
+
+impl Reason {
+    /// The time of the polite stop came before another renewal was proven.
+    pub const DEADLINE: Self = Self("deadline");
+    /// The guardian died, or was silent for too long.
+    pub const GUARDIAN: Self = Self("guardian");
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The time to stand for election has come.
+    RejoinDue,
+    /// The claim is complete.
+    Elected,
+    /// The candidacy or the term is gone in the store's eyes, or can never lead.
+    Lost(Reason),
+    /// The lease is revoked, or the attempts to do so are over.
+    Left,
+    /// The guardian would not start the run.
+    NotStarted,
+    /// The run's main process or its `run()` ended; what is to follow by the restart policy.
+    MainEnded(Verdict),
+    /// The tree is proven empty, and no Rust job runs.
+    Empty,
+    /// The pause before the next run is over.
+    RestartDue,
+    /// D−G−K has come.
+    StopDue,
+    /// D−K has come.
+    KillDue,
+    /// The guardian is dead or silent.
+    GuardianGone,
+    /// The tree is proven empty without the guardian, and there is a new one.
+    Fenced,
+    /// A planned stop of the daemon.
+    Shutdown,
+    /// A second one: no more patience.
+    ShutdownNow,
+    /// Somebody else is to lead.
+    StepDown,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Stand for election with a new session.
+    Contend,
+    /// Start the job.
+    StartRun,
+    /// Stop what the run has left behind; the term goes on.
+    StopRun,
+    /// Stop the job for good, with this much patience.
+    StopJob(Patience),
+    /// Kill the job's whole tree.
+    KillJob,
+    /// Kill the guardian and the tree, prove it empty, start a new guardian.
+    Fence,
+    /// Say that the term is lost.
+    SayLost(Reason),
+    /// Give back term, place and lease.
+    GiveBack,
+    /// Cut short what tries to give back.
+    Hurry,
+    /// Start the next run after this pause.
+    RestartAfter(Duration),
+    /// Stand for election again after a pause: growing ones after failures.
+    RejoinAfter(Pause),
+    /// The daemon is done.
+    Exit,
+}
+
+/// How long a job may take to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// stop_grace.
+    Planned,
+    /// lost_grace.
+    Lost,
+}
+
+/// What to wait for before the next candidacy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Nothing.
+    None,
+    /// The growing pause after a loss.
+    Backoff(Reason),
+    /// A fixed time out of the queue.
+    Cooldown(Duration),
+}
+
+/// What follows once everything is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Rejoin(Pause),
+    Exit,
+}
+
+/// How far the job has come in a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Run {
+    /// Asked for, or alive.
+    Up,
+    /// Its main process has ended; the tree isn't proven empty yet.
+    Emptying(Verdict),
+    /// Over; the next one waits for its pause.
+    Delayed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle { cooldown: bool },
+    Contending,
+    Leading(Run),
+    Ending { after: After, fencing: bool },
+    GivingBack(After),
+    Over,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    state: State,
+    /// No guardian guards: nothing may be contended for until there is one.
+    unguarded: bool,
+    /// The time to rejoin came while unguarded.
+    overdue: bool,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Machine {
+    /// A candidate that stands nowhere yet, with a guardian.
+    pub const fn new() -> Self {
+        Self {
+            state: State::Idle { cooldown: false },
+            unguarded: false,
+            overdue: false,
+        }
+    }
+
+    /// The role to publish.
+    pub const fn role(&self) -> Role {
+        match self.state {
+            State::Idle { cooldown: true } => Role::Cooldown,
+            State::Idle { cooldown: false } => Role::Waiting,
+            State::Contending => Role::Campaigning,
+            State::Leading(_) => Role::Leading,
+            State::Ending { .. } | State::GivingBack(_) | State::Over => Role::Stopping,
+        }
+    }
+
+    /// Takes in what happened; returns what is to be done, in order.
+    pub fn on(&mut self, event: Event) -> Vec<Action> {
+        match event {
+            Event::GuardianGone => self.guardian_gone(),
+            Event::Fenced => self.fenced(),
+            event => match self.state {
+                State::Idle { .. } => self.while_idle(&event),
+                State::Contending => self.while_contending(&event),
+                State::Leading(run) => self.while_leading(run, &event),
+                State::Ending { after, fencing } => self.while_ending(after, fencing, &event),
+                State::GivingBack(after) => self.while_giving_back(after, &event),
+                State::Over => vec![],
+            },
+        }
+    }
+
+    fn while_idle(&mut self, event: &Event) -> Vec<Action> {
+        match event {
+            Event::RejoinDue if self.unguarded => {
+                self.overdue = true;
+                vec![]
+            }
+            Event::RejoinDue => {
+                self.state = State::Contending;
+                vec![Action::Contend]
+            }
+            Event::Shutdown | Event::ShutdownNow => self.exit(),
+            _ => vec![],
+        }
+    }
+
+    fn while_contending(&mut self, event: &Event) -> Vec<Action> {
+        match event {
+            Event::Elected => {
+                self.state = State::Leading(Run::Up);
+                vec![Action::StartRun]
+            }
+            Event::Lost(reason) => self.give_back(After::Rejoin(Pause::Backoff(*reason))),
+            Event::StepDown => self.give_back(After::Rejoin(Pause::None)),
+            Event::Shutdown | Event::ShutdownNow => self.give_back(After::Exit),
+            _ => vec![],
+        }
+    }
+
+    fn while_leading(&mut self, run: Run, event: &Event) -> Vec<Action> {
+        match (run, event) {
+            (Run::Up, Event::MainEnded(verdict)) => {
+                self.state = State::Leading(Run::Emptying(*verdict));
+                vec![Action::StopRun]
+            }
+            (Run::Emptying(verdict), Event::Empty) => self.run_over(verdict),
+            (Run::Delayed, Event::RestartDue) => {
+                self.state = State::Leading(Run::Up);
+                vec![Action::StartRun]
+            }
+            (_, Event::Shutdown) => self.end(After::Exit, Action::StopJob(Patience::Planned)),
+            (_, Event::ShutdownNow) => self.end(After::Exit, Action::KillJob),
+            (_, Event::StepDown) => self.end(
+                After::Rejoin(Pause::None),
+                Action::StopJob(Patience::Planned),
+            ),
+            (_, Event::Lost(reason)) => self.lose(*reason, Action::KillJob),
+            // What the guardian refuses to start, it refuses because the term is ending.
+            (_, Event::StopDue | Event::NotStarted) => {
+                self.lose(Reason::DEADLINE, Action::StopJob(Patience::Lost))
+            }
+            (_, Event::KillDue) => self.lose(Reason::DEADLINE, Action::KillJob),
+            _ => vec![],
+        }
+    }
+
+    fn run_over(&mut self, verdict: Verdict) -> Vec<Action> {
+        match verdict {
+            Verdict::Again(pause) => {
+                self.state = State::Leading(Run::Delayed);
+                vec![Action::RestartAfter(pause)]
+            }
+            // The tree is empty already, but the term must refuse any further start first.
+            Verdict::GiveBack(pause) => self.end(
+                After::Rejoin(Pause::Cooldown(pause)),
+                Action::StopJob(Patience::Planned),
+            ),
+        }
+    }
+
+    fn while_ending(&mut self, after: After, fencing: bool, event: &Event) -> Vec<Action> {
+        match event {
+            Event::Empty if !fencing => self.give_back(after),
+            Event::Shutdown => {
+                self.state = State::Ending {
+                    after: After::Exit,
+                    fencing,
+                };
+                vec![]
+            }
+            Event::ShutdownNow => {
+                self.state = State::Ending {
+                    after: After::Exit,
+                    fencing,
+                };
+                vec![Action::KillJob]
+            }
+            Event::StopDue if !fencing => vec![Action::StopJob(Patience::Lost)],
+            Event::KillDue | Event::Lost(_) if !fencing => vec![Action::KillJob],
+            _ => vec![],
+        }
+    }
+
+    fn while_giving_back(&mut self, after: After, event: &Event) -> Vec<Action> {
+        match (event, after) {
+            (Event::Left, After::Exit) => self.exit(),
+            (Event::Left, After::Rejoin(pause)) => {
+                let cooldown = matches!(pause, Pause::Cooldown(_));
+                self.state = State::Idle { cooldown };
+                vec![Action::RejoinAfter(pause)]
+            }
+            (Event::Shutdown, _) => {
+                self.state = State::GivingBack(After::Exit);
+                vec![]
+            }
+            (Event::ShutdownNow, _) => {
+                self.state = State::GivingBack(After::Exit);
+                vec![Action::Hurry]
+            }
+            _ => vec![],
+        }
+    }
+
+    fn guardian_gone(&mut self) -> Vec<Action> {
+        self.unguarded = true;
+        match self.state {
+            State::Over => vec![],
+            State::Leading(_) => {
+                let after = After::Rejoin(Pause::Backoff(Reason::GUARDIAN));
+                self.state = State::Ending {
+                    after,
+                    fencing: true,
+                };
+                vec![Action::SayLost(Reason::GUARDIAN), Action::Fence]
+            }
+            State::Ending { after, .. } => {
+                self.state = State::Ending {
+                    after,
+                    fencing: true,
+                };
+                vec![Action::Fence]
+            }
+            // No job runs, but nobody would give the place back if this daemon were killed.
+            State::Contending => {
+                let mut actions = vec![Action::Fence];
+                actions.extend(self.give_back(After::Rejoin(Pause::Backoff(Reason::GUARDIAN))));
+                actions
+            }
+            State::Idle { .. } | State::GivingBack(_) => vec![Action::Fence],
+        }
+    }
+
+    fn fenced(&mut self) -> Vec<Action> {
+        self.unguarded = false;
+        match self.state {
+            State::Ending { after, .. } => self.give_back(after),
+            State::Idle { .. } if std::mem::take(&mut self.overdue) => self.on(Event::RejoinDue),
+            _ => vec![],
+        }
+    }
+
+    fn lose(&mut self, reason: Reason, action: Action) -> Vec<Action> {
+        let mut actions = vec![Action::SayLost(reason)];
+        actions.extend(self.end(After::Rejoin(Pause::Backoff(reason)), action));
+        actions
+    }
+
+    fn end(&mut self, after: After, action: Action) -> Vec<Action> {
+        self.state = State::Ending {
+            after,
+            fencing: false,
+        };
+        vec![action]
+    }
+
+    fn give_back(&mut self, after: After) -> Vec<Action> {
+        self.state = State::GivingBack(after);
+        vec![Action::GiveBack]
+    }
+
+    fn exit(&mut self) -> Vec<Action> {
+        self.state = State::Over;
+        vec![Action::Exit]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,244 @@
 //! The session: a lease, its renewals and its local deadline.
+//!
+//! The election stands on it: a candidacy lives as long as its session. [`Session::open`] grants
+//! a lease under an id that the caller chose, and a task renews it until the session is closed or
+//! lost. What it knows is published as [`Status`]; a loss is final, and a new session has a new
+//! lease (R9, R10).
+//!
+//! While the session carries no term, every acknowledged renewal moves the deadline. Once
+//! [`lead`](Session::lead) has tied it to a term, only *proven* ones do (R1), and the own key is
+//! read with each of them (R7).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::clock::{self, Instant, Tick};
+use crate::config::timing::Timing;
+use crate::etcd::keep_alive::Ack;
+use crate::etcd::{Error, Store};
+use crate::keys::LeaseId;
+
+pub mod loss;
+mod renewal;
+pub mod status;
+
+pub use loss::Loss;
+pub(crate) use renewal::backoff;
+use renewal::{Order, Renewal};
+pub use status::Status;
+
+/// What a session needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The id of the lease, chosen before the grant is sent (R6); see [`new_lease_id`].
+    pub lease: LeaseId,
+    /// The TTL to ask for, in whole seconds, and the graces of the job that depends on it.
+    pub timing: Timing,
+    /// Renewals stop if this has not ticked within the TTL; `None` renews for ever.
+    pub tick: Option<Tick>,
+}
+
+/// A fresh lease id, at random: one is never used twice (R10).
+pub fn new_lease_id() -> LeaseId {
+    loop {
+        let random = i64::from_ne_bytes(crate::backoff::random().to_ne_bytes()) & i64::MAX;
+        if let Some(id) = LeaseId::new(random) {
+            return id;
+        }
+    }
+}
+
+/// A lease that is being renewed.
+///
+/// Dropping it stops the renewals and leaves the lease to its TTL; call [`close`](Self::close).
+#[derive(Debug)]
+pub struct Session {
+    store: Store,
+    lease: LeaseId,
+    timing: Timing,
+    orders: mpsc::UnboundedSender<Order>,
+    status: watch::Receiver<Status>,
+    task: JoinHandle<()>,
+}
+
+/// The own key of a term, as the renewals prove it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnKey {
+    /// The candidate key.
+    pub key: Arc<str>,
+    /// Its create_revision: the fencing token.
+    pub token: i64,
+}
+
+impl Session {
+    /// Grants the lease in one attempt, and begins to renew it.
+    ///
+    /// Must run on the runtime that is to carry the renewals: one that nothing else can hold up.
+    ///
+    /// # Errors
+    /// Whatever it is, the grant may be applied: revoke the lease (R10). The granted TTL can be
+    /// longer than the one asked for.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the grant's outcome unknown.
+    pub async fn open(store: &Store, options: Options) -> Result<Self, Error> {
+        let asked = options.timing;
+        let seconds = i64::try_from(asked.ttl().as_secs()).unwrap_or(i64::MAX);
+        let sent = clock::now();
+        let (granted, seen) = store
+            .grant(asked.attempt_limit(), options.lease, seconds)
+            .await?;
+        let ttl = Duration::from_secs(u64::try_from(granted).unwrap_or(0));
+        let timing = asked.with_ttl(ttl);
+        // A grant goes through consensus, so its own raft term is as good as a renewal's.
+        let ack = Ack {
+            sent,
+            ttl: granted,
+            raft_term: seen.raft_term,
+        };
+        let (publish, status) = watch::channel(Status::waiting(timing.deadline(sent), ack));
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let renewal = Renewal::new(store.clone(), options.lease, timing, options.tick, publish);
+        let task = tokio::spawn(renewal.run(inbox));
+        Ok(Self {
+            store: store.clone(),
+            lease: options.lease,
+            timing,
+            orders,
+            status,
+            task,
+        })
+    }
+
+    /// The id of the lease.
+    pub const fn lease(&self) -> LeaseId {
+        self.lease
+    }
+
+    /// The times that follow from the granted TTL.
+    pub const fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// The store that granted the lease.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What is known of the lease, as it changes.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// The instant up to which the lease is held for certain.
+    pub fn deadline(&self) -> Instant {
+        self.status.borrow().deadline
+    }
+
+    /// Waits until the lease is lost, and says how.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn lost(&self) -> Loss {
+        let mut status = self.status();
+        status::lost(&mut status).await
+    }
+
+    /// Ties the session to a term: from now on the deadline counts from proven renewals only.
+    ///
+    /// `claimed_in` is the raft term of the claim's own header. If the last renewal was
+    /// acknowledged before the claim was sent (`acked`) and in the same raft term, the claim has
+    /// proven it; otherwise this renews and proves once more (R1).
+    ///
+    /// # Errors
+    /// The loss, if the lease or the key is gone, or the deadline came first.
+    ///
+    /// # Cancel safety
+    /// Dropping it may leave the session tied to the term; close it then.
+    pub async fn lead(&self, own: OwnKey, acked: Ack, claimed_in: u64) -> Result<(), Loss> {
+        let proven = acked.raft_term == claimed_in;
+        let order = Order::Lead {
+            own,
+            proven: proven.then_some(acked),
+        };
+        // A closed inbox means that the renewals have ended, which the status says.
+        let sent = self.orders.send(order);
+        let mut status = self.status();
+        let current = status
+            .wait_for(|status| status.loss.is_some() || status.proven)
+            .await;
+        match current.as_deref() {
+            Ok(Status { loss: None, .. }) if sent.is_ok() => Ok(()),
+            Ok(Status {
+                loss: Some(loss), ..
+            }) => Err(loss.clone()),
+            _ => Err(Loss::Closed),
+        }
+    }
+
+    /// The last acknowledged renewal, or the grant.
+    pub fn last_ack(&self) -> Ack {
+        self.status.borrow().ack
+    }
+
+    /// Declares the term lost: somebody saw its end first, on a watch of the own key (R7).
+    pub fn lose(&self, loss: Loss) {
+        // A closed inbox means that the session is over already.
+        drop(self.orders.send(Order::Lose(loss)));
+    }
+
+    /// Stops the renewals without a word to the store; the lease lives on for its TTL.
+    pub fn stop_renewing(&self) {
+        self.task.abort();
+    }
+
+    /// Stops the renewals and revokes the lease, trying until the store answers or `until`.
+    /// Returns whether it did.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the lease to its TTL.
+    pub async fn close(self, until: Instant) -> bool {
+        self.task.abort();
+        revoke(&self.store, self.lease, self.timing.attempt_limit(), until).await
+    }
+
+    /// Waits until the renewals have ended after a loss; for tests and orderly shutdown.
+    pub async fn ended(&self) {
+        let (never, wait) = oneshot::channel::<()>();
+        tokio::select! {
+            () = self.orders.closed() => drop(never),
+            _ = wait => {}
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Revokes `lease`, trying with attempts of at most `limit` until the store answers or `until`.
+/// Returns whether the lease is known to be gone.
+///
+/// It is what makes sure that no write of this candidacy is applied later on (R10).
+pub async fn revoke(store: &Store, lease: LeaseId, limit: Duration, until: Instant) -> bool {
+    let mut backoff = backoff();
+    loop {
+        match store.revoke(limit, lease).await {
+            Ok(()) => return true,
+            Err(error) if error.is_definite() => {
+                tracing::warn!(%lease, %error, "revoke refused");
+                return false;
+            }
+            Err(_) if until.has_passed() => return false,
+            Err(_) => {
+                let pause = backoff.next(crate::backoff::jitter());
+                clock::sleep_until(until.min(clock::now() + pause)).await;
+            }
+        }
+    }
+}

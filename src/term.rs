@@ -1,3 +1,217 @@
 //! The term: one unbroken leadership of one candidate, and how it is given back.
+//!
+//! A [`Term`] exists only after a complete claim: the election makes it, nothing else can. It is
+//! all that a job sees: the fencing token, how long the term is certain to last, and writes that
+//! the store refuses once it is over.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
+use tokio::sync::watch;
+
+use crate::clock::{self, Instant};
+use crate::config::timing::Timing;
+use crate::etcd::{Error, Store};
+use crate::keys::{LeaseId, Prefix};
+use crate::session::Status;
+
+pub mod record;
 pub mod resignation;
+
+/// One leadership, from its complete claim to its end. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Term {
+    facts: Arc<Facts>,
+    status: watch::Receiver<Status>,
+    store: Store,
+}
+
+/// What never changes in a term.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) prefix: Prefix,
+    pub(crate) candidate: String,
+    pub(crate) lease: LeaseId,
+    pub(crate) key: Arc<str>,
+    pub(crate) token: i64,
+    /// The revision at which the claim was complete.
+    pub(crate) claimed_at: i64,
+    pub(crate) timing: Timing,
+}
+
+/// A guarded write was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The term is over; nothing was written.
+    #[error("not the leader: the term is over")]
+    NotLeader,
+    /// The store didn't answer in time, or refused.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl Term {
+    /// The term of a complete claim (R8, R13).
+    pub(crate) fn new(facts: Facts, status: watch::Receiver<Status>, store: Store) -> Self {
+        Self {
+            facts: Arc::new(facts),
+            status,
+            store,
+        }
+    }
+
+    /// The same term, with writes over connections of the calling runtime.
+    pub(crate) fn on(&self, store: Store) -> Self {
+        Self {
+            store,
+            ..self.clone()
+        }
+    }
+
+    /// The fencing token: it rises with every term of the election, whoever leads.
+    pub fn token(&self) -> i64 {
+        self.facts.token
+    }
+
+    /// The revision of the store at which the claim was complete.
+    pub fn claimed_at(&self) -> i64 {
+        self.facts.claimed_at
+    }
+
+    /// The leader's key in the store.
+    pub fn key(&self) -> &str {
+        &self.facts.key
+    }
+
+    /// The lease that the term hangs on.
+    pub fn lease(&self) -> LeaseId {
+        self.facts.lease
+    }
+
+    /// The election.
+    pub fn election(&self) -> &Prefix {
+        &self.facts.prefix
+    }
+
+    /// The candidate's name.
+    pub fn candidate(&self) -> &str {
+        &self.facts.candidate
+    }
+
+    /// The times that follow from the granted TTL.
+    pub fn timing(&self) -> Timing {
+        self.facts.timing
+    }
+
+    /// What is known of the lease, as it changes.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// `D`: the instant by which the job must be dead if no further renewal is proven.
+    pub fn deadline(&self) -> Instant {
+        self.status.borrow().deadline
+    }
+
+    /// How long this is certainly the leader, on `CLOCK_BOOTTIME`: until the polite stop is due,
+    /// not until the deadline. Zero once the term is lost.
+    pub fn remaining(&self) -> Duration {
+        let status = self.status.borrow();
+        if status.loss.is_some() {
+            return Duration::ZERO;
+        }
+        self.timing().polite_stop(status.deadline).remaining()
+    }
+
+    /// Waits until the term is lost: the store says so, or the time of the polite stop has come.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn lost(&self) {
+        let mut status = self.status();
+        loop {
+            let now = status.borrow_and_update().clone();
+            if now.loss.is_some() {
+                return;
+            }
+            let stop = self.timing().polite_stop(now.deadline);
+            tokio::select! {
+                changed = status.changed() => if changed.is_err() { return },
+                () = clock::sleep_until(stop) => if self.remaining().is_zero() { return },
+            }
+        }
+    }
+
+    /// Writes `value` under `key` if the term still is in the store's eyes.
+    ///
+    /// Tries other members until the term is over: repeating it does no harm.
+    ///
+    /// # Errors
+    /// [`WriteError::NotLeader`] if the term is over; then nothing was written.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the outcome unknown; it is guarded even then.
+    pub async fn put(
+        &self,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+    ) -> Result<(), WriteError> {
+        let put = TxnOp::put(key, value, None);
+        self.repeat(vec![put]).await
+    }
+
+    /// Deletes `key`, guarded as [`put`](Self::put).
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<(), WriteError> {
+        self.repeat(vec![TxnOp::delete(key, None)]).await
+    }
+
+    /// Runs `operations` in one transaction if the term still is, in one attempt.
+    ///
+    /// # Errors
+    /// [`WriteError::Store`] with a time-out leaves the outcome unknown, guarded even then.
+    pub async fn txn(&self, operations: Vec<TxnOp>) -> Result<TxnResponse, WriteError> {
+        let limit = self.timing().attempt_limit();
+        let txn = guarded(&self.facts.key, self.token(), operations);
+        let (answer, _) = self.store.txn(limit, txn).await?;
+        if answer.succeeded() {
+            Ok(answer)
+        } else {
+            Err(WriteError::NotLeader)
+        }
+    }
+
+    /// Sets the public value: what everyone reads under the leader's key.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn proclaim(&self, value: impl Into<Vec<u8>>) -> Result<(), WriteError> {
+        let lease = PutOptions::new().with_lease(self.lease().get());
+        let put = TxnOp::put(self.key(), value, Some(lease));
+        self.repeat(vec![put]).await
+    }
+
+    async fn repeat(&self, operations: Vec<TxnOp>) -> Result<(), WriteError> {
+        let mut backoff = crate::session::backoff();
+        loop {
+            match self.txn(operations.clone()).await {
+                Err(WriteError::Store(error)) if !error.is_definite() => {
+                    if self.remaining().is_zero() {
+                        return Err(WriteError::Store(error));
+                    }
+                    tokio::time::sleep(backoff.next(crate::backoff::jitter())).await;
+                }
+                done => return done.map(drop),
+            }
+        }
+    }
+}
+
+/// `operations`, if `key` is still the one that was created at `token`.
+pub(crate) fn guarded(key: &str, token: i64, operations: Vec<TxnOp>) -> Txn {
+    let own = Compare::create_revision(key, CompareOp::Equal, token);
+    Txn::new().when([own]).and_then(operations)
+}

@@ -1,13 +1,21 @@
 //! Giving a term or a candidacy back: by the daemon, its guardian, or the unit's stop hook.
 
+use std::time::Duration;
+
+use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Instant;
-use crate::etcd::Settings;
+use super::guarded;
+use crate::clock::{self, Instant};
+use crate::etcd::keep_alive::KeepAlive;
+use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::session;
 
 /// All that is needed to give back one lease and what hangs on it, from any process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+///
+/// Everything in it may be repeated: what was done already is found done (R10).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resignation {
     /// How to reach the store.
     pub store: Settings,
@@ -17,10 +25,17 @@ pub struct Resignation {
     pub candidate: String,
     /// The lease of the candidacy.
     pub lease: LeaseId,
+    /// The TTL of the lease.
+    pub ttl: Duration,
+    /// Limit of one attempt (Q).
+    pub attempt_limit: Duration,
     /// The fencing token, once the claim is complete.
     pub token: Option<i64>,
     /// Whether the marker may be set to the token: only after a complete claim (R13).
     pub may_mark: bool,
+    /// mod_revision of the record that asked this term to step down, to be deleted with it.
+    #[serde(default)]
+    pub step_down: Option<i64>,
 }
 
 impl Resignation {
@@ -32,12 +47,79 @@ impl Resignation {
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown; it may be called again.
     pub async fn carry_out(&self, until: Instant) -> bool {
-        let _ = until;
-        todo!()
+        self.carry_out_on(&Store::new(&self.store), until).await
     }
 
-    /// Renews the lease once, for a tree that can't be emptied while the daemon is gone.
+    /// [`carry_out`](Self::carry_out) over connections that are open already.
+    pub async fn carry_out_on(&self, store: &Store, until: Instant) -> bool {
+        self.give_back_key(store, until).await;
+        session::revoke(store, self.lease, self.attempt_limit, until).await
+    }
+
+    /// Connects to a member, so that what follows is quick.
+    ///
+    /// # Errors
+    /// As [`Store::attempt`].
+    pub async fn connect(&self, store: &Store) -> Result<(), Error> {
+        let key = self.prefix.candidate(self.lease);
+        let read = store.get(self.attempt_limit, key, None).await;
+        read.map(drop)
+    }
+
+    /// Deletes the candidate key and sets the marker, if the key is still the one of this term.
+    /// Without a token the revoked lease alone takes the key away. Tries until answered or `until`.
+    pub async fn give_back_key(&self, store: &Store, until: Instant) {
+        let Some(txn) = self.txn() else { return };
+        let mut backoff = session::backoff();
+        loop {
+            match store.txn(self.attempt_limit, txn.clone()).await {
+                Ok(_) => return,
+                Err(error) if error.is_definite() => {
+                    // The lease's revocation, which follows, takes the key away all the same.
+                    tracing::warn!(lease = %self.lease, %error, "resignation refused");
+                    return;
+                }
+                Err(_) if until.has_passed() => return,
+                Err(_) => {
+                    let pause = backoff.next(crate::backoff::jitter());
+                    clock::sleep_until(until.min(clock::now() + pause)).await;
+                }
+            }
+        }
+    }
+
+    /// Renews the lease once, for a tree that can't be emptied while the daemon is gone. Returns
+    /// whether the store acknowledged.
     pub async fn renew(&self) -> bool {
-        todo!()
+        let store = Store::new(&self.store);
+        for _ in 0..store.member_count() {
+            let opened = KeepAlive::open(&store, self.attempt_limit, self.lease).await;
+            match opened {
+                Ok(_) => return true,
+                Err(error) if error.is_definite() => return false,
+                Err(_) => {}
+            }
+        }
+        false
+    }
+
+    /// The transaction that gives the key back, guarded by its create_revision.
+    fn txn(&self) -> Option<Txn> {
+        let token = self.token?;
+        let key = self.prefix.candidate(self.lease);
+        let mut operations = vec![
+            TxnOp::delete(key.as_str(), None),
+            TxnOp::delete(self.prefix.member(self.lease), None),
+        ];
+        if self.may_mark {
+            operations.push(TxnOp::put(self.prefix.ended(), token.to_string(), None));
+        }
+        if let Some(asked_at) = self.step_down {
+            let record = self.prefix.step_down();
+            let same = Compare::mod_revision(record.as_str(), CompareOp::Equal, asked_at);
+            let delete = TxnOp::delete(record, None);
+            operations.push(TxnOp::txn(Txn::new().when([same]).and_then([delete])));
+        }
+        Some(guarded(&key, token, operations))
     }
 }

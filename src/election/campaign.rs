@@ -1,0 +1,220 @@
+//! Campaigning: waiting for one's turn and claiming it (R8, R9, R13).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::KeyValue;
+
+use super::claim::{self, Claim, Next};
+use super::{Candidacy, Election, until_lost};
+use crate::clock;
+use crate::etcd::Error;
+use crate::etcd::watch::{Change, Target, Watch};
+use crate::session::{Loss, OwnKey, Session};
+use crate::term::{Facts, Term};
+
+/// Pause after a broken watch, so that a store that breaks them all isn't asked in a spin.
+const RELOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Why a campaign ended without a term.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CampaignError {
+    /// The candidacy is over: join again with a new session.
+    #[error("the candidacy was lost: {0}")]
+    Lost(Loss),
+    /// The store's memory rules this candidacy out.
+    #[error("refusing to lead: {0}")]
+    Refused(String),
+}
+
+impl From<Loss> for CampaignError {
+    fn from(loss: Loss) -> Self {
+        Self::Lost(loss)
+    }
+}
+
+/// What a campaign is waiting for, as it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// For the candidate in front of it, with this create_revision.
+    Behind(i64),
+    /// For a key in front of it that is no candidate and will never go away by itself.
+    Blocked(String),
+    /// For the end of a pause.
+    Paused,
+    /// For `takeover_delay`: the last term's end was not proven.
+    Delayed,
+}
+
+impl Election {
+    /// Waits until `candidacy` leads, and returns its term once the claim is complete.
+    ///
+    /// `progress` is told what is waited for, for logs and status.
+    ///
+    /// # Errors
+    /// When the candidacy is over, or can never lead. Either way close the session.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the candidate in the queue, and possibly first: close the session.
+    pub async fn campaign(
+        &mut self,
+        session: &Session,
+        candidacy: &Candidacy,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Term, CampaignError> {
+        let mine = candidacy.create_revision;
+        let mut delayed = false;
+        loop {
+            let acked = session.last_ack();
+            let txn = claim::txn(&self.prefix, &candidacy.key, mine);
+            let (answer, seen) = until_lost(session, || self.txn(session, txn.clone())).await?;
+            match Claim::read(&answer, mine) {
+                Claim::Gone => {
+                    session.lose(Loss::Deleted);
+                    return Err(Loss::Deleted.into());
+                }
+                Claim::Behind(predecessor) => {
+                    delayed = false;
+                    self.waited_for = predecessor.create_revision();
+                    progress(self.waiting_for(&predecessor));
+                    let front = Some(predecessor.key());
+                    self.wait(session, candidacy, front, seen.revision).await?;
+                }
+                Claim::First(standing) => match standing.next(mine, self.waited_for, delayed) {
+                    Next::Refuse(why) => return Err(CampaignError::Refused(why)),
+                    Next::Pause => {
+                        progress(Progress::Paused);
+                        self.wait(session, candidacy, None, seen.revision).await?;
+                    }
+                    Next::Delay => {
+                        progress(Progress::Delayed);
+                        self.delay(session, candidacy, seen.revision).await?;
+                        delayed = true;
+                    }
+                    Next::Lead => {
+                        let own = OwnKey {
+                            key: candidacy.key.clone(),
+                            token: mine,
+                        };
+                        session.lead(own, acked, seen.raft_term).await?;
+                        return Ok(self.term(session, candidacy, seen.revision));
+                    }
+                },
+            }
+        }
+    }
+
+    fn term(&self, session: &Session, candidacy: &Candidacy, claimed_at: i64) -> Term {
+        let facts = Facts {
+            prefix: self.prefix.clone(),
+            candidate: self.candidate.clone(),
+            lease: session.lease(),
+            key: Arc::clone(&candidacy.key),
+            token: candidacy.create_revision,
+            claimed_at,
+            timing: session.timing(),
+        };
+        Term::new(facts, session.status(), self.store.clone())
+    }
+
+    fn waiting_for(&self, predecessor: &KeyValue) -> Progress {
+        let key = String::from_utf8_lossy(predecessor.key());
+        if self.prefix.is_blocked_by(&key, predecessor.lease()) {
+            Progress::Blocked(key.into_owned())
+        } else {
+            Progress::Behind(predecessor.create_revision())
+        }
+    }
+
+    /// Waits until `front` is gone or something under `control/` has changed.
+    async fn wait(
+        &self,
+        session: &Session,
+        candidacy: &Candidacy,
+        front: Option<&[u8]>,
+        looked_at: i64,
+    ) -> Result<(), Loss> {
+        let mut targets = vec![Target::Prefix(self.prefix.control())];
+        let front = front.map(|key| String::from_utf8_lossy(key).into_owned());
+        targets.extend(front.clone().map(Target::Key));
+        let changed = |change: &Change| match change {
+            Change::Delete { .. } => true,
+            // A predecessor that proclaims something is still there.
+            Change::Put(kv) => front
+                .as_ref()
+                .is_none_or(|front| kv.key() != front.as_bytes()),
+        };
+        self.watch(session, candidacy, targets, looked_at, changed)
+            .await
+    }
+
+    /// Waits `takeover_delay`, unless the candidacy is lost before.
+    async fn delay(
+        &self,
+        session: &Session,
+        candidacy: &Candidacy,
+        looked_at: i64,
+    ) -> Result<(), Loss> {
+        let over = clock::now() + self.takeover_delay;
+        while !over.has_passed() {
+            tokio::select! {
+                () = clock::sleep_until(over) => {}
+                lost = self.watch(session, candidacy, Vec::new(), looked_at, |_| false) => lost?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches the own key and `targets` from just after `looked_at` on, until a change counts.
+    /// A watch that breaks counts: whoever waited must look again.
+    async fn watch(
+        &self,
+        session: &Session,
+        candidacy: &Candidacy,
+        mut targets: Vec<Target>,
+        looked_at: i64,
+        counts: impl Fn(&Change) -> bool,
+    ) -> Result<(), Loss> {
+        targets.push(Target::Key(candidacy.key.to_string()));
+        let own = candidacy.key.as_bytes();
+        let changed = async {
+            let limit = session.timing().attempt_limit();
+            let mut watch = Watch::open(&self.store, limit, targets, looked_at + 1).await?;
+            loop {
+                for change in watch.next().await? {
+                    match &change {
+                        Change::Delete { key, .. } if key == own => return Ok(Err(Loss::Deleted)),
+                        Change::Put(kv) if kv.key() == own => {
+                            if kv.create_revision() != candidacy.create_revision {
+                                return Ok(Err(Loss::Deleted));
+                            }
+                        }
+                        other if counts(other) => return Ok(Ok(())),
+                        _ => {}
+                    }
+                }
+            }
+        };
+        let outcome: Result<Result<(), Loss>, Error> = tokio::select! {
+            biased;
+            loss = session.lost() => return Err(loss),
+            outcome = changed => outcome,
+        };
+        match outcome {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(loss)) => {
+                session.lose(loss.clone());
+                Err(loss)
+            }
+            Err(Error::ClusterChanged(what)) => {
+                session.lose(Loss::ClusterChanged(what.clone()));
+                Err(Loss::ClusterChanged(what))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the watch broke");
+                clock::sleep(RELOOK_PAUSE).await;
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What can go wrong with one attempt, sorted by what the caller does next.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use etcd_client::Error as Cause;
+
+/// Why an attempt has no answer, or not the one that was hoped for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The member was silent; a write may be applied, now or later.
+    #[error("{endpoint}: no answer within {} ms", limit.as_millis())]
+    Timeout {
+        /// The member that was asked.
+        endpoint: String,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// The member can't be reached, has no leader or failed; a write may be applied.
+    #[error("{endpoint}: {reason}")]
+    Unreachable {
+        /// The member that was asked.
+        endpoint: String,
+        /// What the member or the way to it said.
+        reason: String,
+    },
+    /// The token has expired, or was never valid.
+    #[error("{endpoint}: {reason}")]
+    Unauthenticated {
+        /// The member that was asked.
+        endpoint: String,
+        /// What the member said.
+        reason: String,
+    },
+    /// The lease is expired or revoked. Nothing was written.
+    #[error("the lease is gone")]
+    LeaseGone,
+    /// A lease of this id has been granted before.
+    #[error("the lease exists already")]
+    LeaseExists,
+    /// A watch or a read asked for history that is gone.
+    #[error("compacted; the oldest revision is {oldest}")]
+    Compacted {
+        /// The oldest revision that can still be read; 0 if the store didn't say.
+        oldest: i64,
+    },
+    /// The store understood and said no; nothing was written, and asking again won't help.
+    #[error("{endpoint}: refused: {reason}")]
+    Refused {
+        /// The member that was asked.
+        endpoint: String,
+        /// What the store said.
+        reason: String,
+    },
+    /// It isn't the cluster, or not the history, that we knew (R12).
+    #[error("the cluster has changed: {0}")]
+    ClusterChanged(String),
+    /// A file that the connection needs can't be read.
+    #[error("{0}")]
+    Credentials(String),
+}
+
+impl Error {
+    /// Whether the store answered, so that a write's outcome is known: not applied.
+    pub const fn is_definite(&self) -> bool {
+        matches!(
+            self,
+            Self::LeaseGone | Self::LeaseExists | Self::Compacted { .. } | Self::Refused { .. }
+        )
+    }
+
+    /// Whether another member might do better.
+    pub const fn blames_member(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout { .. }
+                | Self::Unreachable { .. }
+                | Self::Unauthenticated { .. }
+                | Self::Credentials(_)
+        )
+    }
+
+    /// Sorts what the client crate says of an attempt on `endpoint`.
+    ///
+    /// The code alone does not tell what happened (etcd uses `Unavailable` for errors of both
+    /// kinds), so what isn't known to be definite is taken as ambiguous.
+    pub(crate) fn classify(endpoint: &str, cause: &Cause) -> Self {
+        let endpoint = endpoint.to_owned();
+        let reason = describe(cause);
+        match cause {
+            Cause::GRpcStatus(status) => match status.code() as i32 {
+                NOT_FOUND if reason.contains("lease not found") => Self::LeaseGone,
+                FAILED_PRECONDITION if reason.contains("lease already exists") => Self::LeaseExists,
+                OUT_OF_RANGE if reason.contains("compacted") => Self::Compacted { oldest: 0 },
+                UNAUTHENTICATED => Self::Unauthenticated { endpoint, reason },
+                INVALID_ARGUMENT if reason.contains("invalid auth token") => {
+                    Self::Unauthenticated { endpoint, reason }
+                }
+                INVALID_ARGUMENT | NOT_FOUND | ALREADY_EXISTS | PERMISSION_DENIED
+                | FAILED_PRECONDITION | OUT_OF_RANGE | UNIMPLEMENTED => {
+                    Self::Refused { endpoint, reason }
+                }
+                _ => Self::Unreachable { endpoint, reason },
+            },
+            Cause::LeaseKeepAliveError(text) if text.contains("lease not found") => Self::LeaseGone,
+            Cause::InvalidArgs(_) | Cause::InvalidUri(_) => Self::Refused { endpoint, reason },
+            _ => Self::Unreachable { endpoint, reason },
+        }
+    }
+
+    /// Whether this is a watch's cancellation for an expired token: the stream itself stays open
+    /// and silent then, and the crate's own refresh doesn't see it.
+    pub(crate) fn from_cancellation(endpoint: &str, reason: &str) -> Self {
+        let endpoint = endpoint.to_owned();
+        let reason = if reason.is_empty() {
+            "the watch was cancelled".to_owned()
+        } else {
+            reason.to_owned()
+        };
+        if reason.contains("auth token") || reason.contains("Unauthenticated") {
+            Self::Unauthenticated { endpoint, reason }
+        } else if reason.contains("permission denied") {
+            Self::Refused { endpoint, reason }
+        } else {
+            Self::Unreachable { endpoint, reason }
+        }
+    }
+}
+
+// gRPC's status codes, by number: the crate that names them is not ours to depend on.
+const INVALID_ARGUMENT: i32 = 3;
+const NOT_FOUND: i32 = 5;
+const ALREADY_EXISTS: i32 = 6;
+const PERMISSION_DENIED: i32 = 7;
+const FAILED_PRECONDITION: i32 = 9;
+const OUT_OF_RANGE: i32 = 11;
+const UNIMPLEMENTED: i32 = 12;
+const UNAUTHENTICATED: i32 = 16;
+
+/// The text of `cause` and of what lies under it; the crate's own error hides its source.
+fn describe(cause: &Cause) -> String {
+    let (mut text, mut source) = match cause {
+        Cause::GRpcStatus(status) => (status.message().to_owned(), status.source()),
+        Cause::TransportError(error) => (error.to_string(), error.source()),
+        other => (other.to_string(), None),
+    };
+    while let Some(deeper) = source {
+        let more = deeper.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = deeper.source();
+    }
+    text
+}

@@ -1,0 +1,99 @@
+//! What the store has said of itself: which cluster it is, and how far its history goes (R12).
+
+use etcd_client::ResponseHeader;
+
+use super::Error;
+
+/// Cluster, revision and raft term, from one answer or the highest of all so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Id of the cluster; 0 before the first answer.
+    pub cluster: u64,
+    /// Revision of the store.
+    pub revision: i64,
+    /// Raft term of the member that answered.
+    pub raft_term: u64,
+}
+
+impl From<&ResponseHeader> for Seen {
+    fn from(header: &ResponseHeader) -> Self {
+        Self {
+            cluster: header.cluster_id(),
+            revision: header.revision(),
+            raft_term: header.raft_term(),
+        }
+    }
+}
+
+impl Seen {
+    /// Takes an answer in; `asked` is what had been seen before a linearizable request was sent.
+    ///
+    /// The first answer pins the cluster. Only a linearizable answer shows how far the history
+    /// goes, and only against what was seen before it was asked for: answers may overtake.
+    pub(super) fn note(&mut self, answer: Self, asked: Option<Self>) -> Result<(), Error> {
+        if self.cluster != 0 && answer.cluster != self.cluster {
+            return Err(Error::ClusterChanged(format!(
+                "cluster {:x} answered instead of {:x}",
+                answer.cluster, self.cluster
+            )));
+        }
+        self.cluster = answer.cluster;
+        self.raft_term = self.raft_term.max(answer.raft_term);
+        if let Some(asked) = asked {
+            if answer.revision < asked.revision {
+                return Err(Error::ClusterChanged(format!(
+                    "the store is at revision {} after it was at {}: restored from a snapshot?",
+                    answer.revision, asked.revision
+                )));
+            }
+            self.revision = self.revision.max(answer.revision);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(cluster: u64, revision: i64, raft_term: u64) -> Seen {
+        Seen {
+            cluster,
+            revision,
+            raft_term,
+        }
+    }
+
+    #[test]
+    fn the_first_answer_pins_the_cluster() {
+        let mut seen = Seen::default();
+        assert!(seen.note(answer(7, 5, 2), None).is_ok());
+        assert!(seen.note(answer(8, 9, 2), None).is_err());
+        assert!(seen.note(answer(7, 5, 2), None).is_ok());
+    }
+
+    #[test]
+    fn a_linearizable_answer_may_not_go_back() {
+        let mut seen = Seen::default();
+        let before = seen;
+        assert!(seen.note(answer(7, 5, 2), Some(before)).is_ok());
+        let asked = seen;
+        assert!(seen.note(answer(7, 4, 2), Some(asked)).is_err());
+        assert!(seen.note(answer(7, 5, 2), Some(asked)).is_ok());
+    }
+
+    #[test]
+    fn answers_that_overtake_each_other_are_no_change() {
+        let mut seen = Seen::default();
+        let first_asked = seen;
+        assert!(seen.note(answer(7, 9, 2), Some(seen)).is_ok());
+        assert!(seen.note(answer(7, 5, 2), Some(first_asked)).is_ok());
+    }
+
+    #[test]
+    fn other_answers_may_lag() {
+        let mut seen = answer(7, 9, 4);
+        assert!(seen.note(answer(7, 2, 3), None).is_ok());
+        assert_eq!((seen.revision, seen.raft_term), (9, 4));
+    }
+}

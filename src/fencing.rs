@@ -1,0 +1,206 @@
+//! Fences what an earlier daemon of the same election left on this host.
+//!
+//! The daemon calls it once, before it joins. A daemon and its guardian that were killed together
+//! may leave a descendant of their job behind that had left its session; it carries the variables
+//! of its term in its environment. Replicas of one election may share a host, so a process that
+//! has a living guardian above it is another replica's, and is left alone.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use crate::clock;
+use crate::keys::Prefix;
+use crate::proc::{self, Process, Stat};
+
+/// The name under which a guardian runs, as far as the kernel keeps it.
+pub const GUARDIAN_COMM: &str = "incumbent-guard";
+
+/// How long to wait for one process's end before looking at all of them again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How often a way up to the first process may break because a parent on it ended.
+const TRIES: usize = 16;
+
+/// Kills every process that an earlier term of this election left behind, and waits until they are
+/// gone, for at most `limit`. Returns those that are left; while there are any, nobody may start a
+/// job here (R4).
+///
+/// Blocks: for the daemon's start, where no term depends on this thread yet.
+pub fn fence(prefix: &Prefix, limit: Duration) -> Vec<Process> {
+    let until = clock::now() + limit;
+    let mut told = HashSet::new();
+    loop {
+        let left = left_behind(prefix);
+        let Some(first) = left.first() else {
+            return left;
+        };
+        // New ones may be born while the others die, hence the look at all of them each time.
+        for process in &left {
+            if told.insert(*process) {
+                tracing::warn!(election = %prefix, pid = process.pid, "fencing a process left behind");
+            }
+            if let Err(error) = kill(*process) {
+                tracing::debug!(pid = process.pid, %error, "process not killed");
+            }
+        }
+        if until.has_passed() {
+            return left;
+        }
+        if let Ok(Some(handle)) = first.open() {
+            handle.wait(PAUSE.min(until.remaining()));
+        }
+    }
+}
+
+fn kill(process: Process) -> std::io::Result<()> {
+    process.open()?.map_or(Ok(()), |handle| handle.kill())
+}
+
+/// The living processes of our user that belong to an earlier term of this election.
+fn left_behind(prefix: &Prefix) -> Vec<Process> {
+    let this = Process::this();
+    let pids = proc::all().into_iter();
+    pids.filter(|pid| *pid != this.pid)
+        .filter(|pid| is_of_our_user(*pid) && is_of_a_term(*pid, prefix))
+        .filter_map(Process::with_pid)
+        .filter(|process| process.is_alive() && !has_guardian(process.pid))
+        .collect()
+}
+
+/// Whether the process runs as our user, which is also what makes its environment readable.
+fn is_of_our_user(pid: i32) -> bool {
+    let uid = rustix::process::geteuid().as_raw();
+    fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == uid)
+}
+
+/// Whether the process carries the variables of a term of this election.
+fn is_of_a_term(pid: i32, prefix: &Prefix) -> bool {
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| has_variables(&environ, prefix))
+}
+
+fn has_variables(environ: &[u8], prefix: &Prefix) -> bool {
+    let election = format!("INCUMBENT_ELECTION={prefix}");
+    let mut variables = environ.split(|byte| *byte == 0);
+    let is_ours = variables.clone().any(|each| each == election.as_bytes());
+    is_ours && variables.any(|each| each.starts_with(b"INCUMBENT_TOKEN="))
+}
+
+/// Whether the process is a living guardian, or has one among its ancestors.
+///
+/// A parent that ends on the way up has had its children handed on, so the way is walked again.
+/// One that never holds still counts as guarded: the next look decides.
+fn has_guardian(pid: i32) -> bool {
+    (0..TRIES).find_map(|_| walk_up(pid)).unwrap_or(true)
+}
+
+/// `None` if a process on the way was gone.
+fn walk_up(pid: i32) -> Option<bool> {
+    let mut next = pid;
+    while next > 0 {
+        let stat = Stat::of(next)?;
+        if stat.comm == GUARDIAN_COMM && !stat.has_ended() {
+            return Some(true);
+        }
+        next = stat.parent;
+    }
+    Some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// An election that no other test and no other run knows.
+    fn election(name: &str) -> Prefix {
+        Prefix::new(format!("/test/fencing/{name}/{}", std::process::id()))
+    }
+
+    /// A process of a job, in a session of its own, started by a parent of this name which waits
+    /// for it. The parent's own environment is clean.
+    struct Job(Child);
+
+    impl Job {
+        fn start(parent: &str, prefix: &Prefix) -> Self {
+            // `exec -a` names the process in its arguments only, but its comm comes from the file.
+            let folder = tempfile::tempdir().unwrap();
+            let shell = folder.path().join(parent);
+            std::os::unix::fs::symlink("/bin/sh", &shell).unwrap();
+            let script = format!(
+                "INCUMBENT_ELECTION={prefix} INCUMBENT_TOKEN=7 setsid sleep 60 & echo; wait"
+            );
+            let mut child = Command::new(&shell)
+                .args(["-c", &script])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = [0];
+            let mut output = child.stdout.take().unwrap();
+            std::io::Read::read_exact(&mut output, &mut line).unwrap();
+            let job = Self(child);
+            // The shell has forked; until it executes the job the variables are not to be seen.
+            let until = clock::now() + Duration::from_secs(5);
+            while !proc::all().iter().any(|pid| is_of_a_term(*pid, prefix)) {
+                assert!(!until.has_passed(), "the job has not started");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            job
+        }
+    }
+
+    impl Drop for Job {
+        fn drop(&mut self) {
+            let parent = i32::try_from(self.0.id()).unwrap();
+            let is_child = |pid: &i32| Stat::of(*pid).is_some_and(|stat| stat.parent == parent);
+            for pid in proc::all().into_iter().filter(is_child) {
+                drop(kill(Process::with_pid(pid).unwrap()));
+            }
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+
+    #[test]
+    fn a_process_left_behind_in_its_own_session_is_killed() {
+        let prefix = election("left");
+        let _job = Job::start("plain", &prefix);
+        assert_eq!(left_behind(&prefix).len(), 1);
+        assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
+        assert_eq!(left_behind(&prefix), []);
+    }
+
+    #[test]
+    fn a_job_under_a_living_guardian_is_left_alone() {
+        let prefix = election("guarded");
+        let mut job = Job::start(GUARDIAN_COMM, &prefix);
+        assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
+        assert!(proc::all().iter().any(|pid| is_of_a_term(*pid, &prefix)));
+        // Once the guardian is dead its job has nobody left.
+        job.0.kill().unwrap();
+        job.0.wait().unwrap();
+        assert_eq!(left_behind(&prefix).len(), 1);
+        assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
+    }
+
+    #[test]
+    fn other_elections_are_left_alone() {
+        let prefix = election("mine");
+        let longer = Prefix::new(format!("{prefix}/longer"));
+        let _job = Job::start("plain", &longer);
+        assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
+        assert_eq!(left_behind(&longer).len(), 1);
+    }
+
+    #[test]
+    fn both_variables_are_needed() {
+        let prefix = Prefix::new("/a");
+        let has = |environ: &[u8]| has_variables(environ, &prefix);
+        assert!(has(b"INCUMBENT_TOKEN=7\0HOME=/\0INCUMBENT_ELECTION=/a\0"));
+        assert!(!has(b"INCUMBENT_ELECTION=/a\0"));
+        assert!(!has(b"INCUMBENT_TOKEN=7\0INCUMBENT_ELECTION=/ab\0"));
+        assert!(!has(b"XINCUMBENT_ELECTION=/a\0INCUMBENT_TOKEN=7\0"));
+    }
+}

@@ -1,0 +1,292 @@
+//! What the guardian decides: a state machine without I/O, clock or thread.
+//!
+//! [`main`](super::main) feeds it what happened and carries out what it answers. The invariant: a
+//! process of a term lives only while the term's deadline and the daemon allow it (R2, R4), and a
+//! lease is given back only when the tree is proven empty and nothing else can run the job (R5).
+//!
+//! ```text
+//! term   open ──Stop, Kill, D−G−K, daemon gone──▶ closed ──EndTerm, given back──▶ ended
+//! tree   empty ──Start──▶ alive ──any stop──▶ stopping ──grace over, D−K──▶ killed ──▶ empty
+//! daemon alive ──end of file──▶ closed ──▶ dead ──tree empty──▶ every lease is given back
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::protocol::{CommandSpec, Exit, Refusal, Report, Request, Term};
+use crate::clock::Instant;
+use crate::keys::LeaseId;
+use crate::term::resignation::Resignation;
+
+mod daemon;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+/// From the first SIGKILL until the tree is taken for one that can't be emptied, and is renewed
+/// for where nobody else does.
+const UNKILLABLE: Duration = Duration::from_millis(100);
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The daemon asks for something.
+    Request(Request),
+    /// The main process of a run was executed.
+    Executed { run: u64, pid: u32 },
+    /// A run's command could not be executed.
+    NotExecuted { run: u64, code: i32, error: String },
+    /// The fork came too late, by the clock as the child read it.
+    TooLate { run: u64 },
+    /// The main process of a run was reaped.
+    MainEnded { run: u64, pid: u32, exit: Exit },
+    /// Processes were reaped, but not all.
+    Reaped,
+    /// No child is left.
+    TreeEmpty,
+    /// The daemon's end of the socket is closed, or can't be understood.
+    DaemonClosed,
+    /// The daemon is dead.
+    DaemonDead,
+    /// The attempt to give a lease back is over.
+    GivenBack { lease: LeaseId, confirmed: bool },
+    /// Everything that lay in the socket at this time was handled, so timers may be acted on: a
+    /// guardian that was stopped takes the newer deadline before it acts on an old one.
+    Tick,
+}
+
+/// What is to be done about it, in order.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Tell the daemon.
+    Report(Report),
+    /// Start a run, unless `before` has come; answered by one of the events that say what became
+    /// of it.
+    Spawn {
+        run: u64,
+        command: CommandSpec,
+        before: Instant,
+    },
+    /// Send a signal to the process group of a run.
+    Signal { run: u64, signal: i32 },
+    /// Ask the tree to stop: the groups of all main processes, or where none is left, everyone.
+    StopTree { signal: i32 },
+    /// Send SIGKILL to the whole tree.
+    KillTree,
+    /// Send SIGKILL to the daemon.
+    KillDaemon,
+    /// Say, to the daemon and in the log, who can't be killed.
+    SayStuck { token: i64 },
+    /// Get ready to speak to the store.
+    Connect,
+    /// Renew a lease once.
+    Renew(Resignation),
+    /// Give a lease back; answered by [`Event::GivenBack`].
+    GiveBack {
+        resignation: Resignation,
+        until: Instant,
+    },
+    /// Write a line to the log.
+    Say(Line),
+    /// Nothing is left to guard.
+    Exit,
+}
+
+/// A log line that the guardian writes since the daemon can't.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// `term lost`, by its deadline.
+    TermLost { token: i64 },
+    /// `job stopped`.
+    JobStopped {
+        token: i64,
+        pid: Option<u32>,
+        killed: bool,
+        took: Duration,
+    },
+    /// `resigned`.
+    Resigned {
+        lease: LeaseId,
+        token: Option<i64>,
+        confirmed: bool,
+    },
+}
+
+/// The state that decisions follow from.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    leases: BTreeMap<LeaseId, Lease>,
+    term: Option<Guarded>,
+    /// Every term up to this token has ended here.
+    ended: i64,
+    /// The living processes; `None` if proven empty.
+    tree: Option<Tree>,
+    daemon: Daemon,
+    /// When SIGKILL was sent to the daemon.
+    daemon_killed: Option<Instant>,
+    /// When the leases are renewed next, should somebody have to.
+    next_renewal: Option<Instant>,
+    actions: Vec<Action>,
+}
+
+/// What is known of the daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Daemon {
+    /// Its end of the socket is open.
+    #[default]
+    Alive,
+    /// It is being killed, and won't be heard any more.
+    Closed,
+    /// Its pidfd says that it is dead.
+    Dead,
+}
+
+/// A lease to give back.
+#[derive(Debug)]
+struct Lease {
+    resignation: Resignation,
+    given_back: bool,
+}
+
+/// The present term.
+#[derive(Debug)]
+struct Guarded {
+    term: Term,
+    /// Whether starts are refused for good.
+    closed: bool,
+    /// Whether D−G−K has come; the deadline doesn't move any more.
+    late: bool,
+    /// Whether the daemon said that nothing of it runs; kept only until the tree is empty.
+    over: bool,
+    /// When the daemon is killed for a Rust job's sake, unless D−K comes first.
+    daemon_grace_end: Option<Instant>,
+    /// When the guardian gives the lease back, unless the daemon speaks up.
+    silent_until: Option<Instant>,
+    /// The job's end, for the log, should the daemon not speak up.
+    stopped: Option<Line>,
+}
+
+/// The living processes.
+#[derive(Debug)]
+struct Tree {
+    /// The term they belong to.
+    token: i64,
+    /// The runs whose main process lives.
+    mains: BTreeSet<u64>,
+    /// The main process that was started last.
+    pid: Option<u32>,
+    stop: Option<Stop>,
+}
+
+/// A stop of the tree.
+#[derive(Debug)]
+struct Stop {
+    signal: i32,
+    began: Instant,
+    /// When SIGKILL follows, unless D−K comes first.
+    grace_end: Instant,
+    /// Whether those that a main process left behind were asked too.
+    asked_all: bool,
+    killing: Option<Killing>,
+}
+
+/// A tree that SIGKILL was sent to.
+#[derive(Debug)]
+struct Killing {
+    since: Instant,
+    next_round: Instant,
+    next_word: Instant,
+}
+
+impl Guard {
+    /// Takes in one event and returns what is to be done, in order.
+    pub(super) fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        match event {
+            Event::Request(request) if self.daemon == Daemon::Alive => self.asked(request, now),
+            // What a daemon said that is being killed counts no more.
+            Event::Request(_) => {}
+            Event::Executed { run, pid } => self.executed(run, pid),
+            Event::NotExecuted { run, code, error } => self.not_executed(run, code, error),
+            Event::TooLate { run } => self.refuse(run, Refusal::Deadline),
+            Event::MainEnded { run, pid, exit } => self.main_ended(run, pid, exit),
+            Event::Reaped => self.reaped(now),
+            Event::TreeEmpty => self.tree_empty(now),
+            Event::DaemonClosed => self.daemon_closed(now),
+            Event::DaemonDead => self.daemon_dead(now),
+            Event::GivenBack { lease, confirmed } => self.given_back(lease, confirmed),
+            Event::Tick => self.tick(now),
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When the next [`Event::Tick`] is due.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        let term = self.term.as_ref().filter(|guarded| !guarded.over);
+        let killing = self.killing();
+        [
+            term.filter(|guarded| !guarded.late && self.daemon == Daemon::Alive)
+                .map(|guarded| guarded.term.stop_at()),
+            term.and_then(|guarded| guarded.silent_until),
+            self.daemon_kill_at(),
+            self.tree_kill_at(),
+            killing.map(|killing| killing.next_round),
+            self.renewal_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let term = self.term.as_mut().filter(|guarded| !guarded.over);
+        if let Some(guarded) = term
+            && self.daemon == Daemon::Alive
+            && !guarded.late
+            && now >= guarded.term.stop_at()
+        {
+            guarded.late = true;
+            guarded.closed = true;
+            let (token, signal) = (guarded.term.token, guarded.term.stop_signal);
+            let kill_at = guarded.term.kill_at();
+            self.report(Report::Stopping { token });
+            self.stop_tree(token, signal, kill_at, now);
+            self.listen(now);
+        }
+        if self.tree_kill_at().is_some_and(|at| now >= at) {
+            self.kill_tree(now);
+        }
+        if self
+            .killing()
+            .is_some_and(|killing| now >= killing.next_round)
+        {
+            self.kill_round(now);
+        }
+        if self.daemon_kill_at().is_some_and(|at| now >= at) {
+            self.kill_daemon(now);
+        }
+        if self.renewal_at().is_some_and(|at| now >= at) {
+            self.renew(now);
+        }
+        self.stand_in(now);
+    }
+
+    /// The present term, if this is its token.
+    fn present(&mut self, token: i64) -> Option<&mut Guarded> {
+        self.term
+            .as_mut()
+            .filter(|guarded| guarded.term.token == token)
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    fn report(&mut self, report: Report) {
+        self.act(Action::Report(report));
+    }
+
+    fn refuse(&mut self, run: u64, reason: Refusal) {
+        self.report(Report::Refused { run, reason });
+    }
+}

@@ -1,0 +1,178 @@
+//! What the daemon asks of its guardian, and when a start is refused.
+
+use super::super::protocol::{CommandSpec, Refusal, Report, Request, Stdin, Term};
+use super::{Action, Guard, Guarded, Lease};
+use crate::clock::Instant;
+
+impl Guard {
+    pub(super) fn asked(&mut self, request: Request, now: Instant) {
+        match request {
+            // Answered before there is a guard.
+            Request::Hello { .. } => {}
+            Request::Lease(resignation) => {
+                let lease = resignation.lease;
+                let known = Lease {
+                    resignation,
+                    given_back: false,
+                };
+                self.leases.insert(lease, known);
+                self.report(Report::Remembered { lease });
+            }
+            Request::Forget { lease } => {
+                self.leases.remove(&lease);
+            }
+            Request::Term(term) => self.guard(term, now),
+            Request::Deadline { token, deadline } => self.extend(token, deadline),
+            Request::Start {
+                token,
+                run,
+                command,
+                sole,
+            } => match self.may_start(token, &command, sole, now) {
+                Ok(before) => self.act(Action::Spawn {
+                    run,
+                    command,
+                    before,
+                }),
+                Err(reason) => self.refuse(run, reason),
+            },
+            Request::Signal { run, signal } => {
+                if self.tree.iter().any(|tree| tree.mains.contains(&run)) {
+                    self.act(Action::Signal { run, signal });
+                }
+            }
+            Request::Stop { token, .. }
+            | Request::StopRun { token, .. }
+            | Request::Kill { token }
+            | Request::EndTerm { token }
+                if self.tree.iter().any(|tree| tree.token > token) =>
+            {
+                // A word about a term whose tree was empty long ago.
+            }
+            Request::Stop {
+                token,
+                stop_signal,
+                grace,
+            } => {
+                self.close(token, now + grace);
+                self.stop_tree(token, stop_signal, now + grace, now);
+            }
+            Request::StopRun {
+                token,
+                stop_signal,
+                grace,
+            } => self.stop_tree(token, stop_signal, now + grace, now),
+            Request::Kill { token } => {
+                let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
+                self.close(token, now + budget.unwrap_or_default());
+                if self.tree.is_none() {
+                    let killed = false;
+                    self.report(Report::Empty { token, killed });
+                }
+                self.kill_tree(now);
+            }
+            Request::EndTerm { token } => self.end(token, now),
+        }
+    }
+
+    /// Guards a term, or takes on what changed in the present one.
+    fn guard(&mut self, term: Term, now: Instant) {
+        let token = term.token;
+        if token <= self.ended {
+            return;
+        }
+        match &mut self.term {
+            Some(guarded) if guarded.term.token == token => {
+                let deadline = guarded.term.deadline;
+                if !guarded.late {
+                    guarded.term = term;
+                }
+                guarded.term.deadline = guarded.term.deadline.max(deadline);
+            }
+            present => {
+                self.ended = present.take().map_or(self.ended, |past| past.term.token);
+                self.term = Some(Guarded {
+                    term,
+                    closed: false,
+                    late: false,
+                    over: false,
+                    daemon_grace_end: None,
+                    silent_until: None,
+                    stopped: None,
+                });
+                // What an earlier term left behind bars every start until it is gone.
+                self.kill_tree(now);
+            }
+        }
+        self.extend(token, Instant::BOOT);
+    }
+
+    /// Moves the deadline, never back, and acknowledges the one that holds.
+    fn extend(&mut self, token: i64, deadline: Instant) {
+        if let Some(guarded) = self.present(token) {
+            if !guarded.late {
+                guarded.term.deadline = guarded.term.deadline.max(deadline);
+            }
+            let deadline = guarded.term.deadline;
+            self.report(Report::Guarded { token, deadline });
+        }
+    }
+
+    /// Until when a start may be executed, or why it may not (R4).
+    fn may_start(
+        &self,
+        token: i64,
+        command: &CommandSpec,
+        sole: bool,
+        now: Instant,
+    ) -> Result<Instant, Refusal> {
+        if token <= self.ended {
+            return Err(Refusal::Ended);
+        }
+        let guarded = self.term.as_ref().ok_or(Refusal::NoTerm)?;
+        if guarded.term.token != token {
+            return Err(Refusal::NoTerm);
+        }
+        let before = guarded.term.stop_at();
+        if guarded.late || now >= before {
+            return Err(Refusal::Deadline);
+        }
+        if guarded.closed {
+            return Err(Refusal::Stopping);
+        }
+        if let Some(tree) = &self.tree {
+            if tree.stop.is_some() {
+                return Err(Refusal::Stopping);
+            }
+            if sole || tree.token != token {
+                return Err(Refusal::NotEmpty);
+            }
+        }
+        match command.stdin {
+            Stdin::Null => Ok(before),
+            Stdin::Inherit => Err(Refusal::Stdin),
+        }
+    }
+
+    /// Accepts no start of the term any more.
+    fn close(&mut self, token: i64, daemon_grace_end: Instant) {
+        if let Some(guarded) = self.present(token) {
+            guarded.closed = true;
+            let end = guarded.daemon_grace_end.get_or_insert(daemon_grace_end);
+            *end = (*end).min(daemon_grace_end);
+        }
+    }
+
+    /// Forgets the term once nothing of it lives.
+    fn end(&mut self, token: i64, now: Instant) {
+        self.ended = self.ended.max(token);
+        if let Some(guarded) = self.present(token) {
+            guarded.closed = true;
+            guarded.over = true;
+            if self.tree.is_none() {
+                self.term = None;
+            }
+        }
+        self.kill_tree(now);
+    }
+}

@@ -1,0 +1,637 @@
+//! The decisions as claims. Times are milliseconds after boot. The usual term has token 7 and its
+//! deadline at 10 s; with G = 2 s and K = 1 s it stops at 7 s and kills at 9 s.
+
+use std::path::PathBuf;
+
+use super::super::protocol::Stdin;
+use super::*;
+use crate::keys::Prefix;
+
+/// A guard, and what it did, as short text.
+#[derive(Default)]
+struct Play(Guard);
+
+impl Play {
+    /// Feeds one event and checks what follows from it.
+    #[track_caller]
+    fn at(&mut self, ms: u64, event: impl Into<Event>, expected: &[&str]) -> &mut Self {
+        let event = event.into();
+        let what = format!("{event:?}");
+        let did: Vec<String> = self.0.handle(event, at(ms)).iter().map(text).collect();
+        assert_eq!(did, expected, "at {ms} ms: {what}");
+        self
+    }
+
+    /// Checks when the next tick is due.
+    #[track_caller]
+    fn timer(&mut self, ms: impl Into<Option<u64>>) -> &mut Self {
+        assert_eq!(self.0.next_timer(), ms.into().map(at), "the next timer");
+        self
+    }
+}
+
+impl From<Request> for Event {
+    fn from(request: Request) -> Self {
+        Self::Request(request)
+    }
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::from_nanos(ms * 1_000_000)
+}
+
+fn ms(at: Instant) -> u64 {
+    at.as_nanos() / 1_000_000
+}
+
+fn text(action: &Action) -> String {
+    match action {
+        Action::Report(Report::Remembered { lease }) => format!("remembered {lease}"),
+        Action::Report(Report::Guarded { token, deadline }) => {
+            format!("guarded {token} until {}", ms(*deadline))
+        }
+        Action::Report(Report::Started { run, .. }) => format!("started {run}"),
+        Action::Report(Report::Refused { run, reason }) => format!("refused {run}: {reason}"),
+        Action::Report(Report::MainEnded { run, .. }) => format!("main {run} ended"),
+        Action::Report(Report::Empty { token, killed }) => {
+            format!("empty {token}{}", if *killed { ", killed" } else { "" })
+        }
+        Action::Report(Report::Stopping { token }) => format!("stopping {token}"),
+        Action::Report(Report::Resigned { lease, .. }) => format!("report resigned {lease}"),
+        Action::Spawn { run, before, .. } => format!("spawn {run} before {}", ms(*before)),
+        Action::StopTree { signal } => format!("stop tree by {signal}"),
+        Action::KillTree => "kill tree".into(),
+        Action::KillDaemon => "kill daemon".into(),
+        Action::SayStuck { .. } => "say stuck".into(),
+        Action::Connect => "connect".into(),
+        Action::Renew(resignation) => format!("renew {}", resignation.lease),
+        Action::GiveBack { resignation, until } => {
+            format!("give back {} until {}", resignation.lease, ms(*until))
+        }
+        Action::Say(Line::TermLost { token }) => format!("say term lost {token}"),
+        Action::Say(Line::JobStopped { killed, took, .. }) => {
+            let how = if *killed { "killed" } else { "stopped" };
+            format!("say job {how} after {}", took.as_millis())
+        }
+        Action::Say(Line::Resigned { lease, .. }) => format!("say resigned {lease}"),
+        Action::Exit => "exit".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn lease(id: i64, token: Option<i64>) -> Request {
+    let resignation = Resignation {
+        store: crate::etcd::Settings {
+            endpoints: Vec::new(),
+            connect_timeout: Duration::from_secs(1),
+            username: None,
+            password_file: None::<PathBuf>,
+            tls: crate::etcd::Tls::default(),
+        },
+        prefix: Prefix::new("/a"),
+        candidate: "node1".into(),
+        lease: LeaseId::new(id).unwrap(),
+        ttl: Duration::from_secs(15),
+        attempt_limit: Duration::from_secs(1),
+        token,
+        may_mark: true,
+        step_down: None,
+    };
+    Request::Lease(resignation)
+}
+
+fn usual(token: i64) -> Term {
+    Term {
+        token,
+        deadline: at(10_000),
+        lost_grace: Duration::from_secs(2),
+        kill_budget: Duration::from_secs(1),
+        stop_signal: 15,
+        in_daemon: false,
+    }
+}
+
+fn in_daemon() -> Request {
+    Request::Term(Term {
+        in_daemon: true,
+        ..usual(7)
+    })
+}
+
+fn deadline(token: i64, ms: u64) -> Request {
+    let deadline = at(ms);
+    Request::Deadline { token, deadline }
+}
+
+fn start(token: i64, run: u64, sole: bool) -> Request {
+    let command = CommandSpec::default();
+    Request::Start {
+        token,
+        run,
+        command,
+        sole,
+    }
+}
+
+fn stop(token: i64, grace_ms: u64) -> Request {
+    Request::Stop {
+        token,
+        stop_signal: 2,
+        grace: Duration::from_millis(grace_ms),
+    }
+}
+
+fn stop_run(token: i64, grace_ms: u64) -> Request {
+    Request::StopRun {
+        token,
+        stop_signal: 2,
+        grace: Duration::from_millis(grace_ms),
+    }
+}
+
+fn ended(run: u64) -> Event {
+    let exit = Exit::Code(0);
+    Event::MainEnded {
+        run,
+        pid: 100,
+        exit,
+    }
+}
+
+fn executed(run: u64) -> Event {
+    Event::Executed { run, pid: 100 }
+}
+
+/// A guard of the usual term; its lease is 1f.
+fn guarding() -> Play {
+    let mut play = Play::default();
+    play.at(0, lease(0x1f, Some(7)), &["remembered 1f"]).at(
+        0,
+        Request::Term(usual(7)),
+        &["guarded 7 until 10000"],
+    );
+    play
+}
+
+/// The usual term with run 1 alive.
+fn running() -> Play {
+    let mut play = guarding();
+    play.at(0, start(7, 1, true), &["spawn 1 before 7000"])
+        .at(0, executed(1), &["started 1"])
+        .timer(7_000);
+    play
+}
+
+// === the deadline ===
+
+#[test]
+fn a_term_stops_politely_and_is_killed_in_time() {
+    running()
+        .at(6_999, Event::Tick, &[])
+        .at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .timer(9_000)
+        .at(8_999, Event::Tick, &[])
+        .at(9_000, Event::Tick, &["kill tree"])
+        .timer(9_010)
+        .at(9_003, Event::Reaped, &["kill tree"])
+        .timer(9_013)
+        .at(9_013, Event::Tick, &["kill tree"])
+        .at(9_014, ended(1), &["main 1 ended"])
+        .at(9_014, Event::TreeEmpty, &["empty 7, killed"]);
+}
+
+#[test]
+fn a_deadline_moves_on_and_never_back() {
+    running()
+        .at(1, deadline(7, 12_000), &["guarded 7 until 12000"])
+        .at(2, deadline(7, 11_000), &["guarded 7 until 12000"])
+        .at(3, deadline(6, 90_000), &[])
+        .at(4, deadline(8, 90_000), &[])
+        .timer(9_000);
+}
+
+#[test]
+fn a_deadline_that_waits_in_the_socket_counts_before_the_timer() {
+    running()
+        .at(60_000, deadline(7, 70_000), &["guarded 7 until 70000"])
+        .at(60_000, Event::Tick, &[])
+        .timer(67_000);
+}
+
+#[test]
+fn a_deadline_that_comes_after_the_stop_began_saves_nothing() {
+    running()
+        .at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .at(7_001, deadline(7, 90_000), &["guarded 7 until 10000"])
+        .at(
+            7_002,
+            start(7, 2, false),
+            &["refused 2: the deadline is too near"],
+        )
+        .timer(9_000);
+}
+
+#[test]
+fn a_planned_stop_lasts_while_the_deadline_moves() {
+    running()
+        .at(1_000, stop(7, 30_000), &["stop tree by 2"])
+        .timer(7_000)
+        .at(2_000, deadline(7, 50_000), &["guarded 7 until 50000"])
+        .timer(31_000)
+        .at(31_000, Event::Tick, &["kill tree"]);
+}
+
+#[test]
+fn a_planned_stop_is_no_longer_than_the_lease() {
+    running()
+        .at(1_000, stop(7, 30_000), &["stop tree by 2"])
+        .at(7_000, Event::Tick, &["stopping 7"])
+        .timer(9_000)
+        .at(9_000, Event::Tick, &["kill tree"]);
+}
+
+#[test]
+fn the_times_of_a_term_can_change() {
+    let shorter = Term {
+        lost_grace: Duration::from_secs(1),
+        deadline: at(9_999),
+        ..usual(7)
+    };
+    running()
+        .at(1, Request::Term(shorter), &["guarded 7 until 10000"])
+        .timer(8_000);
+}
+
+// === starts ===
+
+#[test]
+fn starts_are_refused_outside_an_open_term() {
+    Play::default().at(0, start(7, 1, true), &["refused 1: no such term"]);
+    guarding()
+        .at(0, start(6, 1, true), &["refused 1: no such term"])
+        .at(0, start(8, 2, true), &["refused 2: no such term"])
+        .at(
+            7_000,
+            start(7, 3, true),
+            &["refused 3: the deadline is too near"],
+        )
+        .at(6_000, Request::EndTerm { token: 7 }, &[])
+        .at(6_000, start(7, 4, true), &["refused 4: the term has ended"])
+        .at(6_000, Request::Term(usual(7)), &[])
+        .at(6_000, start(7, 5, true), &["refused 5: the term has ended"])
+        .at(6_000, Request::Term(usual(8)), &["guarded 8 until 10000"])
+        .at(6_000, start(7, 6, true), &["refused 6: the term has ended"])
+        .at(6_000, start(8, 7, true), &["spawn 7 before 7000"]);
+}
+
+#[test]
+fn starts_are_refused_once_a_stop_has_begun() {
+    guarding().at(0, stop(7, 0), &["empty 7"]).at(
+        0,
+        start(7, 1, true),
+        &["refused 1: a stop has begun"],
+    );
+    guarding()
+        .at(0, Request::Kill { token: 7 }, &["empty 7"])
+        .at(0, start(7, 1, true), &["refused 1: a stop has begun"]);
+}
+
+#[test]
+fn a_sole_run_starts_only_in_an_empty_tree() {
+    running()
+        .at(
+            1,
+            start(7, 2, true),
+            &["refused 2: an earlier run is alive"],
+        )
+        .at(2, ended(1), &["main 1 ended"])
+        .at(2, Event::Reaped, &[])
+        .at(
+            3,
+            start(7, 3, true),
+            &["refused 3: an earlier run is alive"],
+        )
+        .at(4, start(7, 4, false), &["spawn 4 before 7000"])
+        .at(
+            4,
+            Event::TooLate { run: 4 },
+            &["refused 4: the deadline is too near"],
+        )
+        .at(5, Event::TreeEmpty, &["empty 7"])
+        .at(6, start(7, 5, true), &["spawn 5 before 7000"]);
+}
+
+#[test]
+fn a_stopped_run_bars_starts_until_it_is_gone() {
+    running()
+        .at(1, stop_run(7, 500), &["stop tree by 2"])
+        .at(2, start(7, 2, false), &["refused 2: a stop has begun"])
+        .at(3, ended(1), &["main 1 ended"])
+        .at(3, Event::TreeEmpty, &["empty 7"])
+        .at(4, start(7, 3, true), &["spawn 3 before 7000"])
+        .timer(7_000);
+}
+
+#[test]
+fn what_a_main_process_leaves_behind_is_asked_once_then_killed() {
+    running()
+        .at(1, stop_run(7, 500), &["stop tree by 2"])
+        .at(2, ended(1), &["main 1 ended"])
+        .at(2, Event::Reaped, &["stop tree by 2"])
+        .at(3, Event::Reaped, &[])
+        .timer(501)
+        .at(501, Event::Tick, &["kill tree"])
+        .at(502, Event::TreeEmpty, &["empty 7, killed"]);
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_ends_its_run() {
+    let missing = Event::NotExecuted {
+        run: 1,
+        code: 127,
+        error: String::new(),
+    };
+    guarding()
+        .at(0, start(7, 1, true), &["spawn 1 before 7000"])
+        .at(0, missing, &["main 1 ended", "empty 7"])
+        .at(0, start(7, 2, true), &["spawn 2 before 7000"]);
+}
+
+#[test]
+fn a_standard_input_that_cannot_be_passed_on_is_refused() {
+    let command = CommandSpec {
+        stdin: Stdin::Inherit,
+        ..CommandSpec::default()
+    };
+    let start = Request::Start {
+        token: 7,
+        run: 1,
+        command,
+        sole: true,
+    };
+    guarding().at(0, start, &["refused 1: standard input can't be passed on"]);
+}
+
+#[test]
+fn what_an_earlier_term_left_is_killed_before_the_next_starts() {
+    running()
+        .at(
+            1,
+            Request::Term(usual(9)),
+            &["kill tree", "guarded 9 until 10000"],
+        )
+        .at(2, start(9, 2, true), &["refused 2: a stop has begun"])
+        .at(3, Event::TreeEmpty, &["empty 7, killed"])
+        .at(4, start(9, 3, true), &["spawn 3 before 7000"])
+        .at(4, executed(3), &["started 3"])
+        .at(5, Request::Kill { token: 7 }, &[])
+        .at(6, Request::EndTerm { token: 7 }, &[]);
+}
+
+#[test]
+fn a_term_that_ends_with_processes_left_kills_them() {
+    running()
+        .at(1, Request::EndTerm { token: 7 }, &["kill tree"])
+        .at(2, Event::TreeEmpty, &["empty 7, killed"])
+        .timer(None)
+        .at(60_000, Event::Tick, &[]);
+}
+
+// === a tree that can't be emptied ===
+
+#[test]
+fn a_stuck_tree_is_named_while_the_daemon_renews() {
+    let mut play = running();
+    play.at(1_000, Request::Kill { token: 7 }, &["kill tree"]);
+    for ms in (1_010..2_000).step_by(10) {
+        play.at(ms, Event::Tick, &["kill tree"]);
+    }
+    play.at(2_000, Event::Tick, &["kill tree", "say stuck"])
+        .at(2_010, Event::Tick, &["kill tree"])
+        .timer(2_110);
+}
+
+#[test]
+fn a_stuck_tree_is_renewed_for_when_the_daemon_is_gone() {
+    running()
+        .at(1_000, Event::DaemonDead, &["connect", "stop tree by 15"])
+        .at(3_000, Event::Tick, &["kill tree"])
+        .at(3_099, Event::Tick, &["kill tree"])
+        .timer(3_100)
+        .at(3_100, Event::Tick, &["renew 1f"])
+        .at(4_000, Event::Tick, &["kill tree", "say stuck"])
+        .at(6_099, Event::Tick, &["kill tree"])
+        .at(6_100, Event::Tick, &["renew 1f"])
+        .at(
+            6_150,
+            Event::TreeEmpty,
+            &[
+                "empty 7, killed",
+                "say job killed after 5150",
+                "give back 1f until 21150",
+            ],
+        )
+        .timer(None);
+}
+
+// === the daemon ===
+
+#[test]
+fn a_crashed_daemon_costs_no_more_than_the_stop_of_its_job() {
+    running()
+        .at(
+            1_000,
+            Event::DaemonClosed,
+            &["kill daemon", "connect", "stop tree by 15"],
+        )
+        .at(1_001, Event::DaemonDead, &[])
+        .at(1_002, ended(1), &["main 1 ended"])
+        .at(
+            1_002,
+            Event::TreeEmpty,
+            &[
+                "empty 7",
+                "say job stopped after 2",
+                "give back 1f until 16002",
+            ],
+        )
+        .at(
+            1_005,
+            Event::GivenBack {
+                lease: LeaseId::new(0x1f).unwrap(),
+                confirmed: true,
+            },
+            &["say resigned 1f", "report resigned 1f", "exit"],
+        );
+}
+
+#[test]
+fn nothing_is_given_back_before_the_daemon_is_dead() {
+    running()
+        .at(
+            1_000,
+            Event::DaemonClosed,
+            &["kill daemon", "connect", "stop tree by 15"],
+        )
+        .at(
+            1_001,
+            Event::TreeEmpty,
+            &["empty 7", "say job stopped after 1"],
+        )
+        .at(1_002, start(7, 2, true), &[])
+        .at(1_003, Event::DaemonDead, &["give back 1f until 16003"]);
+}
+
+#[test]
+fn the_lost_grace_ends_at_the_kill_time_at_the_latest() {
+    running()
+        .at(6_000, Event::DaemonDead, &["connect", "stop tree by 15"])
+        .timer(8_000);
+    running()
+        .at(6_900, deadline(7, 10_000), &["guarded 7 until 10000"])
+        .at(8_500, Event::DaemonDead, &["connect", "stop tree by 15"])
+        .timer(9_000);
+}
+
+#[test]
+fn a_crash_shortens_a_planned_stop() {
+    running()
+        .at(1_000, deadline(7, 90_000), &["guarded 7 until 90000"])
+        .at(1_000, stop(7, 30_000), &["stop tree by 2"])
+        .at(2_000, Event::DaemonDead, &["connect"])
+        .timer(4_000);
+}
+
+#[test]
+fn every_candidacy_of_a_crashed_daemon_is_given_back_at_once() {
+    let mut play = Play::default();
+    play.at(0, lease(0x1f, None), &["remembered 1f"])
+        .at(0, lease(0x20, None), &["remembered 20"])
+        .at(0, lease(0x21, None), &["remembered 21"])
+        .at(
+            0,
+            Request::Forget {
+                lease: LeaseId::new(0x20).unwrap(),
+            },
+            &[],
+        )
+        .at(
+            1_000,
+            Event::DaemonDead,
+            &[
+                "connect",
+                "give back 1f until 16000",
+                "give back 21 until 16000",
+            ],
+        );
+    for (id, last) in [(0x21, false), (0x1f, true)] {
+        let lease = LeaseId::new(id).unwrap();
+        let confirmed = false;
+        let did = play
+            .0
+            .handle(Event::GivenBack { lease, confirmed }, at(1_010));
+        assert_eq!(matches!(did.last(), Some(Action::Exit)), last);
+    }
+}
+
+#[test]
+fn a_guardian_with_nothing_to_guard_leaves_with_its_daemon() {
+    Play::default().at(0, Event::DaemonClosed, &["exit"]);
+    Play::default().at(0, Event::DaemonDead, &["exit"]);
+}
+
+#[test]
+fn a_silent_daemon_is_stood_in_for() {
+    let mut play = running();
+    play.at(0, lease(0x20, None), &["remembered 20"])
+        .at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .at(7_010, ended(1), &["main 1 ended"])
+        .at(7_010, Event::TreeEmpty, &["empty 7"])
+        .timer(7_110)
+        .at(7_109, Event::Tick, &[])
+        .at(
+            7_110,
+            Event::Tick,
+            &[
+                "say term lost 7",
+                "say job stopped after 10",
+                "give back 1f until 22110",
+            ],
+        )
+        .at(
+            7_120,
+            Event::GivenBack {
+                lease: LeaseId::new(0x1f).unwrap(),
+                confirmed: true,
+            },
+            &["say resigned 1f", "report resigned 1f"],
+        )
+        // It wakes, and finds that it can't start anything.
+        .at(60_000, deadline(7, 70_000), &[])
+        .at(
+            60_000,
+            start(7, 2, true),
+            &["refused 2: the term has ended"],
+        )
+        .at(60_000, stop(7, 1), &["empty 7"])
+        .at(60_000, Request::Term(usual(7)), &[])
+        .timer(None);
+}
+
+#[test]
+fn a_daemon_that_ends_the_term_itself_gives_it_back_itself() {
+    running()
+        .at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .at(7_010, Event::TreeEmpty, &["empty 7"])
+        .at(7_050, Request::EndTerm { token: 7 }, &[])
+        .timer(None);
+}
+
+#[test]
+fn a_silent_daemon_is_stood_in_for_between_two_runs_too() {
+    guarding()
+        .at(7_000, Event::Tick, &["stopping 7", "empty 7"])
+        .at(
+            7_100,
+            Event::Tick,
+            &["say term lost 7", "give back 1f until 22100"],
+        );
+}
+
+#[test]
+fn a_rust_job_is_killed_with_its_daemon_at_the_deadline() {
+    let mut play = guarding();
+    play.at(0, in_daemon(), &["guarded 7 until 10000"])
+        .at(7_000, Event::Tick, &["stopping 7", "empty 7"])
+        .timer(9_000)
+        .at(9_000, Event::Tick, &["kill daemon"])
+        .timer(9_100)
+        .at(9_001, Event::DaemonClosed, &["connect"])
+        .at(9_002, Event::DaemonDead, &["give back 1f until 24002"]);
+}
+
+#[test]
+fn a_rust_job_has_the_grace_of_a_planned_stop_and_the_kill_budget_after_a_loss() {
+    let mut play = guarding();
+    play.at(0, in_daemon(), &["guarded 7 until 10000"])
+        .at(1_000, stop(7, 500), &["empty 7"])
+        .timer(1_500)
+        .at(1_500, Event::Tick, &["kill daemon"])
+        .timer(7_000);
+    let mut play = guarding();
+    play.at(0, in_daemon(), &["guarded 7 until 10000"])
+        .at(1_000, Request::Kill { token: 7 }, &["empty 7"])
+        .timer(2_000)
+        .at(1_999, Request::EndTerm { token: 7 }, &[])
+        .timer(None);
+}
+
+#[test]
+fn a_daemon_that_cannot_be_killed_is_renewed_for() {
+    let mut play = guarding();
+    play.at(0, in_daemon(), &["guarded 7 until 10000"])
+        .at(1_000, Event::DaemonClosed, &["kill daemon", "connect"])
+        .timer(1_100)
+        .at(1_100, Event::Tick, &["renew 1f"])
+        .timer(4_100);
+}

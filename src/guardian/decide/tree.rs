@@ -1,0 +1,175 @@
+//! Stopping the tree: asked first, those left behind next, and SIGKILL until it is empty.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::super::protocol::{Exit, Report};
+use super::{Action, Daemon, Guard, Killing, Line, Stop, Tree, UNKILLABLE};
+use crate::clock::Instant;
+
+/// Between two rounds of SIGKILL; the tree's own ends bring more of them.
+const KILL_ROUND: Duration = Duration::from_millis(10);
+
+/// Between two rounds of SIGKILL that have been in vain for a second.
+const SLOW_KILL_ROUND: Duration = Duration::from_millis(100);
+
+/// Between two words about a tree that can't be emptied.
+const STUCK_REPORT: Duration = Duration::from_secs(5);
+
+impl Guard {
+    pub(super) fn executed(&mut self, run: u64, pid: u32) {
+        let token = self.term.as_ref().map_or(0, |guarded| guarded.term.token);
+        let tree = self.tree.get_or_insert_with(|| Tree {
+            token,
+            mains: BTreeSet::new(),
+            pid: None,
+            stop: None,
+        });
+        tree.mains.insert(run);
+        tree.pid = Some(pid);
+        if let Some(guarded) = &mut self.term {
+            guarded.stopped = None;
+        }
+        self.report(Report::Started { run, pid });
+    }
+
+    pub(super) fn not_executed(&mut self, run: u64, code: i32, error: String) {
+        self.report(Report::MainEnded {
+            run,
+            pid: None,
+            exit: Exit::NotExecuted { code, error },
+        });
+        if let (None, Some(guarded)) = (&self.tree, &self.term) {
+            let token = guarded.term.token;
+            self.report(Report::Empty {
+                token,
+                killed: false,
+            });
+        }
+    }
+
+    pub(super) fn main_ended(&mut self, run: u64, pid: u32, exit: Exit) {
+        if let Some(tree) = &mut self.tree {
+            tree.mains.remove(&run);
+        }
+        self.report(Report::MainEnded {
+            run,
+            pid: Some(pid),
+            exit,
+        });
+    }
+
+    /// Goes on with a stop among those that are left.
+    pub(super) fn reaped(&mut self, now: Instant) {
+        let Some(tree) = &mut self.tree else { return };
+        let Some(stop) = &mut tree.stop else { return };
+        if stop.killing.is_some() {
+            self.kill_round(now);
+        } else if tree.mains.is_empty() && !stop.asked_all {
+            stop.asked_all = true;
+            let signal = stop.signal;
+            self.act(Action::StopTree { signal });
+        }
+    }
+
+    pub(super) fn tree_empty(&mut self, now: Instant) {
+        let Some(tree) = self.tree.take() else { return };
+        self.next_renewal = None;
+        let token = tree.token;
+        let killed = tree.stop.iter().any(|stop| stop.killing.is_some());
+        let stopped = tree.stop.map(|stop| Line::JobStopped {
+            token,
+            pid: tree.pid,
+            killed,
+            took: now.since(stop.began),
+        });
+        self.report(Report::Empty { token, killed });
+        match self.daemon {
+            Daemon::Alive => {
+                if let Some(guarded) = self.present(token) {
+                    guarded.stopped = stopped.filter(|_| guarded.closed);
+                    if guarded.over {
+                        self.term = None;
+                    }
+                    self.listen(now);
+                }
+            }
+            Daemon::Closed | Daemon::Dead => {
+                self.actions.extend(stopped.map(Action::Say));
+                self.give_all_back(now);
+            }
+        }
+    }
+
+    /// Asks the tree to stop, if it isn't asked already; a stop only ever gets shorter.
+    pub(super) fn stop_tree(&mut self, token: i64, signal: i32, grace_end: Instant, now: Instant) {
+        let Some(tree) = &mut self.tree else {
+            let killed = false;
+            return self.report(Report::Empty { token, killed });
+        };
+        if let Some(stop) = &mut tree.stop {
+            stop.grace_end = stop.grace_end.min(grace_end);
+            return;
+        }
+        tree.stop = Some(Stop {
+            signal,
+            began: now,
+            grace_end,
+            asked_all: tree.mains.is_empty(),
+            killing: None,
+        });
+        self.act(Action::StopTree { signal });
+    }
+
+    /// Begins to kill the tree.
+    pub(super) fn kill_tree(&mut self, now: Instant) {
+        let Some(tree) = &mut self.tree else { return };
+        let stop = tree.stop.get_or_insert(Stop {
+            signal: 0,
+            began: now,
+            grace_end: now,
+            asked_all: true,
+            killing: None,
+        });
+        if stop.killing.is_some() {
+            return;
+        }
+        let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
+        stop.killing = Some(Killing {
+            since: now,
+            next_round: now,
+            next_word: now + budget.unwrap_or_default().max(UNKILLABLE),
+        });
+        self.kill_round(now);
+    }
+
+    /// Sends SIGKILL once more, and says so loudly where that has long been in vain.
+    pub(super) fn kill_round(&mut self, now: Instant) {
+        let Some(tree) = &mut self.tree else { return };
+        let token = tree.token;
+        let killing = tree.stop.as_mut().and_then(|stop| stop.killing.as_mut());
+        let Some(killing) = killing else { return };
+        let vain = now.since(killing.since) > Duration::from_secs(1);
+        killing.next_round = now + if vain { SLOW_KILL_ROUND } else { KILL_ROUND };
+        let stuck = now >= killing.next_word;
+        if stuck {
+            killing.next_word = now + STUCK_REPORT;
+        }
+        self.act(Action::KillTree);
+        if stuck {
+            self.act(Action::SayStuck { token });
+        }
+    }
+
+    pub(super) fn killing(&self) -> Option<&Killing> {
+        self.tree.as_ref()?.stop.as_ref()?.killing.as_ref()
+    }
+
+    /// When the tree that was asked to stop is killed.
+    pub(super) fn tree_kill_at(&self) -> Option<Instant> {
+        let stop = self.tree.as_ref()?.stop.as_ref()?;
+        let deadline = self.term.as_ref().map(|guarded| guarded.term.kill_at());
+        let asked = stop.killing.is_none();
+        asked.then(|| deadline.map_or(stop.grace_end, |at| at.min(stop.grace_end)))
+    }
+}

@@ -1,0 +1,351 @@
+//! What the daemon and its guardian say to each other: one JSON object a line, over a Unix stream
+//! socket that ends when either of them does.
+//!
+//! Spoken by [`client`](super::client) in the daemon and by the guardian's own
+//! [`main`](super::main). Both run the same executable, so there is no version in it. A line that
+//! can't be read is a fault of the sender, and is answered as its death would be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Instant;
+use crate::keys::{LeaseId, Prefix};
+use crate::term::resignation::Resignation;
+
+/// From the daemon to its guardian.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// The first message, and the only one of its kind.
+    Hello {
+        /// The process to hold for the daemon. The guardian kills no other: it must be its parent.
+        daemon: u32,
+        /// How the guardian logs.
+        log: crate::log::Settings,
+        /// The election, for the guardian's log lines.
+        election: Prefix,
+        /// The candidate's name, for the guardian's log lines.
+        candidate: String,
+    },
+    /// A lease to give back in the daemon's place; acknowledged by [`Report::Remembered`], and not
+    /// granted before that (R6).
+    ///
+    /// It replaces what was known of the same lease, so it is sent again with the token once the
+    /// claim is complete. Leases are kept side by side until they are forgotten: a lost one may
+    /// still await its revocation while the next stands in the queue.
+    Lease(Resignation),
+    /// The lease is revoked, or was never granted: nothing is left to give back.
+    Forget {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// A term begins. For the present term's token: its times and its stop signal change.
+    /// Acknowledged by [`Report::Guarded`].
+    Term(Term),
+    /// A renewal was proven. Acknowledged by [`Report::Guarded`]; a deadline never goes back.
+    Deadline {
+        /// The term.
+        token: i64,
+        /// Its deadline now (D).
+        deadline: Instant,
+    },
+    /// Starts a run, answered by [`Report::Started`], [`Report::Refused`], or, where the command
+    /// can't be executed, [`Report::MainEnded`].
+    Start {
+        /// The term it runs in.
+        token: i64,
+        /// The daemon's number for it, never used twice.
+        run: u64,
+        /// What to run.
+        command: CommandSpec,
+        /// Whether no other process of ours may be alive. Not so for the processes of a Rust job.
+        sole: bool,
+    },
+    /// Sends a signal to a run's process group, while its main process lives.
+    Signal {
+        /// The run.
+        run: u64,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Stops the tree; the term accepts no start any more. [`Report::Empty`] follows, also if the
+    /// tree is empty already.
+    Stop {
+        /// The term.
+        token: i64,
+        /// The number of the signal that asks for it.
+        stop_signal: i32,
+        /// From now until SIGKILL. D−K still rules.
+        grace: Duration,
+    },
+    /// Stops the tree; the term goes on, and accepts starts once the tree is empty.
+    /// [`Report::Empty`] follows, also if the tree is empty already.
+    StopRun {
+        /// The term.
+        token: i64,
+        /// The number of the signal that asks for it.
+        stop_signal: i32,
+        /// From now until SIGKILL. D−K still rules.
+        grace: Duration,
+    },
+    /// Kills the tree at once; the term accepts no start any more. [`Report::Empty`] follows, also
+    /// if the tree is empty already.
+    Kill {
+        /// The term.
+        token: i64,
+    },
+    /// The term is over, and nothing of it runs, in the daemon or in the tree; the daemon gives
+    /// the lease back itself. What does live on in the tree is killed.
+    EndTerm {
+        /// The term.
+        token: i64,
+    },
+}
+
+/// A term, as far as the guardian needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Term {
+    /// The fencing token. Only rises: a token that isn't above every ended one is ignored.
+    pub token: i64,
+    /// The instant by which nothing of the term may run (D).
+    pub deadline: Instant,
+    /// What a polite stop gets when the term is being lost (G).
+    pub lost_grace: Duration,
+    /// What a SIGKILL gets to take effect (K).
+    pub kill_budget: Duration,
+    /// The number of the signal by which the guardian asks the job to stop, on its own account.
+    pub stop_signal: i32,
+    /// Whether a Rust job runs in the daemon itself, which then is killed where a tree would be.
+    pub in_daemon: bool,
+}
+
+impl Term {
+    /// When the polite stop begins, and starts end: D−G−K.
+    pub fn stop_at(&self) -> Instant {
+        self.kill_at() - self.lost_grace
+    }
+
+    /// When all that is left is killed: D−K.
+    pub fn kill_at(&self) -> Instant {
+        self.deadline - self.kill_budget
+    }
+}
+
+/// A command to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandSpec {
+    /// The program, sought in `PATH` where it has no slash, and its arguments.
+    pub argv: Vec<String>,
+    /// Where it runs; `None` for the daemon's own directory.
+    pub working_dir: Option<PathBuf>,
+    /// Names to leave out of the daemon's environment.
+    pub remove: BTreeSet<String>,
+    /// What to set in the environment, after the removals.
+    pub set: BTreeMap<String, String>,
+    /// Its standard input. Output and error are the daemon's.
+    pub stdin: Stdin,
+}
+
+/// The standard input of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stdin {
+    /// `/dev/null`.
+    #[default]
+    Null,
+    /// The daemon's own. Not built yet: such a start is [refused](Refusal::Stdin).
+    Inherit,
+}
+
+/// From the guardian to its daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// The guardian guards; the answer to [`Request::Hello`].
+    Ready {
+        /// Its process id.
+        pid: u32,
+    },
+    /// The lease will be given back if the daemon goes.
+    Remembered {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// The term is guarded by this deadline.
+    Guarded {
+        /// The term.
+        token: i64,
+        /// The deadline as the guardian holds it, which is the newest unless it stops already.
+        deadline: Instant,
+    },
+    /// The run's main process was executed.
+    Started {
+        /// The run.
+        run: u64,
+        /// Its main process.
+        pid: u32,
+    },
+    /// The run was not started, and won't be.
+    Refused {
+        /// The run.
+        run: u64,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The run's main process ended, or could not be executed; others of its tree may live on.
+    MainEnded {
+        /// The run.
+        run: u64,
+        /// Its main process, if there was one.
+        pid: Option<u32>,
+        /// How.
+        exit: Exit,
+    },
+    /// The tree is proven empty: after its last process was reaped, and in answer to a stop.
+    Empty {
+        /// The term.
+        token: i64,
+        /// Whether SIGKILL was sent to it.
+        killed: bool,
+    },
+    /// The guardian stops the term on its own account, since D−G−K has come.
+    Stopping {
+        /// The term.
+        token: i64,
+    },
+    /// SIGKILL was sent and these processes live on. Repeated every few seconds.
+    Stuck {
+        /// The term.
+        token: i64,
+        /// The processes.
+        pids: Vec<u32>,
+    },
+    /// The guardian gave the lease back in the daemon's place, since the daemon was silent.
+    Resigned {
+        /// The lease.
+        lease: LeaseId,
+        /// Whether the store confirmed it.
+        confirmed: bool,
+    },
+}
+
+/// How a main process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Never executed.
+    NotExecuted {
+        /// 127 if the program is missing, else 126, as a shell has it.
+        code: i32,
+        /// What the system said.
+        error: String,
+    },
+}
+
+/// Why a run was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The guardian knows no such term.
+    #[error("no such term")]
+    NoTerm,
+    /// The term has ended.
+    #[error("the term has ended")]
+    Ended,
+    /// D−G−K has passed.
+    #[error("the deadline is too near")]
+    Deadline,
+    /// A stop has begun.
+    #[error("a stop has begun")]
+    Stopping,
+    /// A process of an earlier run is alive.
+    #[error("an earlier run is alive")]
+    NotEmpty,
+    /// The standard input can't be passed on.
+    #[error("standard input can't be passed on")]
+    Stdin,
+}
+
+/// A message as it stands on the wire, with its line end.
+///
+/// # Errors
+/// Never for a message of this protocol.
+pub fn encode<M: Serialize>(message: &M) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Bytes that have arrived, given out as messages.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    /// How many of `bytes` were given out.
+    taken: usize,
+}
+
+impl Inbox {
+    /// Adds what has arrived.
+    pub fn push(&mut self, arrived: &[u8]) {
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        self.bytes.extend_from_slice(arrived);
+    }
+
+    /// The next whole message; `None` until more has arrived.
+    ///
+    /// # Errors
+    /// Fails on a line that is no such message; the next call goes on with the line after it.
+    pub fn take<M: DeserializeOwned>(&mut self) -> serde_json::Result<Option<M>> {
+        let rest = self.bytes.get(self.taken..).unwrap_or_default();
+        let Some(length) = rest.iter().position(|byte| *byte == b'\n') else {
+            return Ok(None);
+        };
+        self.taken += length + 1;
+        serde_json::from_slice(&rest[..length]).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_whole_however_the_bytes_are_cut() {
+        let sent = Report::Stuck {
+            token: 7,
+            pids: vec![1, 2],
+        };
+        let wire = [encode(&sent).unwrap(), encode(&sent).unwrap()].concat();
+        for cut in 0..wire.len() {
+            let mut inbox = Inbox::default();
+            let mut got = Vec::new();
+            for part in [&wire[..cut], &wire[cut..]] {
+                inbox.push(part);
+                while let Some(report) = inbox.take::<Report>().unwrap() {
+                    got.push(report);
+                }
+            }
+            assert_eq!(got, [sent.clone(), sent.clone()], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_message_costs_only_itself() {
+        let mut inbox = Inbox::default();
+        inbox.push(b"{\"ready\":{}}\n{\"ready\":{\"pid\":4}}\n");
+        assert!(inbox.take::<Report>().is_err());
+        assert_eq!(
+            inbox.take::<Report>().unwrap(),
+            Some(Report::Ready { pid: 4 })
+        );
+    }
+}

@@ -1,0 +1,336 @@
+//! The bounded queue, and the one thread that writes lines.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::Format;
+use super::record::{Record, Value};
+use super::render;
+
+/// How many records may wait for the writer; a burst of this size passes without loss.
+const CAPACITY: usize = 1024;
+
+/// How long to wait before a descriptor that is full and doesn't block is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Where the journal takes datagrams in its native protocol.
+const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+
+/// What stands between the threads that log and the one that writes.
+///
+/// The lock is held for as long as it takes to move a record, never while anything is written.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Signalled when there is something to write.
+    filled: Condvar,
+    /// Signalled when everything is written.
+    drained: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    records: VecDeque<Record>,
+    dropped: u64,
+    format: Format,
+    /// The writer has taken records and not come back yet.
+    writing: bool,
+}
+
+/// What the writer takes at once.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// The records that waited, oldest first.
+    pub(super) records: Vec<Record>,
+    /// How many were dropped after the last of them.
+    pub(super) dropped: u64,
+    /// How to write them.
+    pub(super) format: Format,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub(super) fn new(format: Format) -> Self {
+        Self {
+            state: Mutex::new(State {
+                records: VecDeque::new(),
+                dropped: 0,
+                format,
+                writing: false,
+            }),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a record for the writer, or counts it as dropped if too many wait. Never blocks.
+    pub(super) fn push(&self, record: Record) {
+        let mut state = self.state();
+        if state.records.len() < CAPACITY {
+            state.records.push_back(record);
+        } else {
+            state.dropped += 1;
+        }
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Changes how records are written from now on.
+    pub(super) fn set_format(&self, format: Format) {
+        self.state().format = format;
+    }
+
+    /// Takes all that waits; `None` if nothing came within `patience`.
+    pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
+        let is_empty = |state: &mut State| state.records.is_empty() && state.dropped == 0;
+        let state = self.state();
+        let (mut state, _) = self
+            .filled
+            .wait_timeout_while(state, patience, is_empty)
+            .unwrap_or_else(PoisonError::into_inner);
+        if is_empty(&mut state) {
+            return None;
+        }
+        state.writing = true;
+        Some(Batch {
+            records: std::mem::take(&mut state.records).into(),
+            dropped: std::mem::take(&mut state.dropped),
+            format: state.format,
+        })
+    }
+
+    /// Says that what was taken is written.
+    fn done(&self) {
+        self.state().writing = false;
+        self.drained.notify_all();
+    }
+
+    /// Waits until everything is written, for at most `limit`.
+    pub(super) fn flush(&self, limit: Duration) {
+        let is_busy = |state: &mut State| state.writing || !state.records.is_empty();
+        let outcome = self
+            .drained
+            .wait_timeout_while(self.state(), limit, is_busy);
+        drop(outcome.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Starts the writer thread, which lives as long as the process.
+pub(super) fn spawn<W: Write + Send + 'static>(queue: Arc<Queue>, mut output: Output<W>) {
+    let body = move || loop {
+        let Some(batch) = queue.take(Duration::MAX) else {
+            continue;
+        };
+        output.write(&batch);
+        queue.done();
+    };
+    // Without the thread there are no logs, and no way to say so that could not block a term.
+    drop(
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(body),
+    );
+}
+
+/// Where lines go: standard error, or the journal and standard error where there is no journal.
+pub(super) struct Output<W> {
+    lines: W,
+    colour: bool,
+    journal: Option<UnixDatagram>,
+    journal_path: PathBuf,
+}
+
+impl<W: Write> Output<W> {
+    /// Lines to `lines`, with colours if asked for.
+    pub(super) fn new(lines: W, colour: bool) -> Self {
+        Self {
+            lines,
+            colour,
+            journal: UnixDatagram::unbound().ok(),
+            journal_path: JOURNAL_SOCKET.into(),
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) {
+        for record in &batch.records {
+            self.write_record(record, batch.format);
+        }
+        if batch.dropped > 0 {
+            let dropped = Value::Integer(batch.dropped.into());
+            let notice = Record::new(Level::WARN, "log lines dropped", vec![("dropped", dropped)]);
+            self.write_record(&notice, batch.format);
+        }
+    }
+
+    fn write_record(&mut self, record: &Record, format: Format) {
+        match format {
+            Format::Text => self.write_line(&render::text(record, self.colour)),
+            Format::Json => self.write_line(&render::json(record)),
+            Format::Journald => {
+                if !self.send_to_journal(&render::journal(record)) {
+                    self.write_line(&render::text(record, self.colour));
+                }
+            }
+        }
+    }
+
+    /// Blocks while the journal's queue is full; false if there is no journal.
+    fn send_to_journal(&self, datagram: &[u8]) -> bool {
+        let sent = |socket: &UnixDatagram| socket.send_to(datagram, &self.journal_path).is_ok();
+        self.journal.as_ref().is_some_and(sent)
+    }
+
+    /// Writes one line with as few writes as the reader allows, so that the lines of two processes
+    /// on one pipe don't mix. A reader who has gone away is nobody's problem but his own.
+    fn write_line(&mut self, mut line: &[u8]) {
+        while !line.is_empty() {
+            match self.lines.write(line) {
+                Ok(0) => return,
+                Ok(written) => line = &line[written..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The descriptor is shared, and another process may have made it non-blocking.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    std::thread::sleep(FULL_PAUSE);
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::clock;
+
+    /// How long a test waits for the writer thread.
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn line(message: &str) -> Record {
+        Record::new(Level::INFO, message, vec![])
+    }
+
+    fn started(format: Format, output: Output<impl Write + Send + 'static>) -> Arc<Queue> {
+        let queue = Arc::new(Queue::new(format));
+        spawn(Arc::clone(&queue), output);
+        queue
+    }
+
+    /// Lines with so much in them that the pipe is full long before the queue.
+    fn flood(queue: &Queue, lines: usize) {
+        let long = "x".repeat(200);
+        for _ in 0..lines {
+            queue.push(line(&long));
+        }
+    }
+
+    #[test]
+    fn a_reader_who_stops_reading_blocks_nobody_and_is_told_what_was_lost() {
+        let (mut reader, pipe) = std::io::pipe().unwrap();
+        let queue = started(Format::Json, Output::new(pipe, false));
+        let before = clock::now();
+        flood(&queue, 10 * CAPACITY);
+        queue.flush(Duration::from_millis(50));
+        drop(queue);
+        let took = clock::now().since(before);
+        assert!(took < Duration::from_secs(2), "took {took:?}");
+
+        let mut kept = 0;
+        let mut dropped = 0;
+        let mut text = String::new();
+        let mut chunk = [0; 8192];
+        while kept + dropped < 10 * CAPACITY as u64 {
+            let read = reader.read(&mut chunk).unwrap();
+            text.push_str(std::str::from_utf8(&chunk[..read]).unwrap());
+            while let Some((line, rest)) = text.split_once('\n') {
+                let object: serde_json::Value = serde_json::from_str(line).unwrap();
+                if object["message"] == "log lines dropped" {
+                    assert_eq!(object["level"], "WARN");
+                    dropped += object["dropped"].as_u64().unwrap();
+                } else {
+                    kept += 1;
+                }
+                text = rest.to_owned();
+            }
+        }
+        assert_eq!(kept + dropped, 10 * CAPACITY as u64);
+        assert!(dropped > 0);
+    }
+
+    #[test]
+    fn a_flush_waits_for_the_last_line() {
+        let (mut reader, pipe) = std::io::pipe().unwrap();
+        let queue = started(Format::Text, Output::new(pipe, false));
+        queue.push(line("the last"));
+        queue.flush(PATIENCE);
+        let mut chunk = [0; 4096];
+        let read = reader.read(&mut chunk).unwrap();
+        assert!(chunk[..read].ends_with(b"INFO the last\n"));
+    }
+
+    #[test]
+    fn a_closed_reader_is_ignored() {
+        let (reader, pipe) = std::io::pipe().unwrap();
+        drop(reader);
+        let queue = started(Format::Text, Output::new(pipe, false));
+        flood(&queue, 10);
+        let before = clock::now();
+        queue.flush(PATIENCE);
+        assert!(clock::now().since(before) < PATIENCE);
+    }
+
+    #[test]
+    fn a_changed_format_holds_for_the_lines_that_follow() {
+        let (mut reader, pipe) = std::io::pipe().unwrap();
+        let queue = started(Format::Text, Output::new(pipe, false));
+        queue.push(line("one"));
+        queue.flush(PATIENCE);
+        queue.set_format(Format::Json);
+        queue.push(line("two"));
+        queue.flush(PATIENCE);
+        let mut chunk = [0; 4096];
+        let read = reader.read(&mut chunk).unwrap();
+        let text = std::str::from_utf8(&chunk[..read]).unwrap();
+        assert!(text.contains("INFO one\n{\"timestamp\":"), "{text}");
+    }
+
+    #[test]
+    fn without_a_journal_the_lines_go_to_standard_error() {
+        let (mut reader, pipe) = std::io::pipe().unwrap();
+        let mut output = Output::new(pipe, false);
+        output.journal_path = "/nonexistent/socket".into();
+        let queue = started(Format::Journald, output);
+        queue.push(line("alone"));
+        let mut chunk = [0; 4096];
+        let read = reader.read(&mut chunk).unwrap();
+        assert!(chunk[..read].ends_with(b"alone\n"));
+    }
+
+    #[test]
+    fn a_journal_that_stops_reading_blocks_only_the_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        let mut output = Output::new(std::io::sink(), false);
+        output.journal_path = path;
+        let queue = started(Format::Journald, output);
+        let before = clock::now();
+        flood(&queue, 3 * CAPACITY);
+        assert!(clock::now().since(before) < Duration::from_secs(2));
+        let mut datagram = [0; 4096];
+        let read = journal.recv(&mut datagram).unwrap();
+        assert!(datagram[..read].starts_with(b"PRIORITY\n"));
+    }
+}

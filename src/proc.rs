@@ -1,0 +1,191 @@
+//! What `/proc` says about processes, and a kill that can't hit the wrong one.
+//!
+//! A leaf: knows nothing of elections. Reading `/proc` never waits for a disk or a network.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+/// One process, told apart from any other that had or will have the same number on this boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Process {
+    /// Its process id.
+    pub pid: i32,
+    /// When it started, in the clock ticks of `/proc/PID/stat`.
+    pub start_time: u64,
+}
+
+impl Process {
+    /// This process.
+    pub fn this() -> Self {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        Self {
+            pid,
+            start_time: Stat::of(pid).map_or(0, |stat| stat.start_time),
+        }
+    }
+
+    /// The process that has this number now, if there is one.
+    pub fn with_pid(pid: i32) -> Option<Self> {
+        Stat::of(pid).map(|stat| stat.process(pid))
+    }
+
+    /// Whether it lives. One that has ended but was not reaped yet is dead.
+    pub fn is_alive(self) -> bool {
+        Stat::of(self.pid).is_some_and(|stat| stat.process(self.pid) == self && !stat.has_ended())
+    }
+
+    /// Opens it, so that a signal can hit no other process; `None` if it is gone.
+    ///
+    /// # Errors
+    /// Fails where the process has no file descriptors left.
+    pub fn open(self) -> io::Result<Option<Handle>> {
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(None);
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            // The number may have passed to another process before it was opened, not after.
+            Ok(fd) if self.is_alive() => Ok(Some(Handle(fd))),
+            Ok(_) | Err(Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// An open process.
+#[derive(Debug)]
+pub struct Handle(OwnedFd);
+
+impl Handle {
+    /// Sends SIGKILL. That it arrived doesn't mean that the process is gone: see [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// EPERM, where the process is another user's.
+    pub fn kill(&self) -> io::Result<()> {
+        match pidfd_send_signal(&self.0, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until it has ended, for at most `limit`; returns whether it has.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let limit = Timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        };
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// The parts of `/proc/PID/stat` that we use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The name of the process: what it was executed as, or calls itself; at most 15 bytes.
+    pub comm: String,
+    /// The state's letter.
+    pub state: char,
+    /// The parent's process id; 0 where it is in another namespace or there is none.
+    pub parent: i32,
+    /// When it started, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl Stat {
+    /// The process with this number now.
+    pub fn of(pid: i32) -> Option<Self> {
+        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        Self::parse(&String::from_utf8_lossy(&text))
+    }
+
+    /// The name may hold spaces and brackets, so it reaches to the last closing one.
+    fn parse(text: &str) -> Option<Self> {
+        let (head, tail) = text.rsplit_once(") ")?;
+        let (_, comm) = head.split_once('(')?;
+        let mut fields = tail.split_ascii_whitespace();
+        Some(Self {
+            comm: comm.to_owned(),
+            state: fields.next()?.chars().next()?,
+            parent: fields.next()?.parse().ok()?,
+            // Field 22 of all; two are gone, and the number and the name stand before.
+            start_time: fields.nth(17)?.parse().ok()?,
+        })
+    }
+
+    fn process(&self, pid: i32) -> Process {
+        Process {
+            pid,
+            start_time: self.start_time,
+        }
+    }
+
+    /// Whether it has ended and only waits to be reaped.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// The numbers of all processes that we can see.
+pub fn all() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The id of this boot of the machine.
+pub fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_is_read_whole() {
+        let text = "7 (a) (b c) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 99 1 18 0";
+        let stat = Stat::parse(text).unwrap();
+        assert_eq!(stat.comm, "a) (b c");
+        assert_eq!((stat.state, stat.parent), ('S', 3));
+        assert_eq!(stat.start_time, 12345);
+    }
+
+    #[test]
+    fn this_process_is_alive_and_the_same_number_at_another_time_is_not() {
+        let this = Process::this();
+        assert!(this.is_alive());
+        let other = Process {
+            start_time: this.start_time + 1,
+            ..this
+        };
+        assert!(!other.is_alive());
+        assert!(other.open().unwrap().is_none());
+        assert!(all().contains(&this.pid));
+    }
+
+    #[test]
+    fn a_killed_process_is_waited_for() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let process = Process::with_pid(pid).unwrap();
+        let handle = process.open().unwrap().unwrap();
+        assert!(!handle.wait(Duration::from_millis(1)));
+        handle.kill().unwrap();
+        assert!(handle.wait(Duration::from_secs(5)));
+        assert!(!process.is_alive(), "not reaped, and dead all the same");
+        child.wait().unwrap();
+    }
+}

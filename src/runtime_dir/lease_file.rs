@@ -1,0 +1,339 @@
+//! `lease.json`: all that the unit's stop hook needs to give a lease back once the daemon is dead.
+//!
+//! Written before the lease is granted and removed after it was revoked, on a thread of its own:
+//! nobody who decides waits for a file (R14). The hook can't read the daemon's credentials, so the
+//! file holds what is in them, not where they are.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::etcd::{Settings, Tls};
+use crate::keys::{LeaseId, Prefix};
+use crate::proc::{self, Process};
+use crate::term::resignation::Resignation;
+
+/// The file's name in the runtime directory.
+pub(super) const NAME: &str = "lease.json";
+
+/// Its name until it is whole.
+pub(super) const UNFINISHED: &str = "lease.json.new";
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseFile {
+    /// How to give the lease back. Read back, its store has no files of credentials: see
+    /// [`resignation_with_credentials`](Self::resignation_with_credentials).
+    pub resignation: Resignation,
+    /// Where the daemon runs.
+    pub place: Place,
+    /// The daemon.
+    pub daemon: Process,
+    /// Its guardian.
+    pub guardian: Option<Process>,
+    /// What was in the credentials; filled in when the file is written.
+    credentials: Credentials,
+}
+
+/// Which run of which unit on which boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The id of the machine's boot.
+    pub boot_id: Option<String>,
+    /// systemd's id of this run of the unit.
+    pub invocation_id: Option<String>,
+    /// The control group's path in the unified hierarchy.
+    pub cgroup: Option<String>,
+}
+
+impl Place {
+    /// Where this process runs.
+    pub fn here() -> Self {
+        Self {
+            boot_id: proc::boot_id(),
+            invocation_id: std::env::var("INVOCATION_ID").ok(),
+            cgroup: crate::cgroup::of(Process::this().pid),
+        }
+    }
+}
+
+/// The contents of the files that reach the store.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Credentials {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cert: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+/// Shows nothing: a secret in a log is no secret.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
+
+/// The file as it is written: one flat object, apart from what only we read.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    lease: LeaseId,
+    key: String,
+    token: Option<i64>,
+    may_mark: bool,
+    #[serde(default)]
+    step_down: Option<i64>,
+    election: Prefix,
+    candidate: String,
+    ttl_ms: u64,
+    attempt_limit_ms: u64,
+    endpoints: Vec<String>,
+    connect_timeout_ms: u64,
+    username: Option<String>,
+    server_name: Option<String>,
+    credentials: Credentials,
+    #[serde(flatten)]
+    place: Place,
+    daemon: Process,
+    guardian: Option<Process>,
+}
+
+impl LeaseFile {
+    /// The file of a lease of this process and its guardian.
+    pub fn new(resignation: Resignation, place: Place, guardian: Option<Process>) -> Self {
+        Self {
+            resignation,
+            place,
+            daemon: Process::this(),
+            guardian,
+            credentials: Credentials::default(),
+        }
+    }
+
+    /// Reads the file in the runtime directory `dir`; `None` if there is none.
+    ///
+    /// # Errors
+    /// Fails if it is there and can't be read or understood.
+    pub fn read(dir: &Path) -> io::Result<Option<Self>> {
+        let text = match fs::read(dir.join(NAME)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let stored: Stored = serde_json::from_slice(&text)?;
+        Ok(Some(stored.into()))
+    }
+
+    /// The resignation for a process that can't read the daemon's credentials: they are written to
+    /// files in `dir`, 0600, and removed when the second value is dropped.
+    ///
+    /// # Errors
+    /// Fails if they can't be written.
+    pub fn resignation_with_credentials(&self, dir: &Path) -> io::Result<(Resignation, Unpacked)> {
+        let mut unpacked = Unpacked(Vec::new());
+        let mut resignation = self.resignation.clone();
+        let mut unpack = |text: &Option<String>, name: &str| -> io::Result<Option<PathBuf>> {
+            let Some(text) = text else { return Ok(None) };
+            let path = dir.join(name);
+            write_private(&path, text.as_bytes())?;
+            unpacked.0.push(path.clone());
+            Ok(Some(path))
+        };
+        let credentials = &self.credentials;
+        let store = &mut resignation.store;
+        store.password_file = unpack(&credentials.password, "hook-password")?;
+        store.tls.ca_file = unpack(&credentials.ca, "hook-ca.pem")?;
+        store.tls.cert_file = unpack(&credentials.cert, "hook-cert.pem")?;
+        store.tls.key_file = unpack(&credentials.key, "hook-key.pem")?;
+        Ok((resignation, unpacked))
+    }
+
+    /// Writes the file so that a reader sees it whole or not at all.
+    fn write(mut self, dir: &Path) -> io::Result<()> {
+        self.credentials = Credentials::read(&self.resignation.store);
+        let text = serde_json::to_vec(&Stored::from(self))?;
+        let unfinished = dir.join(UNFINISHED);
+        write_private(&unfinished, &text)?;
+        fs::rename(unfinished, dir.join(NAME))
+    }
+}
+
+/// Files with credentials that go when this is dropped.
+#[derive(Debug)]
+pub struct Unpacked(Vec<PathBuf>);
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // The directory goes with the unit; until then the file is as safe as lease.json.
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+impl Credentials {
+    /// Reads what the settings name. What can't be read is left out: the hook can fence without.
+    fn read(settings: &Settings) -> Self {
+        let read = |path: &Option<PathBuf>| {
+            let path = path.as_ref()?;
+            let text = fs::read_to_string(path);
+            text.inspect_err(|error| {
+                let path = path.display();
+                tracing::warn!(%path, %error, "credentials missing from the lease file");
+            })
+            .ok()
+        };
+        Self {
+            password: read(&settings.password_file),
+            ca: read(&settings.tls.ca_file),
+            cert: read(&settings.tls.cert_file),
+            key: read(&settings.tls.key_file),
+        }
+    }
+}
+
+impl From<LeaseFile> for Stored {
+    fn from(file: LeaseFile) -> Self {
+        let resignation = file.resignation;
+        Self {
+            key: resignation.prefix.candidate(resignation.lease),
+            lease: resignation.lease,
+            token: resignation.token,
+            may_mark: resignation.may_mark,
+            step_down: resignation.step_down,
+            election: resignation.prefix,
+            candidate: resignation.candidate,
+            ttl_ms: millis(resignation.ttl),
+            attempt_limit_ms: millis(resignation.attempt_limit),
+            endpoints: resignation.store.endpoints,
+            connect_timeout_ms: millis(resignation.store.connect_timeout),
+            username: resignation.store.username,
+            server_name: resignation.store.tls.server_name,
+            credentials: file.credentials,
+            place: file.place,
+            daemon: file.daemon,
+            guardian: file.guardian,
+        }
+    }
+}
+
+impl From<Stored> for LeaseFile {
+    fn from(stored: Stored) -> Self {
+        Self {
+            resignation: Resignation {
+                store: Settings {
+                    endpoints: stored.endpoints,
+                    connect_timeout: Duration::from_millis(stored.connect_timeout_ms),
+                    username: stored.username,
+                    password_file: None,
+                    tls: Tls {
+                        server_name: stored.server_name,
+                        ..Tls::default()
+                    },
+                },
+                prefix: stored.election,
+                candidate: stored.candidate,
+                lease: stored.lease,
+                ttl: Duration::from_millis(stored.ttl_ms),
+                attempt_limit: Duration::from_millis(stored.attempt_limit_ms),
+                token: stored.token,
+                may_mark: stored.may_mark,
+                step_down: stored.step_down,
+            },
+            place: stored.place,
+            daemon: stored.daemon,
+            guardian: stored.guardian,
+            credentials: stored.credentials,
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Writes a file that nobody but its owner may read, from its first byte on.
+fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(text)
+}
+
+/// The thread that keeps the file.
+#[derive(Clone, Debug)]
+pub struct Keeper(mpsc::Sender<Order>);
+
+#[derive(Debug)]
+enum Order {
+    Write(Box<LeaseFile>, oneshot::Sender<io::Result<()>>),
+    Remove(LeaseId, oneshot::Sender<io::Result<()>>),
+}
+
+impl Keeper {
+    /// Starts the thread for the runtime directory `dir`. It ends with the last clone, when all
+    /// orders are carried out.
+    ///
+    /// # Errors
+    /// Fails if no thread can be started.
+    pub fn start(dir: &Path) -> io::Result<Self> {
+        let (sender, orders) = mpsc::channel::<Order>();
+        let dir = dir.to_owned();
+        let body = move || {
+            for order in orders {
+                // Whoever doesn't wait for the outcome has dropped the other end.
+                drop(match order {
+                    Order::Write(file, done) => done.send(file.write(&dir)),
+                    Order::Remove(lease, done) => done.send(remove(&dir, lease)),
+                });
+            }
+        };
+        std::thread::Builder::new()
+            .name("lease-file".to_owned())
+            .spawn(body)?;
+        Ok(Self(sender))
+    }
+
+    /// Writes the file in place of the one before. Returns at once; await what it returns where
+    /// the file has to be there, drop it elsewhere.
+    pub fn write(&self, file: LeaseFile) -> oneshot::Receiver<io::Result<()>> {
+        let (done, outcome) = oneshot::channel();
+        self.order(Order::Write(Box::new(file), done));
+        outcome
+    }
+
+    /// Removes the file if it is still that of `lease`: the next lease's may have replaced it.
+    pub fn remove(&self, lease: LeaseId) -> oneshot::Receiver<io::Result<()>> {
+        let (done, outcome) = oneshot::channel();
+        self.order(Order::Remove(lease, done));
+        outcome
+    }
+
+    /// To a thread that is gone the order is lost, which whoever awaits its outcome sees.
+    fn order(&self, order: Order) {
+        drop(self.0.send(order));
+    }
+}
+
+/// Removes the file in `dir` if it is that of `lease`.
+///
+/// # Errors
+/// Fails if it is there and can't be read or removed.
+pub fn remove(dir: &Path, lease: LeaseId) -> io::Result<()> {
+    match LeaseFile::read(dir)? {
+        Some(file) if file.resignation.lease == lease => fs::remove_file(dir.join(NAME)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

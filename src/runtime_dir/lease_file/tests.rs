@@ -1,0 +1,146 @@
+//! Tests of the lease file.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+
+fn lease_file(id: i64, folder: &Path) -> LeaseFile {
+    fs::write(folder.join("password"), "secret\n").unwrap();
+    fs::write(folder.join("ca"), "PEM").unwrap();
+    let resignation = Resignation {
+        store: Settings {
+            endpoints: vec!["https://a:2379".to_owned()],
+            connect_timeout: Duration::from_secs(2),
+            username: Some("u".to_owned()),
+            password_file: Some(folder.join("password")),
+            tls: Tls {
+                ca_file: Some(folder.join("ca")),
+                server_name: Some("etcd".to_owned()),
+                ..Tls::default()
+            },
+        },
+        prefix: Prefix::new("/a"),
+        candidate: "node1".to_owned(),
+        lease: LeaseId::new(id).unwrap(),
+        ttl: Duration::from_secs(15),
+        attempt_limit: Duration::from_millis(1500),
+        token: Some(7),
+        may_mark: true,
+        step_down: None,
+    };
+    LeaseFile::new(resignation, Place::here(), Some(Process::this()))
+}
+
+async fn keeper_with(dir: &Path, file: LeaseFile) -> Keeper {
+    let keeper = Keeper::start(dir).unwrap();
+    keeper.write(file).await.unwrap().unwrap();
+    keeper
+}
+
+#[tokio::test]
+async fn it_reads_back_as_it_was_written_and_is_for_its_owner_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let written = lease_file(0x1f, other.path());
+    keeper_with(dir.path(), written.clone()).await;
+    let mode = fs::metadata(dir.path().join(NAME)).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let read = LeaseFile::read(dir.path()).unwrap().unwrap();
+    assert_eq!(read.place, written.place);
+    assert_eq!(read.daemon, Process::this());
+    assert_eq!(read.guardian, Some(Process::this()));
+    let (unpacked, files) = read.resignation_with_credentials(dir.path()).unwrap();
+    let password = unpacked.store.password_file.clone().unwrap();
+    assert_eq!(fs::read_to_string(&password).unwrap(), "secret\n");
+    assert_eq!(fs::metadata(&password).unwrap().mode() & 0o777, 0o600);
+    let ca = unpacked.store.tls.ca_file.clone().unwrap();
+    assert_eq!(fs::read_to_string(ca).unwrap(), "PEM");
+    drop(files);
+    assert!(!password.exists());
+
+    let mut same = unpacked;
+    same.store = written.resignation.store.clone();
+    assert_eq!(same, written.resignation);
+}
+
+#[tokio::test]
+async fn its_text_has_the_names_that_scripts_rely_on() {
+    let dir = tempfile::tempdir().unwrap();
+    keeper_with(dir.path(), lease_file(0x1f, dir.path())).await;
+    let text = fs::read_to_string(dir.path().join(NAME)).unwrap();
+    let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(object["lease"], "1f");
+    assert_eq!(object["key"], "/a/1f");
+    assert_eq!(object["token"], 7);
+    assert_eq!(object["may_mark"], true);
+    assert_eq!(object["endpoints"][0], "https://a:2379");
+    assert_eq!(object["daemon"]["pid"], std::process::id());
+    for name in ["boot_id", "invocation_id", "cgroup", "guardian"] {
+        assert!(object.get(name).is_some(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_lease_it_is_about_removes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper_with(dir.path(), lease_file(2, dir.path())).await;
+    let lease = |id| LeaseId::new(id).unwrap();
+    keeper.remove(lease(1)).await.unwrap().unwrap();
+    assert!(LeaseFile::read(dir.path()).unwrap().is_some());
+    keeper.remove(lease(2)).await.unwrap().unwrap();
+    assert!(LeaseFile::read(dir.path()).unwrap().is_none());
+    keeper.remove(lease(2)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn orders_are_carried_out_in_turn_though_nobody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = Keeper::start(dir.path()).unwrap();
+    for id in 1..50 {
+        drop(keeper.write(lease_file(id, dir.path())));
+    }
+    let last = LeaseId::new(49).unwrap();
+    keeper
+        .remove(LeaseId::new(48).unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    let file = LeaseFile::read(dir.path()).unwrap().unwrap();
+    assert_eq!(file.resignation.lease, last);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_gone_is_told_to_who_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = lease_file(1, dir.path());
+    let keeper = Keeper::start(&dir.path().join("gone")).unwrap();
+    assert!(keeper.write(file).await.unwrap().is_err());
+}
+
+#[test]
+fn a_missing_credential_does_not_keep_the_file_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = lease_file(1, dir.path());
+    file.resignation.store.password_file = Some("/nonexistent".into());
+    file.write(dir.path()).unwrap();
+    let read = LeaseFile::read(dir.path()).unwrap().unwrap();
+    assert_eq!(read.credentials.password, None);
+}
+
+#[test]
+fn a_broken_file_is_an_error_and_not_a_missing_one() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(LeaseFile::read(dir.path()).unwrap().is_none());
+    fs::write(dir.path().join(NAME), "{").unwrap();
+    assert!(LeaseFile::read(dir.path()).is_err());
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let credentials = Credentials {
+        password: Some("secret".to_owned()),
+        ..Credentials::default()
+    };
+    assert!(!format!("{credentials:?}").contains("secret"));
+}

@@ -1,0 +1,55 @@
+//! Why a session, and with it a term, is over.
+
+use crate::etcd::Error;
+
+/// Why the lease, or the term that it carried, is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The deadline came before another renewal was proven.
+    Expired,
+    /// The store says that the lease is gone, before its time.
+    Revoked,
+    /// The own key is deleted or made anew.
+    Deleted,
+    /// The store isn't the one that granted the lease, or has lost part of its history.
+    ClusterChanged(String),
+    /// The store refuses to renew, and says why.
+    Refused(String),
+    /// The session was closed.
+    Closed,
+}
+
+impl Loss {
+    /// The word for logs and metrics.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Deleted => "deleted",
+            Self::ClusterChanged(_) => "cluster_changed",
+            Self::Refused(_) => "refused",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// The loss that an error of a renewal means at once; `None` if it may be tried again.
+    pub(super) fn from_error(error: &Error) -> Option<Self> {
+        match error {
+            Error::LeaseGone => Some(Self::Revoked),
+            Error::ClusterChanged(what) => Some(Self::ClusterChanged(what.clone())),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.reason())?;
+        match self {
+            Self::ClusterChanged(what) | Self::Refused(what) => write!(f, ": {what}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Loss {}

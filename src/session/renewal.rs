@@ -1,0 +1,239 @@
+//! The renewals of one lease: one in flight, one attempt at a time, proven while it carries a term.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Loss, OwnKey, Status};
+use crate::backoff::{Backoff, jitter};
+use crate::clock::{self, Instant, Tick};
+use crate::config::timing::{LARGEST_BACKOFF, Timing};
+use crate::etcd::keep_alive::{Ack, KeepAlive};
+use crate::etcd::{Error, Store};
+use crate::keys::LeaseId;
+
+/// The first pause after a failed attempt: a refused connection fails in less than that, and would
+/// be tried in a spin.
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+
+/// The pauses between attempts while a lease is held.
+pub(crate) fn backoff() -> Backoff {
+    Backoff::new(FIRST_BACKOFF, LARGEST_BACKOFF)
+}
+
+/// What the session tells its renewals.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// The lease carries a term now; `proven` is the renewal that the claim has proven, if any.
+    Lead { own: OwnKey, proven: Option<Ack> },
+    /// The term is gone.
+    Lose(Loss),
+}
+
+/// The task that renews.
+pub(super) struct Renewal {
+    store: Store,
+    lease: LeaseId,
+    timing: Timing,
+    tick: Option<Tick>,
+    publish: watch::Sender<Status>,
+    /// The open stream; dropped after any failure.
+    stream: Option<KeepAlive>,
+    /// The key that every renewal proves, once the lease carries a term.
+    own: Option<OwnKey>,
+    backoff: Backoff,
+}
+
+impl Renewal {
+    pub(super) fn new(
+        store: Store,
+        lease: LeaseId,
+        timing: Timing,
+        tick: Option<Tick>,
+        publish: watch::Sender<Status>,
+    ) -> Self {
+        Self {
+            store,
+            lease,
+            timing,
+            tick,
+            publish,
+            stream: None,
+            own: None,
+            backoff: backoff(),
+        }
+    }
+
+    /// Renews until the lease is lost or the session is dropped.
+    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        let mut due = self.next_due();
+        let loss = loop {
+            let deadline = self.publish.borrow().deadline;
+            tokio::select! {
+                biased;
+                order = inbox.recv() => match order {
+                    Some(Order::Lead { own, proven }) => {
+                        self.own = Some(own);
+                        due = match proven {
+                            Some(ack) => { self.prove(ack); due }
+                            None => clock::now(),
+                        };
+                    }
+                    Some(Order::Lose(loss)) => break loss,
+                    None => break Loss::Closed,
+                },
+                () = clock::sleep_until(deadline) => break Loss::Expired,
+                () = clock::sleep_until(due) => match self.attempt(&mut inbox).await {
+                    Ok(next) => due = next,
+                    Err(loss) => break loss,
+                },
+            }
+        };
+        tracing::debug!(lease = %self.lease, reason = loss.reason(), "session over");
+        self.publish.send_modify(|status| {
+            status.loss.get_or_insert(loss);
+        });
+    }
+
+    /// Makes one attempt, but heeds a loss that is reported meanwhile and the deadline. Returns
+    /// when the next one is due.
+    async fn attempt(
+        &mut self,
+        inbox: &mut mpsc::UnboundedReceiver<Order>,
+    ) -> Result<Instant, Loss> {
+        if let Some(tick) = &self.tick
+            && tick.age() > self.timing.ttl()
+        {
+            tracing::error!(lease = %self.lease, "the main loop hangs: not renewing");
+            return Ok(clock::now() + self.timing.renewal_interval());
+        }
+        let deadline = self.publish.borrow().deadline;
+        let outcome = {
+            let renewed = self.renew();
+            tokio::pin!(renewed);
+            loop {
+                tokio::select! {
+                    biased;
+                    order = inbox.recv() => match order {
+                        Some(Order::Lose(loss)) => return Err(loss),
+                        // The claim proves an earlier renewal; with one in flight, that one is
+                        // followed by another at once instead, which does the same.
+                        Some(Order::Lead { own, .. }) => break Ok(Renewed::Interrupted(own)),
+                        None => return Err(Loss::Closed),
+                    },
+                    () = clock::sleep_until(deadline) => return Err(Loss::Expired),
+                    outcome = &mut renewed => break outcome.map(Renewed::Acked),
+                }
+            }
+        };
+        match outcome {
+            Ok(Renewed::Acked(true)) => {
+                self.backoff.reset();
+                Ok(self.next_due())
+            }
+            Ok(Renewed::Acked(false)) => Ok(self.after_pause()),
+            Ok(Renewed::Interrupted(own)) => {
+                self.stream = None;
+                self.own = Some(own);
+                Ok(clock::now())
+            }
+            Err(Failed::Lost(loss)) => Err(loss),
+            Err(Failed::Attempt(error)) => {
+                self.stream = None;
+                tracing::debug!(lease = %self.lease, %error, "renewal failed");
+                // A silent member has cost its limit already.
+                match error {
+                    Error::Timeout { .. } => Ok(clock::now()),
+                    _ => Ok(self.after_pause()),
+                }
+            }
+        }
+    }
+
+    /// One whole attempt within `Q`: open a stream if there is none, renew, and while the lease
+    /// carries a term read the own key. Returns whether the deadline has moved.
+    async fn renew(&mut self) -> Result<bool, Failed> {
+        let end = clock::now() + self.timing.attempt_limit();
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => KeepAlive::open(&self.store, end.remaining(), self.lease).await?,
+        };
+        let stream = self.stream.insert(stream);
+        let ack = stream.renew(&self.store, end.remaining()).await?;
+        let Some(own) = self.own.clone() else {
+            let deadline = self.timing.deadline(ack.sent);
+            self.publish.send_modify(|status| {
+                status.deadline = status.deadline.max(deadline);
+                status.ack = ack;
+            });
+            return Ok(true);
+        };
+        let read_in = self.read_own_key(&own, end.remaining()).await?;
+        if ack.raft_term != read_in || ack.raft_term < self.store.seen().raft_term {
+            // The acknowledgement may come from a leader of the store that was deposed while it
+            // was frozen, and that nobody else heard of (R1).
+            tracing::info!(lease = %self.lease, "renewal not proven: the store has a new leader");
+            return Ok(false);
+        }
+        self.prove(ack);
+        Ok(true)
+    }
+
+    /// Reads the own key linearizably; returns the raft term that it was read in (R1, R7).
+    async fn read_own_key(&self, own: &OwnKey, limit: Duration) -> Result<u64, Failed> {
+        let (answer, seen) = self.store.get(limit, own.key.as_bytes(), None).await?;
+        match answer.kvs().first() {
+            Some(kv) if kv.create_revision() == own.token => Ok(seen.raft_term),
+            _ => Err(Failed::Lost(Loss::Deleted)),
+        }
+    }
+
+    /// Moves the deadline to what the proven `ack` gives; never back within a term.
+    fn prove(&mut self, ack: Ack) {
+        let deadline = self.timing.deadline(ack.sent);
+        self.publish.send_modify(|status| {
+            status.deadline = if status.proven {
+                status.deadline.max(deadline)
+            } else {
+                deadline
+            };
+            status.proven = true;
+            if ack.sent >= status.ack.sent {
+                status.ack = ack;
+            }
+        });
+    }
+
+    fn next_due(&self) -> Instant {
+        self.publish.borrow().ack.sent + self.timing.renewal_interval()
+    }
+
+    fn after_pause(&mut self) -> Instant {
+        clock::now() + self.backoff.next(jitter())
+    }
+}
+
+/// How an attempt came out that did not fail.
+enum Renewed {
+    /// The store acknowledged; whether the deadline has moved.
+    Acked(bool),
+    /// A term began meanwhile.
+    Interrupted(OwnKey),
+}
+
+/// How an attempt failed.
+enum Failed {
+    /// For good.
+    Lost(Loss),
+    /// It may be tried again.
+    Attempt(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        match Loss::from_error(&error) {
+            Some(loss) => Self::Lost(loss),
+            None => Self::Attempt(error),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What a session knows of its lease, as its renewals publish it.
+
+use tokio::sync::watch;
+
+use super::Loss;
+use crate::clock::Instant;
+use crate::etcd::keep_alive::Ack;
+
+/// What is known of a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// `D`: up to here the lease is held for certain.
+    pub deadline: Instant,
+    /// The last acknowledged renewal.
+    pub ack: Ack,
+    /// Whether the deadline counts from proven renewals only: the session carries a term.
+    pub proven: bool,
+    /// Why it is over; final.
+    pub loss: Option<Loss>,
+}
+
+impl Status {
+    /// A lease that carries no term yet.
+    pub(super) const fn waiting(deadline: Instant, ack: Ack) -> Self {
+        Self {
+            deadline,
+            ack,
+            proven: false,
+            loss: None,
+        }
+    }
+}
+
+/// Waits until `status` tells of a loss.
+///
+/// # Cancel safety
+/// Safe.
+pub async fn lost(status: &mut watch::Receiver<Status>) -> Loss {
+    match status.wait_for(|status| status.loss.is_some()).await {
+        Ok(status) => status.loss.clone().unwrap_or(Loss::Closed),
+        Err(_) => Loss::Closed,
+    }
+}
