@@ -22,3 +22,6 @@ pub mod runtime_dir;
 pub mod session;
 pub mod signals;
 pub mod term;
+
+pub use cli::main;
+pub use job::Jobs;

@@ -1,2 +1,7 @@
-//! The `incumbent` binary.
-fn main() {}
+//! The `incumbent` binary: the whole tool, with no jobs in Rust.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    incumbent::main(incumbent::Jobs::default())
+}
