@@ -1,1 +1,72 @@
 //! The command line: what is typed, and one file a command.
+//!
+//! A command says what goes wrong on standard error and ends with one of the codes of [`exit`];
+//! wrong usage is clap's to say. `run` and `guardian` log; all others answer on standard output.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::job::Jobs;
+
+mod check;
+mod exit;
+mod guardian;
+mod options;
+mod output;
+mod release;
+mod run;
+
+/// Runs a job on exactly one of several machines, elected through etcd.
+#[derive(Debug, Parser)]
+#[command(
+    name = "incumbent",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Release(release::Args),
+    Guardian(guardian::Args),
+}
+
+/// Runs the command that this process was started with.
+pub fn main(jobs: Jobs) -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Run(args) => run::run(args, jobs),
+        Command::Check(args) => check::run(&args, &jobs),
+        Command::Release(args) => release::run(&args),
+        Command::Guardian(args) => Ok(guardian::run(&args)),
+    };
+    ended.unwrap_or_else(|failure| failure.report())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_shows_an_example() {
+        let mut open = vec![Cli::command()];
+        while let Some(mut command) = open.pop() {
+            let help = command.render_long_help().to_string();
+            let named = command.get_name() == "incumbent" || command.is_hide_set();
+            assert!(named || help.contains("Example"), "{help}");
+            open.extend(command.get_subcommands().cloned());
+        }
+    }
+}

@@ -23,5 +23,6 @@ pub mod session;
 pub mod signals;
 pub mod term;
 
+pub use cli::main;
 pub use job::{Job, JobError, Jobs};
 pub use term::Term;

@@ -1,9 +1,7 @@
-//! The `incumbent` binary.
+//! The `incumbent` binary: the whole tool, with no jobs in Rust.
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("guardian") => incumbent::guardian::main::main(),
-        _ => ExitCode::from(2),
-    }
+    incumbent::main(incumbent::Jobs::default())
 }

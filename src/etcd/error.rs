@@ -84,6 +84,11 @@ impl Error {
         )
     }
 
+    /// Whether nobody answered: the store, or the way to it, is down.
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Unreachable { .. })
+    }
+
     /// Sorts what the client crate says of an attempt on `endpoint`.
     ///
     /// The code alone does not tell what happened (etcd uses `Unavailable` for errors of both

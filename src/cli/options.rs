@@ -1,0 +1,95 @@
+//! What every command takes, and how the configuration follows from it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::output;
+use crate::config::{self, Config, Flag, Loaded, Problems, Source};
+
+/// The variables in which a job finds the endpoints and the election of its daemon, and the keys
+/// that they set.
+const OF_THE_JOB: [(&str, &str); 2] = [
+    ("INCUMBENT_ENDPOINTS", "etcd.endpoints"),
+    ("INCUMBENT_ELECTION", "election.prefix"),
+];
+
+/// Where the help lists flags that change the configuration.
+pub(super) const HEADING: &str = "Configuration";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Configuration file [default: $INCUMBENT_CONFIG, else /etc/incumbent/incumbent.toml if it
+    /// is there]
+    #[arg(short, long, value_name = "FILE", help_heading = HEADING)]
+    config: Option<PathBuf>,
+
+    /// URLs of the store's members, instead of etcd.endpoints
+    #[arg(long, value_name = "URL[,URL…]", help_heading = HEADING)]
+    endpoints: Option<String>,
+
+    /// Key prefix of the election, instead of election.prefix
+    #[arg(long, value_name = "PREFIX", help_heading = HEADING)]
+    election: Option<String>,
+}
+
+impl Options {
+    /// Where the configuration comes from: built-in defaults, the file, `INCUMBENT__…` variables,
+    /// flags.
+    pub(super) fn source(&self) -> Source {
+        let flag = |key, name, value: &Option<String>| {
+            value.as_ref().map(|value| Flag::text(key, name, value))
+        };
+        let mut source = Source::of_process();
+        source.file.clone_from(&self.config);
+        source.flags = [
+            flag("etcd.endpoints", "--endpoints", &self.endpoints),
+            flag("election.prefix", "--election", &self.election),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        source
+    }
+
+    /// As [`source`](Self::source), for a command that a job may run: what the daemon told its job
+    /// outranks the file, unless the user names another, and is outranked by `INCUMBENT__…`.
+    pub(super) fn source_in_job(&self) -> Source {
+        let mut source = self.source();
+        if self.config.is_some() {
+            return source;
+        }
+        for (variable, key) in OF_THE_JOB {
+            let explicit = format!("INCUMBENT__{}", key.replace('.', "__").to_uppercase());
+            if is_set(&explicit) || !is_set(variable) {
+                continue;
+            }
+            let value = std::env::var_os(variable).unwrap_or_default();
+            let told = Flag::text(key, variable, value.to_string_lossy());
+            source.flags.insert(0, told);
+        }
+        source
+    }
+
+    /// The configuration for a command that asks the store and starts nothing.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(super) fn load(&self) -> Result<Config, Problems> {
+        config::load(&self.source_in_job()).map(|loaded| loaded.config)
+    }
+}
+
+/// The configuration of `loaded`, after a word on what is odd with it.
+pub(super) fn warned(loaded: Loaded) -> Config {
+    for warning in &loaded.warnings {
+        output::complain(format_args!("warning: {warning}"));
+    }
+    loaded.config
+}
+
+/// Whether a variable of the environment is set to something.
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}

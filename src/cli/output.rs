@@ -1,0 +1,56 @@
+//! Standard output and standard error, for commands that answer there.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write as _};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::oneshot;
+
+use super::exit::Failure;
+
+/// Writes to standard output, and flushes it: a reader acts on each line as it comes.
+///
+/// # Errors
+/// [`Failure::Closed`] if nobody reads any more.
+pub(super) fn write(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(bytes.as_ref())
+        .and_then(|()| stdout.flush());
+    written.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::Closed,
+        _ => anyhow::Error::new(error)
+            .context("cannot write to standard output")
+            .into(),
+    })
+}
+
+/// Waits until nobody reads standard output any more; for ever where that can't be told, as of a
+/// file. Without it, a command that waits would outlive its reader until the next line.
+pub(super) async fn closed() {
+    let (tell, told) = oneshot::channel();
+    // On a thread, and not as a descriptor of the runtime's: that would have to be non-blocking,
+    // and so would the terminal that it may share with the shell.
+    std::thread::spawn(move || {
+        let stdout = io::stdout();
+        // Nothing is asked for: errors and hang-ups are told in any case.
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        if poll(&mut watched, None).is_ok() {
+            tell.send(()).ok();
+        }
+    });
+    if told.await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Says on standard error what went wrong.
+pub(super) fn complain(what: impl Display) {
+    complain_as_is(format_args!("incumbent: {what}"));
+}
+
+/// As [`complain`], for text that names us in each of its lines.
+pub(super) fn complain_as_is(what: impl Display) {
+    // Nobody is left to be told that this failed.
+    writeln!(io::stderr().lock(), "{what}").ok();
+}

@@ -1,0 +1,46 @@
+//! `incumbent run`: the daemon.
+
+use std::process::ExitCode;
+
+use super::exit::Failure;
+use super::options::{HEADING, Options, warned};
+use crate::config::{self, Flag};
+use crate::job::Jobs;
+
+/// Run the daemon: stand in the election, and run the job while this is the leader
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  incumbent run -c /etc/incumbent/backup.toml
+  incumbent run --endpoints http://etcd1:2379,http://etcd2:2379 --election /backup -- backup --loop")]
+pub(super) struct Args {
+    #[command(flatten)]
+    options: Options,
+
+    /// Name of this candidate, instead of candidate.name
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    name: Option<String>,
+
+    /// The job's command, instead of job.command; no shell reads it
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Runs the daemon to its end.
+pub(super) fn run(args: Args, jobs: Jobs) -> Result<ExitCode, Failure> {
+    let mut source = args.options.source();
+    source.needs_job = true;
+    source.job_kinds = jobs.kinds();
+    if let Some(name) = args.name {
+        source
+            .flags
+            .push(Flag::text("candidate.name", "--name", name));
+    }
+    if !args.command.is_empty() {
+        source
+            .flags
+            .push(Flag::list("job.command", "--", args.command));
+    }
+    let config = warned(config::load(&source)?);
+    Ok(crate::daemon::run(config, source, jobs))
+}
