@@ -4,7 +4,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use etcd_client::Client;
 use tokio::runtime::Runtime;
@@ -23,7 +23,7 @@ const TRIES: usize = 5;
 /// drop.
 pub struct Cluster {
     members: Vec<Member>,
-    pub(super) clients: Vec<Client>,
+    clients: Mutex<Vec<Client>>,
     pub(super) runtime: Runtime,
     sandbox: Arc<Sandbox>,
     slot: Slot,
@@ -108,7 +108,13 @@ impl Cluster {
 
     /// A client of one member, for assertions with [`block_on`](Self::block_on).
     pub fn client(&self, i: usize) -> Client {
-        self.clients[i].clone()
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients[i].clone()
+    }
+
+    /// Puts other clients in place, such as ones that log in.
+    pub fn set_clients(&self, clients: Vec<Client>) {
+        *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = clients;
     }
 
     /// Runs a future on the cluster's own runtime.
@@ -130,14 +136,20 @@ impl Cluster {
 
     /// Stops a member's process: it keeps its connections and answers nothing.
     pub fn freeze(&self, i: usize) {
-        let mut process = self.members[i].process.lock().unwrap();
+        let mut process = self.members[i]
+            .process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         process::freeze(process.pid());
         process.frozen = true;
     }
 
     /// Lets a frozen member go on.
     pub fn thaw(&self, i: usize) {
-        let mut process = self.members[i].process.lock().unwrap();
+        let mut process = self.members[i]
+            .process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         process::thaw(process.pid());
         process.frozen = false;
     }
@@ -160,7 +172,10 @@ impl Cluster {
     /// Members that are neither dead nor frozen.
     pub fn healthy(&self) -> Vec<usize> {
         let healthy = |i: &usize| {
-            let process = self.members[*i].process.lock().unwrap();
+            let process = self.members[*i]
+                .process
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             process.child.is_some() && !process.frozen
         };
         (0..self.members.len()).filter(healthy).collect()
@@ -225,7 +240,7 @@ impl Cluster {
             .collect();
         Self {
             members,
-            clients,
+            clients: Mutex::new(clients),
             runtime,
             sandbox: Arc::clone(sandbox),
             slot: slot.take().unwrap(),
@@ -256,7 +271,7 @@ impl Member {
     }
 
     fn start(&self, sandbox: &Sandbox) {
-        let mut process = self.process.lock().unwrap();
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         if process.child.is_some() {
             return;
         }
@@ -287,7 +302,7 @@ impl Member {
     }
 
     fn kill(&self) {
-        let mut process = self.process.lock().unwrap();
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mut child) = process.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -295,7 +310,7 @@ impl Member {
     }
 
     fn has_ended(&self) -> bool {
-        let mut process = self.process.lock().unwrap();
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         let child = process.child.as_mut().unwrap();
         child.try_wait().unwrap().is_some()
     }

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::cluster::Cluster;
+use super::config;
 use super::output::{Line, Output};
 use super::process;
 use super::proxy::Links;
@@ -81,7 +82,7 @@ impl Builder {
     /// Any other part of the config; what is set already is replaced.
     #[must_use]
     pub fn toml(mut self, text: &str) -> Self {
-        merge(&mut self.config, text);
+        config::merge(&mut self.config, text);
         self
     }
 
@@ -103,9 +104,9 @@ impl Builder {
                 .unwrap();
         }
         let runtime_dir = runtime_dir.to_str().unwrap();
-        merge(&mut self.config, &format!("runtime_dir = {runtime_dir:?}"));
+        config::merge(&mut self.config, &format!("runtime_dir = {runtime_dir:?}"));
         let file = dir.join("incumbent.toml");
-        write_config(&file, &self.config);
+        config::write(&file, &self.config);
 
         let binary = std::env::var_os("INCUMBENT_BIN")
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into());
@@ -246,19 +247,24 @@ impl Daemon {
         guardian
     }
 
-    /// Kills daemon and guardian, so that no one of them sees the other die and acts.
+    /// Kills daemon and guardian, so that neither sees the other die and acts, and returns when
+    /// both are dead.
+    #[track_caller]
     pub fn sigkill_both(&self) {
         let guardian = self.guardian();
         process::freeze(guardian);
         self.sigkill();
         process::signal(guardian, Signal::KILL);
+        eventually(secs(5), "daemon and guardian are dead", || {
+            !self.is_alive() && !process::is_alive(guardian)
+        });
     }
 
     /// Writes the config anew with these changes, and asks for a reload.
     pub fn reload(&self, text: &str) {
-        let mut config = self.config.lock().unwrap();
-        merge(&mut config, text);
-        write_config(&self.file, &config);
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        config::merge(&mut config, text);
+        config::write(&self.file, &config);
         self.sighup();
     }
 
@@ -271,7 +277,11 @@ impl Daemon {
 
     /// How the daemon exited, if it has.
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        self.child.lock().unwrap().try_wait().unwrap()
+        self.child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_wait()
+            .unwrap()
     }
 
     /// Whether the daemon runs.
@@ -323,6 +333,16 @@ impl Daemon {
         })
     }
 
+    /// Waits for a line with this message about the term with this token.
+    #[track_caller]
+    pub fn wait_of_term(&self, message: &str, token: i64, budget: Duration) -> Line {
+        let what = format!("{} logs {message:?} with token {token}", self.name);
+        eventually(budget, &what, || {
+            let mut lines = self.lines(message).into_iter();
+            lines.find(|line| line.get("token").and_then(serde_json::Value::as_i64) == Some(token))
+        })
+    }
+
     /// Waits until the daemon has led for the first time; returns that term's token.
     #[track_caller]
     pub fn wait_elected(&self, budget: Duration) -> i64 {
@@ -357,34 +377,13 @@ impl Drop for Daemon {
             process::signal(guardian, Signal::KILL);
         }
         process::sweep(&self.mark);
-        self.child.lock().unwrap().wait().ok();
+        self.child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wait()
+            .ok();
         if std::thread::panicking() {
             self.output.print_tail(&self.name);
         }
     }
-}
-
-fn merge(table: &mut toml::Table, text: &str) {
-    fn into(old: &mut toml::Table, new: toml::Table) {
-        for (key, value) in new {
-            match (old.get_mut(&key), value) {
-                (Some(toml::Value::Table(old)), toml::Value::Table(new)) => into(old, new),
-                (_, value) => {
-                    old.insert(key, value);
-                }
-            }
-        }
-    }
-    let new = text
-        .parse()
-        .unwrap_or_else(|error| panic!("the test's own config: {error}\n{text}"));
-    into(table, new);
-}
-
-/// Replaces the file in one step, as an editor or a deployment would.
-fn write_config(file: &Path, config: &toml::Table) {
-    let new = file.with_extension("new");
-    fs::write(&new, toml::to_string(config).unwrap()).unwrap();
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
-    fs::rename(&new, file).unwrap();
 }

@@ -24,12 +24,14 @@
 )]
 
 pub mod cluster;
+pub mod config;
 pub mod daemon;
 pub mod output;
 pub mod process;
 pub mod proxy;
 pub mod record;
 pub mod sandbox;
+pub mod scene;
 pub mod store;
 pub mod wait;
 
@@ -39,5 +41,6 @@ pub use output::Line;
 pub use proxy::{Direction, Links, Proxy};
 pub use record::{History, Record};
 pub use sandbox::Sandbox;
+pub use scene::{SOON, STOPPED, Scene};
 pub use store::{Candidate, Vigil};
 pub use wait::{eventually, millis, patience, secs, throughout};

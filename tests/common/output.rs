@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdout};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value};
 
@@ -124,12 +124,12 @@ impl Output {
 
     /// Stops reading: the pipes fill up, and whoever writes to them blocks.
     pub fn pause(&self) {
-        *self.paused.lock().unwrap() = true;
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     /// Reads on.
     pub fn resume(&self) {
-        *self.paused.lock().unwrap() = false;
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = false;
         self.resumed.notify_all();
     }
 
@@ -159,14 +159,14 @@ impl Output {
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Line>> {
-        self.lines.lock().unwrap()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn each_chunk(&self, from: &mut impl Read, mut take: impl FnMut(&[u8])) {
         let mut chunk = vec![0; 64 * 1024];
         loop {
-            let paused = self.paused.lock().unwrap();
-            drop(self.resumed.wait_while(paused, |paused| *paused).unwrap());
+            let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.resumed.wait_while(paused, |paused| *paused));
             match from.read(&mut chunk) {
                 Ok(0) | Err(_) => return,
                 Ok(length) => take(&chunk[..length]),

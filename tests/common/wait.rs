@@ -3,8 +3,11 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-/// How often a probe is asked.
+/// How often a probe is asked that shall become true.
 const POLL: Duration = Duration::from_millis(5);
+
+/// How often one is asked that shall stay true: most of them ask the store, for seconds.
+const WATCH: Duration = Duration::from_millis(20);
 
 /// A span of whole seconds.
 pub fn secs(n: u64) -> Duration {
@@ -98,6 +101,6 @@ pub fn throughout<O: Outcome>(span: Duration, what: &str, mut probe: impl FnMut(
             let held = begun.elapsed();
             panic!("did not hold for {span:?}: {what} (broke after {held:.1?}, seen: {seen})")
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(WATCH);
     }
 }
