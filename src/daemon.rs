@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::candidate::{Candidate, Order, Parts};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Source};
 use crate::fencing;
 use crate::job::Jobs;
 use crate::log;
@@ -24,30 +24,23 @@ const FENCE_ROUND: Duration = Duration::from_secs(5);
 /// The exit code for a configuration that can't be used (`EX_CONFIG`).
 const BAD_CONFIG: u8 = 78;
 
-/// What the daemon needs from the command line.
-pub struct Start {
-    /// The configuration, checked.
-    pub config: Config,
-    /// What `check` would warn of.
-    pub warnings: Vec<String>,
-    /// Loads the configuration anew, as it was loaded at the start; for SIGHUP. The error is the
-    /// text that `check` would print.
-    pub load: Box<dyn Fn() -> Result<Config, String>>,
-    /// The Rust jobs of this binary.
-    pub jobs: Jobs,
-}
-
 /// Runs the daemon until it is told to stop. Blocks.
-pub fn run(start: Start) -> ExitCode {
-    let logs = Arc::new(log::init(&start.config.log));
-    let directory = match RuntimeDir::hold(&start.config.runtime_dir) {
+///
+/// `config` was loaded from `source`, which is read again on SIGHUP; `jobs` are the Rust jobs of
+/// this binary.
+pub fn run(config: Config, source: Source, jobs: Jobs) -> ExitCode {
+    let logs = Arc::new(log::init(&config.log));
+    let directory = match RuntimeDir::hold(&config.runtime_dir) {
         Ok(directory) => directory,
         Err(error) => {
-            tracing::error!(error = %format!("{:#}", anyhow::Error::from(error)), "not started");
+            tracing::error!(
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "not started"
+            );
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let outcome = serve(start, &logs, &directory);
+    let outcome = serve(config, source, jobs, &logs, &directory);
     if let Err(error) = outcome {
         tracing::error!(error = format!("{error:#}"), "daemon failed");
         return ExitCode::FAILURE;
@@ -55,8 +48,13 @@ pub fn run(start: Start) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn serve(start: Start, logs: &Arc<log::Guard>, directory: &RuntimeDir) -> anyhow::Result<()> {
-    let config = start.config;
+fn serve(
+    config: Config,
+    source: Source,
+    jobs: Jobs,
+    logs: &Arc<log::Guard>,
+    directory: &RuntimeDir,
+) -> anyhow::Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         election = %config.election.prefix,
@@ -64,9 +62,6 @@ fn serve(start: Start, logs: &Arc<log::Guard>, directory: &RuntimeDir) -> anyhow
         endpoints = config.etcd.endpoints.join(","),
         "incumbent starts"
     );
-    for warning in &start.warnings {
-        tracing::warn!(warning, "configuration");
-    }
     fence_leftovers(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -78,7 +73,7 @@ fn serve(start: Start, logs: &Arc<log::Guard>, directory: &RuntimeDir) -> anyhow
         let config = Arc::new(config);
         let parts = Parts {
             config: Arc::clone(&config),
-            jobs: start.jobs,
+            jobs,
             files: Keeper::start(directory.path()).context("no thread for the lease file")?,
             logs: Arc::clone(logs),
             orders: inbox,
@@ -88,7 +83,7 @@ fn serve(start: Start, logs: &Arc<log::Guard>, directory: &RuntimeDir) -> anyhow
         let mut control = Control {
             orders,
             config,
-            load: start.load,
+            source,
             logs: Arc::clone(logs),
             stops: 0,
         };
@@ -123,7 +118,7 @@ fn fence_leftovers(config: &Config) {
 struct Control {
     orders: mpsc::UnboundedSender<Order>,
     config: Arc<Config>,
-    load: Box<dyn Fn() -> Result<Config, String>>,
+    source: Source,
     logs: Arc<log::Guard>,
     stops: u32,
 }
@@ -154,10 +149,12 @@ impl Control {
     /// Reads the configuration anew; a bad one, or one that changes what can't change, changes
     /// nothing.
     fn reload(&mut self) -> Option<Arc<Config>> {
-        let new = match (self.load)() {
-            Ok(new) => new,
+        let new = match config::load(&self.source) {
+            Ok(loaded) => loaded.config,
             Err(problems) => {
-                tracing::error!(problems, "reload refused");
+                for problem in problems.iter() {
+                    tracing::error!(%problem, "reload refused");
+                }
                 return None;
             }
         };

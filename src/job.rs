@@ -90,9 +90,12 @@ impl Jobs {
         self
     }
 
-    /// The names of the jobs.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.factories.keys().copied().collect()
+    /// The names of the jobs, as `job.kind` may have them.
+    pub fn kinds(&self) -> Vec<String> {
+        self.factories
+            .keys()
+            .map(|name| (*name).to_owned())
+            .collect()
     }
 
     /// The job of this name; `None` for `command` and for names that nobody registered.

@@ -97,7 +97,7 @@ impl Candidate {
         let factory = self.jobs.get(&self.config.job.kind);
         if !std::mem::replace(&mut held.guarded, true) {
             let resignation = held.resignation.clone();
-            self.guarding.send(Request::Lease(resignation));
+            self.guarding.send(Request::Lease(Box::new(resignation)));
             self.guarding.send(Request::Term(protocol::Term {
                 token: term.token(),
                 deadline: term.deadline(),
@@ -201,10 +201,10 @@ impl Candidate {
         }
         self.logs.flush();
         let this = rustix::process::getpid();
-        drop(rustix::process::kill_process(
+        _ = rustix::process::kill_process(
             this,
             rustix::process::Signal::KILL,
-        ));
+        );
     }
 
     /// Takes the guardian for dead or stopped.

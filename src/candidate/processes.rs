@@ -48,7 +48,8 @@ impl Processes {
         let Some(ended) = self.running.remove(&run) else {
             return false;
         };
-        drop(ended.send(exit_status(end.code, end.signal)));
+        // Whoever asked may not care.
+        _ = ended.send(exit_status(end.code, end.signal));
         true
     }
 
