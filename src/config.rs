@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod advice;
@@ -150,65 +150,94 @@ pub struct SetByUser {
 /// # Errors
 /// All that is wrong, at once.
 pub fn load(source: &Source) -> Result<Loaded, Problems> {
-    let mut problems = Vec::new();
-    let (found, mut is_whole) = match source.read() {
-        Ok(found) => (found, true),
-        Err(problem) => {
-            problems.push(problem);
-            (None, false)
-        }
-    };
-    let read = match &found {
-        Some(found) => toml_file::read(&found.shown, &found.bytes),
-        None => toml_file::Read::default(),
-    };
-    is_whole &= read.syntax.is_empty();
-    let runtime_dir = source.runtime_dir();
-    let layers = [
-        layers::defaults(&source.host_name, &runtime_dir.to_string_lossy()),
-        read.layer,
-        layers::environment(&source.env, &mut problems),
-        layers::flags(&source.flags, &mut problems),
-    ];
-    let context = Context {
-        source,
-        file_dir: found.as_ref().and_then(|found| found.path.parent()),
-    };
-    let settings = match Tree::merged(layers) {
-        Ok(tree) => Settings::read(&tree, &context, &mut problems),
-        Err(error) => {
-            problems.push(Problem::new(Place::Default, "", error.to_string()));
-            return Err(Problems::of(problems));
-        }
-    };
-    problems.extend(read.problems);
-    // What stands on a line with a fault of syntax is a guess, and so is what is missing.
-    problems.retain(|problem| !read.syntax.iter().any(|fault| fault.shares_line(problem)));
-    problems.extend(read.syntax);
-    if is_whole {
-        let shown = found.as_ref().map(|found| found.shown.clone());
+    let read = Read::new(source);
+    let mut problems = read.problems;
+    let rest = if read.is_whole {
+        let shown = read.found.as_ref().map(|found| found.shown.clone());
         let file = shown.map_or(Place::Default, Place::File);
-        problems.extend(rules::broken(&settings, source, &file));
-    }
-    let file = found.as_ref().map(|found| found.path.as_path());
-    match assemble(&settings, file) {
+        rules::broken(&read.settings, source, &file)
+    } else {
+        // What is missing may stand in the part that could not be read.
+        Vec::new()
+    };
+    problems.extend(rest);
+    let file = read.found.map(|found| found.path);
+    match assemble(&read.settings, file) {
         Some(config) if problems.is_empty() => Ok(Loaded {
             config,
-            warnings: rules::warnings(&settings),
-            set: report::set_by_user(&settings),
+            warnings: rules::warnings(&read.settings),
+            set: report::set_by_user(&read.settings),
         }),
         _ => Err(Problems::of(problems)),
     }
 }
 
+/// `runtime_dir` alone, whatever else is wrong by now: the unit's stop hook must find what the
+/// daemon left there, and can't read the credentials that the configuration names.
+pub fn runtime_dir(source: &Source) -> PathBuf {
+    let configured = Read::new(source).settings.get("runtime_dir");
+    configured.unwrap_or_else(|| source.runtime_dir())
+}
+
+/// A configuration whose values were checked one by one.
+struct Read {
+    found: Option<source::Found>,
+    settings: Settings,
+    problems: Vec<Problem>,
+    /// Whether the file, if one is named, could be read to its end.
+    is_whole: bool,
+}
+
+impl Read {
+    fn new(source: &Source) -> Self {
+        let mut problems = Vec::new();
+        let found = source.read();
+        let mut is_whole = found.is_ok();
+        let found = found.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let read = match &found {
+            Some(found) => toml_file::read(&found.shown, &found.bytes),
+            None => toml_file::Read::default(),
+        };
+        is_whole &= read.syntax.is_empty();
+        let layers = [
+            layers::defaults(&source.host_name, &source.runtime_dir().to_string_lossy()),
+            read.layer,
+            layers::environment(&source.env, &mut problems),
+            layers::flags(&source.flags, &mut problems),
+        ];
+        let tree = Tree::merged(layers).unwrap_or_else(|error| {
+            problems.push(Problem::new(Place::Default, "", error.to_string()));
+            Tree::default()
+        });
+        let context = Context {
+            source,
+            file_dir: found.as_ref().and_then(|found| found.path.parent()),
+        };
+        let settings = Settings::read(&tree, &context, &mut problems);
+        problems.extend(read.problems);
+        // What else stands on a line with a fault of syntax is a guess.
+        problems.retain(|problem| !read.syntax.iter().any(|fault| fault.shares_line(problem)));
+        problems.extend(read.syntax);
+        Self {
+            found,
+            settings,
+            problems,
+            is_whole,
+        }
+    }
+}
+
 /// The configuration that the settings make; `None` if one that must be there isn't.
-fn assemble(settings: &Settings, file: Option<&Path>) -> Option<Config> {
+fn assemble(settings: &Settings, file: Option<PathBuf>) -> Option<Config> {
     let chosen = settings.chosen()?;
     let timing = chosen.timing();
     let text = |name| settings.get::<String>(name);
     let span = |name| settings.get::<Duration>(name);
     Some(Config {
-        file: file.map(Path::to_owned),
+        file,
         candidate_name: text("candidate.name")?,
         etcd: crate::etcd::Settings {
             endpoints: settings.get("etcd.endpoints")?,

@@ -55,7 +55,7 @@ impl Source for Layer {
 }
 
 /// The merged layers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tree(Map<String, Value>);
 
 impl Tree {

@@ -293,3 +293,14 @@ fn credentials_of_systemd_are_found() {
         Some(credentials.join("password"))
     );
 }
+
+#[test]
+fn the_runtime_directory_is_found_whatever_else_is_wrong() {
+    let text = "runtime_dir = \"run\"\n[etcd]\nusername = \"u\"\n\
+                password_file = \"${CREDENTIALS_DIRECTORY}/password\"\n[log]\nlevel = x\n";
+    let fixture = Fixture::new(text);
+    assert!(fixture.load().is_err());
+    assert_eq!(runtime_dir(&fixture.source), fixture.path("run"));
+    let broken = Fixture::new("runtime_dir = 5\n").env("RUNTIME_DIRECTORY", "/run/a");
+    assert_eq!(runtime_dir(&broken.source), Path::new("/run/a"));
+}

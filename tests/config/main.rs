@@ -20,7 +20,8 @@ use std::time::Duration;
 use incumbent::config::keys::{KEYS, Kind, Preset};
 use incumbent::config::source::FlagValue;
 use incumbent::config::{
-    Config, Flag, Loaded, Place, Problems, Restart, Source, check_report, load, reload, shipped,
+    Config, Flag, Loaded, Place, Problems, Restart, Source, check_report, load, reload,
+    runtime_dir, shipped,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
