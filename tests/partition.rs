@@ -190,6 +190,16 @@ fn lost_quorum_ends_the_job_in_time_and_a_new_term_comes_with_it() {
 
     scene.cluster.start_again(0);
     scene.cluster.start_again(1);
+    // The key of the old term is there until its lease is revoked, which the store's return allows.
+    eventually(secs(30), "the old term's key is gone", || {
+        let first = scene.cluster.first(PREFIX);
+        let gone = first.is_some_and(|first| first.create_revision > token);
+        if gone {
+            Ok(())
+        } else {
+            Err("it is first, or the queue is empty")
+        }
+    });
     assert!(scene.wait_settled(&[&a, &b], secs(30)) > token);
     eventually(SOON, "both stand in the queue", || {
         scene.cluster.queue(PREFIX).len() == 2
