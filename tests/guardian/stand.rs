@@ -153,7 +153,14 @@ impl Stand {
 
     #[track_caller]
     pub fn empty(&mut self, token: i64, killed: bool) {
-        assert_eq!(self.report(), Report::Empty { token, killed });
+        match self.report() {
+            Report::Empty {
+                token: emptied,
+                killed: by_force,
+                ..
+            } => assert_eq!((emptied, by_force), (token, killed)),
+            other => panic!("expected the tree to be empty, heard {other:?}"),
+        }
     }
 
     /// The next line that a job writes.
