@@ -1,4 +1,10 @@
-//! The configuration: built-in defaults, file, environment, flags.
+//! The configuration: built-in defaults, then a file, then `INCUMBENT__…` variables, then flags.
+//!
+//! Every command calls [`load`] with its [`Source`], and gets either a checked [`Config`] or
+//! *all* that is wrong, each with its place. Loading goes in stages, a module each: [`source`]
+//! finds the file, `toml_file` reads it with the place of every value, `layers` has the `config`
+//! crate merge it with the rest, `value` checks each value by its kind in the table of [`keys`],
+//! and `rules` checks what must hold between them. Secrets appear in no error and no report.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,7 +12,31 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod advice;
+mod compound;
+mod environment;
+pub mod keys;
+mod layers;
+mod place;
+mod reload;
+mod report;
+mod rules;
+pub mod shipped;
+mod signal;
+pub mod source;
 pub mod timing;
+mod toml_file;
+mod url;
+mod value;
+
+pub use place::{Place, Problem, Problems};
+pub use reload::reload;
+pub use report::{check_report, ttl_warnings};
+pub use source::{Flag, Source};
+pub use timing::Timing;
+
+use layers::Tree;
+use rules::Settings;
+use value::Context;
 
 /// Everything a command needs to know, checked.
 #[derive(Clone, Debug)]
@@ -27,6 +57,13 @@ pub struct Config {
     pub http_listen: Option<SocketAddr>,
     /// `log.*`.
     pub log: crate::log::Settings,
+}
+
+impl Config {
+    /// The times of a term under the configured TTL.
+    pub fn timing(&self) -> Timing {
+        Timing::new(self.election.ttl, self.job.lost_grace, self.job.kill_budget)
+    }
 }
 
 /// `election.*`.
@@ -82,4 +119,172 @@ pub enum Restart {
     OnFailure,
     /// Give the term back.
     Never,
+}
+
+/// A configuration that passed.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What the user should know though nothing is wrong; a line each, with its place.
+    pub warnings: Vec<String>,
+    /// What the user set, and where.
+    pub set: Vec<SetByUser>,
+}
+
+/// A key that the user set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetByUser {
+    /// Its name.
+    pub key: &'static str,
+    /// Its value in TOML; `…` for a secret.
+    pub value: String,
+    /// Where.
+    pub place: Place,
+}
+
+/// Loads and checks a configuration.
+///
+/// Blocks while it reads the file, and looks whether the files of credentials are there.
+///
+/// # Errors
+/// All that is wrong, at once.
+pub fn load(source: &Source) -> Result<Loaded, Problems> {
+    let read = Read::new(source);
+    let mut problems = read.problems;
+    let rest = if read.is_whole {
+        let shown = read.found.as_ref().map(|found| found.shown.clone());
+        let file = shown.map_or(Place::Default, Place::File);
+        rules::broken(&read.settings, source, &file)
+    } else {
+        // What is missing may stand in the part that could not be read.
+        Vec::new()
+    };
+    problems.extend(rest);
+    let file = read.found.map(|found| found.path);
+    match assemble(&read.settings, file) {
+        Some(config) if problems.is_empty() => Ok(Loaded {
+            config,
+            warnings: rules::warnings(&read.settings),
+            set: report::set_by_user(&read.settings),
+        }),
+        _ => Err(Problems::of(problems)),
+    }
+}
+
+/// `runtime_dir` alone, whatever else is wrong by now: the unit's stop hook must find what the
+/// daemon left there, and can't read the credentials that the configuration names.
+pub fn runtime_dir(source: &Source) -> PathBuf {
+    let configured = Read::new(source).settings.get("runtime_dir");
+    configured.unwrap_or_else(|| source.runtime_dir())
+}
+
+/// A configuration whose values were checked one by one.
+struct Read {
+    found: Option<source::Found>,
+    settings: Settings,
+    problems: Vec<Problem>,
+    /// Whether the file, if one is named, could be read to its end.
+    is_whole: bool,
+}
+
+impl Read {
+    fn new(source: &Source) -> Self {
+        let mut problems = Vec::new();
+        let found = source.read();
+        let mut is_whole = found.is_ok();
+        let found = found.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let read = match &found {
+            Some(found) => toml_file::read(&found.shown, &found.bytes),
+            None => toml_file::Read::default(),
+        };
+        is_whole &= read.syntax.is_empty();
+        let layers = [
+            layers::defaults(&source.host_name, &source.runtime_dir().to_string_lossy()),
+            read.layer,
+            layers::environment(&source.env, &mut problems),
+            layers::flags(&source.flags, &mut problems),
+        ];
+        let tree = Tree::merged(layers).unwrap_or_else(|error| {
+            problems.push(Problem::new(Place::Default, "", error.to_string()));
+            Tree::default()
+        });
+        let context = Context {
+            source,
+            file_dir: found.as_ref().and_then(|found| found.path.parent()),
+        };
+        let settings = Settings::read(&tree, &context, &mut problems);
+        problems.extend(read.problems);
+        // What else stands on a line with a fault of syntax is a guess.
+        problems.retain(|problem| !read.syntax.iter().any(|fault| fault.shares_line(problem)));
+        problems.extend(read.syntax);
+        Self {
+            found,
+            settings,
+            problems,
+            is_whole,
+        }
+    }
+}
+
+/// The configuration that the settings make; `None` if one that must be there isn't.
+fn assemble(settings: &Settings, file: Option<PathBuf>) -> Option<Config> {
+    let chosen = settings.chosen()?;
+    let timing = chosen.timing();
+    let text = |name| settings.get::<String>(name);
+    let span = |name| settings.get::<Duration>(name);
+    Some(Config {
+        file,
+        candidate_name: text("candidate.name")?,
+        etcd: crate::etcd::Settings {
+            endpoints: settings.get("etcd.endpoints")?,
+            connect_timeout: span("etcd.connect_timeout")?,
+            username: text("etcd.username"),
+            password_file: settings.get("etcd.password_file"),
+            tls: crate::etcd::Tls {
+                ca_file: settings.get("etcd.tls.ca_file"),
+                cert_file: settings.get("etcd.tls.cert_file"),
+                key_file: settings.get("etcd.tls.key_file"),
+                server_name: text("etcd.tls.server_name"),
+            },
+        },
+        election: Election {
+            prefix: crate::keys::Prefix::new(text("election.prefix")?),
+            ttl: chosen.ttl,
+            takeover_delay: chosen.takeover_delay(),
+        },
+        job: Job {
+            kind: text("job.kind")?,
+            command: settings.get("job.command").unwrap_or_default(),
+            working_dir: settings.get("job.working_dir"),
+            env: settings.get("job.env").unwrap_or_default(),
+            stop_signal: settings.get("job.stop_signal")?,
+            stop_grace: span("job.stop_grace")?,
+            lost_grace: timing.lost_grace(),
+            kill_budget: timing.kill_budget(),
+            restart: match text("job.restart")?.as_str() {
+                "on-failure" => Restart::OnFailure,
+                "never" => Restart::Never,
+                _ => Restart::Always,
+            },
+            restart_delay: span("job.restart_delay")?,
+            restart_delay_max: span("job.restart_delay_max")?,
+            yield_after: settings.get("job.yield_after")?,
+            yield_cooldown: span("job.yield_cooldown")?,
+            settings: settings.get("job.settings").unwrap_or_default(),
+        },
+        runtime_dir: settings.get("runtime_dir")?,
+        http_listen: settings.get::<Option<SocketAddr>>("http.listen")?,
+        log: crate::log::Settings {
+            filter: text("log.filter")?,
+            format: match text("log.format")?.as_str() {
+                "json" => crate::log::Format::Json,
+                "journald" => crate::log::Format::Journald,
+                _ => crate::log::Format::Text,
+            },
+        },
+    })
 }

@@ -1,0 +1,222 @@
+//! The layers of the configuration, each a tree of known keys, and their merging.
+//!
+//! The `config` crate merges: a later layer wins, tables are merged key by key, and each value
+//! keeps its origin, which is its [`Place`].
+
+use std::ffi::OsString;
+
+use ::config::{ConfigError, Map, Source, Value, ValueKind};
+use toml::de::DeValue;
+
+use super::keys::{self, KEYS, Key, Kind, PREFIX, Preset};
+use super::place::{Place, Problem};
+use super::source::{Flag, FlagValue};
+use super::toml_file;
+
+/// One layer; holds known keys only.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layer(Map<String, Value>);
+
+impl Layer {
+    /// Sets the value at `path`, making the tables on the way.
+    pub(super) fn set(&mut self, path: &[&str], value: Value) {
+        let Some((last, tables)) = path.split_last() else {
+            return;
+        };
+        let mut map = &mut self.0;
+        for name in tables {
+            let table = map
+                .entry((*name).to_owned())
+                .or_insert_with(|| Value::new(None, ValueKind::Nil));
+            if !matches!(table.kind, ValueKind::Table(_)) {
+                table.kind = ValueKind::Table(Map::new());
+            }
+            match &mut table.kind {
+                ValueKind::Table(deeper) => map = deeper,
+                _ => return,
+            }
+        }
+        map.insert((*last).to_owned(), value);
+    }
+
+    fn set_key(&mut self, key: &Key, value: Value) {
+        self.set(&key.name.split('.').collect::<Vec<_>>(), value);
+    }
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// The merged layers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tree(Map<String, Value>);
+
+impl Tree {
+    /// Merges the layers, the weakest first.
+    pub(super) fn merged(layers: impl IntoIterator<Item = Layer>) -> Result<Self, ConfigError> {
+        layers
+            .into_iter()
+            .fold(::config::Config::builder(), |builder, layer| {
+                builder.add_source(layer)
+            })
+            .build()?
+            .collect()
+            .map(Self)
+    }
+
+    /// The value of `key`.
+    pub(super) fn get(&self, key: &Key) -> Option<&Value> {
+        let mut parts = key.name.split('.');
+        let mut value = self.0.get(parts.next()?)?;
+        for part in parts {
+            match &value.kind {
+                ValueKind::Table(table) => value = table.get(part)?,
+                _ => return None,
+            }
+        }
+        Some(value)
+    }
+}
+
+/// The built-in defaults, with what the machine says where the table has no constant.
+pub(super) fn defaults(host_name: &str, runtime_dir: &str) -> Layer {
+    let mut layer = Layer::default();
+    for key in KEYS {
+        if let Preset::Constant(text) = key.preset
+            && let Some(value) = from_toml(text, &Place::Default)
+        {
+            layer.set_key(key, value);
+        }
+    }
+    for (name, text) in [("candidate.name", host_name), ("runtime_dir", runtime_dir)] {
+        layer.set(
+            &name.split('.').collect::<Vec<_>>(),
+            text_at(text, &Place::Default),
+        );
+    }
+    layer
+}
+
+/// The layer of the variables that begin with `INCUMBENT__`.
+pub(super) fn environment(env: &[(String, OsString)], problems: &mut Vec<Problem>) -> Layer {
+    let mut layer = Layer::default();
+    for (name, value) in env {
+        let Some(rest) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let place = Place::Variable(name.clone());
+        let dotted = rest.replace("__", ".").to_lowercase();
+        let Some((key, path)) = key_of_variable(name) else {
+            problems.push(unknown_variable(place, dotted));
+            continue;
+        };
+        let Some(text) = value.to_str() else {
+            let what = "expected UTF-8 text, found other bytes";
+            problems.push(Problem::new(place, key.name, what));
+            continue;
+        };
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        layer.set(&path, from_text(key.kind, text, &place));
+    }
+    layer
+}
+
+/// The key that a variable sets and its path in the tree, which goes deeper for a table.
+fn key_of_variable(variable: &str) -> Option<(&'static Key, Vec<String>)> {
+    KEYS.iter().find_map(|key| {
+        let mut path: Vec<String> = key.name.split('.').map(str::to_owned).collect();
+        let rest = variable.strip_prefix(&key.variable())?;
+        if rest.is_empty() {
+            return Some((key, path));
+        }
+        let deeper = rest
+            .strip_prefix("__")
+            .filter(|deeper| !deeper.is_empty())?;
+        match key.kind {
+            // Names of variables are the user's own, in capitals as a rule.
+            Kind::Variables => path.push(deeper.to_owned()),
+            Kind::Table => path.extend(deeper.to_lowercase().split("__").map(str::to_owned)),
+            _ => return None,
+        }
+        Some((key, path))
+    })
+}
+
+fn unknown_variable(place: Place, dotted: String) -> Problem {
+    let what = if keys::sections().contains(&dotted.as_str()) {
+        let first = KEYS.iter().find(|key| key.split().0 == dotted);
+        let example = first.map(Key::variable).unwrap_or_default();
+        format!("expected a key after the section, such as {example}")
+    } else {
+        let nearest = keys::nearest(&dotted, KEYS.iter().map(|key| key.name));
+        let variable = keys::variable(nearest);
+        format!("unknown key; did you mean {nearest}, which is {variable}?")
+    };
+    Problem::new(place, dotted, what)
+}
+
+/// The layer of the command line.
+pub(super) fn flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Layer {
+    let mut layer = Layer::default();
+    for Flag { key, flag, value } in flags {
+        let place = Place::Flag(flag.clone());
+        let Some(known) = keys::find(key) else {
+            problems.push(Problem::new(place, *key, "unknown key"));
+            continue;
+        };
+        let value = match value {
+            FlagValue::Text(text) => from_text(known.kind, text, &place),
+            FlagValue::List(texts) => list_at(texts.iter().map(String::as_str), &place),
+        };
+        layer.set_key(known, value);
+    }
+    layer
+}
+
+/// The value that text from the environment or a flag stands for. What doesn't fit the kind stays
+/// text, and is found wrong later, where the file's values are.
+fn from_text(kind: Kind, text: &str, place: &Place) -> Value {
+    let value = match kind {
+        Kind::Count => text
+            .trim()
+            .parse()
+            .ok()
+            .map(|count: i64| Value::new(Some(&place.origin()), ValueKind::I64(count))),
+        // A comma in a password would cut a URL in two, and the halves would look harmless.
+        Kind::Urls if text.contains('@') => Some(list_at([text], place)),
+        Kind::Urls => {
+            let urls = text.split(',').map(str::trim);
+            Some(list_at(urls.filter(|url| !url.is_empty()), place))
+        }
+        Kind::Argv => {
+            from_toml(text, place).filter(|value| matches!(value.kind, ValueKind::Array(_)))
+        }
+        Kind::Table => from_toml(text, place),
+        _ => None,
+    };
+    value.unwrap_or_else(|| text_at(text, place))
+}
+
+/// The value that TOML text stands for, if it is one.
+fn from_toml(text: &str, place: &Place) -> Option<Value> {
+    let value = DeValue::parse(text.trim()).ok()?;
+    Some(toml_file::value(value.get_ref(), value.span(), &|_| {
+        place.clone()
+    }))
+}
+
+fn text_at(text: &str, place: &Place) -> Value {
+    Value::new(Some(&place.origin()), ValueKind::String(text.to_owned()))
+}
+
+fn list_at<'a>(texts: impl IntoIterator<Item = &'a str>, place: &Place) -> Value {
+    let list = texts.into_iter().map(|text| text_at(text, place)).collect();
+    Value::new(Some(&place.origin()), ValueKind::Array(list))
+}

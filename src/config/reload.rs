@@ -1,0 +1,57 @@
+//! What may change while the daemon runs.
+
+use super::Config;
+use super::advice::Shown;
+use super::timing::default_takeover_delay;
+
+/// The new configuration, if it changes nothing that a daemon keeps for life: its name, its
+/// election and its runtime directory. Logs, HTTP, the store's endpoints and credentials, and the
+/// job (from its next run) may change.
+///
+/// # Errors
+/// A line for each key that would have to stay, with what it is and what it was to become. The
+/// old configuration then holds on in whole.
+pub fn reload(old: &Config, new: Config) -> Result<Config, Vec<String>> {
+    let mut kept = Vec::new();
+    let mut keep = |key: &str, old: String, new: String| {
+        if old != new {
+            kept.push(format!(
+                "{key} can't change while the daemon runs: it is {old}, and was to become {new}"
+            ));
+        }
+    };
+    let quoted = |text: &str| super::place::quoted(text);
+    keep(
+        "candidate.name",
+        quoted(&old.candidate_name),
+        quoted(&new.candidate_name),
+    );
+    keep(
+        "election.prefix",
+        quoted(old.election.prefix.as_str()),
+        quoted(new.election.prefix.as_str()),
+    );
+    keep(
+        "election.ttl",
+        Shown(old.election.ttl).to_string(),
+        Shown(new.election.ttl).to_string(),
+    );
+    // A delay that nobody set follows the job's kill budget, which may change.
+    if !(has_default_delay(old) && has_default_delay(&new)) {
+        keep(
+            "election.takeover_delay",
+            Shown(old.election.takeover_delay).to_string(),
+            Shown(new.election.takeover_delay).to_string(),
+        );
+    }
+    keep(
+        "runtime_dir",
+        quoted(&old.runtime_dir.to_string_lossy()),
+        quoted(&new.runtime_dir.to_string_lossy()),
+    );
+    if kept.is_empty() { Ok(new) } else { Err(kept) }
+}
+
+fn has_default_delay(config: &Config) -> bool {
+    config.election.takeover_delay == default_takeover_delay(config.job.kill_budget)
+}

@@ -1,0 +1,133 @@
+//! What `incumbent check` prints of a configuration that passed.
+
+use std::time::Duration;
+
+use super::advice::Shown;
+use super::keys;
+use super::place::{Place, printable, quoted};
+use super::rules::Settings;
+use super::source::Source;
+use super::timing::{SURVIVES_HUNG_FOLLOWER, SURVIVES_HUNG_LEADER};
+use super::value::Typed;
+use super::{Config, Loaded, SetByUser};
+
+/// Which layers there were, what the user set, when a term ends, and every warning; lines for
+/// standard output, with a newline at the end.
+pub fn check_report(loaded: &Loaded, source: &Source) -> String {
+    let mut lines = vec![format!("configuration ok: {}", layers(loaded, source))];
+    for SetByUser { key, value, place } in &loaded.set {
+        lines.push(format!("  {key} = {value}  ({place})"));
+    }
+    lines.push(times(&loaded.config));
+    for warning in loaded.warnings.iter().chain(&ttl_warnings(&loaded.config)) {
+        lines.push(format!("warning: {warning}"));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Where the configuration came from.
+fn layers(loaded: &Loaded, source: &Source) -> String {
+    let mut layers = vec!["built-in defaults".to_owned()];
+    if let Some(file) = &loaded.config.file {
+        layers.push(printable(&file.to_string_lossy()));
+    }
+    for (count, noun) in [
+        (source.variables_set(), "variable"),
+        (source.flags.len(), "flag"),
+    ] {
+        match count {
+            0 => {}
+            1 => layers.push(format!("1 {noun}")),
+            _ => layers.push(format!("{count} {noun}s")),
+        }
+    }
+    layers.join(", ")
+}
+
+/// What happens when, counted as the safety rules count.
+fn times(config: &Config) -> String {
+    let timing = config.timing();
+    // A lifetime has parts of a millisecond where the TTL has; nobody plans with those.
+    let millis = |span: Duration| {
+        Shown(Duration::from_millis(
+            span.as_millis().try_into().unwrap_or(u64::MAX),
+        ))
+    };
+    let kill = timing.lifetime().saturating_sub(timing.kill_budget());
+    let polite_stop = kill.saturating_sub(timing.lost_grace());
+    let smallest = match timing.smallest_ttl() {
+        Some(ttl) => Shown(ttl).to_string(),
+        None => "none".to_owned(),
+    };
+    format!(
+        "times of a term, from the sending of its last proven renewal:\n\
+         \x20 {:>8}  is renewed again, each attempt within {}\n\
+         \x20 {:>8}  the job is asked to stop (lost_grace {})\n\
+         \x20 {:>8}  the job is killed (kill_budget {})\n\
+         \x20 {:>8}  deadline: the job is dead\n\
+         \x20 {:>8}  etcd ends the lease (ttl)\n\
+         takeover_delay {}; the smallest ttl for these graces is {smallest}",
+        millis(timing.renewal_interval()).to_string(),
+        millis(timing.attempt_limit()),
+        millis(polite_stop).to_string(),
+        Shown(timing.lost_grace()),
+        millis(kill).to_string(),
+        Shown(timing.kill_budget()),
+        millis(timing.lifetime()).to_string(),
+        Shown(timing.ttl()).to_string(),
+        Shown(config.election.takeover_delay),
+    )
+}
+
+/// What a short TTL costs when a member of the store hangs.
+pub fn ttl_warnings(config: &Config) -> Vec<String> {
+    let ttl = config.election.ttl;
+    let warning = |hangs: &str, survives: Duration| {
+        format!(
+            "election.ttl: {} may cost the term when {hangs}; from {} on it doesn't",
+            Shown(ttl),
+            Shown(survives),
+        )
+    };
+    let mut warnings = Vec::new();
+    if ttl < SURVIVES_HUNG_FOLLOWER {
+        warnings.push(warning("a follower of etcd hangs", SURVIVES_HUNG_FOLLOWER));
+    }
+    if ttl < SURVIVES_HUNG_LEADER {
+        warnings.push(warning("the leader of etcd hangs", SURVIVES_HUNG_LEADER));
+    }
+    warnings
+}
+
+/// What the user set, without secrets.
+pub(super) fn set_by_user(settings: &Settings) -> Vec<SetByUser> {
+    let set = settings
+        .iter()
+        .filter(|(.., place)| *place != Place::Default);
+    set.map(|(key, typed, place)| SetByUser {
+        key,
+        value: shown(key, typed),
+        place: place.clone(),
+    })
+    .collect()
+}
+
+fn shown(key: &str, typed: &Typed) -> String {
+    if keys::find(key).is_none_or(|key| key.secret) {
+        return "…".to_owned();
+    }
+    match typed {
+        Typed::Span(span) => format!("\"{}\"", Shown(*span)),
+        Typed::Count(count) => count.to_string(),
+        Typed::Text(text) => quoted(text),
+        Typed::Path(path) => quoted(&path.to_string_lossy()),
+        Typed::List(items) => {
+            let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Typed::Signal(number) => quoted(super::signal::name(*number)),
+        Typed::Address(None) => "\"off\"".to_owned(),
+        Typed::Address(Some(address)) => format!("\"{address}\""),
+        Typed::Variables(_) | Typed::Table(_) => "…".to_owned(),
+    }
+}

@@ -1,0 +1,264 @@
+//! The file: TOML with the place of every value, all its faults of syntax, and its unknown keys.
+
+use std::ops::Range;
+
+use ::config::{Map, Value, ValueKind};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, KEYS};
+use super::layers::Layer;
+use super::place::{Place, Problem, printable};
+use super::value::{self, DATETIME};
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// Its known keys.
+    pub(super) layer: Layer,
+    /// Its unknown keys, and tables where none belong.
+    pub(super) problems: Vec<Problem>,
+    /// Its faults of syntax, one a line; what else stands on that line is a guess.
+    pub(super) syntax: Vec<Problem>,
+}
+
+/// Reads the bytes of the file that is shown as `file`.
+pub(super) fn read(file: &str, bytes: &[u8]) -> Read {
+    let mut read = Read::default();
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            // The rest is not looked at: it may be in any encoding.
+            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let byte = bytes.get(error.valid_up_to()).copied().unwrap_or_default();
+            let place = place_in(file, &valid, valid.len());
+            let what = format!("expected UTF-8 text, found the byte 0x{byte:02x}");
+            read.syntax.push(Problem::new(place, "", what));
+            return read;
+        }
+    };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let span = error.span().unwrap_or_default();
+        let place = place_in(file, text, span.start);
+        let (key, what) = syntax(table.get_ref(), text, span, error.message());
+        let problem = Problem::new(place, key, what);
+        // One fault may draw several errors; the first says where it began.
+        if !read.syntax.iter().any(|known| known.shares_line(&problem)) {
+            read.syntax.push(problem);
+        }
+    }
+    let place = |span: Range<usize>| place_in(file, text, span.start);
+    Walk {
+        read: &mut read,
+        place: &place,
+    }
+    .table(table.get_ref(), &mut Vec::new());
+    read
+}
+
+/// The place of the byte at `offset`.
+fn place_in(file: &str, text: &str, offset: usize) -> Place {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.matches('\n').count() + 1;
+    // A byte order mark is no character that anyone sees.
+    let column = before[line_start..]
+        .trim_start_matches('\u{feff}')
+        .chars()
+        .count()
+        + 1;
+    Place::Line(file.to_owned(), line, column)
+}
+
+/// The key that a fault of syntax is about, and the fault in words. Never quotes a value, which
+/// may be a secret.
+fn syntax(table: &DeTable<'_>, text: &str, span: Range<usize>, message: &str) -> (String, String) {
+    if message == "duplicate key" {
+        let name = printable(text.get(span.clone()).unwrap_or_default());
+        let section = section_at(table, span.start);
+        let key = section.map_or(name.clone(), |section| format!("{section}.{name}"));
+        return (key, "expected each key once, found it again".to_owned());
+    }
+    let key = key_at(table, span.start).unwrap_or_default();
+    // A word that begins as one of TOML's own is taken for that one, misspelt.
+    let bare = [
+        "string values must be quoted",
+        "invalid boolean",
+        "invalid float, expected `inf`",
+        "invalid float, expected `nan`",
+    ];
+    let is_bare = bare.iter().any(|bare| message.starts_with(bare));
+    let what = match message {
+        _ if is_bare && span.is_empty() && at_end_of_line(text, span.start) => {
+            "expected a value, found none".to_owned()
+        }
+        _ if is_bare => {
+            "expected text in quotes, a number or a list, found text without quotes".to_owned()
+        }
+        _ => format!("not valid TOML: {message}"),
+    };
+    (key, what)
+}
+
+fn at_end_of_line(text: &str, offset: usize) -> bool {
+    let rest = text.get(offset..).unwrap_or_default();
+    rest.is_empty() || rest.starts_with(['\n', '\r', '#'])
+}
+
+/// The path of the innermost entry whose value covers the byte at `offset`.
+fn key_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
+    table.iter().find_map(|(key, value)| {
+        let inner = match value.get_ref() {
+            DeValue::Table(deeper) => key_at(deeper, offset),
+            _ => None,
+        };
+        let name = shown_key(key.get_ref());
+        match inner {
+            Some(inner) => Some(format!("{name}.{inner}")),
+            None if matches!(value.get_ref(), DeValue::Table(_)) => None,
+            None => {
+                let span = value.span();
+                (span.start <= offset && offset <= span.end).then_some(name)
+            }
+        }
+    })
+}
+
+/// The section of the first level whose header stands last before `offset`.
+fn section_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
+    let headers = table.iter().filter_map(|(key, value)| {
+        let header = value.span();
+        (value.get_ref().is_table() && header.end <= offset).then_some((header.end, key))
+    });
+    let inside = table
+        .iter()
+        .any(|(_, value)| value.get_ref().is_table() && value.span().contains(&offset));
+    let last = headers.max_by_key(|(end, _)| *end)?;
+    (!inside).then(|| shown_key(last.1.get_ref()))
+}
+
+/// The walk over the tables of a file.
+struct Walk<'a> {
+    read: &'a mut Read,
+    place: &'a dyn Fn(Range<usize>) -> Place,
+}
+
+impl Walk<'_> {
+    fn table(&mut self, table: &DeTable<'_>, path: &mut Vec<String>) {
+        for (name, value) in table {
+            path.push(name.get_ref().clone().into_owned());
+            self.entry(name.span(), value, path);
+            path.pop();
+        }
+    }
+
+    fn entry(&mut self, name: Range<usize>, value: &Spanned<DeValue<'_>>, path: &mut Vec<String>) {
+        let dotted = dotted(path);
+        let is_table = value.get_ref().is_table();
+        if let Some(key) = keys::find(&dotted) {
+            if is_table && !key.kind.is_table() {
+                let what = format!("expected {}, found a table", value::expected(key, &[]));
+                let place = (self.place)(value.span());
+                self.read.problems.push(Problem::new(place, dotted, what));
+                return;
+            }
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            let value = self::value(value.get_ref(), value.span(), self.place);
+            self.read.layer.set(&path, value);
+        } else if !keys::sections().contains(&dotted.as_str()) {
+            self.unknown(name, is_table, dotted);
+        } else if let DeValue::Table(deeper) = value.get_ref() {
+            self.table(deeper, path);
+        } else {
+            let place = (self.place)(value.span());
+            let what = format!(
+                "expected a section [{dotted}] with keys of its own, found {}",
+                match value.get_ref() {
+                    DeValue::Array(_) => "a list",
+                    _ => "a value",
+                }
+            );
+            self.read.problems.push(Problem::new(place, dotted, what));
+        }
+    }
+
+    fn unknown(&mut self, name: Range<usize>, is_table: bool, dotted: String) {
+        let (noun, nearest) = if is_table {
+            let tables = KEYS.iter().filter(|key| key.kind.is_table());
+            let known = keys::sections()
+                .into_iter()
+                .chain(tables.map(|key| key.name));
+            ("section", keys::nearest(&dotted, known))
+        } else {
+            (
+                "key",
+                keys::nearest(&dotted, KEYS.iter().map(|key| key.name)),
+            )
+        };
+        let what = format!("unknown {noun}; did you mean {nearest}?");
+        let place = (self.place)(name);
+        self.read.problems.push(Problem::new(place, dotted, what));
+    }
+}
+
+/// The path with dots; parts that TOML would want quoted are, so they match no known key.
+fn dotted(path: &[String]) -> String {
+    let parts: Vec<String> = path.iter().map(|part| shown_key(part)).collect();
+    parts.join(".")
+}
+
+/// A key as TOML has it, escaped where it is not a bare one.
+pub(super) fn shown_key(key: &str) -> String {
+    let bare = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
+    if !key.is_empty() && key.chars().all(bare) {
+        key.to_owned()
+    } else {
+        super::place::quoted(key)
+    }
+}
+
+/// A value of TOML as the `config` crate has it, with the place of everything in it.
+pub(super) fn value(
+    value: &DeValue<'_>,
+    span: Range<usize>,
+    place: &dyn Fn(Range<usize>) -> Place,
+) -> Value {
+    let origin = place(span).origin();
+    let kind = match value {
+        DeValue::String(text) => ValueKind::String(text.clone().into_owned()),
+        DeValue::Boolean(truth) => ValueKind::Boolean(*truth),
+        DeValue::Integer(number) => {
+            let (digits, radix) = (number.as_str(), number.radix());
+            match (
+                i64::from_str_radix(digits, radix),
+                i128::from_str_radix(digits, radix),
+            ) {
+                (Ok(number), _) => ValueKind::I64(number),
+                (_, Ok(number)) => ValueKind::I128(number),
+                _ => ValueKind::I128(i128::MAX),
+            }
+        }
+        DeValue::Float(number) => ValueKind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        // The crate knows no dates; a table that nobody writes keeps them apart from text.
+        DeValue::Datetime(date) => {
+            let date = Value::new(Some(&origin), ValueKind::String(date.to_string()));
+            ValueKind::Table(Map::from([(DATETIME.to_owned(), date)]))
+        }
+        DeValue::Array(list) => ValueKind::Array(
+            list.iter()
+                .map(|item| self::value(item.get_ref(), item.span(), place))
+                .collect(),
+        ),
+        DeValue::Table(table) => ValueKind::Table(
+            table
+                .iter()
+                .map(|(name, item)| {
+                    let name = name.get_ref().clone().into_owned();
+                    (name, self::value(item.get_ref(), item.span(), place))
+                })
+                .collect(),
+        ),
+    };
+    Value::new(Some(&origin), kind)
+}

@@ -1,0 +1,317 @@
+//! Values by kind: what is expected of each, and what it becomes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::config::{Value, ValueKind};
+
+use super::advice::Shown;
+use super::keys::{Key, Kind};
+use super::place::{Place, Problem, quoted};
+use super::source::{Source, why_unreadable};
+use super::timing::{LARGEST_TTL, SMALLEST_TTL};
+use super::{compound, signal};
+
+/// The one key of the table that stands for a date of TOML.
+pub(super) const DATETIME: &str = "\0date";
+
+/// The longest name of a candidate, in bytes.
+const LONGEST_NAME: usize = 255;
+
+/// The start of a path that stands for systemd's directory of credentials.
+const CREDENTIALS: &str = "${CREDENTIALS_DIRECTORY}";
+
+/// A value that passed.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Typed {
+    /// A duration.
+    Span(Duration),
+    /// A number.
+    Count(u32),
+    /// Text, a prefix or a word.
+    Text(String),
+    /// An absolute path.
+    Path(PathBuf),
+    /// URLs or arguments.
+    List(Vec<String>),
+    /// Variables.
+    Variables(BTreeMap<String, String>),
+    /// Settings of a Rust job.
+    Table(toml::Table),
+    /// A signal's number.
+    Signal(i32),
+    /// An address, or none for `off`.
+    Address(Option<SocketAddr>),
+}
+
+/// Lets a reader of settings ask for the type it wants.
+macro_rules! typed {
+    ($($variant:ident => $type:ty),* $(,)?) => {$(
+        impl TryFrom<Typed> for $type {
+            type Error = ();
+
+            fn try_from(typed: Typed) -> Result<Self, ()> {
+                match typed {
+                    Typed::$variant(value) => Ok(value),
+                    _ => Err(()),
+                }
+            }
+        }
+    )*};
+}
+
+typed! {
+    Span => Duration,
+    Count => u32,
+    Text => String,
+    Path => PathBuf,
+    List => Vec<String>,
+    Variables => BTreeMap<String, String>,
+    Table => toml::Table,
+    Signal => i32,
+    Address => Option<SocketAddr>,
+}
+
+/// What a value is read against.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    /// Where the configuration comes from.
+    pub(super) source: &'a Source,
+    /// The directory of the file, absolute.
+    pub(super) file_dir: Option<&'a Path>,
+}
+
+/// What is expected of `key`, in words.
+pub(super) fn expected(key: &Key, job_kinds: &[String]) -> String {
+    let example = key.preset.example();
+    match key.kind {
+        Kind::Span(least) if least.is_zero() => format!("a duration such as {example}"),
+        Kind::Span(least) => {
+            format!("a duration of at least {}, such as {example}", Shown(least))
+        }
+        Kind::Ttl => format!("whole seconds from {} on, such as {example}", Shown(SMALLEST_TTL)),
+        Kind::Count => format!("a whole number from 1 on, such as {example}"),
+        Kind::Text => format!("text without control characters, such as {example}"),
+        Kind::Name => {
+            format!("a name of 1 to {LONGEST_NAME} bytes without control characters, such as {example}")
+        }
+        Kind::Prefix => {
+            format!("a prefix that isn't empty and holds no control characters, such as {example}")
+        }
+        Kind::Path | Kind::File => format!("a path such as {example}"),
+        Kind::Urls => format!("a list of URLs such as {example}"),
+        Kind::Argv => format!("a list of text such as {example}"),
+        Kind::Variables => r#"a table of text such as { LANG = "C" }"#.to_owned(),
+        Kind::Table => "a table".to_owned(),
+        Kind::Choice(words) => one_of(words.iter().copied()),
+        Kind::JobKind => one_of(["command"].into_iter().chain(job_kinds.iter().map(String::as_str))),
+        Kind::Signal => format!("the name of a signal: {}", signal::names()),
+        Kind::Address => r#"an address such as "127.0.0.1:9180", or "off""#.to_owned(),
+        Kind::Filter => {
+            r#"a level (off, error, warn, info, debug, trace) or a list such as "info,incumbent::session=debug""#
+                .to_owned()
+        }
+    }
+}
+
+fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<String> = words.into_iter().map(quoted).collect();
+    match words.as_slice() {
+        [only] => only.clone(),
+        [] => String::new(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+/// Where a value stands; a merged table has no place of its own, so that of its first entry.
+pub(super) fn place_of(value: &Value) -> Place {
+    match (&value.kind, value.origin()) {
+        (ValueKind::Table(table), None) => {
+            table.values().map(place_of).min().unwrap_or(Place::Default)
+        }
+        _ => Place::of(value),
+    }
+}
+
+/// A value as errors show it.
+pub(super) fn shown(value: &Value, secret: bool) -> String {
+    match &value.kind {
+        ValueKind::Table(table) if table.contains_key(DATETIME) => "a date".to_owned(),
+        ValueKind::Table(_) => "a table".to_owned(),
+        ValueKind::Array(_) => "a list".to_owned(),
+        ValueKind::Nil => "nothing".to_owned(),
+        ValueKind::String(_) if secret => "text".to_owned(),
+        ValueKind::Boolean(_) if secret => "true or false".to_owned(),
+        _ if secret => "a number".to_owned(),
+        ValueKind::String(text) => quoted(text),
+        ValueKind::Boolean(truth) => truth.to_string(),
+        ValueKind::I64(number) => number.to_string(),
+        ValueKind::Float(number) => number.to_string(),
+        _ => "a number too large".to_owned(),
+    }
+}
+
+/// The value of `key` as its kind has it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(super) fn parse(
+    key: &Key,
+    value: &Value,
+    context: &Context<'_>,
+) -> Result<Typed, Vec<Problem>> {
+    match key.kind {
+        Kind::Urls | Kind::Argv => return compound::list(key, value),
+        Kind::Variables => return compound::variables(key, value),
+        Kind::Table => return compound::settings(key, value),
+        _ => {}
+    }
+    let fault = |what: String| vec![Problem::new(place_of(value), key.name, what)];
+    let plain = || {
+        let expected = expected(key, &context.source.job_kinds);
+        let unit = match key.kind {
+            Kind::Span(_) | Kind::Ttl if is_number(value) => ", which has no unit",
+            _ => "",
+        };
+        let found = shown(value, key.secret);
+        fault(format!("expected {expected}, found {found}{unit}"))
+    };
+    if let (Kind::Count, ValueKind::I64(number)) = (key.kind, &value.kind) {
+        let count = u32::try_from(*number).ok().filter(|count| *count > 0);
+        return count.map(Typed::Count).ok_or_else(plain);
+    }
+    let ValueKind::String(text) = &value.kind else {
+        return Err(plain());
+    };
+    match key.kind {
+        Kind::Span(least) => span(text).filter(|span| *span >= least).map(Typed::Span),
+        Kind::Ttl => span(text).filter(|span| is_ttl(*span)).map(Typed::Span),
+        Kind::Text => is_text(text).then(|| Typed::Text(text.clone())),
+        Kind::Name => {
+            (is_text(text) && text.len() <= LONGEST_NAME).then(|| Typed::Text(text.clone()))
+        }
+        Kind::Prefix if format!("{text}/").contains(".meta/") => {
+            let expected = "a prefix that doesn't end in .meta or contain .meta/, where incumbent \
+                            keeps its records";
+            return Err(fault(format!(
+                "expected {expected}, found {}",
+                quoted(text)
+            )));
+        }
+        Kind::Prefix => is_text(text).then(|| Typed::Text(text.clone())),
+        Kind::Path | Kind::File => {
+            let path = path(text, &place_of(value), context).map_err(fault)?;
+            if key.kind == Kind::File {
+                readable(&path).map_err(fault)?;
+            }
+            Some(Typed::Path(path))
+        }
+        Kind::Choice(words) => words
+            .contains(&text.as_str())
+            .then(|| Typed::Text(text.clone())),
+        Kind::JobKind => {
+            let known = text == "command" || context.source.job_kinds.contains(text);
+            known.then(|| Typed::Text(text.clone()))
+        }
+        Kind::Signal => signal::number(text).map(Typed::Signal),
+        Kind::Address if text == "off" => Some(Typed::Address(None)),
+        Kind::Address => text
+            .parse()
+            .ok()
+            .map(|address| Typed::Address(Some(address))),
+        Kind::Filter => filter(text).map(Typed::Text),
+        Kind::Count | Kind::Urls | Kind::Argv | Kind::Variables | Kind::Table => None,
+    }
+    .ok_or_else(plain)
+}
+
+/// A duration in words; one without a unit, `0` included, is none.
+fn span(text: &str) -> Option<Duration> {
+    let has_unit = text.contains(|character: char| character.is_ascii_alphabetic());
+    has_unit
+        .then(|| humantime::parse_duration(text).ok())
+        .flatten()
+}
+
+/// Whether the value is a number, or text that would be one.
+fn is_number(value: &Value) -> bool {
+    match &value.kind {
+        ValueKind::String(text) => text.trim().parse::<f64>().is_ok(),
+        ValueKind::I64(_) | ValueKind::Float(_) => true,
+        _ => false,
+    }
+}
+
+fn is_ttl(span: Duration) -> bool {
+    span.subsec_nanos() == 0 && (SMALLEST_TTL..=LARGEST_TTL).contains(&span)
+}
+
+fn is_text(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(char::is_control)
+}
+
+/// Levels, by part or for all; anything else would be a part of that name with all its lines.
+fn filter(text: &str) -> Option<String> {
+    let level = |text: &str| {
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        levels.iter().any(|level| level.eq_ignore_ascii_case(text))
+    };
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let known = parts.iter().all(|part| match part.split_once('=') {
+        Some((target, wanted)) => !target.is_empty() && level(wanted),
+        None => level(part),
+    });
+    let joined = parts.join(",");
+    let parses = joined
+        .parse::<tracing_subscriber::filter::Targets>()
+        .is_ok();
+    (known && parses).then_some(joined)
+}
+
+/// The absolute path that `text` means.
+fn path(text: &str, place: &Place, context: &Context<'_>) -> Result<PathBuf, String> {
+    if !is_text(text) {
+        let found = quoted(text);
+        return Err(format!(
+            "expected a path without control characters, found {found}"
+        ));
+    }
+    let base = match context.file_dir {
+        Some(dir) if place.is_in_file() => dir,
+        _ => &context.source.current_dir,
+    };
+    let Some(rest) = text.strip_prefix(CREDENTIALS) else {
+        if text.contains("${") {
+            return Err(format!(
+                "expected a path in which only {CREDENTIALS} at the start stands for something, \
+                 found {}",
+                quoted(text)
+            ));
+        }
+        return Ok(base.join(text));
+    };
+    let dir = context.source.credentials_dir().ok_or_else(|| {
+        format!(
+            "expected CREDENTIALS_DIRECTORY in the environment, as systemd sets it for a unit with \
+             LoadCredential=, found it missing for {}",
+            quoted(text)
+        )
+    })?;
+    Ok(dir.join(rest.trim_start_matches('/')))
+}
+
+/// Looks without opening: a path may be a pipe, and a pipe can be read but once.
+fn readable(path: &Path) -> Result<(), String> {
+    let found = if path.is_dir() {
+        "a directory".to_owned()
+    } else {
+        match rustix::fs::access(path, rustix::fs::Access::READ_OK) {
+            Ok(()) => return Ok(()),
+            Err(error) => why_unreadable(&error.into()),
+        }
+    };
+    let path = quoted(&path.to_string_lossy());
+    Err(format!("expected a readable file, found {found} at {path}"))
+}
