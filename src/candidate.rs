@@ -1,1 +1,440 @@
-//! The candidate: carries out what the role machine decides, with the session, the election and the job.
+//! The candidate: carries out what the role machine decides, with the session, the election and
+//! the job.
+//!
+//! [`Candidate::run`] is the daemon's main loop. It never waits for anybody: the [contest](contest)
+//! has a thread of its own, the guardian is a process of its own, files are written by a thread of
+//! their own; all of them send word, and every word becomes an [event](role::Event).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::backoff::Backoff;
+use crate::clock::{self, Instant, Tick};
+use crate::config::Config;
+use crate::config::timing::Timing;
+use crate::election::Progress;
+use crate::election::control::Notice;
+use crate::job::Jobs;
+use crate::job::native;
+use crate::job::restart::Restarts;
+use crate::keys::LeaseId;
+use crate::log;
+use crate::role::{Event, Machine, Reason, Role};
+use crate::runtime_dir::lease_file::{Keeper, Place};
+use crate::session::Loss;
+use crate::term::process::SpawnRequest;
+
+mod acting;
+mod contest;
+mod guarding;
+mod held;
+mod lines;
+mod processes;
+mod run;
+mod trouble;
+
+use contest::{Contest, Report, Setup};
+use guarding::Guarding;
+use held::Held;
+use lines::Lines;
+use processes::Processes;
+use run::Run;
+use trouble::StoreTrouble;
+
+/// First and largest pause before a candidate that lost its place stands again.
+const REJOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// What the daemon asks of its candidate.
+#[derive(Debug)]
+pub enum Order {
+    /// Stop in an orderly way, and exit.
+    Shutdown,
+    /// Kill the job, and exit.
+    ShutdownNow,
+    /// Let somebody else lead.
+    StepDown,
+    /// Go on with this configuration; only what may change at run time differs.
+    Reload(Arc<Config>),
+}
+
+/// What everybody may know of the candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Public {
+    /// Its role.
+    pub role: Role,
+    /// The lease of its candidacy.
+    pub lease: Option<LeaseId>,
+    /// The fencing token, while it leads.
+    pub token: Option<i64>,
+    /// `D`, while it leads.
+    pub deadline: Option<Instant>,
+    /// The times that follow from the granted TTL.
+    pub timing: Timing,
+    /// The job's process.
+    pub pid: Option<u32>,
+    /// How many stood in front of it when it joined.
+    pub position: Option<i64>,
+}
+
+/// A word from one of the candidate's own tasks.
+#[derive(Debug)]
+enum Word {
+    /// Guardian and lease file know the lease: it may be granted.
+    Prepared(LeaseId),
+    /// The guardian was fenced, and there is a new one.
+    Refenced(guarding::Started),
+}
+
+/// The candidate of one election, for the whole life of the daemon.
+pub struct Candidate {
+    config: Arc<Config>,
+    jobs: Jobs,
+    lines: Lines,
+    timing: Timing,
+    machine: Machine,
+    contest: Contest,
+    reports: mpsc::UnboundedReceiver<Report>,
+    guarding: Guarding,
+    files: Keeper,
+    logs: Arc<log::Guard>,
+    place: Place,
+    orders: mpsc::UnboundedReceiver<Order>,
+    publish: watch::Sender<Public>,
+    tick: Tick,
+    words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
+    natives: (
+        mpsc::UnboundedSender<native::Ended>,
+        mpsc::UnboundedReceiver<native::Ended>,
+    ),
+    spawns: (
+        mpsc::UnboundedSender<SpawnRequest>,
+        mpsc::UnboundedReceiver<SpawnRequest>,
+    ),
+    processes: Processes,
+    restarts: Restarts,
+    rejoin: Backoff,
+    trouble: StoreTrouble,
+    held: Option<Held>,
+    run: Option<Run>,
+    /// The number of the last run; never used twice.
+    runs: u64,
+    restart_at: Option<Instant>,
+    rejoin_at: Option<Instant>,
+    exiting: bool,
+}
+
+/// What a candidate is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The Rust jobs of this binary.
+    pub jobs: Jobs,
+    /// Keeps the lease file.
+    pub files: Keeper,
+    /// Flushed before the process is killed.
+    pub logs: Arc<log::Guard>,
+    /// What the daemon asks for.
+    pub orders: mpsc::UnboundedReceiver<Order>,
+}
+
+impl Candidate {
+    /// Starts the guardian and the contest's thread; nothing is contended for yet.
+    ///
+    /// # Errors
+    /// When a process or a thread can't be started.
+    pub async fn start(parts: Parts) -> io::Result<(Self, watch::Receiver<Public>)> {
+        let config = parts.config;
+        let timing = config.timing();
+        let tick = Tick::new();
+        let lines = Lines {
+            election: config.election.prefix.clone(),
+            candidate: config.candidate_name.clone(),
+        };
+        let (contest, reports) = Contest::start(Setup {
+            store: config.etcd.clone(),
+            prefix: config.election.prefix.clone(),
+            candidate: config.candidate_name.clone(),
+            timing,
+            takeover_delay: config.election.takeover_delay,
+            tick: tick.clone(),
+        })?;
+        let guarding = Guarding::start(&config).await?;
+        let (publish, public) = watch::channel(Public {
+            role: Role::Waiting,
+            lease: None,
+            token: None,
+            deadline: None,
+            timing,
+            pid: None,
+            position: None,
+        });
+        let candidate = Self {
+            processes: Processes::default(),
+            restarts: Restarts::new(&config.job),
+            config,
+            jobs: parts.jobs,
+            lines,
+            timing,
+            machine: Machine::new(),
+            contest,
+            reports,
+            guarding,
+            files: parts.files,
+            logs: parts.logs,
+            place: Place::here(),
+            orders: parts.orders,
+            publish,
+            tick,
+            words: mpsc::unbounded_channel(),
+            natives: mpsc::unbounded_channel(),
+            spawns: mpsc::unbounded_channel(),
+            rejoin: Backoff::new(REJOIN_PAUSES.0, REJOIN_PAUSES.1),
+            trouble: StoreTrouble::default(),
+            held: None,
+            run: None,
+            runs: 0,
+            restart_at: None,
+            rejoin_at: None,
+            exiting: false,
+        };
+        Ok((candidate, public))
+    }
+
+    /// Contends, leads, and contends again, until a shutdown is complete.
+    pub async fn run(mut self) {
+        self.on(Event::RejoinDue);
+        while !self.exiting {
+            self.tick.tick();
+            self.publish();
+            let wake = self.next_wake();
+            tokio::select! {
+                biased;
+                Some(order) = self.orders.recv() => self.ordered(order),
+                event = self.guarding.next() => self.guardian_said(event),
+                Some(report) = self.reports.recv() => self.reported(report),
+                Some(ended) = self.natives.1.recv() => self.native_ended(ended),
+                Some(request) = self.spawns.1.recv() => self.spawn(request),
+                Some(word) = self.words.1.recv() => self.heard(word),
+                () = held::changed(&mut self.held) => self.status_changed(),
+                () = clock::sleep_until(wake) => self.time_came(),
+            }
+        }
+        self.publish();
+    }
+
+    /// Feeds the machine and does what it says.
+    fn on(&mut self, event: Event) {
+        tracing::debug!(?event, role = self.machine.role().word(), "event");
+        for action in self.machine.on(event) {
+            self.act(action);
+        }
+    }
+
+    fn ordered(&mut self, order: Order) {
+        match order {
+            Order::Shutdown => self.on(Event::Shutdown),
+            Order::ShutdownNow => self.on(Event::ShutdownNow),
+            Order::StepDown => self.step_down("signal"),
+            Order::Reload(config) => {
+                if config.etcd != self.config.etcd {
+                    self.contest
+                        .send(contest::Command::Reload(config.etcd.clone()));
+                }
+                if config.job != self.config.job {
+                    self.restarts = Restarts::new(&config.job);
+                }
+                self.config = config;
+            }
+        }
+    }
+
+    /// Steps down if there is somebody to follow, which the contest has to look up.
+    fn step_down(&mut self, by: &str) {
+        if let Some(held) = &mut self.held
+            && held.term.is_some()
+        {
+            held.step_down_by = Some(by.to_owned());
+            self.contest.send(contest::Command::LookForOthers);
+        }
+    }
+
+    fn reported(&mut self, report: Report) {
+        if let Report::Unreachable(error) = &report {
+            self.trouble
+                .failed(clock::now(), &error.to_string(), &self.lines);
+        } else {
+            self.trouble.over(&self.lines);
+        }
+        if let Report::Left(confirmed) = report {
+            return self.left(confirmed);
+        }
+        let lines = self.lines.clone();
+        let Some(held) = &mut self.held else { return };
+        let lease = held.lease;
+        match report {
+            Report::Granted(timing, status) => held.granted(timing, status),
+            Report::Joined(position) => {
+                held.position = Some(position);
+                lines.campaigning(lease, position);
+            }
+            Report::Progress(progress) => match progress {
+                Progress::Behind(_) => {}
+                Progress::Blocked(key) => lines.blocked(lease, &key),
+                Progress::Paused => lines.paused(lease),
+                Progress::Delayed => lines.delayed(lease, self.config.election.takeover_delay),
+            },
+            Report::Elected(term) => {
+                lines.elected(lease, term.token(), clock::now().since(held.since));
+                held.elected(term);
+                self.on(Event::Elected);
+            }
+            Report::Lost(loss) => self.lost(&loss),
+            Report::Cause(reason) => held.say_lost(&lines, reason),
+            Report::Refused(why) => {
+                lines.refused(lease, &why);
+                self.on(Event::Lost(Reason("refused")));
+            }
+            Report::Unreachable(_) => {
+                if held.status.is_none() {
+                    self.on(Event::Lost(Reason("unreachable")));
+                }
+            }
+            Report::Notice(notice) => self.noticed(notice),
+            Report::Others(others) => self.others(others),
+            Report::Left(_) => {}
+        }
+    }
+
+    fn lost(&mut self, loss: &Loss) {
+        if let (Loss::ClusterChanged(what) | Loss::Refused(what), Some(held)) = (loss, &self.held) {
+            self.lines.refused(held.lease, what);
+        }
+        self.on(Event::Lost(Reason(loss.reason())));
+    }
+
+    fn noticed(&mut self, notice: Notice) {
+        match notice {
+            Notice::StepDown { request, asked_at } => {
+                if let Some(held) = &mut self.held {
+                    held.resignation.step_down = Some(asked_at);
+                }
+                self.step_down(&request.by);
+            }
+            Notice::Paused(pause) if !pause.keep_leader => self.on(Event::StepDown),
+            Notice::Paused(_) | Notice::Lost(_) => {}
+        }
+    }
+
+    fn others(&mut self, others: bool) {
+        let Some(held) = &mut self.held else { return };
+        let (Some(by), Some(token)) = (held.step_down_by.take(), held.token()) else {
+            return;
+        };
+        if others {
+            self.lines.stepping_down(held.lease, token, &by);
+            self.on(Event::StepDown);
+        } else {
+            held.resignation.step_down = None;
+            self.lines.step_down_alone(held.lease, token);
+        }
+    }
+
+    fn status_changed(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        let Some(status) = held.current() else { return };
+        match &status.trouble {
+            Some(trouble) => {
+                self.trouble
+                    .failed(trouble.since, &trouble.error.to_string(), &self.lines);
+            }
+            None => self.trouble.over(&self.lines),
+        }
+        if let Some(token) = held.token() {
+            self.guarding.move_deadline(token, status.deadline);
+        }
+    }
+
+    fn heard(&mut self, word: Word) {
+        match word {
+            Word::Prepared(lease) => {
+                if let Some(held) = &mut self.held
+                    && held.lease == lease
+                    && !held.leaving
+                {
+                    self.contest.send(contest::Command::Contend(lease));
+                }
+            }
+            Word::Refenced(started) => {
+                self.guarding.replace(started);
+                self.fenced();
+            }
+        }
+    }
+
+    /// The next instant at which something is due; at the latest the next tick.
+    fn next_wake(&self) -> Instant {
+        let tick = clock::now() + self.timing.ttl() / 4;
+        let held = self.held.as_ref().and_then(Held::next_due);
+        let term = self.held.as_ref().filter(|held| held.term.is_some());
+        let silent = term.and_then(|held| self.guarding.silent_at(held));
+        let native = self.run.as_ref().and_then(Run::killed_at);
+        [self.restart_at, self.rejoin_at, held, silent, native]
+            .into_iter()
+            .flatten()
+            .fold(tick, Instant::min)
+    }
+
+    /// Does what is due by now.
+    fn time_came(&mut self) {
+        let due = |at: &mut Option<Instant>| at.take_if(|at| at.has_passed()).is_some();
+        if due(&mut self.rejoin_at) {
+            self.on(Event::RejoinDue);
+        }
+        if due(&mut self.restart_at) {
+            self.on(Event::RestartDue);
+        }
+        if self
+            .run
+            .as_ref()
+            .and_then(Run::killed_at)
+            .is_some_and(Instant::has_passed)
+        {
+            self.kill_daemon();
+        }
+        let Some(held) = &mut self.held else { return };
+        let due = held.take_due();
+        let silent = held.term.is_some() && {
+            let at = self.guarding.silent_at(held);
+            at.is_some_and(Instant::has_passed)
+        };
+        if silent {
+            self.guardian_gone();
+        }
+        for event in due {
+            self.on(event);
+        }
+    }
+
+    fn publish(&mut self) {
+        let held = self.held.as_ref();
+        let term = held.and_then(|held| held.term.as_ref());
+        let public = Public {
+            role: self.machine.role(),
+            lease: held.map(|held| held.lease),
+            token: term.map(crate::term::Term::token),
+            deadline: term.map(crate::term::Term::deadline),
+            timing: held.map_or(self.timing, |held| held.timing),
+            pid: self.run.as_ref().and_then(|run| run.pid),
+            position: held.and_then(|held| held.position),
+        };
+        self.publish.send_if_modified(|now| {
+            let changed = *now != public;
+            *now = public;
+            changed
+        });
+    }
+}

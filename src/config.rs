@@ -78,7 +78,7 @@ pub struct Election {
 }
 
 /// `job.*`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// `job.kind`: `command`, or the name of a registered Rust job.
     pub kind: String,

@@ -1,11 +1,176 @@
 //! The daemon: config, guardian, candidate, signals and notifications put together.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::{Config, Source};
+use anyhow::Context;
+use tokio::sync::mpsc;
+
+use crate::candidate::{Candidate, Order, Parts};
+use crate::config::{self, Config, Source};
+use crate::fencing;
 use crate::job::Jobs;
+use crate::log;
+use crate::runtime_dir::RuntimeDir;
+use crate::runtime_dir::lease_file::Keeper;
+use crate::signals::{Arriving, Signal};
 
-/// Runs the daemon to its end.
-pub fn run(_config: Config, _source: Source, _jobs: Jobs) -> ExitCode {
-    ExitCode::FAILURE
+mod service;
+
+/// How long one round of fencing what an earlier daemon left may take before it is said again.
+const FENCE_ROUND: Duration = Duration::from_secs(5);
+
+/// The exit code for a configuration that can't be used (`EX_CONFIG`).
+const BAD_CONFIG: u8 = 78;
+
+/// Runs the daemon until it is told to stop. Blocks.
+///
+/// `config` was loaded from `source`, which is read again on SIGHUP; `jobs` are the Rust jobs of
+/// this binary.
+pub fn run(config: Config, source: Source, jobs: Jobs) -> ExitCode {
+    let logs = Arc::new(log::init(&config.log));
+    let directory = match RuntimeDir::hold(&config.runtime_dir) {
+        Ok(directory) => directory,
+        Err(error) => {
+            tracing::error!(
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "not started"
+            );
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    let outcome = serve(config, source, jobs, &logs, &directory);
+    if let Err(error) = outcome {
+        tracing::error!(error = format!("{error:#}"), "daemon failed");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn serve(
+    config: Config,
+    source: Source,
+    jobs: Jobs,
+    logs: &Arc<log::Guard>,
+    directory: &RuntimeDir,
+) -> anyhow::Result<()> {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        election = %config.election.prefix,
+        candidate = config.candidate_name,
+        endpoints = config.etcd.endpoints.join(","),
+        "incumbent starts"
+    );
+    fence_leftovers(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    runtime.block_on(async {
+        let mut signals = Arriving::new().context("signals can't be handled")?;
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let config = Arc::new(config);
+        let parts = Parts {
+            config: Arc::clone(&config),
+            jobs,
+            files: Keeper::start(directory.path()).context("no thread for the lease file")?,
+            logs: Arc::clone(logs),
+            orders: inbox,
+        };
+        let (candidate, public) = Candidate::start(parts).await.context("no guardian")?;
+        let service = service::Service::new(public);
+        let mut control = Control {
+            orders,
+            config,
+            source,
+            logs: Arc::clone(logs),
+            stops: 0,
+        };
+        let running = candidate.run();
+        tokio::pin!(running);
+        let telling = service.run();
+        tokio::pin!(telling);
+        loop {
+            tokio::select! {
+                () = &mut running => return Ok(()),
+                signal = signals.next() => control.obey(signal),
+                () = &mut telling => {}
+            }
+        }
+    })
+}
+
+/// Kills what an earlier daemon of this election left on the host; while there is any of it,
+/// nothing may start here (R4).
+fn fence_leftovers(config: &Config) {
+    loop {
+        let left = fencing::fence(&config.election.prefix, FENCE_ROUND);
+        if left.is_empty() {
+            return;
+        }
+        let pids: Vec<i32> = left.iter().map(|process| process.pid).collect();
+        tracing::error!(election = %config.election.prefix, ?pids, "processes left behind can't be killed");
+    }
+}
+
+/// Turns signals into orders.
+struct Control {
+    orders: mpsc::UnboundedSender<Order>,
+    config: Arc<Config>,
+    source: Source,
+    logs: Arc<log::Guard>,
+    stops: u32,
+}
+
+impl Control {
+    fn obey(&mut self, signal: Signal) {
+        let order = match signal {
+            Signal::Stop => {
+                self.stops += 1;
+                if self.stops == 1 {
+                    tracing::info!("stopping");
+                    Order::Shutdown
+                } else {
+                    tracing::warn!("stopping at once");
+                    Order::ShutdownNow
+                }
+            }
+            Signal::StepDown => Order::StepDown,
+            Signal::Reload => match self.reload() {
+                Some(config) => Order::Reload(config),
+                None => return,
+            },
+        };
+        // The candidate's loop ends only with the daemon.
+        drop(self.orders.send(order));
+    }
+
+    /// Reads the configuration anew; a bad one, or one that changes what can't change, changes
+    /// nothing.
+    fn reload(&mut self) -> Option<Arc<Config>> {
+        let new = match config::load(&self.source) {
+            Ok(loaded) => loaded.config,
+            Err(problems) => {
+                for problem in problems.iter() {
+                    tracing::error!(%problem, "reload refused");
+                }
+                return None;
+            }
+        };
+        match config::reload(&self.config, new) {
+            Ok(new) => {
+                let new = Arc::new(new);
+                self.logs.reload(&new.log);
+                self.config = Arc::clone(&new);
+                tracing::info!("reloaded");
+                Some(new)
+            }
+            Err(keys) => {
+                let keys = keys.join(", ");
+                tracing::error!(keys, "reload refused: these can't change at run time");
+                None
+            }
+        }
+    }
 }

@@ -143,8 +143,8 @@ impl Election {
             step_down: None,
         };
         let until = session.deadline();
-        resignation.give_back_key(&self.store, until).await;
-        session.close(until).await
+        session.stop_renewing();
+        resignation.carry_out_on(&self.store, until).await
     }
 
     /// Follows the election, with attempts of at most `limit`; see [`Observer`].

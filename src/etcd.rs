@@ -257,6 +257,25 @@ impl Store {
         }
     }
 
+    /// How long `lease` has yet, in the eyes of the store's leader; `None` if it is gone.
+    ///
+    /// # Errors
+    /// As [`attempt`](Self::attempt).
+    pub async fn time_to_live(
+        &self,
+        limit: Duration,
+        lease: LeaseId,
+    ) -> Result<Option<Duration>, Error> {
+        let answer = self
+            .attempt(limit, async |client: Client| {
+                let mut client = client.lease_client();
+                client.time_to_live(lease.get(), None).await
+            })
+            .await?;
+        self.note(answer.header(), None)?;
+        Ok(u64::try_from(answer.ttl()).ok().map(Duration::from_secs))
+    }
+
     fn members(&self) -> std::sync::MutexGuard<'_, Members> {
         self.shared
             .members

@@ -20,6 +20,12 @@ pub const GUARDIAN_COMM: &str = "incumbent-guard";
 /// How long to wait for one process's end before looking at all of them again.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a process without an environment is looked at, in case it is being executed.
+const LOOKS: usize = 4;
+
+/// From one of these looks to the next; an exec takes a fraction of it.
+const EXEC_PAUSE: Duration = Duration::from_millis(2);
+
 /// How often a way up to the first process may break because a parent on it ended.
 const TRIES: usize = 16;
 
@@ -31,11 +37,18 @@ const TRIES: usize = 16;
 pub fn fence(prefix: &Prefix, limit: Duration) -> Vec<Process> {
     let until = clock::now() + limit;
     let mut told = HashSet::new();
+    let mut clean_looks = 0;
     loop {
         let left = left_behind(prefix);
         let Some(first) = left.first() else {
-            return left;
+            // One look can miss the child of a process that forks and ends in the midst of it.
+            clean_looks += 1;
+            if clean_looks == 2 {
+                return left;
+            }
+            continue;
         };
+        clean_looks = 0;
         // New ones may be born while the others die, hence the look at all of them each time.
         for process in &left {
             if told.insert(*process) {
@@ -60,12 +73,36 @@ fn kill(process: Process) -> std::io::Result<()> {
 
 /// The living processes of our user that belong to an earlier term of this election.
 fn left_behind(prefix: &Prefix) -> Vec<Process> {
-    let this = Process::this();
+    let mut left = Vec::new();
+    let mut unknown = others();
+    for attempt in 0..LOOKS {
+        if attempt > 0 && !unknown.is_empty() {
+            std::thread::sleep(EXEC_PAUSE);
+        }
+        unknown.retain(|process| match environment(process.pid) {
+            // In the midst of an exec there is none to be seen: look again.
+            Some(environ) if environ.is_empty() => true,
+            Some(environ) => {
+                if has_variables(&environ, prefix) {
+                    left.push(*process);
+                }
+                false
+            }
+            None => false,
+        });
+    }
+    left.retain(|process| process.is_alive() && !has_guardian(process.pid));
+    left
+}
+
+/// The other living processes of our user.
+fn others() -> Vec<Process> {
+    let this = Process::this().pid;
     let pids = proc::all().into_iter();
-    pids.filter(|pid| *pid != this.pid)
-        .filter(|pid| is_of_our_user(*pid) && is_of_a_term(*pid, prefix))
-        .filter_map(Process::with_pid)
-        .filter(|process| process.is_alive() && !has_guardian(process.pid))
+    pids.filter(|pid| *pid != this && is_of_our_user(*pid))
+        .filter_map(|pid| Some((pid, Stat::of(pid)?)))
+        .filter(|(_, stat)| !stat.has_ended() && !stat.is_kernel_thread)
+        .map(|(pid, stat)| stat.process(pid))
         .collect()
 }
 
@@ -75,9 +112,9 @@ fn is_of_our_user(pid: i32) -> bool {
     fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == uid)
 }
 
-/// Whether the process carries the variables of a term of this election.
-fn is_of_a_term(pid: i32, prefix: &Prefix) -> bool {
-    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| has_variables(&environ, prefix))
+/// What stands in the environment that the process was executed with; `None` if it is gone.
+fn environment(pid: i32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/environ")).ok()
 }
 
 fn has_variables(environ: &[u8], prefix: &Prefix) -> bool {
@@ -119,13 +156,23 @@ mod tests {
         Prefix::new(format!("/test/fencing/{name}/{}", std::process::id()))
     }
 
+    /// Whether any process belongs to a term of this election.
+    fn exists(prefix: &Prefix) -> bool {
+        let environs = others()
+            .into_iter()
+            .filter_map(|each| environment(each.pid));
+        environs
+            .into_iter()
+            .any(|environ| has_variables(&environ, prefix))
+    }
+
     /// A process of a job, in a session of its own, started by a parent of this name which waits
     /// for it. The parent's own environment is clean.
     struct Job(Child);
 
     impl Job {
         fn start(parent: &str, prefix: &Prefix) -> Self {
-            // `exec -a` names the process in its arguments only, but its comm comes from the file.
+            // The kernel takes a process's name from the file that it executes.
             let folder = tempfile::tempdir().unwrap();
             let shell = folder.path().join(parent);
             std::os::unix::fs::symlink("/bin/sh", &shell).unwrap();
@@ -143,7 +190,7 @@ mod tests {
             let job = Self(child);
             // The shell has forked; until it executes the job the variables are not to be seen.
             let until = clock::now() + Duration::from_secs(5);
-            while !proc::all().iter().any(|pid| is_of_a_term(*pid, prefix)) {
+            while !exists(prefix) {
                 assert!(!until.has_passed(), "the job has not started");
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -177,7 +224,7 @@ mod tests {
         let prefix = election("guarded");
         let mut job = Job::start(GUARDIAN_COMM, &prefix);
         assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
-        assert!(proc::all().iter().any(|pid| is_of_a_term(*pid, &prefix)));
+        assert!(exists(&prefix));
         // Once the guardian is dead its job has nobody left.
         job.0.kill().unwrap();
         job.0.wait().unwrap();

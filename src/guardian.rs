@@ -2,4 +2,10 @@
 
 pub mod client;
 mod decide;
+pub mod fence;
+mod link;
+pub mod main;
+mod proc;
 pub mod protocol;
+mod resigner;
+mod tree;

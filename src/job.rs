@@ -1,14 +1,111 @@
 //! Jobs: what a leader runs.
+//!
+//! A job is a command, started by the guardian, or Rust code that runs in the daemon on a runtime
+//! of its own. [`Jobs`] holds the Rust jobs of a binary; its author registers them in `main`.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::term::Term;
+
+pub mod command;
+pub mod native;
 pub mod restart;
 
-/// The jobs in Rust that this binary knows by name.
-#[derive(Debug, Default)]
-pub struct Jobs {}
+/// Why a Rust job failed; any error will do.
+pub type JobError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A job in Rust.
+///
+/// ```
+/// use incumbent::{Job, JobError, Term};
+///
+/// struct Reindex;
+///
+/// impl Job for Reindex {
+///     async fn run(&self, term: Term) -> Result<(), JobError> {
+///         while !term.is_stopping() {
+///             term.put("/reindex/progress", "…").await?;
+///             term.stopping().await;
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Job: Send + Sync + 'static {
+    /// Runs the job for one term, or for one run of several in it.
+    ///
+    /// It should return soon after [`Term::stopping`] or [`Term::lost`]. If it doesn't, or leaves
+    /// threads behind, the whole daemon is killed in time for the next leader: that is the only
+    /// way to end code in the same process for certain. It runs on a runtime of its own, which is
+    /// shut down before the run counts as ended.
+    ///
+    /// # Errors
+    /// An error is a failed run, as a command's exit code other than 0 is.
+    fn run(&self, term: Term) -> impl Future<Output = Result<(), JobError>> + Send;
+}
+
+/// A run of a job whose type is forgotten.
+type Running = Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
+
+/// A job whose type is forgotten.
+type AnyJob = Box<dyn FnOnce(Term) -> Running + Send>;
+
+/// Makes a job from its settings.
+type Factory = Arc<dyn Fn(toml::Table) -> Result<AnyJob, JobError> + Send + Sync>;
+
+/// The Rust jobs of a binary, by the name that `job.kind` gives them.
+#[derive(Clone, Default)]
+pub struct Jobs {
+    factories: BTreeMap<&'static str, Factory>,
+}
 
 impl Jobs {
-    /// The names that `job.kind` may have beside `command`.
+    /// No Rust jobs: `job.kind` can only be `command`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a job under `name`, made anew for every run from the table `job.settings`.
+    ///
+    /// # Panics
+    /// If the name is `command`, which is taken, or stands for another job already.
+    #[must_use]
+    pub fn with<J: Job, E: Into<JobError>>(
+        mut self,
+        name: &'static str,
+        from_settings: impl Fn(toml::Table) -> Result<J, E> + Send + Sync + 'static,
+    ) -> Self {
+        assert_ne!(name, "command", "the kind of a job that is a command");
+        let factory: Factory = Arc::new(move |settings| {
+            let job = from_settings(settings).map_err(Into::into)?;
+            Ok(Box::new(move |term| {
+                Box::pin(async move { job.run(term).await }) as Running
+            }))
+        });
+        let taken = self.factories.insert(name, factory);
+        assert!(taken.is_none(), "two jobs named {name}");
+        self
+    }
+
+    /// The names of the jobs, as `job.kind` may have them.
     pub fn kinds(&self) -> Vec<String> {
-        Vec::new()
+        self.factories
+            .keys()
+            .map(|name| (*name).to_owned())
+            .collect()
+    }
+
+    /// The job of this name; `None` for `command` and for names that nobody registered.
+    pub(crate) fn get(&self, name: &str) -> Option<Factory> {
+        self.factories.get(name).cloned()
+    }
+}
+
+impl fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.factories.keys()).finish()
     }
 }

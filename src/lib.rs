@@ -24,4 +24,5 @@ pub mod signals;
 pub mod term;
 
 pub use cli::main;
-pub use job::Jobs;
+pub use job::{Job, JobError, Jobs};
+pub use term::Term;

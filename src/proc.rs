@@ -46,15 +46,8 @@ impl Process {
     /// # Errors
     /// Fails where the process has no file descriptors left.
     pub fn open(self) -> io::Result<Option<Handle>> {
-        let Some(pid) = Pid::from_raw(self.pid) else {
-            return Ok(None);
-        };
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            // The number may have passed to another process before it was opened, not after.
-            Ok(fd) if self.is_alive() => Ok(Some(Handle(fd))),
-            Ok(_) | Err(Errno::SRCH) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        // The number may have passed to another process before it was opened, not after.
+        Ok(Handle::open(self.pid)?.filter(|_| self.is_alive()))
     }
 }
 
@@ -63,6 +56,23 @@ impl Process {
 pub struct Handle(OwnedFd);
 
 impl Handle {
+    /// Opens the process that has this number now; `None` if there is none. Works for processes
+    /// that a sandbox hides from `/proc`, too.
+    ///
+    /// # Errors
+    /// Fails where the process has no file descriptors left.
+    pub fn open(pid: i32) -> io::Result<Option<Self>> {
+        // No process has the number 0, and negative ones mean something else.
+        let Some(pid) = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => Ok(Some(Self(fd))),
+            Err(Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Sends SIGKILL. That it arrived doesn't mean that the process is gone: see [`wait`](Self::wait).
     ///
     /// # Errors
@@ -94,9 +104,14 @@ pub struct Stat {
     pub state: char,
     /// The parent's process id; 0 where it is in another namespace or there is none.
     pub parent: i32,
+    /// Whether it is a part of the kernel.
+    pub is_kernel_thread: bool,
     /// When it started, in clock ticks since boot.
     pub start_time: u64,
 }
+
+/// The kernel's mark on threads of its own, in the flags of a process.
+const PF_KTHREAD: u32 = 0x0020_0000;
 
 impl Stat {
     /// The process with this number now.
@@ -114,12 +129,14 @@ impl Stat {
             comm: comm.to_owned(),
             state: fields.next()?.chars().next()?,
             parent: fields.next()?.parse().ok()?,
-            // Field 22 of all; two are gone, and the number and the name stand before.
-            start_time: fields.nth(17)?.parse().ok()?,
+            // Fields 9 and 22 of the whole line; the first four are gone, and then the first nine.
+            is_kernel_thread: fields.nth(4)?.parse::<u32>().ok()? & PF_KTHREAD != 0,
+            start_time: fields.nth(12)?.parse().ok()?,
         })
     }
 
-    fn process(&self, pid: i32) -> Process {
+    /// The process that this is about, if its number is `pid`.
+    pub fn process(&self, pid: i32) -> Process {
         Process {
             pid,
             start_time: self.start_time,
@@ -160,6 +177,7 @@ mod tests {
         let stat = Stat::parse(text).unwrap();
         assert_eq!(stat.comm, "a) (b c");
         assert_eq!((stat.state, stat.parent), ('S', 3));
+        assert!(!stat.is_kernel_thread);
         assert_eq!(stat.start_time, 12345);
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::cgroup;
 use crate::clock::{self, Instant};
-use crate::proc::Process;
+use crate::proc::{Handle, Process, Stat};
 use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
 use crate::term::resignation::Resignation;
 
@@ -149,19 +149,29 @@ fn log_resigned(resignation: &Resignation, confirmed: bool) {
 }
 
 /// Where a recorded process is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whereabouts {
     /// It has ended.
     Dead,
-    /// It lives in this control group; `None` if that can't be told.
-    In(Option<String>),
+    /// It is in the control group to fence.
+    Inside,
+    /// It lives in another one, or that can't be told.
+    Elsewhere,
 }
 
-fn whereabouts(process: Process) -> Whereabouts {
-    if process.is_alive() {
-        Whereabouts::In(cgroup::of(process.pid))
-    } else {
+/// Where `process` is. A sandbox may hide it from `/proc`, and then a living one must not pass for
+/// dead; the control group and a pidfd tell the truth all the same.
+fn whereabouts(process: Process, group: &str) -> Whereabouts {
+    let members = cgroup::members(&cgroup::folder(group));
+    if matches!(Handle::open(process.pid), Ok(None)) {
         Whereabouts::Dead
+    } else if members.is_ok_and(|pids| pids.contains(&process.pid)) {
+        Whereabouts::Inside
+    } else if Stat::of(process.pid).is_some() && !process.is_alive() {
+        // Another process has its number now, or it waits to be reaped.
+        Whereabouts::Dead
+    } else {
+        Whereabouts::Elsewhere
     }
 }
 
@@ -174,7 +184,7 @@ fn whereabouts(process: Process) -> Whereabouts {
 fn may_touch<'a>(
     file: &'a LeaseFile,
     here: &Place,
-    whereabouts: impl Fn(Process) -> Whereabouts,
+    whereabouts: impl Fn(Process, &str) -> Whereabouts,
 ) -> Result<&'a str, Refusal> {
     let there = &file.place;
     let same = |here: &Option<String>, there: &Option<String>| here.is_some() && here == there;
@@ -193,10 +203,8 @@ fn may_touch<'a>(
         return Err(Refusal::OtherGroup);
     }
     for process in [Some(file.daemon), file.guardian].into_iter().flatten() {
-        match whereabouts(process) {
-            Whereabouts::Dead => {}
-            Whereabouts::In(Some(path)) if cgroup::is_within(&path, group) => {}
-            Whereabouts::In(_) => return Err(Refusal::LivesElsewhere),
+        if whereabouts(process, group) == Whereabouts::Elsewhere {
+            return Err(Refusal::LivesElsewhere);
         }
     }
     Ok(group)
@@ -243,31 +251,30 @@ async fn until_alone(group: &str, until: Instant) -> bool {
 }
 
 /// Sends SIGKILL to everything in the control group but this process. Returns who was there.
+///
+/// A number may pass to a stranger once it is read. One that is still listed after it was opened
+/// was the group's when it was opened.
 fn kill_others(group: &str) -> io::Result<Vec<i32>> {
-    let mut others = cgroup::members(&cgroup::folder(group))?;
+    let folder = cgroup::folder(group);
     let this = Process::this().pid;
+    let mut others = cgroup::members(&folder)?;
     others.retain(|pid| *pid != this);
-    for pid in &others {
-        if let Err(error) = kill(*pid, group) {
+    let opened: Vec<_> = others
+        .iter()
+        .map(|pid| (*pid, Handle::open(*pid)))
+        .collect();
+    let still = cgroup::members(&folder)?;
+    for (pid, handle) in opened {
+        let killed = match handle {
+            Ok(Some(handle)) if still.contains(&pid) => handle.kill(),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = killed {
             tracing::debug!(pid, %error, "process not killed");
         }
     }
     Ok(others)
-}
-
-/// Kills the process if it still is in the group once it is held: by then its number may have
-/// passed to a stranger.
-fn kill(pid: i32, group: &str) -> io::Result<()> {
-    let Some(process) = Process::with_pid(pid) else {
-        return Ok(());
-    };
-    let Some(handle) = process.open()? else {
-        return Ok(());
-    };
-    match cgroup::of(pid) {
-        Some(path) if cgroup::is_within(&path, group) => handle.kill(),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -112,8 +112,8 @@ pub enum Action {
     SayLost(Reason),
     /// Give back term, place and lease.
     GiveBack,
-    /// Cut short what tries to give back.
-    Hurry,
+    /// Give back no longer than this.
+    Hurry(Limit),
     /// Start the next run after this pause.
     RestartAfter(Duration),
     /// Stand for election again after a pause: growing ones after failures.
@@ -129,6 +129,15 @@ pub enum Patience {
     Planned,
     /// lost_grace.
     Lost,
+}
+
+/// How long to try to give back, when the daemon is to exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Until the deadline: after it the lease is gone by itself.
+    Deadline,
+    /// One more attempt.
+    OneAttempt,
 }
 
 /// What to wait for before the next candidacy.
@@ -203,6 +212,9 @@ impl Machine {
             State::Idle { cooldown: false } => Role::Waiting,
             State::Contending => Role::Campaigning,
             State::Leading(_) => Role::Leading,
+            // What was lost may take long to be given back to a store that is away.
+            State::GivingBack(After::Rejoin(Pause::Backoff(_))) => Role::Waiting,
+            State::GivingBack(After::Rejoin(Pause::Cooldown(_))) => Role::Cooldown,
             State::Ending { .. } | State::GivingBack(_) | State::Over => Role::Stopping,
         }
     }
@@ -325,11 +337,11 @@ impl Machine {
             }
             (Event::Shutdown, _) => {
                 self.state = State::GivingBack(After::Exit);
-                vec![]
+                vec![Action::Hurry(Limit::Deadline)]
             }
             (Event::ShutdownNow, _) => {
                 self.state = State::GivingBack(After::Exit);
-                vec![Action::Hurry]
+                vec![Action::Hurry(Limit::OneAttempt)]
             }
             _ => vec![],
         }
@@ -389,7 +401,10 @@ impl Machine {
 
     fn give_back(&mut self, after: After) -> Vec<Action> {
         self.state = State::GivingBack(after);
-        vec![Action::GiveBack]
+        match after {
+            After::Exit => vec![Action::GiveBack, Action::Hurry(Limit::Deadline)],
+            After::Rejoin(_) => vec![Action::GiveBack],
+        }
     }
 
     fn exit(&mut self) -> Vec<Action> {

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{self, Instant, Tick};
@@ -203,15 +203,6 @@ impl Session {
     pub async fn close(self, until: Instant) -> bool {
         self.task.abort();
         revoke(&self.store, self.lease, self.timing.attempt_limit(), until).await
-    }
-
-    /// Waits until the renewals have ended after a loss; for tests and orderly shutdown.
-    pub async fn ended(&self) {
-        let (never, wait) = oneshot::channel::<()>();
-        tokio::select! {
-            () = self.orders.closed() => drop(never),
-            _ = wait => {}
-        }
     }
 }
 

@@ -16,8 +16,11 @@ use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::session::Status;
 
+pub mod process;
 pub mod record;
 pub mod resignation;
+
+use process::{Command, Spawner};
 
 /// One leadership, from its complete claim to its end. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,6 +28,9 @@ pub struct Term {
     facts: Arc<Facts>,
     status: watch::Receiver<Status>,
     store: Store,
+    /// Turns true when the job is to stop.
+    stop: Option<watch::Receiver<bool>>,
+    spawner: Option<Spawner>,
 }
 
 /// What never changes in a term.
@@ -58,13 +64,23 @@ impl Term {
             facts: Arc::new(facts),
             status,
             store,
+            stop: None,
+            spawner: None,
         }
     }
 
-    /// The same term, with writes over connections of the calling runtime.
-    pub(crate) fn on(&self, store: Store) -> Self {
+    /// The same term as a Rust job sees it: with writes over connections of the job's runtime, and
+    /// a way to the guardian.
+    pub(crate) fn of_job(
+        &self,
+        store: Store,
+        stop: watch::Receiver<bool>,
+        spawner: Spawner,
+    ) -> Self {
         Self {
             store,
+            stop: Some(stop),
+            spawner: Some(spawner),
             ..self.clone()
         }
     }
@@ -141,6 +157,33 @@ impl Term {
                 () = clock::sleep_until(stop) => if self.remaining().is_zero() { return },
             }
         }
+    }
+
+    /// Whether the job is to end: a planned stop has begun, or the term is lost.
+    pub fn is_stopping(&self) -> bool {
+        let asked = self.stop.as_ref().is_some_and(|stop| *stop.borrow());
+        asked || self.remaining().is_zero()
+    }
+
+    /// Waits until the job is to end: a planned stop has begun, or the term is lost.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn stopping(&self) {
+        let Some(stop) = &self.stop else {
+            return self.lost().await;
+        };
+        let mut stop = stop.clone();
+        tokio::select! {
+            () = self.lost() => {}
+            // A sender that is gone belongs to a run that is over.
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    /// A command to run within this term, started by the guardian: it can't outlive the term.
+    pub fn command(&self, program: impl Into<String>) -> Command {
+        Command::new(self.spawner.clone(), program.into())
     }
 
     /// Writes `value` under `key` if the term still is in the store's eyes.

@@ -135,6 +135,14 @@ fn the_hook_has_the_daemons_configuration() {
 }
 
 #[test]
+fn the_hook_and_the_next_daemon_see_what_an_earlier_one_left() {
+    // Each start gets its own user namespace, from which the other's processes are hidden.
+    assert!(values("Service", "PrivateUsers").is_empty());
+    assert!(values("Service", "ProtectProc").is_empty());
+    assert!(values("Service", "PrivatePIDs").is_empty());
+}
+
+#[test]
 fn ordinary_commands_run_as_jobs() {
     // Each of these was seen to break one: java, chown, ps, ip.
     assert!(values("Service", "MemoryDenyWriteExecute").is_empty());

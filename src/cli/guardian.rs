@@ -9,5 +9,5 @@ pub(super) struct Args {}
 
 /// Runs the guardian to its end.
 pub(super) fn run(_: &Args) -> ExitCode {
-    ExitCode::FAILURE
+    crate::guardian::main::main()
 }

@@ -61,11 +61,15 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the store answered, so that a write's outcome is known: not applied.
+    /// Whether the store has said its last word: asking it again won't help.
     pub const fn is_definite(&self) -> bool {
         matches!(
             self,
-            Self::LeaseGone | Self::LeaseExists | Self::Compacted { .. } | Self::Refused { .. }
+            Self::LeaseGone
+                | Self::LeaseExists
+                | Self::Compacted { .. }
+                | Self::Refused { .. }
+                | Self::ClusterChanged(_)
         )
     }
 

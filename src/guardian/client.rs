@@ -1,13 +1,37 @@
-//! The daemon's side of its guardian.
+//! The daemon's side of its guardian: starts it, speaks to it, and fences when it is gone.
+//!
+//! The invariant: a request is never waited for by who sends it, and an acknowledgement that was
+//! handed on was given by the guardian that lives. On its loss comes [`Event::Gone`], once and
+//! last; the caller then [fences](Guardian::fence) and may start another.
 
+use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as Socket;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::protocol::{Report, Request};
+use super::fence::{become_subreaper, fence};
+use super::protocol::{Inbox, Report, Request, encode};
 use crate::clock::Instant;
-use crate::keys::Prefix;
+use crate::keys::{LeaseId, Prefix};
 use crate::term::resignation::Resignation;
+
+/// How long a guardian has to become ready; it takes a few milliseconds.
+const START_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the last reports of a dead guardian are awaited. They lie in the socket already.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What the guardian has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,57 +42,287 @@ pub enum Event {
     Gone,
 }
 
-/// A guardian that was started and has answered. Clones speak to the same one, from any thread.
-///
-/// Dropping the last clone closes the socket, which the guardian holds for this process's death:
-/// unless nothing is left to guard, it kills this process.
-#[derive(Clone, Debug)]
-pub struct Guardian {
-    _private: (),
-}
-
 /// The guardian is gone: it will acknowledge nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the guardian is gone")]
 pub struct Gone;
 
+/// A guardian that was started and has answered. Clones speak to the same one, from any thread.
+///
+/// Dropping the last clone closes the socket, which the guardian holds for this process's death:
+/// unless nothing is left to guard, it kills this process. A process that means to live on, or to
+/// exit with a code of its own, [dismisses](Guardian::dismiss) it.
+#[derive(Clone, Debug)]
+pub struct Guardian {
+    pid: Pid,
+    /// `None` closes the socket once all before it is sent.
+    outgoing: mpsc::UnboundedSender<Option<Request>>,
+    waiting: Arc<Waiting>,
+    acked: watch::Receiver<Option<(i64, Instant)>>,
+    dead: watch::Receiver<bool>,
+}
+
+/// Those who wait for a lease to be remembered, in the order of sending.
+type Queue = VecDeque<(LeaseId, oneshot::Sender<()>)>;
+
+/// The [`Queue`], or `None` once the guardian is gone.
+#[derive(Debug)]
+struct Waiting(Mutex<Option<Queue>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Option<Queue>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self, lease: LeaseId) {
+        let first = self.lock().as_mut().and_then(|queue| {
+            let at = queue.iter().position(|(waiting, _)| *waiting == lease)?;
+            queue.remove(at)
+        });
+        if let Some((_, waiting)) = first {
+            // Who doesn't wait any more has no need to know.
+            waiting.send(()).ok();
+        }
+    }
+}
+
 impl Guardian {
-    /// Makes this process a subreaper, starts a guardian, and waits until it is ready.
+    /// Makes this process a subreaper, starts a guardian, and waits until it is ready, for at
+    /// most 5 s. Its reports come from the receiver. Runs on the caller's tokio runtime, and needs
+    /// an executable that has the subcommand `guardian`.
+    ///
+    /// # Errors
+    /// Fails if it can't be started or isn't ready in time; then none is left.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the guardian's socket, and it leaves.
     pub async fn start(
         log: &crate::log::Settings,
         election: &Prefix,
         candidate: &str,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
-        let _ = (log, election, candidate);
-        todo!()
+        become_subreaper()?;
+        let (pid, pidfd, socket) = spawn()?;
+        let (outgoing, queue) = mpsc::unbounded_channel();
+        let (events, mut reports) = mpsc::unbounded_channel();
+        let (acked_sender, acked) = watch::channel(None);
+        let (dead_sender, dead) = watch::channel(false);
+        let guardian = Self {
+            pid,
+            outgoing,
+            waiting: Arc::new(Waiting(Mutex::new(Some(VecDeque::new())))),
+            acked,
+            dead,
+        };
+        let (reader, writer) = socket.into_split();
+        let reader = Reader {
+            socket: reader,
+            inbox: Inbox::default(),
+            events,
+            waiting: Arc::clone(&guardian.waiting),
+            acked: acked_sender,
+        };
+        tokio::spawn(await_death(pidfd, dead_sender));
+        tokio::spawn(write(queue, writer));
+        tokio::spawn(reader.run(guardian.dead.clone()));
+        guardian.send(Request::Hello {
+            daemon: std::process::id(),
+            log: log.clone(),
+            election: election.clone(),
+            candidate: candidate.to_owned(),
+        });
+        match tokio::time::timeout(START_LIMIT, reports.recv()).await {
+            Ok(Some(Event::Report(Report::Ready { .. }))) => Ok((guardian, reports)),
+            answer => {
+                guardian.kill();
+                guardian.dismiss(START_LIMIT).await;
+                let text = match answer {
+                    Err(_) => "the guardian isn't ready in time",
+                    Ok(_) => "the guardian ended before it was ready",
+                };
+                Err(io::Error::other(text))
+            }
+        }
     }
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        todo!()
+        super::proc::id(self.pid)
     }
 
     /// Sends a request; never blocks. To a guardian that is gone it is lost.
     pub fn send(&self, request: Request) {
-        let _ = request;
-        todo!()
+        if let Request::Lease(resignation) = request {
+            drop(self.send_lease(*resignation));
+        } else {
+            self.outgoing.send(Some(request)).ok();
+        }
     }
 
     /// Has the guardian remember a lease; returns once it has.
-    pub async fn remember(&self, resignation: Resignation) -> Result<(), Gone> {
-        let _ = resignation;
-        todo!()
+    ///
+    /// # Errors
+    /// Fails if the guardian is gone.
+    ///
+    /// # Cancel safety
+    /// The guardian is asked before this function returns its future; dropping that changes
+    /// nothing.
+    pub fn remember(
+        &self,
+        resignation: Resignation,
+    ) -> impl Future<Output = Result<(), Gone>> + Send + use<> {
+        let remembered = self.send_lease(resignation);
+        async { remembered.await.map_err(|_| Gone) }
+    }
+
+    fn send_lease(&self, resignation: Resignation) -> oneshot::Receiver<()> {
+        let (sender, remembered) = oneshot::channel();
+        // Sent under the lock, so that the order of waiting is that of sending.
+        if let Some(queue) = &mut *self.waiting.lock() {
+            queue.push_back((resignation.lease, sender));
+            let request = Request::Lease(Box::new(resignation));
+            self.outgoing.send(Some(request)).ok();
+        }
+        remembered
     }
 
     /// The term and deadline that the guardian acknowledged last.
     pub fn acked_deadline(&self) -> Option<(i64, Instant)> {
-        todo!()
+        *self.acked.borrow()
     }
 
-    /// Kills the guardian and every other descendant of this process, off the caller's thread;
-    /// returns whether the tree was proven empty by `until`.
+    /// Follows [`acked_deadline`](Self::acked_deadline).
+    pub fn acked(&self) -> watch::Receiver<Option<(i64, Instant)>> {
+        self.acked.clone()
+    }
+
+    /// Kills the guardian and every other descendant of this process, on a thread of its own;
+    /// returns whether the tree was proven empty by `until`. See [`fence`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops nothing: the thread goes on until `until`.
     pub async fn fence(&self, until: Option<Instant>) -> bool {
-        let _ = until;
-        todo!()
+        let (sender, proven) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("fence".to_owned());
+        let started = thread.spawn(move || sender.send(fence(until)));
+        match started {
+            Ok(_) => proven.await.unwrap_or(false),
+            // Without a thread to spare, there is nothing more urgent than this.
+            Err(_) => fence(until),
+        }
+    }
+
+    /// Lets the guardian go once it has all that was sent, and reaps it; returns whether it has
+    /// gone within `limit`.
+    ///
+    /// Only with every lease forgotten, every term ended and the tree empty: a guardian that
+    /// still has something to guard kills this process instead.
+    pub async fn dismiss(&self, limit: Duration) -> bool {
+        self.outgoing.send(None).ok();
+        let mut dead = self.dead.clone();
+        let gone = tokio::time::timeout(limit, dead.wait_for(|dead| *dead)).await;
+        // Nobody else but a fence reaps it, and then it is gone too.
+        gone.is_ok() && waitpid(Some(self.pid), WaitOptions::NOHANG).is_ok_and(|it| it.is_some())
+    }
+
+    fn kill(&self) {
+        if let Ok(pidfd) = pidfd_open(self.pid, PidfdFlags::empty()) {
+            pidfd_send_signal(&pidfd, Signal::KILL).ok();
+        }
+    }
+}
+
+/// Starts the process: the executable that runs now, even if its file was replaced meanwhile.
+fn spawn() -> io::Result<(Pid, pipe::Receiver, UnixStream)> {
+    let (ours, theirs) = Socket::pair()?;
+    ours.set_nonblocking(true)?;
+    let child = Command::new("/proc/self/exe")
+        .arg0("incumbent")
+        .arg("guardian")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("no such process id"))?;
+    // Not reaped yet, so the id is still its own.
+    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    // No pipe, but a descriptor that becomes readable, which is all that is asked of it.
+    let pidfd = pipe::Receiver::from_owned_fd_unchecked(pidfd)?;
+    Ok((pid, pidfd, UnixStream::from_std(ours)?))
+}
+
+/// Learns of the guardian's death by its pidfd, which tells it even if the socket doesn't.
+async fn await_death(pidfd: pipe::Receiver, dead: watch::Sender<bool>) {
+    // A failure of the poll can't be told from a death, and is as bad.
+    drop(pidfd.readable().await);
+    dead.send_replace(true);
+}
+
+/// Sends requests in order until the guardian is dismissed or forgotten; then closes the socket.
+async fn write(mut queue: mpsc::UnboundedReceiver<Option<Request>>, mut socket: OwnedWriteHalf) {
+    while let Some(Some(request)) = queue.recv().await {
+        // A guardian that reads no more is noticed by the reader.
+        if let Ok(line) = encode(&request)
+            && socket.write_all(&line).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Hands on what the guardian says, until it says no more.
+struct Reader {
+    socket: OwnedReadHalf,
+    inbox: Inbox,
+    events: mpsc::UnboundedSender<Event>,
+    waiting: Arc<Waiting>,
+    acked: watch::Sender<Option<(i64, Instant)>>,
+}
+
+impl Reader {
+    async fn run(mut self, mut dead: watch::Receiver<bool>) {
+        let died = async { drop(dead.wait_for(|dead| *dead).await) };
+        let dead_first = tokio::select! {
+            () = self.read() => false,
+            () = died => true,
+        };
+        if dead_first {
+            tokio::time::timeout(LAST_WORDS, self.read()).await.ok();
+        }
+        self.waiting.lock().take();
+        self.events.send(Event::Gone).ok();
+    }
+
+    /// Cancel safe: what has arrived is kept.
+    async fn read(&mut self) {
+        let mut chunk = vec![0; 4 * 1024];
+        loop {
+            match self.socket.read(&mut chunk).await {
+                Ok(length) if length > 0 => self.inbox.push(&chunk[..length]),
+                // A guardian that hung up is of no more use.
+                Ok(_) | Err(_) => return,
+            }
+            loop {
+                match self.inbox.take() {
+                    Ok(Some(report)) => self.hand_on(report),
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::error!(%error, "guardian not understood");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn hand_on(&self, report: Report) {
+        match report {
+            Report::Remembered { lease } => self.waiting.remembered(lease),
+            Report::Guarded { token, deadline } => {
+                self.acked.send_replace(Some((token, deadline)));
+            }
+            _ => {}
+        }
+        // Who doesn't listen any more has dropped the receiver.
+        self.events.send(Event::Report(report)).ok();
     }
 }

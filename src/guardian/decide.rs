@@ -79,7 +79,7 @@ pub(super) enum Action {
     /// Say, to the daemon and in the log, who can't be killed.
     SayStuck { token: i64 },
     /// Get ready to speak to the store.
-    Connect,
+    Connect(Resignation),
     /// Renew a lease once.
     Renew(Resignation),
     /// Give a lease back; answered by [`Event::GivenBack`].

@@ -37,7 +37,7 @@ pub enum Request {
     /// It replaces what was known of the same lease, so it is sent again with the token once the
     /// claim is complete. Leases are kept side by side until they are forgotten: a lost one may
     /// still await its revocation while the next stands in the queue.
-    Lease(Resignation),
+    Lease(Box<Resignation>),
     /// The lease is revoked, or was never granted: nothing is left to give back.
     Forget {
         /// The lease.

@@ -40,7 +40,7 @@ fn file() -> LeaseFile {
     LeaseFile::new(resignation(), place(), Some(Process::this()))
 }
 
-fn dead(_: Process) -> Whereabouts {
+fn dead(_: Process, _: &str) -> Whereabouts {
     Whereabouts::Dead
 }
 
@@ -118,13 +118,36 @@ fn a_group_that_is_no_service_is_never_fenced() {
 #[test]
 fn a_daemon_or_guardian_that_lives_outside_the_unit_forbids_it() {
     let file = file();
-    let decided = |path: Option<&str>| {
-        let path = path.map(str::to_owned);
-        may_touch(&file, &place(), |_| Whereabouts::In(path.clone())).map(drop)
+    let decided = |at| may_touch(&file, &place(), |_, _| at);
+    assert_eq!(decided(Whereabouts::Dead), Ok(UNIT));
+    assert_eq!(decided(Whereabouts::Inside), Ok(UNIT));
+    let refused = decided(Whereabouts::Elsewhere);
+    assert_eq!(refused, Err(Refusal::LivesElsewhere));
+}
+
+#[test]
+fn a_living_process_is_never_taken_for_dead() {
+    let this = Process::this();
+    assert_eq!(whereabouts(this, UNIT), Whereabouts::Elsewhere);
+    let earlier = Process {
+        start_time: this.start_time - 1,
+        ..this
     };
-    assert_eq!(decided(Some(UNIT)), Ok(()));
-    assert_eq!(decided(Some("/system.slice")), Err(Refusal::LivesElsewhere));
-    assert_eq!(decided(None), Err(Refusal::LivesElsewhere));
+    assert_eq!(whereabouts(earlier, UNIT), Whereabouts::Dead);
+    let Some(group) = Group::make("inside") else {
+        return;
+    };
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    group.take_in("", child.id());
+    let inside = Process::with_pid(child.id().cast_signed()).unwrap();
+    assert_eq!(whereabouts(inside, &group.0), Whereabouts::Inside);
+    assert_eq!(whereabouts(inside, UNIT), Whereabouts::Elsewhere);
+    let handle = inside.open().unwrap().unwrap();
+    child.kill().unwrap();
+    assert!(handle.wait(Duration::from_secs(5)));
+    assert_eq!(whereabouts(inside, UNIT), Whereabouts::Dead, "unreaped");
+    child.wait().unwrap();
+    assert_eq!(whereabouts(inside, UNIT), Whereabouts::Dead);
 }
 
 #[tokio::test]

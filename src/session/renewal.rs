@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::status::Trouble;
 use super::{Loss, OwnKey, Status};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
@@ -66,8 +67,36 @@ impl Renewal {
 
     /// Renews until the lease is lost or the session is dropped.
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        let loss = self.renew_until_lost(&mut inbox).await;
+        tracing::debug!(lease = %self.lease, reason = loss.reason(), "session over");
+        let expired = loss == Loss::Expired;
+        self.publish.send_modify(|status| {
+            status.loss.get_or_insert(loss);
+        });
+        if expired && self.own.is_some() {
+            self.hold_on().await;
+        }
+    }
+
+    /// Goes on renewing after the deadline has passed, until the store says that the lease is
+    /// gone: should a process of the job outlive its SIGKILL, nobody else may start (R5). The
+    /// session is dropped once the tree is empty, and this with it.
+    async fn hold_on(&mut self) {
+        loop {
+            match self.renew().await {
+                Err(Failed::Lost(_)) => return,
+                Ok(_) => clock::sleep(self.timing.renewal_interval()).await,
+                Err(Failed::Attempt(_)) => {
+                    self.stream = None;
+                    clock::sleep(self.backoff.next(jitter())).await;
+                }
+            }
+        }
+    }
+
+    async fn renew_until_lost(&mut self, inbox: &mut mpsc::UnboundedReceiver<Order>) -> Loss {
         let mut due = self.next_due();
-        let loss = loop {
+        loop {
             let deadline = self.publish.borrow().deadline;
             tokio::select! {
                 biased;
@@ -79,20 +108,16 @@ impl Renewal {
                             None => clock::now(),
                         };
                     }
-                    Some(Order::Lose(loss)) => break loss,
-                    None => break Loss::Closed,
+                    Some(Order::Lose(loss)) => return loss,
+                    None => return Loss::Closed,
                 },
-                () = clock::sleep_until(deadline) => break Loss::Expired,
-                () = clock::sleep_until(due) => match self.attempt(&mut inbox).await {
+                () = clock::sleep_until(deadline) => return Loss::Expired,
+                () = clock::sleep_until(due) => match self.attempt(inbox).await {
                     Ok(next) => due = next,
-                    Err(loss) => break loss,
+                    Err(loss) => return loss,
                 },
             }
-        };
-        tracing::debug!(lease = %self.lease, reason = loss.reason(), "session over");
-        self.publish.send_modify(|status| {
-            status.loss.get_or_insert(loss);
-        });
+        }
     }
 
     /// Makes one attempt, but heeds a loss that is reported meanwhile and the deadline. Returns
@@ -141,6 +166,11 @@ impl Renewal {
             Err(Failed::Attempt(error)) => {
                 self.stream = None;
                 tracing::debug!(lease = %self.lease, %error, "renewal failed");
+                self.publish.send_modify(|status| {
+                    let since = status.trouble.as_ref().map_or_else(clock::now, |t| t.since);
+                    let error = error.clone();
+                    status.trouble = Some(Trouble { since, error });
+                });
                 // A silent member has cost its limit already.
                 match error {
                     Error::Timeout { .. } => Ok(clock::now()),
@@ -165,6 +195,7 @@ impl Renewal {
             self.publish.send_modify(|status| {
                 status.deadline = status.deadline.max(deadline);
                 status.ack = ack;
+                status.trouble = None;
             });
             return Ok(true);
         };
@@ -198,6 +229,7 @@ impl Renewal {
                 deadline
             };
             status.proven = true;
+            status.trouble = None;
             if ack.sent >= status.ack.sent {
                 status.ack = ack;
             }

@@ -4,6 +4,7 @@ use tokio::sync::watch;
 
 use super::Loss;
 use crate::clock::Instant;
+use crate::etcd::Error;
 use crate::etcd::keep_alive::Ack;
 
 /// What is known of a lease.
@@ -15,8 +16,19 @@ pub struct Status {
     pub ack: Ack,
     /// Whether the deadline counts from proven renewals only: the session carries a term.
     pub proven: bool,
+    /// Since when, and why, no renewal has come through; `None` while they do.
+    pub trouble: Option<Trouble>,
     /// Why it is over; final.
     pub loss: Option<Loss>,
+}
+
+/// A row of failed attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// When the first of them failed.
+    pub since: Instant,
+    /// What the last one said.
+    pub error: Error,
 }
 
 impl Status {
@@ -26,6 +38,7 @@ impl Status {
             deadline,
             ack,
             proven: false,
+            trouble: None,
             loss: None,
         }
     }

@@ -52,8 +52,41 @@ impl Resignation {
 
     /// [`carry_out`](Self::carry_out) over connections that are open already.
     pub async fn carry_out_on(&self, store: &Store, until: Instant) -> bool {
-        self.give_back_key(store, until).await;
-        session::revoke(store, self.lease, self.attempt_limit, until).await
+        let mut backoff = session::backoff();
+        loop {
+            match self.attempt(store).await {
+                Ok(()) => return true,
+                Err(error) if error.is_definite() => {
+                    tracing::warn!(lease = %self.lease, %error, "resignation refused");
+                    return false;
+                }
+                Err(_) if until.has_passed() => return false,
+                Err(_) => {
+                    let pause = backoff.next(crate::backoff::jitter());
+                    clock::sleep_until(until.min(clock::now() + pause)).await;
+                }
+            }
+        }
+    }
+
+    /// Tries once to delete the key, and once to revoke the lease.
+    ///
+    /// # Errors
+    /// The revocation's, which decides: it takes the key away even where the first is refused.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the outcome unknown; it may be called again.
+    pub async fn attempt(&self, store: &Store) -> Result<(), Error> {
+        if let Some(txn) = self.txn() {
+            match store.txn(self.attempt_limit, txn).await {
+                Ok(_) => {}
+                Err(error) if error.is_definite() => {
+                    tracing::warn!(lease = %self.lease, %error, "resignation refused");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        store.revoke(self.attempt_limit, self.lease).await
     }
 
     /// Connects to a member, so that what follows is quick.
@@ -64,28 +97,6 @@ impl Resignation {
         let key = self.prefix.candidate(self.lease);
         let read = store.get(self.attempt_limit, key, None).await;
         read.map(drop)
-    }
-
-    /// Deletes the candidate key and sets the marker, if the key is still the one of this term.
-    /// Without a token the revoked lease alone takes the key away. Tries until answered or `until`.
-    pub async fn give_back_key(&self, store: &Store, until: Instant) {
-        let Some(txn) = self.txn() else { return };
-        let mut backoff = session::backoff();
-        loop {
-            match store.txn(self.attempt_limit, txn.clone()).await {
-                Ok(_) => return,
-                Err(error) if error.is_definite() => {
-                    // The lease's revocation, which follows, takes the key away all the same.
-                    tracing::warn!(lease = %self.lease, %error, "resignation refused");
-                    return;
-                }
-                Err(_) if until.has_passed() => return,
-                Err(_) => {
-                    let pause = backoff.next(crate::backoff::jitter());
-                    clock::sleep_until(until.min(clock::now() + pause)).await;
-                }
-            }
-        }
     }
 
     /// Renews the lease once, for a tree that can't be emptied while the daemon is gone. Returns

@@ -79,8 +79,10 @@ impl Guard {
 
     /// Stops what runs, politely: the term is being lost.
     fn lose_daemon(&mut self, now: Instant) {
-        if !self.leases.is_empty() {
-            self.act(Action::Connect);
+        let leases = self.leases.values().map(|lease| &lease.resignation);
+        if let Some(latest) = leases.max_by_key(|resignation| resignation.token) {
+            let latest = latest.clone();
+            self.act(Action::Connect(latest));
         }
         let Some(guarded) = &mut self.term else {
             return;

@@ -12,7 +12,7 @@ impl Guard {
             Request::Lease(resignation) => {
                 let lease = resignation.lease;
                 let known = Lease {
-                    resignation,
+                    resignation: *resignation,
                     given_back: false,
                 };
                 self.leases.insert(lease, known);

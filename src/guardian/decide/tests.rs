@@ -63,7 +63,7 @@ fn text(action: &Action) -> String {
         Action::KillTree => "kill tree".into(),
         Action::KillDaemon => "kill daemon".into(),
         Action::SayStuck { .. } => "say stuck".into(),
-        Action::Connect => "connect".into(),
+        Action::Connect(_) => "connect".into(),
         Action::Renew(resignation) => format!("renew {}", resignation.lease),
         Action::GiveBack { resignation, until } => {
             format!("give back {} until {}", resignation.lease, ms(*until))
@@ -97,7 +97,7 @@ fn lease(id: i64, token: Option<i64>) -> Request {
         may_mark: true,
         step_down: None,
     };
-    Request::Lease(resignation)
+    Request::Lease(Box::new(resignation))
 }
 
 fn usual(token: i64) -> Term {

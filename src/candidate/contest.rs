@@ -1,0 +1,327 @@
+//! The contest: session and election on a thread of their own, so that nothing the daemon or a
+//! job does can delay a renewal.
+//!
+//! The candidate's main loop sends [`Command`]s and gets [`Report`]s; neither side ever waits for
+//! the other.
+
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::backoff::{Backoff, jitter};
+use crate::clock::{self, Instant, Tick};
+use crate::config::timing::Timing;
+use crate::election::control::{Lookout, Notice};
+use crate::election::{CampaignError, Election, Progress, Queue};
+use crate::etcd::{Error, Settings, Store};
+use crate::keys::{LeaseId, Prefix};
+use crate::session::{Loss, Options, Session, Status};
+use crate::term::record::{self, Member};
+use crate::term::resignation::Resignation;
+use crate::term::{Term, WriteError};
+
+/// First and largest pause between attempts to give back to a store that is away.
+const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// What the candidate asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Stand for election with this lease. The guardian knows it already (R6).
+    Contend(LeaseId),
+    /// Give back what there is, trying until the store answers or until the instant.
+    GiveBack(Resignation, Option<Instant>),
+    /// Stop trying to give back at this instant.
+    Hurry(Instant),
+    /// Tell whether anyone else stands in the queue.
+    LookForOthers,
+    /// Reach the store by other endpoints or credentials.
+    Reload(Settings),
+}
+
+/// What the candidate is told.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// The lease is granted.
+    Granted(Timing, watch::Receiver<Status>),
+    /// The candidate key is in the queue, behind so many.
+    Joined(i64),
+    /// What the campaign waits for now.
+    Progress(Progress),
+    /// The claim is complete.
+    Elected(Term),
+    /// The candidacy or the term is over.
+    Lost(Loss),
+    /// How the own key came to be gone, after the loss was reported.
+    Cause(&'static str),
+    /// This candidacy can never lead.
+    Refused(String),
+    /// The store was not reached.
+    Unreachable(Error),
+    /// The term is asked something.
+    Notice(Notice),
+    /// Whether anyone else stands in the queue.
+    Others(bool),
+    /// The lease is given back; whether the store confirmed it.
+    Left(bool),
+}
+
+/// What the contest needs to know from the start.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) store: Settings,
+    pub(super) prefix: Prefix,
+    pub(super) candidate: String,
+    pub(super) timing: Timing,
+    pub(super) takeover_delay: Duration,
+    pub(super) tick: Tick,
+}
+
+/// The candidate's end of the contest.
+#[derive(Debug)]
+pub(super) struct Contest {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Contest {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When there is no thread or runtime to be had.
+    pub(super) fn start(setup: Setup) -> io::Result<(Self, mpsc::UnboundedReceiver<Report>)> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(4)
+            .build()?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (reports, outbox) = mpsc::unbounded_channel();
+        std::thread::Builder::new()
+            .name("contest".to_owned())
+            .spawn(move || runtime.block_on(Contestant::new(setup, reports).run(inbox)))?;
+        Ok((Self { commands }, outbox))
+    }
+
+    /// Sends a command; never blocks.
+    pub(super) fn send(&self, command: Command) {
+        // The thread ends only with the daemon.
+        drop(self.commands.send(command));
+    }
+}
+
+/// The thread's own state.
+struct Contestant {
+    setup: Setup,
+    store: Store,
+    reports: mpsc::UnboundedSender<Report>,
+}
+
+impl Contestant {
+    fn new(setup: Setup, reports: mpsc::UnboundedSender<Report>) -> Self {
+        let store = Store::new(&setup.store);
+        Self {
+            setup,
+            store,
+            reports,
+        }
+    }
+
+    async fn run(self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        let mut election = Election::new(
+            self.store.clone(),
+            self.setup.prefix.clone(),
+            self.setup.candidate.clone(),
+            self.setup.takeover_delay,
+        );
+        while let Some(command) = inbox.recv().await {
+            let given_back = match command {
+                Command::Contend(lease) => {
+                    let mut session = None;
+                    let standing = self.stand(lease, &mut election, &mut session);
+                    self.until_given_back(&mut inbox, standing).await
+                    // The session is dropped here, and with it the renewals.
+                }
+                other => self.aside(other),
+            };
+            if let Some((resignation, until)) = given_back {
+                self.give_back(&mut inbox, &resignation, until).await;
+            }
+        }
+    }
+
+    /// Stands for election while commands are heeded; ends when everything is to be given back.
+    async fn until_given_back(
+        &self,
+        inbox: &mut mpsc::UnboundedReceiver<Command>,
+        standing: impl Future<Output = ()>,
+    ) -> Option<(Resignation, Option<Instant>)> {
+        tokio::pin!(standing);
+        let mut over = false;
+        loop {
+            tokio::select! {
+                command = inbox.recv() => {
+                    let given_back = self.aside(command?);
+                    if given_back.is_some() {
+                        return given_back;
+                    }
+                }
+                () = &mut standing, if !over => over = true,
+            }
+        }
+    }
+
+    /// Heeds a command that leaves the candidacy as it is; returns one that ends it.
+    fn aside(&self, command: Command) -> Option<(Resignation, Option<Instant>)> {
+        match command {
+            Command::GiveBack(resignation, until) => return Some((resignation, until)),
+            Command::Reload(settings) => self.store.reload(&settings),
+            Command::LookForOthers => {
+                let (store, reports) = (self.store.clone(), self.reports.clone());
+                let (prefix, limit) = (self.setup.prefix.clone(), self.limit());
+                tokio::spawn(async move {
+                    let queue = Queue::read(&store, limit, &prefix).await;
+                    let others = queue.is_ok_and(|queue| queue.candidates.len() > 1);
+                    drop(reports.send(Report::Others(others)));
+                });
+            }
+            Command::Contend(_) | Command::Hurry(_) => {}
+        }
+        None
+    }
+
+    /// One candidacy, from its grant to its loss. The session is left in `session`, renewing,
+    /// for as long as its lease can be: what hangs on it may not be over (R5).
+    async fn stand(&self, lease: LeaseId, election: &mut Election, session: &mut Option<Session>) {
+        let Err(report) = self.try_to_stand(lease, election, session).await;
+        let key_gone = matches!(report, Report::Lost(Loss::Deleted));
+        self.report(report);
+        if key_gone {
+            let alive = self.store.time_to_live(self.limit(), lease).await;
+            let cause = match alive {
+                Ok(None) => Loss::Revoked,
+                _ => Loss::Deleted,
+            };
+            self.report(Report::Cause(cause.reason()));
+        }
+    }
+
+    async fn try_to_stand(
+        &self,
+        lease: LeaseId,
+        election: &mut Election,
+        session: &mut Option<Session>,
+    ) -> Result<Infallible, Report> {
+        let options = Options {
+            lease,
+            timing: self.setup.timing,
+            tick: Some(self.setup.tick.clone()),
+        };
+        let opened = Session::open(&self.store, options).await;
+        let session = &*session.insert(opened.map_err(|error| match error {
+            Error::ClusterChanged(what) => Report::Lost(Loss::ClusterChanged(what)),
+            error => Report::Unreachable(error),
+        })?);
+        self.report(Report::Granted(session.timing(), session.status()));
+        let member = Member::of_this_process(&self.setup.candidate);
+        let joined = election.join(session, &member).await;
+        let candidacy = joined.map_err(Report::Lost)?;
+        self.report(Report::Joined(candidacy.position));
+        let progress = |progress| self.report(Report::Progress(progress));
+        let campaign = election.campaign(session, &candidacy, progress).await;
+        let term = campaign.map_err(|error| match error {
+            CampaignError::Lost(loss) => Report::Lost(loss),
+            CampaignError::Refused(why) => Report::Refused(why),
+        })?;
+        // The record is on its way before anyone hears of the term, so no fork comes first (R8);
+        // yielding lets the task send it.
+        tokio::spawn(put_record(term.clone()));
+        tokio::task::yield_now().await;
+        self.report(Report::Elected(term.clone()));
+        let mut lookout = Lookout::new(self.store.clone(), term);
+        loop {
+            let notice = tokio::select! {
+                biased;
+                loss = session.lost() => return Err(Report::Lost(loss)),
+                notice = lookout.next() => notice,
+            };
+            match notice {
+                Notice::Lost(loss) => session.lose(loss),
+                notice => self.report(Report::Notice(notice)),
+            }
+        }
+    }
+
+    /// Tries to give back until the store answers, for ever if there is no limit: nothing can be
+    /// contended for before it answers anyway, and the sooner the lease is gone the sooner the
+    /// next candidate may lead.
+    async fn give_back(
+        &self,
+        inbox: &mut mpsc::UnboundedReceiver<Command>,
+        resignation: &Resignation,
+        mut until: Option<Instant>,
+    ) {
+        let mut backoff = Backoff::new(GIVE_BACK_PAUSES.0, GIVE_BACK_PAUSES.1);
+        let confirmed = loop {
+            match resignation.attempt(&self.store).await {
+                Ok(()) => break true,
+                Err(error) if error.is_definite() => {
+                    tracing::warn!(lease = %resignation.lease, %error, "resignation refused");
+                    break false;
+                }
+                Err(error) => self.report(Report::Unreachable(error)),
+            }
+            let pause = clock::now() + backoff.next(jitter());
+            loop {
+                while let Ok(command) = inbox.try_recv() {
+                    match command {
+                        Command::Hurry(at) | Command::GiveBack(_, Some(at)) => until = Some(at),
+                        other => drop(self.aside(other)),
+                    }
+                }
+                let next = until.map_or(pause, |until| until.min(pause));
+                tokio::select! {
+                    () = clock::sleep_until(next) => break,
+                    command = inbox.recv() => match command {
+                        Some(Command::Hurry(at) | Command::GiveBack(_, Some(at))) => until = Some(at),
+                        Some(other) => drop(self.aside(other)),
+                        None => return,
+                    },
+                }
+            }
+            if until.is_some_and(Instant::has_passed) {
+                break false;
+            }
+        };
+        self.report(Report::Left(confirmed));
+    }
+
+    fn limit(&self) -> Duration {
+        self.setup.timing.attempt_limit()
+    }
+
+    fn report(&self, report: Report) {
+        // The candidate ends only with the daemon.
+        drop(self.reports.send(report));
+    }
+}
+
+/// Writes the term record, guarded by the own key, until it is acknowledged or the term is over.
+async fn put_record(term: Term) {
+    let record = record::Term {
+        token: term.token(),
+        candidate: term.candidate().to_owned(),
+        lease: term.lease(),
+        host: record::host_name(),
+        since: clock::wall_time(),
+    };
+    let Ok(value) = serde_json::to_string(&record) else {
+        return;
+    };
+    match term.put(term.election().term(), value).await {
+        Ok(()) | Err(WriteError::NotLeader) => {}
+        Err(WriteError::Store(error)) => tracing::warn!(
+            election = %term.election(), candidate = term.candidate(), lease = %term.lease(),
+            token = term.token(), %error, "term record not written"
+        ),
+    }
+}

@@ -1,0 +1,134 @@
+//! The candidate's hold on its guardian: which one there is, and whether it still answers.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::held::Held;
+use crate::clock::Instant;
+use crate::config::Config;
+use crate::guardian::client::{Event, Guardian};
+use crate::guardian::protocol::{Report, Request};
+use crate::proc::Process;
+
+/// How long after D−K a guardian that is seen to act may take to prove the tree empty before it is
+/// taken for stopped. K has room for it (R2).
+const ACTING_LATE: Duration = Duration::from_millis(100);
+
+/// A guardian and what it says.
+pub(super) type Started = (Guardian, mpsc::UnboundedReceiver<Event>);
+
+/// The guardian.
+#[derive(Debug)]
+pub(super) struct Guarding {
+    guardian: Guardian,
+    events: mpsc::UnboundedReceiver<Event>,
+    /// The deadline that was sent last, with the token.
+    sent: Option<(i64, Instant)>,
+    /// It said that it stops the present term, so it knows of the deadline and acts on it.
+    acting: bool,
+    /// It was given up on; the next one isn't there yet.
+    pub(super) gone: bool,
+}
+
+/// Starts a guardian for the candidate of `config`.
+pub(super) async fn start(config: &Config) -> io::Result<Started> {
+    Guardian::start(&config.log, &config.election.prefix, &config.candidate_name).await
+}
+
+impl Guarding {
+    pub(super) async fn start(config: &Config) -> io::Result<Self> {
+        let (guardian, events) = start(config).await?;
+        Ok(Self {
+            guardian,
+            events,
+            sent: None,
+            acting: false,
+            gone: false,
+        })
+    }
+
+    /// Waits for the guardian's next word.
+    pub(super) async fn next(&mut self) -> Event {
+        if self.gone {
+            return std::future::pending().await;
+        }
+        self.events.recv().await.unwrap_or(Event::Gone)
+    }
+
+    pub(super) fn replace(&mut self, (guardian, events): Started) {
+        *self = Self {
+            guardian,
+            events,
+            sent: None,
+            acting: false,
+            gone: false,
+        };
+    }
+
+    pub(super) fn guardian(&self) -> Guardian {
+        self.guardian.clone()
+    }
+
+    /// Its process, for the stop hook.
+    pub(super) fn process(&self) -> Option<Process> {
+        i32::try_from(self.guardian.pid())
+            .ok()
+            .and_then(Process::with_pid)
+    }
+
+    pub(super) fn send(&mut self, request: Request) {
+        if let Request::Term(term) = &request {
+            self.sent = Some((term.token, term.deadline));
+            self.acting = false;
+        }
+        self.guardian.send(request);
+    }
+
+    /// Tells the guardian of a later deadline of the term that it guards.
+    pub(super) fn move_deadline(&mut self, token: i64, deadline: Instant) {
+        if let Some((guarded, known)) = &mut self.sent
+            && *guarded == token
+            && *known < deadline
+        {
+            *known = deadline;
+            self.guardian.send(Request::Deadline { token, deadline });
+        }
+    }
+
+    /// Takes note of what its words say about itself.
+    pub(super) fn note(&mut self, report: &Report) {
+        if matches!(report, Report::Stopping { .. }) {
+            self.acting = true;
+        }
+    }
+
+    /// When the guardian of the term in `held` is to be taken for dead or stopped, unless it is
+    /// heard before: at D−G−K of the deadline that it acknowledged last if a later one was sent to
+    /// it, else at the latest when it should have killed the tree.
+    pub(super) fn silent_at(&self, held: &Held) -> Option<Instant> {
+        let (token, sent) = self.sent.filter(|_| !self.gone)?;
+        let acknowledged = self
+            .guardian
+            .acked_deadline()
+            .filter(|(acknowledged, _)| *acknowledged == token)
+            .map(|(_, deadline)| deadline);
+        let timing = held.timing;
+        match acknowledged {
+            Some(acknowledged) if acknowledged >= sent && self.acting => {
+                Some(timing.kill(sent) + ACTING_LATE)
+            }
+            Some(acknowledged) if acknowledged >= sent => Some(timing.kill(sent)),
+            Some(acknowledged) => Some(timing.polite_stop(acknowledged)),
+            // Not even the term itself: what it was sent with.
+            None => Some(timing.polite_stop(sent)),
+        }
+    }
+
+    /// The term is over: no word is expected of the guardian any more.
+    pub(super) fn term_over(&mut self) {
+        self.sent = None;
+        self.acting = false;
+    }
+}

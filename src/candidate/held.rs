@@ -1,0 +1,142 @@
+//! What the candidate holds of its candidacy: the lease, and the term once there is one.
+
+use tokio::sync::watch;
+
+use super::lines::Lines;
+use crate::clock::{self, Instant};
+use crate::config::timing::Timing;
+use crate::keys::LeaseId;
+use crate::role::Event;
+use crate::session::Status;
+use crate::term::Term;
+use crate::term::resignation::Resignation;
+
+/// One candidacy, from the choice of its lease id until everything is given back.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) lease: LeaseId,
+    /// How to give it back; as the guardian and the stop hook know it.
+    pub(super) resignation: Resignation,
+    pub(super) timing: Timing,
+    /// Since when it stands.
+    pub(super) since: Instant,
+    pub(super) position: Option<i64>,
+    pub(super) status: Option<watch::Receiver<Status>>,
+    pub(super) term: Option<Term>,
+    /// Whether the guardian has been told of the term.
+    pub(super) guarded: bool,
+    /// Who asked for a step-down that is being looked into.
+    pub(super) step_down_by: Option<String>,
+    /// Whether it is being given back.
+    pub(super) leaving: bool,
+    /// The polite stop and the SIGKILL of the deadline, once they were due.
+    stop_was_due: bool,
+    kill_was_due: bool,
+    /// The own key is gone, and it isn't known yet how.
+    pub(super) key_gone: bool,
+    /// Whether the loss of the term was said.
+    said_lost: bool,
+}
+
+impl Held {
+    pub(super) fn new(lease: LeaseId, resignation: Resignation, timing: Timing) -> Self {
+        Self {
+            lease,
+            resignation,
+            timing,
+            since: clock::now(),
+            position: None,
+            status: None,
+            term: None,
+            guarded: false,
+            step_down_by: None,
+            leaving: false,
+            stop_was_due: false,
+            kill_was_due: false,
+            key_gone: false,
+            said_lost: false,
+        }
+    }
+
+    pub(super) fn granted(&mut self, timing: Timing, status: watch::Receiver<Status>) {
+        self.timing = timing;
+        self.resignation.ttl = timing.ttl();
+        self.status = Some(status);
+    }
+
+    pub(super) fn elected(&mut self, term: Term) {
+        self.resignation.token = Some(term.token());
+        self.resignation.may_mark = true;
+        self.term = Some(term);
+    }
+
+    pub(super) fn token(&self) -> Option<i64> {
+        self.term.as_ref().map(Term::token)
+    }
+
+    /// What is known of the lease right now.
+    pub(super) fn current(&mut self) -> Option<Status> {
+        Some(self.status.as_mut()?.borrow_and_update().clone())
+    }
+
+    /// `D`, while there is a term.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.term.as_ref().map(Term::deadline)
+    }
+
+    /// The next of the polite stop and the SIGKILL.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let deadline = self.deadline()?;
+        if !self.stop_was_due {
+            Some(self.timing.polite_stop(deadline))
+        } else if !self.kill_was_due {
+            Some(self.timing.kill(deadline))
+        } else {
+            None
+        }
+    }
+
+    /// What the deadline asks for by now, each once.
+    pub(super) fn take_due(&mut self) -> Vec<Event> {
+        let Some(deadline) = self.deadline() else {
+            return vec![];
+        };
+        let mut due = Vec::new();
+        if !self.stop_was_due && self.timing.polite_stop(deadline).has_passed() {
+            self.stop_was_due = true;
+            due.push(Event::StopDue);
+        }
+        if !self.kill_was_due && self.timing.kill(deadline).has_passed() {
+            self.kill_was_due = true;
+            due.push(Event::KillDue);
+        }
+        due
+    }
+
+    /// Says once why the term was lost.
+    pub(super) fn say_lost(&mut self, lines: &Lines, reason: &str) {
+        if let Some(token) = self.token()
+            && !std::mem::replace(&mut self.said_lost, true)
+        {
+            lines.term_lost(self.lease, token, reason);
+        }
+    }
+
+    /// The key was gone, and the store was too far away to say more.
+    pub(super) fn say_deleted(&mut self, lines: &Lines) {
+        if self.key_gone {
+            self.say_lost(lines, "deleted");
+        }
+    }
+}
+
+/// Waits until there is news of the lease; for ever if there is none.
+pub(super) async fn changed(held: &mut Option<Held>) {
+    if let Some(status) = held.as_mut().and_then(|held| held.status.as_mut())
+        && status.changed().await.is_ok()
+    {
+        return;
+    }
+    // There are no renewals, or they have ended, and said how before.
+    std::future::pending().await
+}

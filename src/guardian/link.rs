@@ -1,0 +1,122 @@
+//! The guardian's end of the socket to its daemon. Nothing here ever waits.
+
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{SendFlags, send};
+
+use super::protocol::{Inbox, Report, Request, encode};
+
+/// How many bytes of reports may wait for a daemon that doesn't read, beyond what the socket
+/// holds. One that lets so much wait won't come back to read it.
+const OUTBOX_LIMIT: usize = 256 * 1024;
+
+/// How many bytes one [`Link::receive`] reads at most: more than a socket holds, so that nothing
+/// is left of what lay in it when it began.
+const READ_LIMIT: usize = 4 * 1024 * 1024;
+
+/// The socket, and what has passed through it in part.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: UnixStream,
+    inbox: Inbox,
+    outbox: Vec<u8>,
+    open: bool,
+}
+
+impl Link {
+    /// Speaks over the socket that this process was given as its standard input.
+    ///
+    /// # Errors
+    /// Fails if standard input is no socket.
+    pub(super) fn on_stdin() -> io::Result<Self> {
+        let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        // Fails on all but sockets.
+        socket.peer_addr()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket,
+            inbox: Inbox::default(),
+            outbox: Vec::new(),
+            open: true,
+        })
+    }
+
+    /// Whether the daemon's end is open, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether reports wait for room in the socket.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.open && !self.outbox.is_empty()
+    }
+
+    /// Every whole message that has arrived.
+    pub(super) fn receive(&mut self) -> Vec<Request> {
+        self.read();
+        let mut requests = Vec::new();
+        loop {
+            match self.inbox.take() {
+                Ok(Some(request)) => requests.push(request),
+                Ok(None) => return requests,
+                Err(error) => {
+                    // A daemon that can't be understood is as good as dead.
+                    tracing::error!(%error, "daemon not understood");
+                    self.open = false;
+                    return requests;
+                }
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        let mut chunk = [0; 16 * 1024];
+        let mut total = 0;
+        while self.open && total < READ_LIMIT {
+            match self.socket.read(&mut chunk) {
+                Ok(0) => self.open = false,
+                Ok(length) => {
+                    self.inbox.push(&chunk[..length]);
+                    total += length;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.open = false,
+            }
+        }
+    }
+
+    /// Queues a report; see [`Link::flush`].
+    pub(super) fn send(&mut self, report: &Report) {
+        if let (true, Ok(line)) = (self.open, encode(report)) {
+            self.outbox.extend(line);
+        }
+    }
+
+    /// Sends what the socket has room for.
+    pub(super) fn flush(&mut self) {
+        while self.has_backlog() {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match send(&self.socket, &self.outbox, flags) {
+                Ok(sent) => {
+                    self.outbox.drain(..sent);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    // Judged only here, where a daemon that reads has had its chance.
+                    self.open = self.outbox.len() <= OUTBOX_LIMIT;
+                    return;
+                }
+                Err(_) => self.open = false,
+            }
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

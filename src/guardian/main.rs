@@ -1,0 +1,313 @@
+//! The guardian's own process: `incumbent guardian`, started by [`client`](super::client) with a
+//! socket to the daemon as its standard input.
+//!
+//! One thread waits for messages, ends of processes, the daemon's death and the clock, asks
+//! [`decide`](super::decide) what follows, and does it. It never waits for anything else: not for
+//! the daemon to read, not for the store, not for who reads the log. It is the thread that forks,
+//! since the kernel kills the main processes when that thread ends.
+
+use std::ffi::CStr;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+
+use super::decide::{Action, Event, Guard, Line};
+use super::link::Link;
+use super::proc;
+use super::protocol::{Report, Request};
+use super::resigner::Resigner;
+use super::tree::Tree;
+use crate::clock::{self, Instant, Timer};
+use crate::keys::Prefix;
+
+/// The name that the kernel knows this process by, and by which a daemon that starts on a host
+/// finds the guardians of earlier ones.
+pub const NAME: &CStr = c"incumbent-guard";
+
+/// Guards until nothing is left to guard; the exit code of the process.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            // Nothing is guarded yet, so a reader who doesn't read this holds up nothing.
+            writeln!(io::stderr(), "incumbent: guardian: {error}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Makes ready, greets the daemon and works. Fails only before it guards.
+fn run() -> io::Result<ExitCode> {
+    let mut link = Link::on_stdin().map_err(|_| {
+        let text = "it is started by `incumbent run`, not by hand";
+        io::Error::new(io::ErrorKind::Unsupported, text)
+    })?;
+    let parent = getppid().ok_or(Errno::SRCH)?;
+    let pidfd = pidfd_open(parent, PidfdFlags::empty())?;
+    rustix::thread::set_name(NAME)?;
+    let tree = Tree::new()?;
+    let ends = listen_to_signals()?;
+    let Some((hello, rest)) = greet(&mut link)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    // Its id could have been given to another before the pidfd was opened.
+    if proc::id(parent) != hello.daemon || getppid() != Some(parent) {
+        return Err(io::Error::other("its parent is not the daemon"));
+    }
+    let log = crate::log::init(&hello.log);
+    let mut guardian = Guardian {
+        guard: Guard::default(),
+        tree,
+        link,
+        daemon: Daemon {
+            pidfd,
+            dead: false,
+            closed: false,
+        },
+        resigner: Resigner::new()?,
+        timer: Timer::new()?,
+        ends,
+        election: hello.election,
+        candidate: hello.candidate,
+        leaving: false,
+    };
+    let pid = proc::id(getpid());
+    guardian.link.send(&Report::Ready { pid });
+    let outcome = guardian.work(rest);
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "guardian failed");
+    }
+    drop(log);
+    Ok(outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
+}
+
+/// Survives the signals that end a job or a session, and hears of the ends of processes.
+///
+/// The former are caught, not ignored: an exec resets what is caught.
+fn listen_to_signals() -> io::Result<UnixStream> {
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    let (ends, wakes) = UnixStream::pair()?;
+    ends.set_nonblocking(true)?;
+    signal_hook::low_level::pipe::register(SIGCHLD, wakes)?;
+    Ok(ends)
+}
+
+/// The daemon's first message.
+struct Hello {
+    daemon: u32,
+    log: crate::log::Settings,
+    election: Prefix,
+    candidate: String,
+}
+
+/// Waits for the first message; returns it and what came with it, or nothing if the daemon left.
+fn greet(link: &mut Link) -> io::Result<Option<(Hello, Vec<Request>)>> {
+    loop {
+        let mut requests = link.receive().into_iter();
+        match requests.next() {
+            Some(Request::Hello {
+                daemon,
+                log,
+                election,
+                candidate,
+            }) => {
+                let hello = Hello {
+                    daemon,
+                    log,
+                    election,
+                    candidate,
+                };
+                return Ok(Some((hello, requests.collect())));
+            }
+            Some(_) => return Err(io::Error::other("the first message was no hello")),
+            None if !link.is_open() => return Ok(None),
+            None => wait_for(&mut [PollFd::new(link, PollFlags::IN)])?,
+        }
+    }
+}
+
+/// Waits until something can be read or written, or a signal came.
+fn wait_for(polled: &mut [PollFd<'_>]) -> io::Result<()> {
+    match poll(polled, None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The daemon, as the guardian sees it.
+struct Daemon {
+    pidfd: OwnedFd,
+    /// Whether its death was seen.
+    dead: bool,
+    /// Whether the end of its socket was seen.
+    closed: bool,
+}
+
+/// Everything that the loop works with.
+struct Guardian {
+    guard: Guard,
+    tree: Tree,
+    link: Link,
+    daemon: Daemon,
+    resigner: Resigner,
+    timer: Timer,
+    /// Readable when a child has ended.
+    ends: UnixStream,
+    election: Prefix,
+    candidate: String,
+    leaving: bool,
+}
+
+impl Guardian {
+    fn work(&mut self, first: Vec<Request>) -> io::Result<()> {
+        let now = clock::now();
+        for request in first {
+            self.feed(Event::Request(request), now);
+        }
+        let mut daemon_died = false;
+        loop {
+            self.round(daemon_died);
+            if self.leaving {
+                return Ok(());
+            }
+            daemon_died = self.wait()?;
+        }
+    }
+
+    /// Takes in all that has happened, and does what follows.
+    fn round(&mut self, daemon_died: bool) {
+        // Read before the socket is: should this process be stopped in between, timers that come
+        // due meanwhile wait for the next round, and so for what the daemon has sent meanwhile.
+        let now = clock::now();
+        for request in self.link.receive() {
+            self.feed(Event::Request(request), now);
+        }
+        self.notice_closed(now);
+        let mut wakes = [0; 64];
+        while matches!(self.ends.read(&mut wakes), Ok(length) if length > 0) {}
+        for event in self.tree.reap() {
+            self.feed(event, now);
+        }
+        if daemon_died && !self.daemon.dead {
+            self.daemon.dead = true;
+            self.feed(Event::DaemonDead, now);
+        }
+        for (lease, confirmed) in self.resigner.outcomes() {
+            self.feed(Event::GivenBack { lease, confirmed }, now);
+        }
+        self.feed(Event::Tick, now);
+        self.link.flush();
+        self.notice_closed(now);
+    }
+
+    fn notice_closed(&mut self, now: Instant) {
+        if !self.link.is_open() && !self.daemon.closed {
+            self.daemon.closed = true;
+            self.feed(Event::DaemonClosed, now);
+        }
+    }
+
+    /// Waits for whatever comes first; returns whether the daemon is dead.
+    fn wait(&self) -> io::Result<bool> {
+        self.timer.arm(self.guard.next_timer())?;
+        let mut polled = Vec::with_capacity(5);
+        // What has ended is readable for ever, and is left out.
+        if !self.daemon.dead {
+            polled.push(PollFd::new(&self.daemon.pidfd, PollFlags::IN));
+        }
+        polled.push(PollFd::new(&self.ends, PollFlags::IN));
+        polled.push(PollFd::new(&self.timer, PollFlags::IN));
+        polled.push(PollFd::new(&self.resigner, PollFlags::IN));
+        if self.link.is_open() {
+            let mut flags = PollFlags::IN;
+            flags.set(PollFlags::OUT, self.link.has_backlog());
+            polled.push(PollFd::new(&self.link, flags));
+        }
+        wait_for(&mut polled)?;
+        Ok(!self.daemon.dead && !polled[0].revents().is_empty())
+    }
+
+    fn feed(&mut self, event: Event, now: Instant) {
+        for action in self.guard.handle(event, now) {
+            self.act(action, now);
+        }
+    }
+
+    fn act(&mut self, action: Action, now: Instant) {
+        match action {
+            Action::Report(report) => self.link.send(&report),
+            Action::Spawn {
+                run,
+                command,
+                before,
+            } => {
+                let outcome = self.tree.spawn(run, &command, before);
+                self.feed(outcome, now);
+            }
+            Action::Signal { run, signal } => self.tree.signal(run, signal),
+            Action::StopTree { signal } => self.tree.stop(signal),
+            Action::KillTree => self.tree.kill(),
+            Action::KillDaemon => {
+                if let Err(error) = pidfd_send_signal(&self.daemon.pidfd, Signal::KILL)
+                    && error != Errno::SRCH
+                {
+                    tracing::error!(%error, "daemon not killed");
+                }
+            }
+            Action::SayStuck { token } => self.say_stuck(token),
+            Action::Connect(resignation) => self.resigner.connect(resignation),
+            Action::Renew(resignation) => self.resigner.renew(resignation),
+            Action::GiveBack { resignation, until } => self.resigner.give_back(resignation, until),
+            Action::Say(line) => self.say(&line),
+            Action::Exit => self.leaving = true,
+        }
+    }
+
+    fn say_stuck(&mut self, token: i64) {
+        let pids = self.tree.living();
+        tracing::error!(
+            election = %self.election,
+            candidate = self.candidate,
+            token,
+            ?pids,
+            "job can't be killed"
+        );
+        self.link.send(&Report::Stuck { token, pids });
+    }
+
+    fn say(&self, line: &Line) {
+        let (election, candidate) = (&self.election, &self.candidate);
+        match *line {
+            Line::TermLost { token } => {
+                tracing::error!(%election, candidate, token, reason = "deadline", "term lost");
+            }
+            Line::JobStopped {
+                token,
+                pid,
+                killed,
+                took,
+            } => {
+                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(%election, candidate, token, pid, killed, took_ms, "job stopped");
+            }
+            Line::Resigned {
+                lease,
+                token,
+                confirmed,
+            } => {
+                let by = "guardian";
+                tracing::info!(%election, candidate, %lease, token, confirmed, by, "resigned");
+            }
+        }
+    }
+}

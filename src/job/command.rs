@@ -1,0 +1,46 @@
+//! The command job: how the guardian is to start it, environment included.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Config;
+use crate::guardian::protocol::{CommandSpec, Stdin};
+use crate::notify::MANAGER_VARIABLES;
+use crate::term::Term;
+
+/// The configured command, as it runs in `term`.
+pub fn spec(config: &Config, term: &Term) -> CommandSpec {
+    let (remove, set) = environment(config, term);
+    CommandSpec {
+        argv: config.job.command.clone(),
+        working_dir: config.job.working_dir.clone(),
+        remove,
+        set,
+        stdin: Stdin::Null,
+    }
+}
+
+/// What a process of the job has in its environment that the daemon hasn't, and the other way
+/// round. The user's own `job.env` comes first, so that it can't fake a term.
+pub fn environment(config: &Config, term: &Term) -> (BTreeSet<String>, BTreeMap<String, String>) {
+    let remove = MANAGER_VARIABLES
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect();
+    let mut set = config.job.env.clone();
+    let ours = [
+        ("INCUMBENT_TOKEN", term.token().to_string()),
+        ("INCUMBENT_ELECTION", term.election().to_string()),
+        ("INCUMBENT_CANDIDATE", term.candidate().to_owned()),
+        ("INCUMBENT_LEASE", term.lease().to_string()),
+        ("INCUMBENT_LEADER_KEY", term.key().to_owned()),
+        ("INCUMBENT_ENDPOINTS", config.etcd.endpoints.join(",")),
+    ];
+    set.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    match &config.file {
+        Some(file) => {
+            set.insert("INCUMBENT_CONFIG".to_owned(), file.display().to_string());
+        }
+        None => set.extend(config.to_env()),
+    }
+    (remove, set)
+}

@@ -1,0 +1,347 @@
+//! A real etcd cluster on this machine, and the faults its members can have.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use etcd_client::Client;
+use tokio::runtime::Runtime;
+
+use super::process;
+use super::sandbox::{Sandbox, Slot};
+use super::store;
+use super::wait::{eventually, secs};
+
+/// How often a whole cluster is tried on new ports before that is a failure.
+const TRIES: usize = 5;
+
+/// Members of one etcd cluster, each a process with a folder and a log in the test's folder.
+///
+/// Members keep etcd's default timing (heartbeat 100 ms, election 1 s). Killed and waited for on
+/// drop.
+pub struct Cluster {
+    members: Vec<Member>,
+    clients: Mutex<Vec<Client>>,
+    pub(super) runtime: Runtime,
+    sandbox: Arc<Sandbox>,
+    slot: Slot,
+}
+
+/// One member: what it is started with, and its process while it has one.
+struct Member {
+    name: String,
+    client: SocketAddr,
+    arguments: Vec<String>,
+    data: PathBuf,
+    log: PathBuf,
+    process: Mutex<Process>,
+}
+
+#[derive(Default)]
+struct Process {
+    child: Option<Child>,
+    frozen: bool,
+}
+
+impl Cluster {
+    /// Starts `n` members and returns when each of them answers a linearizable read.
+    pub fn start(n: usize) -> Self {
+        Self::start_with(n, &[])
+    }
+
+    /// As [`start`](Self::start), with arguments added to each member's command line.
+    pub fn start_with(n: usize, arguments: &[&str]) -> Self {
+        let slot = Slot::take();
+        let sandbox = Sandbox::new();
+        let mut slot = Some(slot);
+        for attempt in 1.. {
+            let cluster = Self::lay_out(n, arguments, &sandbox, &mut slot);
+            match cluster.start_all() {
+                Ok(()) => return cluster,
+                // Somebody took a port between our look and etcd's: look again.
+                Err(log) if attempt < TRIES && log.contains("address already in use") => {
+                    slot = Some(cluster.into_slot());
+                }
+                Err(log) => panic!("etcd ended while it started:\n{log}"),
+            }
+        }
+        unreachable!("the last try panics")
+    }
+
+    /// Chooses addresses for `n` members and starts none: a store that is not there yet.
+    pub fn prepare(n: usize) -> Self {
+        Self::lay_out(n, &[], &Sandbox::new(), &mut Some(Slot::take()))
+    }
+
+    /// Starts all members that have no process, and waits until each serves.
+    ///
+    /// # Errors
+    /// The log of a member that ended instead.
+    pub fn start_all(&self) -> Result<(), String> {
+        for member in &self.members {
+            member.start(&self.sandbox);
+        }
+        (0..self.members.len()).try_for_each(|i| self.wait_serving(i))
+    }
+
+    /// How many members there are, dead and frozen ones included.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The client URLs of all members.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(Member::url).collect()
+    }
+
+    /// Where a member serves its clients.
+    pub fn address(&self, i: usize) -> SocketAddr {
+        self.members[i].client
+    }
+
+    /// The test's folder and marks.
+    pub fn sandbox(&self) -> &Arc<Sandbox> {
+        &self.sandbox
+    }
+
+    /// A client of one member, for assertions with [`block_on`](Self::block_on).
+    pub fn client(&self, i: usize) -> Client {
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients[i].clone()
+    }
+
+    /// Puts other clients in place, such as ones that log in.
+    pub fn set_clients(&self, clients: Vec<Client>) {
+        *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = clients;
+    }
+
+    /// Runs a future on the cluster's own runtime.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Kills a member without a word, and waits until it is gone.
+    pub fn kill(&self, i: usize) {
+        self.members[i].kill();
+    }
+
+    /// Kills all members.
+    pub fn stop_all(&self) {
+        for member in &self.members {
+            member.kill();
+        }
+    }
+
+    /// Stops a member's process: it keeps its connections and answers nothing.
+    pub fn freeze(&self, i: usize) {
+        let mut process = self.members[i]
+            .process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        process::freeze(process.pid());
+        process.frozen = true;
+    }
+
+    /// Lets a frozen member go on.
+    pub fn thaw(&self, i: usize) {
+        let mut process = self.members[i]
+            .process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        process::thaw(process.pid());
+        process.frozen = false;
+    }
+
+    /// Starts a killed member on its old data, or kills and starts a running one, and returns
+    /// when it serves.
+    pub fn restart(&self, i: usize) {
+        self.start_again(i);
+        if let Err(log) = self.wait_serving(i) {
+            panic!("etcd ended while it started again:\n{log}");
+        }
+    }
+
+    /// As [`restart`](Self::restart), without waiting: the member may have no quorum yet.
+    pub fn start_again(&self, i: usize) {
+        self.members[i].kill();
+        self.members[i].start(&self.sandbox);
+    }
+
+    /// Members that are neither dead nor frozen.
+    pub fn healthy(&self) -> Vec<usize> {
+        let healthy = |i: &usize| {
+            let process = self.members[*i]
+                .process
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            process.child.is_some() && !process.frozen
+        };
+        (0..self.members.len()).filter(healthy).collect()
+    }
+
+    fn lay_out(n: usize, extra: &[&str], sandbox: &Arc<Sandbox>, slot: &mut Option<Slot>) -> Self {
+        let ports = free_ports(2 * n);
+        let address = |port: &u16| SocketAddr::from(([127, 0, 0, 1], *port));
+        let (clients, peers) = ports.split_at(n);
+        let cluster = (0..n)
+            .map(|i| format!("etcd{i}=http://{}", address(&peers[i])))
+            .collect::<Vec<_>>()
+            .join(",");
+        let members: Vec<_> = (0..n)
+            .map(|i| {
+                let peer = format!("http://{}", address(&peers[i]));
+                let client = format!("http://{}", address(&clients[i]));
+                let name = format!("etcd{i}");
+                // A folder of its own for each try, and a cluster id that no other test has.
+                let data = sandbox.join(&format!("{name}-{}.data", clients[0]));
+                let token = sandbox.join(&clients[0].to_string());
+                let arguments = [
+                    "--name",
+                    &name,
+                    "--data-dir",
+                    data.to_str().unwrap(),
+                    "--listen-client-urls",
+                    &client,
+                    "--advertise-client-urls",
+                    &client,
+                    "--listen-peer-urls",
+                    &peer,
+                    "--initial-advertise-peer-urls",
+                    &peer,
+                    "--initial-cluster",
+                    &cluster,
+                    "--initial-cluster-token",
+                    token.to_str().unwrap(),
+                ];
+                Member {
+                    client: address(&clients[i]),
+                    arguments: arguments
+                        .iter()
+                        .chain(extra)
+                        .map(|argument| (*argument).to_owned())
+                        .collect(),
+                    data,
+                    log: sandbox.join(&format!("{name}.log")),
+                    name,
+                    process: Mutex::default(),
+                }
+            })
+            .collect();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let clients = members
+            .iter()
+            .map(|member| runtime.block_on(store::connect(&member.url())))
+            .collect();
+        Self {
+            members,
+            clients: Mutex::new(clients),
+            runtime,
+            sandbox: Arc::clone(sandbox),
+            slot: slot.take().unwrap(),
+        }
+    }
+
+    fn wait_serving(&self, i: usize) -> Result<(), String> {
+        let what = format!("etcd member {i} answers a linearizable read");
+        eventually(secs(30), &what, || {
+            if self.members[i].has_ended() {
+                let log = std::fs::read_to_string(&self.members[i].log).unwrap();
+                let tail = log.lines().rev().take(15).collect::<Vec<_>>();
+                return Ok(Err(tail.into_iter().rev().collect::<Vec<_>>().join("\n")));
+            }
+            self.read_through(i).map(Ok)
+        })
+    }
+
+    fn into_slot(self) -> Slot {
+        self.stop_all();
+        self.slot
+    }
+}
+
+impl Member {
+    fn url(&self) -> String {
+        format!("http://{}", self.client)
+    }
+
+    fn start(&self, sandbox: &Sandbox) {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        if process.child.is_some() {
+            return;
+        }
+        let binary = std::env::var_os("ETCD").unwrap_or_else(|| "etcd".into());
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .unwrap();
+        let mut command = Command::new(&binary);
+        command
+            .args(&self.arguments)
+            .env_remove("ETCD")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        sandbox.mark(&mut command, &self.name);
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!(
+                "cannot run {}: {error}. The tests need etcd: apt-get install etcd-server \
+                 etcd-client (Debian 12, Ubuntu 24.04 and newer; apt-get install etcd before), \
+                 or set ETCD to the path of its binary",
+                binary.display()
+            )
+        });
+        process.child = Some(child);
+        process.frozen = false;
+    }
+
+    fn kill(&self) {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut child) = process.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = process.child.as_mut().unwrap();
+        child.try_wait().unwrap().is_some()
+    }
+}
+
+impl Process {
+    fn pid(&self) -> i32 {
+        let child = self.child.as_ref().expect("the member runs");
+        i32::try_from(child.id()).unwrap()
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+        // Sixty megabytes a member that say little: only the log is worth keeping.
+        std::fs::remove_dir_all(&self.data).ok();
+    }
+}
+
+/// Ports that nobody listens on, below those that the kernel gives to outgoing connections: such
+/// a connection must not sit on a dead member's port when it is to be started again.
+fn free_ports(n: usize) -> Vec<u16> {
+    let mut ports: Vec<u16> = Vec::new();
+    while ports.len() < n {
+        let mut random = [0; 2];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).unwrap();
+        let port = 10_000 + u16::from_ne_bytes(random) % 22_000;
+        if !ports.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    ports
+}

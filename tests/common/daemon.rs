@@ -1,0 +1,389 @@
+//! The daemon under test: the built binary, its config, its signals and its log.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::cluster::Cluster;
+use super::config;
+use super::output::{Line, Output};
+use super::process;
+use super::proxy::Links;
+use super::record::Record;
+use super::sandbox::Sandbox;
+use super::wait::{eventually, secs};
+
+/// The election of tests that need only one.
+pub const PREFIX: &str = "/election";
+
+/// The short name of the guardian's process.
+const GUARDIAN: &str = "incumbent-guard";
+
+/// What a daemon is to be started with.
+pub struct Builder {
+    sandbox: Arc<Sandbox>,
+    name: String,
+    config: toml::Table,
+    environment: BTreeMap<String, String>,
+}
+
+/// One replica.
+///
+/// On drop the daemon, its guardian, its job and all that came of them are killed; if the test is
+/// panicking, the end of its log is printed.
+pub struct Daemon {
+    name: String,
+    mark: String,
+    pid: i32,
+    child: Mutex<Child>,
+    output: Arc<Output>,
+    config: Mutex<toml::Table>,
+    file: PathBuf,
+}
+
+impl Builder {
+    /// The election to stand in.
+    #[must_use]
+    pub fn prefix(self, prefix: &str) -> Self {
+        self.toml(&format!("election.prefix = {prefix:?}"))
+    }
+
+    /// The lease's TTL.
+    #[must_use]
+    pub fn ttl(self, ttl: &str) -> Self {
+        self.toml(&format!("election.ttl = {ttl:?}"))
+    }
+
+    /// The job.
+    #[must_use]
+    pub fn job<S: AsRef<str>>(self, command: &[S]) -> Self {
+        let command: Vec<_> = command.iter().map(AsRef::as_ref).collect();
+        self.toml(&format!("job.command = {command:?}"))
+    }
+
+    /// A job that keeps this record; `flags` as in `examples/recorder.rs`.
+    #[must_use]
+    pub fn records(self, record: &Record, flags: &[&str]) -> Self {
+        self.job(&record.command(flags))
+    }
+
+    /// Reaches the members through these proxies.
+    #[must_use]
+    pub fn through(self, links: &Links) -> Self {
+        self.toml(&format!("etcd.endpoints = {:?}", links.urls()))
+    }
+
+    /// Any other part of the config; what is set already is replaced.
+    #[must_use]
+    pub fn toml(mut self, text: &str) -> Self {
+        config::merge(&mut self.config, text);
+        self
+    }
+
+    /// A variable for the daemon.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Writes the config and starts the daemon, without waiting for anything.
+    pub fn spawn(mut self) -> Daemon {
+        let dir = self.folder();
+        let runtime_dir = dir.join("run");
+        if !runtime_dir.exists() {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&runtime_dir)
+                .unwrap();
+        }
+        let runtime_dir = runtime_dir.to_str().unwrap();
+        config::merge(&mut self.config, &format!("runtime_dir = {runtime_dir:?}"));
+        let file = dir.join("incumbent.toml");
+        config::write(&file, &self.config);
+
+        let binary = std::env::var_os("INCUMBENT_BIN")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into());
+        let mut command = Command::new(&binary);
+        for (name, _) in std::env::vars_os() {
+            let ours = name.to_str().is_some_and(|n| n.starts_with("INCUMBENT_"));
+            if ours
+                || ["NOTIFY_SOCKET", "RUNTIME_DIRECTORY"]
+                    .iter()
+                    .any(|n| name == *n)
+            {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .arg("run")
+            .arg("-c")
+            .arg(&file)
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mark = self.sandbox.mark(&mut command, &self.name);
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", binary.display()));
+        let output = Output::collect(
+            child.stdout.take().unwrap(),
+            child.stderr.take().unwrap(),
+            &dir.join("log"),
+        );
+        Daemon {
+            pid: i32::try_from(child.id()).unwrap(),
+            name: self.name,
+            mark,
+            child: Mutex::new(child),
+            output,
+            config: Mutex::new(self.config),
+            file,
+        }
+    }
+
+    /// The daemon's folder in the test's; a second daemon of one name is the first one started
+    /// again, and finds what that one left.
+    fn folder(&self) -> PathBuf {
+        let dir = self.sandbox.join(&self.name);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+}
+
+impl Daemon {
+    /// A replica of this name with a job that sleeps, a TTL of 4 s, and graces short enough that
+    /// a slow machine costs no term.
+    pub fn builder(cluster: &Cluster, name: &str) -> Builder {
+        let builder = Builder {
+            sandbox: Arc::clone(cluster.sandbox()),
+            name: name.to_owned(),
+            config: toml::Table::new(),
+            environment: BTreeMap::new(),
+        };
+        builder
+            .toml(&format!("candidate.name = {name:?}"))
+            .toml(&format!("etcd.endpoints = {:?}", cluster.endpoints()))
+            .prefix(PREFIX)
+            .ttl("4s")
+            .job(&["sleep", "1000000"])
+            .toml("job = { stop_grace = '5s', lost_grace = '300ms', kill_budget = '500ms' }")
+            .toml("log = { format = 'json', filter = 'info' }")
+    }
+
+    /// The candidate's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The guardian's process id.
+    #[track_caller]
+    pub fn guardian(&self) -> i32 {
+        let what = format!("{} has a guardian", self.name);
+        eventually(secs(5), &what, || {
+            let mut children = process::children(self.pid).into_iter();
+            children.find(|pid| process::comm(*pid).as_deref() == Some(GUARDIAN))
+        })
+    }
+
+    /// The folder with its config, its log and its runtime folder.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap()
+    }
+
+    /// Asks for a planned stop.
+    pub fn sigterm(&self) {
+        process::signal(self.pid, Signal::TERM);
+    }
+
+    /// Kills the daemon alone.
+    pub fn sigkill(&self) {
+        process::signal(self.pid, Signal::KILL);
+    }
+
+    /// Stops the daemon alone; returns when it stands still.
+    pub fn sigstop(&self) {
+        process::freeze(self.pid);
+    }
+
+    /// Lets the daemon go on.
+    pub fn sigcont(&self) {
+        process::thaw(self.pid);
+    }
+
+    /// Asks for a reload.
+    pub fn sighup(&self) {
+        process::signal(self.pid, Signal::HUP);
+    }
+
+    /// Asks to step down.
+    pub fn sigusr1(&self) {
+        process::signal(self.pid, Signal::USR1);
+    }
+
+    /// Kills the guardian alone; returns the process id it had.
+    pub fn guardian_sigkill(&self) -> i32 {
+        let guardian = self.guardian();
+        process::signal(guardian, Signal::KILL);
+        guardian
+    }
+
+    /// Stops the guardian alone; returns its process id.
+    pub fn guardian_sigstop(&self) -> i32 {
+        let guardian = self.guardian();
+        process::freeze(guardian);
+        guardian
+    }
+
+    /// Kills daemon and guardian, so that neither sees the other die and acts, and returns when
+    /// both are dead.
+    #[track_caller]
+    pub fn sigkill_both(&self) {
+        let guardian = self.guardian();
+        process::freeze(guardian);
+        self.sigkill();
+        process::signal(guardian, Signal::KILL);
+        eventually(secs(5), "daemon and guardian are dead", || {
+            !self.is_alive() && !process::is_alive(guardian)
+        });
+    }
+
+    /// Writes the config anew with these changes, and asks for a reload.
+    pub fn reload(&self, text: &str) {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        config::merge(&mut config, text);
+        config::write(&self.file, &config);
+        self.sighup();
+    }
+
+    /// Waits until the daemon has exited.
+    #[track_caller]
+    pub fn wait_exit(&self, budget: Duration) -> ExitStatus {
+        let what = format!("{} exits", self.name);
+        eventually(budget, &what, || self.exit_status())
+    }
+
+    /// How the daemon exited, if it has.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_wait()
+            .unwrap()
+    }
+
+    /// Whether the daemon runs.
+    pub fn is_alive(&self) -> bool {
+        self.exit_status().is_none()
+    }
+
+    /// Living processes that came of this daemon, itself and its guardian included.
+    pub fn processes(&self) -> Vec<i32> {
+        process::carrying(&self.mark)
+    }
+
+    /// Waits until nothing lives that came of this daemon.
+    #[track_caller]
+    pub fn wait_no_processes(&self, budget: Duration) {
+        let what = format!("nothing is left of {}", self.name);
+        eventually(budget, &what, || {
+            let left = self.processes();
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        });
+    }
+
+    /// All lines of the log so far.
+    pub fn logs(&self) -> Vec<Line> {
+        self.output.lines()
+    }
+
+    /// All lines with this message so far.
+    pub fn lines(&self, message: &str) -> Vec<Line> {
+        let mut lines = self.logs();
+        lines.retain(|line| line.message() == Some(message));
+        lines
+    }
+
+    /// Waits for the first line with this message.
+    #[track_caller]
+    pub fn wait_log(&self, message: &str, budget: Duration) -> Line {
+        self.wait_nth(message, 1, budget)
+    }
+
+    /// Waits for the `n`th line with this message, counted from 1.
+    #[track_caller]
+    pub fn wait_nth(&self, message: &str, n: usize, budget: Duration) -> Line {
+        let what = format!("{} logs {message:?} for the {n}. time", self.name);
+        eventually(budget, &what, || {
+            let lines = self.lines(message);
+            let seen = lines.len();
+            lines.into_iter().nth(n - 1).ok_or(seen)
+        })
+    }
+
+    /// Waits for a line with this message about the term with this token.
+    #[track_caller]
+    pub fn wait_of_term(&self, message: &str, token: i64, budget: Duration) -> Line {
+        let what = format!("{} logs {message:?} with token {token}", self.name);
+        eventually(budget, &what, || {
+            let mut lines = self.lines(message).into_iter();
+            lines.find(|line| line.get("token").and_then(serde_json::Value::as_i64) == Some(token))
+        })
+    }
+
+    /// Waits until the daemon has led for the first time; returns that term's token.
+    #[track_caller]
+    pub fn wait_elected(&self, budget: Duration) -> i64 {
+        self.wait_log("elected", budget).token()
+    }
+
+    /// Waits until it has led for the `n`th time; returns that term's token.
+    #[track_caller]
+    pub fn wait_elected_nth(&self, n: usize, budget: Duration) -> i64 {
+        self.wait_nth("elected", n, budget).token()
+    }
+
+    /// Waits until its first job runs; returns the job's process id.
+    #[track_caller]
+    pub fn wait_job(&self, budget: Duration) -> i32 {
+        self.wait_log("job started", budget).pid()
+    }
+
+    /// What the daemon and its job write.
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // The reader first: nothing of this may hang on a full pipe.
+        self.output.resume();
+        let guardians = process::children(self.pid);
+        self.sigkill();
+        for guardian in guardians {
+            process::signal(guardian, Signal::KILL);
+        }
+        process::sweep(&self.mark);
+        self.child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wait()
+            .ok();
+        if std::thread::panicking() {
+            self.output.print_tail(&self.name);
+        }
+    }
+}
