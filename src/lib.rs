@@ -13,6 +13,7 @@ pub mod fencing;
 pub mod guardian;
 pub mod job;
 pub mod keys;
+pub mod kv;
 pub mod log;
 pub mod notify;
 pub mod proc;
