@@ -22,6 +22,7 @@ pub mod role;
 pub mod runtime_dir;
 pub mod session;
 pub mod signals;
+pub mod status;
 pub mod term;
 
 pub use cli::main;
