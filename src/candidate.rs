@@ -47,6 +47,9 @@ use trouble::StoreTrouble;
 /// First and largest pause before a candidate that lost its place stands again.
 const REJOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// How long the guardian has to leave at the end.
+const DISMISSAL: Duration = Duration::from_millis(500);
+
 /// What the daemon asks of its candidate.
 #[derive(Debug)]
 pub enum Order {
@@ -224,6 +227,9 @@ impl Candidate {
             }
         }
         self.publish();
+        // Everything is given back, or can't be: the guardian has nothing left to guard.
+        let guardian = self.guarding.guardian();
+        guardian.dismiss(DISMISSAL).await;
     }
 
     /// Feeds the machine and does what it says.

@@ -28,3 +28,8 @@ pub mod term;
 pub use cli::main;
 pub use job::{Job, JobError, Jobs};
 pub use term::Term;
+
+/// Compiles the README's example with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

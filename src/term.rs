@@ -43,6 +43,8 @@ pub(crate) struct Facts {
     pub(crate) token: i64,
     /// The revision at which the claim was complete.
     pub(crate) claimed_at: i64,
+    /// The token of an earlier term whose end nobody proved, and that was waited out (R13).
+    pub(crate) waited_out: Option<i64>,
     pub(crate) timing: Timing,
 }
 
@@ -225,6 +227,28 @@ impl Term {
         } else {
             Err(WriteError::NotLeader)
         }
+    }
+
+    /// Writes the term record, and the marker if an earlier term was waited out, until it is
+    /// acknowledged or the term is over.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub(crate) async fn put_record(&self) -> Result<(), WriteError> {
+        let record = record::Term {
+            token: self.token(),
+            candidate: self.candidate().to_owned(),
+            lease: self.lease(),
+            host: record::host_name(),
+            since: clock::wall_time(),
+        };
+        let value = serde_json::to_string(&record).unwrap_or_default();
+        let mut operations = vec![TxnOp::put(self.election().term(), value, None)];
+        if let Some(waited_out) = self.facts.waited_out {
+            let marker = TxnOp::put(self.election().ended(), waited_out.to_string(), None);
+            operations.push(marker);
+        }
+        self.repeat(operations).await
     }
 
     /// Sets the public value: what everyone reads under the leader's key.

@@ -57,7 +57,8 @@ fn succession_is_in_the_order_of_joining() {
 #[test]
 fn two_elections_do_not_meet() {
     let scene = Scene::start(1);
-    let records = ["one", "two"].map(|name| Record::new(scene.cluster.sandbox(), name));
+    let records =
+        ["one.record", "two.record"].map(|name| Record::new(scene.cluster.sandbox(), name));
     let daemon = |name, prefix, record| {
         let builder = Daemon::builder(&scene.cluster, name).prefix(prefix);
         builder.records(record, &[]).spawn()

@@ -201,10 +201,7 @@ impl Candidate {
         }
         self.logs.flush();
         let this = rustix::process::getpid();
-        _ = rustix::process::kill_process(
-            this,
-            rustix::process::Signal::KILL,
-        );
+        _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
     }
 
     /// Takes the guardian for dead or stopped.

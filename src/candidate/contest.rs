@@ -18,7 +18,7 @@ use crate::election::{CampaignError, Election, Progress, Queue};
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::session::{Loss, Options, Session, Status};
-use crate::term::record::{self, Member};
+use crate::term::record::Member;
 use crate::term::resignation::Resignation;
 use crate::term::{Term, WriteError};
 
@@ -305,23 +305,12 @@ impl Contestant {
     }
 }
 
-/// Writes the term record, guarded by the own key, until it is acknowledged or the term is over.
+/// Writes the term record; see [`Term::put_record`].
 async fn put_record(term: Term) {
-    let record = record::Term {
-        token: term.token(),
-        candidate: term.candidate().to_owned(),
-        lease: term.lease(),
-        host: record::host_name(),
-        since: clock::wall_time(),
-    };
-    let Ok(value) = serde_json::to_string(&record) else {
-        return;
-    };
-    match term.put(term.election().term(), value).await {
-        Ok(()) | Err(WriteError::NotLeader) => {}
-        Err(WriteError::Store(error)) => tracing::warn!(
+    if let Err(WriteError::Store(error)) = term.put_record().await {
+        tracing::warn!(
             election = %term.election(), candidate = term.candidate(), lease = %term.lease(),
             token = term.token(), %error, "term record not written"
-        ),
+        );
     }
 }

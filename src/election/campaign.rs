@@ -63,7 +63,8 @@ impl Election {
         mut progress: impl FnMut(Progress),
     ) -> Result<Term, CampaignError> {
         let mine = candidacy.create_revision;
-        let mut delayed = false;
+        // The end of the last term, where it had to be waited out.
+        let mut waited_out = None;
         loop {
             let acked = session.last_ack();
             let txn = claim::txn(&self.prefix, &candidacy.key, mine);
@@ -74,37 +75,45 @@ impl Election {
                     return Err(Loss::Deleted.into());
                 }
                 Claim::Behind(predecessor) => {
-                    delayed = false;
+                    waited_out = None;
                     self.waited_for = predecessor.create_revision();
                     progress(self.waiting_for(&predecessor));
                     let front = Some(predecessor.key());
                     self.wait(session, candidacy, front, seen.revision).await?;
                 }
-                Claim::First(standing) => match standing.next(mine, self.waited_for, delayed) {
-                    Next::Refuse(why) => return Err(CampaignError::Refused(why)),
-                    Next::Pause => {
-                        progress(Progress::Paused);
-                        self.wait(session, candidacy, None, seen.revision).await?;
+                Claim::First(standing) => {
+                    match standing.next(mine, self.waited_for, waited_out.is_some()) {
+                        Next::Refuse(why) => return Err(CampaignError::Refused(why)),
+                        Next::Pause => {
+                            progress(Progress::Paused);
+                            self.wait(session, candidacy, None, seen.revision).await?;
+                        }
+                        Next::Delay => {
+                            progress(Progress::Delayed);
+                            self.delay(session, candidacy, seen.revision).await?;
+                            waited_out = Some(standing.last(self.waited_for));
+                        }
+                        Next::Lead => {
+                            let own = OwnKey {
+                                key: candidacy.key.clone(),
+                                token: mine,
+                            };
+                            session.lead(own, acked, seen.raft_term).await?;
+                            return Ok(self.term(session, candidacy, seen.revision, waited_out));
+                        }
                     }
-                    Next::Delay => {
-                        progress(Progress::Delayed);
-                        self.delay(session, candidacy, seen.revision).await?;
-                        delayed = true;
-                    }
-                    Next::Lead => {
-                        let own = OwnKey {
-                            key: candidacy.key.clone(),
-                            token: mine,
-                        };
-                        session.lead(own, acked, seen.raft_term).await?;
-                        return Ok(self.term(session, candidacy, seen.revision));
-                    }
-                },
+                }
             }
         }
     }
 
-    fn term(&self, session: &Session, candidacy: &Candidacy, claimed_at: i64) -> Term {
+    fn term(
+        &self,
+        session: &Session,
+        candidacy: &Candidacy,
+        claimed_at: i64,
+        waited_out: Option<i64>,
+    ) -> Term {
         let facts = Facts {
             prefix: self.prefix.clone(),
             candidate: self.candidate.clone(),
@@ -112,6 +121,7 @@ impl Election {
             key: Arc::clone(&candidacy.key),
             token: candidacy.create_revision,
             claimed_at,
+            waited_out,
             timing: session.timing(),
         };
         Term::new(facts, session.status(), self.store.clone())

@@ -113,12 +113,18 @@ impl Standing {
         if self.paused {
             return Next::Pause;
         }
-        let last = waited_for.max(self.recorded);
-        if delayed || last <= self.marker {
+        if delayed || self.last(waited_for) <= self.marker {
             Next::Lead
         } else {
             Next::Delay
         }
+    }
+}
+
+impl Standing {
+    /// The token of the last term that may have been, given the candidate waited for last.
+    pub(super) fn last(&self, waited_for: i64) -> i64 {
+        waited_for.max(self.recorded)
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Start {
     /// How the term's writes reach the store, over connections of the job's own.
     pub store: Settings,
     /// How the job's processes reach the guardian.
-    pub spawner: Spawner,
+    pub(crate) spawner: Spawner,
     /// The daemon's number for the run.
     pub run: u64,
 }
