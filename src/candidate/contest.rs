@@ -138,7 +138,7 @@ impl Contestant {
                 Command::Contend(lease) => {
                     let mut session = None;
                     let standing = self.stand(lease, &mut election, &mut session);
-                    self.until_given_back(&mut inbox, standing).await
+                    Box::pin(self.until_given_back(&mut inbox, standing)).await
                     // The session is dropped here, and with it the renewals.
                 }
                 other => self.aside(other),
@@ -180,8 +180,10 @@ impl Contestant {
                 let (prefix, limit) = (self.setup.prefix.clone(), self.limit());
                 tokio::spawn(async move {
                     let queue = Queue::read(&store, limit, &prefix).await;
-                    let others = queue.is_ok_and(|queue| queue.candidates.len() > 1);
-                    drop(reports.send(Report::Others(others)));
+                    drop(reports.send(match queue {
+                        Ok(queue) => Report::Others(queue.candidates.len() > 1),
+                        Err(error) => Report::Unreachable(error),
+                    }));
                 });
             }
             Command::Contend(_) | Command::Hurry(_) => {}

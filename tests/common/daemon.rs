@@ -194,7 +194,9 @@ impl Daemon {
         let what = format!("{} has a guardian", self.name);
         eventually(secs(5), &what, || {
             let mut children = process::children(self.pid).into_iter();
-            children.find(|pid| process::comm(*pid).as_deref() == Some(GUARDIAN))
+            children.find(|pid| {
+                process::is_alive(*pid) && process::comm(*pid).as_deref() == Some(GUARDIAN)
+            })
         })
     }
 

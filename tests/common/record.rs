@@ -20,7 +20,7 @@ impl Record {
     /// A new record in the test's folder.
     pub fn new(sandbox: &Sandbox, name: &str) -> Self {
         Self {
-            file: sandbox.join(name),
+            file: sandbox.join(&format!("{name}.record")),
         }
     }
 

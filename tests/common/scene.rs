@@ -6,7 +6,7 @@ use super::cluster::Cluster;
 use super::daemon::{Builder, Daemon, PREFIX};
 use super::record::{Life, Record};
 use super::store::Candidate;
-use super::wait::{eventually, patience};
+use super::wait::{eventually, millis, patience, throughout};
 
 /// Longest time for what takes milliseconds on a machine that isn't busy.
 pub const SOON: Duration = Duration::from_secs(15);
@@ -174,15 +174,21 @@ impl Scene {
         }
     }
 
-    /// Checks that the job of this term was over before `gone`, when etcd ended the lease.
+    /// Checks that the job of this term was over before `gone`, when etcd ended the lease: that it
+    /// had beaten for the last time by then, and goes on beating no more.
     #[track_caller]
     pub fn assert_over_before(&self, token: i64, gone: u64) {
-        let last = self.record.history().last_beat_of(token).unwrap();
-        let late = Duration::from_nanos(last.saturating_sub(gone));
-        assert!(
-            last < gone,
-            "the job of term {token} outlived its lease by {late:?}"
-        );
+        let what = format!("the job of term {token} was over before its lease");
+        // As long as some dozens of beats, so that a living job can't keep quiet.
+        throughout(millis(300), &what, || {
+            let last = self.record.history().last_beat_of(token).unwrap();
+            let late = Duration::from_nanos(last.saturating_sub(gone));
+            if last < gone {
+                Ok(())
+            } else {
+                Err(format!("it lived {late:?} longer"))
+            }
+        });
     }
 
     /// Waits until the recorded job of this term beats no more; returns its last beat.

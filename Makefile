@@ -1,0 +1,26 @@
+# `make` lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help demo kill-leader test lint deps
+
+help: ## Lists the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ## Runs three etcd members and three replicas here, until Ctrl-C
+	@scripts/deps build etcd demo
+	@demo/start
+
+kill-leader: ## Kills the demo's leading daemon with kill -9
+	@demo/kill-leader
+
+test: ## Runs all tests, against a real etcd
+	@scripts/deps build etcd
+	cargo test --no-fail-fast
+
+lint: ## Checks format, lints and documentation
+	@scripts/deps build
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+deps: ## Installs what building, testing and the demo need
+	@scripts/deps build etcd demo
