@@ -4,6 +4,12 @@
 //! argument for the name of a test, and the one of that name becomes a guardian. A fence takes in
 //! every child of the process, so one test runs at a time.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+#![allow(
+    clippy::await_holding_lock,
+    reason = "each test has a runtime and a thread of its own, and is to wait for the others"
+)]
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -66,7 +72,7 @@ impl Stand {
     async fn begin(&mut self, token: i64) -> Term {
         let term = Term {
             token,
-            deadline: clock::now() + Duration::from_secs(60),
+            deadline: clock::now() + Duration::from_mins(1),
             lost_grace: Duration::from_secs(1),
             kill_budget: Duration::from_secs(1),
             stop_signal: 15,
@@ -96,7 +102,7 @@ impl Stand {
     }
 
     fn signal(&self, signal: Signal) {
-        pidfd_send_signal(&pidfd(self.guardian.pid()), signal).unwrap();
+        pidfd_send_signal(pidfd(self.guardian.pid()), signal).unwrap();
     }
 }
 

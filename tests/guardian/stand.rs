@@ -90,21 +90,9 @@ impl Stand {
 
     /// Begins a term that ends after `left`.
     pub(crate) fn term(&mut self, token: i64, left: Duration) {
-        let term = self.times(token, left);
+        let term = times(token, left);
         self.send(&Request::Term(term));
         self.guarded(token);
-    }
-
-    /// A term that ends after `left`, with graces that fit in.
-    pub(crate) fn times(&self, token: i64, left: Duration) -> Term {
-        Term {
-            token,
-            deadline: clock::now() + left,
-            lost_grace: LONG / 4,
-            kill_budget: LONG / 4,
-            stop_signal: 15,
-            in_daemon: false,
-        }
     }
 
     pub(crate) fn start(&mut self, token: i64, run: u64, command: CommandSpec) {
@@ -218,6 +206,18 @@ fn read(mut socket: &UnixStream, inbox: &mut Inbox) -> Report {
         let length = socket.read(&mut chunk).expect("a report in time");
         assert!(length > 0, "the guardian hung up");
         inbox.push(&chunk[..length]);
+    }
+}
+
+/// A term that ends after `left`, with graces that fit in.
+pub(crate) fn times(token: i64, left: Duration) -> Term {
+    Term {
+        token,
+        deadline: clock::now() + left,
+        lost_grace: LONG / 4,
+        kill_budget: LONG / 4,
+        stop_signal: 15,
+        in_daemon: false,
     }
 }
 
