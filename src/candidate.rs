@@ -87,6 +87,8 @@ pub struct Public {
 enum Word {
     /// Guardian and lease file know the lease: it may be granted.
     Prepared(LeaseId),
+    /// The guardian did not acknowledge the lease.
+    Silent(LeaseId),
     /// The guardian was fenced, and there is a new one.
     Refenced(guarding::Started),
 }
@@ -124,6 +126,8 @@ pub struct Candidate {
     run: Option<Run>,
     /// The number of the last run; never used twice.
     runs: u64,
+    /// The last run that the guardian was asked to start.
+    asked: u64,
     restart_at: Option<Instant>,
     rejoin_at: Option<Instant>,
     exiting: bool,
@@ -200,6 +204,7 @@ impl Candidate {
             held: None,
             run: None,
             runs: 0,
+            asked: 0,
             restart_at: None,
             rejoin_at: None,
             exiting: false,
@@ -372,6 +377,11 @@ impl Candidate {
                     && !held.leaving
                 {
                     self.contest.send(contest::Command::Contend(lease));
+                }
+            }
+            Word::Silent(lease) => {
+                if self.held.as_ref().is_some_and(|held| held.lease == lease) {
+                    self.guardian_gone();
                 }
             }
             Word::Refenced(started) => {

@@ -10,12 +10,19 @@ use crate::clock;
 use crate::guardian::client::Event as GuardianEvent;
 use crate::guardian::protocol::{self, Exit, Report, Request};
 use crate::job::native::{self, Native};
-use crate::job::{command, restart};
+use crate::job::{Factory, command, restart};
 use crate::role::{Action, Event, Limit, Patience, Pause};
 use crate::runtime_dir::lease_file::LeaseFile;
 use crate::session::{Loss, new_lease_id};
+use crate::term::Term;
 use crate::term::process::{ProcessError, SpawnRequest};
 use crate::term::resignation::Resignation;
+
+/// How long a guardian may take to acknowledge a lease before it is taken for stopped.
+const REMEMBER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Pause before a candidate stands again that the store's memory or identity rules out.
+const REFUSED_PAUSE: Duration = Duration::from_secs(15);
 
 /// Pause before another try to start a guardian.
 const GUARDIAN_PAUSE: Duration = Duration::from_secs(1);
@@ -68,15 +75,19 @@ impl Candidate {
         let guardian = self.guarding.guardian();
         let written = self.files.write(self.lease_file(resignation.clone()));
         let words = self.words.0.clone();
-        let known = resignation.clone();
+        let remembered = guardian.remember(resignation.clone());
         self.held = Some(Held::new(lease, resignation, self.timing));
         tokio::spawn(async move {
-            // A guardian that is gone is told of by its own event.
-            if guardian.remember(known).await.is_ok() {
-                if let Ok(Err(error)) = written.await {
-                    tracing::warn!(%lease, %error, "lease file not written");
+            match tokio::time::timeout(REMEMBER_LIMIT, remembered).await {
+                Ok(Ok(())) => {
+                    if let Ok(Err(error)) = written.await {
+                        tracing::warn!(%lease, %error, "lease file not written");
+                    }
+                    drop(words.send(Word::Prepared(lease)));
                 }
-                drop(words.send(Word::Prepared(lease)));
+                // One that is gone is told of by its own event.
+                Ok(Err(_)) => {}
+                Err(_) => drop(words.send(Word::Silent(lease))),
             }
         });
     }
@@ -112,6 +123,7 @@ impl Candidate {
             drop(self.files.write(file));
         }
         let Some(factory) = factory else {
+            self.asked = id;
             self.guarding.send(Request::Start {
                 token: term.token(),
                 run: id,
@@ -121,6 +133,37 @@ impl Candidate {
             self.run = Some(run);
             return;
         };
+        if self.guarding.acked(term.token()) {
+            self.start_native(factory, &term, run);
+        } else {
+            // A daemon that is stopped just now, and wakes after its term, must find itself killed.
+            run.awaits_guardian = true;
+            self.run = Some(run);
+        }
+    }
+
+    /// The guardian knows of the term: a Rust job that waits for that may start.
+    fn guarded(&mut self, token: i64) {
+        let term = self.held.as_ref().and_then(|held| held.term.clone());
+        let Some(term) = term.filter(|term| term.token() == token) else {
+            return;
+        };
+        let waits = |run: &mut Run| run.awaits_guardian && run.stopping_since.is_none();
+        if let (Some(mut run), Some(factory)) = (
+            self.run.take_if(waits),
+            self.jobs.get(&self.config.job.kind),
+        ) {
+            run.awaits_guardian = false;
+            self.start_native(factory, &term, run);
+        }
+    }
+
+    fn start_native(&mut self, factory: Factory, term: &Term, mut run: Run) {
+        if term.remaining().is_zero() {
+            self.run = Some(run);
+            return self.on(Event::NotStarted);
+        }
+        let id = run.id;
         let start = native::Start {
             factory,
             settings: self.config.job.settings.clone(),
@@ -132,6 +175,7 @@ impl Candidate {
         match Native::start(start, self.natives.0.clone()) {
             Ok(native) => {
                 self.lines.job_started(term.lease(), term.token(), None);
+                run.said = true;
                 run.native = Some(native);
                 self.run = Some(run);
             }
@@ -305,7 +349,11 @@ impl Candidate {
                 pause
             }
             Pause::Backoff(reason) => {
-                let pause = self.rejoin.next(jitter());
+                let pause = match reason.0 {
+                    // Only an operator can mend it.
+                    "refused" | "cluster_changed" => REFUSED_PAUSE,
+                    _ => self.rejoin.next(jitter()),
+                };
                 self.lines.rejoining(pause, reason.0);
                 pause
             }
@@ -333,8 +381,9 @@ impl Candidate {
                 }
             }
             Report::MainEnded { run, pid, exit } => self.main_ended(run, pid, exit),
-            Report::Empty { token, killed } => {
-                if self.held.as_ref().and_then(Held::token) == Some(token) {
+            Report::Empty { token, killed, run } => {
+                // One that was sent before the last start arrived proves nothing.
+                if self.held.as_ref().and_then(Held::token) == Some(token) && run >= self.asked {
                     self.empty(killed);
                 }
             }
@@ -344,10 +393,8 @@ impl Candidate {
                     self.lines.job_can_not_be_killed(held.lease, token, &pids);
                 }
             }
-            Report::Ready { .. }
-            | Report::Remembered { .. }
-            | Report::Guarded { .. }
-            | Report::Resigned { .. } => {}
+            Report::Guarded { token, .. } => self.guarded(token),
+            Report::Ready { .. } | Report::Remembered { .. } | Report::Resigned { .. } => {}
         }
     }
 
@@ -360,6 +407,7 @@ impl Candidate {
             && let Some(token) = held.token()
         {
             run.pid = Some(pid);
+            run.said = true;
             self.lines.job_started(held.lease, token, Some(pid));
         }
     }
@@ -442,8 +490,10 @@ impl Candidate {
             && let (Some(since), Some(token)) = (run.stopping_since, held.token())
         {
             let took = clock::now().since(since);
-            self.lines
-                .job_stopped(held.lease, token, run.pid, killed, took);
+            if run.said {
+                self.lines
+                    .job_stopped(held.lease, token, run.pid, killed, took);
+            }
             self.run = None;
         }
     }
@@ -451,12 +501,17 @@ impl Candidate {
     /// A Rust job wants a process.
     pub(super) fn spawn(&mut self, request: SpawnRequest) {
         let term = self.held.as_ref().and_then(|held| held.term.clone());
-        let running = self.run.as_ref().is_some_and(|run| run.native.is_some());
+        // Once a stop was sent no start may follow it, so that the answer to it proves all.
+        let running = self
+            .run
+            .as_ref()
+            .is_some_and(|run| run.native.is_some() && run.stopping_since.is_none());
         let Some(term) = term.filter(|_| running && !self.guarding.gone) else {
             let refused = ProcessError::Refused("the term has ended".to_owned());
             return drop(request.started.send(Err(refused)));
         };
         self.runs += 1;
+        self.asked = self.runs;
         let mut spec = command::spec(&self.config, &term);
         spec.argv = request.argv;
         spec.working_dir = request.working_dir.or(spec.working_dir);

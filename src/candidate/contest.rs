@@ -180,8 +180,10 @@ impl Contestant {
                 let (prefix, limit) = (self.setup.prefix.clone(), self.limit());
                 tokio::spawn(async move {
                     let queue = Queue::read(&store, limit, &prefix).await;
-                    let others = queue.is_ok_and(|queue| queue.candidates.len() > 1);
-                    drop(reports.send(Report::Others(others)));
+                    drop(reports.send(match queue {
+                        Ok(queue) => Report::Others(queue.candidates.len() > 1),
+                        Err(error) => Report::Unreachable(error),
+                    }));
                 });
             }
             Command::Contend(_) | Command::Hurry(_) => {}

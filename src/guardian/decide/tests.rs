@@ -53,7 +53,7 @@ fn text(action: &Action) -> String {
         Action::Report(Report::Started { run, .. }) => format!("started {run}"),
         Action::Report(Report::Refused { run, reason }) => format!("refused {run}: {reason}"),
         Action::Report(Report::MainEnded { run, .. }) => format!("main {run} ended"),
-        Action::Report(Report::Empty { token, killed }) => {
+        Action::Report(Report::Empty { token, killed, .. }) => {
             format!("empty {token}{}", if *killed { ", killed" } else { "" })
         }
         Action::Report(Report::Stopping { token }) => format!("stopping {token}"),

@@ -1,0 +1,264 @@
+//! A guardian with a daemon that only holds it: the test speaks in the daemon's place.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use incumbent::clock::{self, Instant};
+use incumbent::guardian::protocol::{
+    CommandSpec, Exit, Inbox, Refusal, Report, Request, Term, encode,
+};
+use incumbent::keys::Prefix;
+use incumbent::log::{Format, Settings};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::time::Timespec;
+
+/// Longer than any test takes.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A grace that is worth waiting for.
+pub const SHORT: Duration = Duration::from_millis(150);
+
+/// How long anything may take that is to happen by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A guardian, and the test in its daemon's place.
+pub struct Stand {
+    /// A shell that waits for the guardian: its parent, and so the daemon that it kills.
+    daemon: Child,
+    socket: Option<UnixStream>,
+    inbox: Inbox,
+    output: BufReader<ChildStdout>,
+    pub guardian_pid: u32,
+    pub guardian: OwnedFd,
+}
+
+impl Stand {
+    /// Starts a guardian and greets it.
+    pub fn new() -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut daemon = Command::new("sh")
+            .args(["-c", "\"$0\" guardian; :"])
+            .arg(env!("CARGO_BIN_EXE_incumbent"))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(daemon.stdout.take().unwrap());
+        let hello = Request::Hello {
+            daemon: daemon.id(),
+            log: Settings {
+                filter: "info".into(),
+                format: Format::Text,
+            },
+            election: Prefix::new("/a"),
+            candidate: "node1".into(),
+        };
+        (&ours).write_all(&encode(&hello).unwrap()).unwrap();
+        let mut inbox = Inbox::default();
+        let Report::Ready { pid } = read(&ours, &mut inbox) else {
+            panic!("not ready");
+        };
+        Self {
+            daemon,
+            socket: Some(ours),
+            inbox,
+            output,
+            guardian_pid: pid,
+            guardian: pidfd(pid),
+        }
+    }
+
+    pub fn send(&mut self, request: &Request) {
+        self.write(&encode(request).unwrap());
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) {
+        // A guardian that is gone is noticed by what it reports.
+        self.socket.as_ref().unwrap().write_all(bytes).ok();
+    }
+
+    /// The next report.
+    pub fn report(&mut self) -> Report {
+        read(self.socket.as_ref().unwrap(), &mut self.inbox)
+    }
+
+    /// Begins a term that ends after `left`.
+    pub fn term(&mut self, token: i64, left: Duration) {
+        let term = self.times(token, left);
+        self.send(&Request::Term(term));
+        self.guarded(token);
+    }
+
+    /// A term that ends after `left`, with graces that fit in.
+    pub fn times(&self, token: i64, left: Duration) -> Term {
+        Term {
+            token,
+            deadline: clock::now() + left,
+            lost_grace: LONG / 4,
+            kill_budget: LONG / 4,
+            stop_signal: 15,
+            in_daemon: false,
+        }
+    }
+
+    pub fn start(&mut self, token: i64, run: u64, command: CommandSpec) {
+        self.send(&Request::Start {
+            token,
+            run,
+            command,
+            sole: true,
+        });
+    }
+
+    pub fn stop(&mut self, token: i64, grace: Duration) {
+        self.send(&Request::Stop {
+            token,
+            stop_signal: 15,
+            grace,
+        });
+    }
+
+    #[track_caller]
+    pub fn guarded(&mut self, expected: i64) {
+        match self.report() {
+            Report::Guarded { token, .. } => assert_eq!(token, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn started(&mut self, expected: u64) -> u32 {
+        match self.report() {
+            Report::Started { run, pid } if run == expected => pid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn refused(&mut self, run: u64, reason: Refusal) {
+        assert_eq!(self.report(), Report::Refused { run, reason });
+    }
+
+    #[track_caller]
+    pub fn ended(&mut self, run: u64, pid: u32, exit: Exit) {
+        let pid = Some(pid);
+        assert_eq!(self.report(), Report::MainEnded { run, pid, exit });
+    }
+
+    #[track_caller]
+    pub fn empty(&mut self, token: i64, killed: bool) {
+        match self.report() {
+            Report::Empty {
+                token: emptied,
+                killed: by_force,
+                ..
+            } => assert_eq!((emptied, by_force), (token, killed)),
+            other => panic!("expected the tree to be empty, heard {other:?}"),
+        }
+    }
+
+    /// The next line that a job writes.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    pub fn hang_up(&mut self) {
+        self.socket = None;
+    }
+
+    pub fn kill_daemon(&mut self) {
+        self.daemon.kill().unwrap();
+    }
+
+    /// Waits for the daemon's end; the signal that ended it.
+    pub fn daemon_ended(&mut self) -> Option<i32> {
+        self.daemon.wait().unwrap().signal()
+    }
+
+    /// Every child of the guardian, reaped or not.
+    pub fn children(&self) -> Vec<u32> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let fields: Vec<&str> = stat
+                .rsplit_once(") ")
+                .map(|(_, fields)| fields.split(' ').collect())
+                .unwrap_or_default();
+            if fields.get(1) == Some(&self.guardian_pid.to_string().as_str()) {
+                found.push(entry.file_name().to_str().unwrap().parse().unwrap());
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        // Its socket closed and its parent dead, the guardian ends by itself.
+        self.socket = None;
+        self.daemon.kill().ok();
+        self.daemon.wait().ok();
+    }
+}
+
+fn read(mut socket: &UnixStream, inbox: &mut Inbox) -> Report {
+    loop {
+        if let Some(report) = inbox.take().unwrap() {
+            return report;
+        }
+        let mut chunk = [0; 4096];
+        let length = socket.read(&mut chunk).expect("a report in time");
+        assert!(length > 0, "the guardian hung up");
+        inbox.push(&chunk[..length]);
+    }
+}
+
+/// A command in the shell.
+pub fn sh(script: &str) -> CommandSpec {
+    command(&["sh", "-c", script])
+}
+
+pub fn command(argv: &[&str]) -> CommandSpec {
+    CommandSpec {
+        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+        ..CommandSpec::default()
+    }
+}
+
+pub fn kill(pid: u32, signal: &str) {
+    let sent = Command::new("kill")
+        .args(["-s", signal, &pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+pub fn pidfd(pid: u32) -> OwnedFd {
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    pidfd_open(pid, PidfdFlags::empty()).unwrap()
+}
+
+/// Waits until the process has ended.
+#[track_caller]
+pub fn wait_for_end(pidfd: &OwnedFd) {
+    let limit = Timespec {
+        tv_sec: PATIENCE.as_secs().try_into().unwrap(),
+        tv_nsec: 0,
+    };
+    let ended = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&limit));
+    assert_eq!(ended, Ok(1), "it lives on");
+}
+
+/// Waits until an instant has come.
+pub fn wait_until(at: Instant) {
+    let timer = clock::Timer::new().unwrap();
+    timer.arm(Some(at)).unwrap();
+    poll(&mut [PollFd::new(&timer, PollFlags::IN)], None).unwrap();
+}
