@@ -6,7 +6,7 @@ use common::*;
 
 #[test]
 fn every_command_shows_an_example() {
-    let nowhere = Cluster::prepare(1);
+    let sandbox = Sandbox::new();
     for words in [
         &["--help"][..],
         &["run", "--help"],
@@ -20,7 +20,7 @@ fn every_command_shows_an_example() {
         &["kv", "del", "--help"],
         &["kv", "watch", "--help"],
     ] {
-        let help = nowhere.incumbent(words).text();
+        let help = sandbox.incumbent(words).text();
         assert!(help.contains("Example"), "{help}");
         assert!(help.contains("incumbent "), "{help}");
         let takes_a_config = !["--help", "kv"].contains(&words[0]) || words.len() > 2;
@@ -28,7 +28,7 @@ fn every_command_shows_an_example() {
             assert_eq!(help.contains(flag), takes_a_config, "{words:?}: {help}");
         }
     }
-    let version = nowhere.incumbent(&["--version"]).text();
+    let version = sandbox.incumbent(&["--version"]).text();
     assert_eq!(
         version,
         format!("incumbent {}\n", env!("CARGO_PKG_VERSION"))
@@ -37,7 +37,7 @@ fn every_command_shows_an_example() {
 
 #[test]
 fn wrong_usage_is_2() {
-    let nowhere = Cluster::prepare(1);
+    let sandbox = Sandbox::new();
     for words in [
         &[][..],
         &["bogus"],
@@ -46,22 +46,18 @@ fn wrong_usage_is_2() {
         &["status", "--timeout", "0s"],
         &["observe", "--prefix", "/e"],
     ] {
-        let answer = nowhere.incumbent(words).run();
+        let answer = sandbox.incumbent(words).run();
         assert_eq!(answer.code, Some(2), "{words:?}: {}", answer.errors);
-        assert!(
-            answer.errors.contains("--help"),
-            "{}",
-            answer.errors
-        );
+        assert!(answer.errors.contains("--help"), "{}", answer.errors);
     }
 }
 
 #[test]
 fn a_named_file_that_is_missing_is_78() {
-    let nowhere = Cluster::prepare(1);
+    let sandbox = Sandbox::new();
     for command in ["run", "status", "observe", "check"] {
-        let flag = nowhere.incumbent(&[command, "-c", "/no/such.toml"]).run();
-        let variable = nowhere
+        let flag = sandbox.incumbent(&[command, "-c", "/no/such.toml"]).run();
+        let variable = sandbox
             .incumbent(&[command])
             .env("INCUMBENT_CONFIG", "/no/such.toml");
         for answer in [flag, variable.run()] {
@@ -78,7 +74,7 @@ fn a_named_file_that_is_missing_is_78() {
 
 #[test]
 fn run_names_the_flags_whose_values_are_wrong() {
-    let nowhere = Cluster::prepare(1);
+    let sandbox = Sandbox::new();
     let flags = [
         "--name",
         "",
@@ -88,7 +84,7 @@ fn run_names_the_flags_whose_values_are_wrong() {
         "10.0.0.7",
     ];
     let typed = [&["run"], &flags[..], &["--", "sleep", "1"]].concat();
-    let answer = nowhere.incumbent(&typed).run();
+    let answer = sandbox.incumbent(&typed).run();
     assert_eq!(answer.code, Some(78), "{}", answer.errors);
     for said in [
         "incumbent: --name: candidate.name: ",
@@ -98,7 +94,7 @@ fn run_names_the_flags_whose_values_are_wrong() {
     ] {
         assert!(answer.errors.contains(said), "{said}: {}", answer.errors);
     }
-    let without_a_job = nowhere.incumbent(&["run"]).run();
+    let without_a_job = sandbox.incumbent(&["run"]).run();
     assert_eq!(without_a_job.code, Some(78), "{}", without_a_job.errors);
     assert!(
         without_a_job.errors.contains("job.command"),
@@ -109,12 +105,12 @@ fn run_names_the_flags_whose_values_are_wrong() {
 
 #[test]
 fn check_starts_nothing_and_says_what_follows() {
-    let nowhere = Cluster::prepare(1);
-    let file = nowhere.sandbox().join("incumbent.toml");
+    let sandbox = Sandbox::new();
+    let file = sandbox.join("incumbent.toml");
     let check = |text: &str| {
         std::fs::write(&file, text).unwrap();
         let named = ["check", "-c", file.to_str().unwrap()];
-        nowhere.incumbent(&named).run()
+        sandbox.incumbent(&named).run()
     };
     let good = check("[job]\ncommand = ['sleep', '1']\n");
     assert_eq!(good.code, Some(0), "{}", good.errors);
@@ -134,7 +130,7 @@ fn check_starts_nothing_and_says_what_follows() {
 
 #[test]
 fn release_typed_by_hand_touches_nothing() {
-    let nowhere = Cluster::prepare(1);
-    let answer = nowhere.incumbent(&["release"]).run();
+    let sandbox = Sandbox::new();
+    let answer = sandbox.incumbent(&["release"]).run();
     assert_eq!(answer.code, Some(3), "{}", answer.errors);
 }

@@ -47,12 +47,20 @@ pub fn without_our_variables(command: &mut Command) {
     }
 }
 
-impl Cluster {
-    /// `incumbent …` for this cluster and the election of the tests.
+impl Sandbox {
+    /// `incumbent …` without a store.
     pub fn incumbent<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
         let binary = std::env::var_os("INCUMBENT_BIN")
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into());
-        Typed::new(&binary, arguments, self.sandbox())
+        Typed::new(&binary, arguments, self)
+    }
+}
+
+impl Cluster {
+    /// `incumbent …` for this cluster and the election of the tests.
+    pub fn incumbent<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
+        self.sandbox()
+            .incumbent(arguments)
             .env("INCUMBENT__ETCD__ENDPOINTS", &self.endpoints().join(","))
             .env("INCUMBENT__ELECTION__PREFIX", PREFIX)
     }
