@@ -1,11 +1,9 @@
-//! `incumbent kv`: the answers of etcdctl, writes that end with the term, and what a member's
-//! death does to them.
+//! `incumbent kv`: the answers of etcdctl, and writes that end with the term.
 
 mod common;
 
-use std::os::unix::ffi::OsStrExt as _;
-
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 
 use common::*;
 
@@ -281,151 +279,6 @@ fn keys_that_would_block_an_election_are_refused() {
     ] {
         assert_eq!(cluster.incumbent(typed).text(), "OK\n");
     }
-}
-
-#[test]
-fn a_hung_member_costs_no_answer() {
-    let cluster = Cluster::start(3);
-    cluster.freeze(cluster.follower());
-    for round in 0..6 {
-        let value = round.to_string();
-        let kv = |words: &[&str]| cluster.incumbent(&[&["kv"], words].concat()).text();
-        assert_eq!(kv(&["put", "k", &value]), "OK\n");
-        assert_eq!(kv(&["get", "k"]), format!("k\n{value}\n"));
-        assert_eq!(kv(&["del", "k"]), "1\n");
-    }
-}
-
-#[test]
-fn a_store_that_is_away_is_69_in_time() {
-    let cluster = Cluster::start(1);
-    cluster.freeze(0);
-    for words in [
-        &["get", "k"][..],
-        &["put", "k", "late"],
-        &["del", "k"],
-        &["watch", "k"],
-    ] {
-        let begun = std::time::Instant::now();
-        let typed = [&["kv"], words, &["--timeout", "700ms"]].concat();
-        let answer = cluster.incumbent(&typed).run();
-        assert_eq!(answer.code, Some(69), "{words:?}: {}", answer.errors);
-        assert!(
-            answer.errors.contains("no answer within 700ms"),
-            "{}",
-            answer.errors
-        );
-        assert!(begun.elapsed() < patience(secs(3)), "{words:?}");
-    }
-    // Nothing was sent that could be applied by now: the write waits for a member that answers.
-    cluster.thaw(0);
-    throughout(secs(1), "the write never comes", || {
-        cluster.get("k").is_none()
-    });
-
-    let nobody = ["kv", "get", "k", "--endpoints", "http://127.0.0.1:1"];
-    let answer = cluster
-        .incumbent(&[&nobody[..], &["--timeout", "300ms"]].concat())
-        .run();
-    assert_eq!(answer.code, Some(69), "{}", answer.errors);
-}
-
-/// Loses the answer to a write that was applied: runs `words` through a slow proxy, and cuts the
-/// connection as soon as `applied` says that the store has it.
-fn lose_the_answer(cluster: &Cluster, words: &[&str], applied: impl Fn() -> bool) -> Answer {
-    let proxy = Proxy::to(cluster.address(0));
-    proxy.delay(millis(250));
-    let typed = [&["kv"], words, &["--timeout", "20s"]].concat();
-    let running = cluster
-        .incumbent(&typed)
-        .env("INCUMBENT__ETCD__ENDPOINTS", proxy.url())
-        .start();
-    eventually(SOON, "the write is applied", applied);
-    proxy.drop_connections();
-    running.wait()
-}
-
-#[test]
-fn a_put_whose_answer_is_lost_is_done_once() {
-    let cluster = Cluster::start(1);
-    cluster.put("k", "old");
-    let before = cluster.revision();
-    let answer = lose_the_answer(&cluster, &["put", "k", "new", "--prev-kv"], || {
-        cluster.get("k").as_deref() == Some("new")
-    });
-    assert_eq!(answer.code, Some(0), "{}", answer.errors);
-    assert_eq!(answer.text(), "OK\nk\nold\n");
-    assert_eq!(cluster.revision(), before + 1);
-}
-
-#[test]
-fn a_deletion_whose_answer_is_lost_is_in_doubt() {
-    let cluster = Cluster::start(1);
-    cluster.put("k", "v");
-    let answer = lose_the_answer(&cluster, &["del", "k"], || cluster.get("k").is_none());
-    assert_eq!(answer.code, Some(69));
-    assert!(
-        answer.errors.contains("the outcome is unknown"),
-        "{}",
-        answer.errors
-    );
-    assert_eq!(answer.output, b"");
-}
-
-#[test]
-fn a_watch_outlives_members_without_loss_or_repetition() {
-    let cluster = Cluster::start(3);
-    let from = (cluster.revision() + 1).to_string();
-    let watch = ["kv", "watch", "w", "--rev", &from, "-o", "json"];
-    let watch = cluster.incumbent(&watch).follow();
-    let mut written = 0;
-    let mut write = |n: usize| {
-        for _ in 0..n {
-            written += 1;
-            cluster.put("w", &written.to_string());
-        }
-        written
-    };
-    write(5);
-    watch.wait_lines(1);
-    for member in 0..3 {
-        cluster.kill(member);
-        write(5);
-        cluster.restart(member);
-    }
-    for member in 0..3 {
-        cluster.freeze(member);
-        write(5);
-        cluster.thaw(member);
-    }
-    let last = cluster.revision();
-
-    let revisions = eventually(secs(30), "the last write is seen", || {
-        let seen: Vec<i64> = watch
-            .lines()
-            .iter()
-            .flat_map(|line| revisions(line))
-            .collect();
-        if seen.last() == Some(&last) {
-            Ok(seen)
-        } else {
-            Err(seen)
-        }
-    });
-    let version = cluster.etcdctl(&["get", "w", "-w", "json"]).text();
-    let version: serde_json::Value = serde_json::from_str(&version).unwrap();
-    let version = version["kvs"][0]["version"].as_i64().unwrap();
-    assert_eq!(i64::try_from(revisions.len()).unwrap(), version);
-    assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
-}
-
-/// The revisions of the events on a line.
-fn revisions(line: &str) -> Vec<i64> {
-    let message: serde_json::Value = serde_json::from_str(line).unwrap();
-    let events = message["Events"].as_array().unwrap().iter();
-    events
-        .map(|event| event["kv"]["mod_revision"].as_i64().unwrap())
-        .collect()
 }
 
 #[test]
