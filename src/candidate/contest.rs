@@ -138,7 +138,7 @@ impl Contestant {
                 Command::Contend(lease) => {
                     let mut session = None;
                     let standing = self.stand(lease, &mut election, &mut session);
-                    self.until_given_back(&mut inbox, standing).await
+                    Box::pin(self.until_given_back(&mut inbox, standing)).await
                     // The session is dropped here, and with it the renewals.
                 }
                 other => self.aside(other),
