@@ -1,5 +1,6 @@
 //! What the candidate makes of the words of the contest: the queue, the term, the lease.
 
+use super::contest::Left;
 use super::{Candidate, Report};
 use crate::clock;
 use crate::election::Progress;
@@ -16,8 +17,8 @@ impl Candidate {
         } else {
             self.trouble.over(&self.lines);
         }
-        if let Report::Left(confirmed) = report {
-            return self.left(confirmed);
+        if let Report::Left(left) = report {
+            return self.left(left);
         }
         let lines = self.lines.clone();
         let Some(held) = &mut self.held else { return };
@@ -106,9 +107,10 @@ impl Candidate {
     }
 
     /// Everything is given back, or can't be.
-    pub(super) fn left(&mut self, confirmed: bool) {
+    pub(super) fn left(&mut self, left: Left) {
         if let Some(mut held) = self.held.take() {
-            held.say_deleted(&self.lines);
+            let confirmed = left != Left::Unconfirmed;
+            held.say_lost_with_lease(&self.lines, left == Left::Gone);
             self.lines.resigned(held.lease, held.token(), confirmed);
             self.guarding.send(Request::Forget { lease: held.lease });
             drop(self.files.remove(held.lease));

@@ -143,10 +143,15 @@ impl Held {
         }
     }
 
-    /// The key was gone, and the store was too far away to say more.
-    pub(super) fn say_deleted(&mut self, lines: &Lines) {
+    /// The key was gone; the revocation has told whether the lease was gone with it.
+    pub(super) fn say_lost_with_lease(&mut self, lines: &Lines, lease_gone: bool) {
         if self.loss == Said::KeyGone {
-            self.say_lost(lines, Loss::Deleted.reason());
+            let loss = if lease_gone {
+                Loss::Revoked
+            } else {
+                Loss::Deleted
+            };
+            self.say_lost(lines, loss.reason());
         }
     }
 }
