@@ -24,14 +24,24 @@ pub(super) type Started = (Guardian, mpsc::UnboundedReceiver<Event>);
 pub(super) struct Guarding {
     guardian: Guardian,
     events: mpsc::UnboundedReceiver<Event>,
-    /// The deadline that was sent last, with the token.
-    sent: Option<(i64, Instant)>,
+    /// What it was told of the present term.
+    sent: Option<Sent>,
     /// It said that it stops the present term, so it knows of the deadline and acts on it.
     acting: bool,
     /// It said that the tree can't be emptied: it is not the one to blame.
     stuck: bool,
     /// It was given up on; the next one isn't there yet.
     pub(super) gone: bool,
+}
+
+/// What the guardian was told of a term.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    token: i64,
+    /// The deadline that the term was sent with.
+    first: Instant,
+    /// The deadline that was sent last.
+    last: Instant,
 }
 
 /// Starts a guardian for the candidate of `config`.
@@ -84,7 +94,11 @@ impl Guarding {
 
     pub(super) fn send(&mut self, request: Request) {
         if let Request::Term(term) = &request {
-            self.sent = Some((term.token, term.deadline));
+            self.sent = Some(Sent {
+                token: term.token,
+                first: term.deadline,
+                last: term.deadline,
+            });
             self.acting = false;
         }
         self.guardian.send(request);
@@ -92,11 +106,11 @@ impl Guarding {
 
     /// Tells the guardian of a later deadline of the term that it guards.
     pub(super) fn move_deadline(&mut self, token: i64, deadline: Instant) {
-        if let Some((guarded, known)) = &mut self.sent
-            && *guarded == token
-            && *known < deadline
+        if let Some(sent) = &mut self.sent
+            && sent.token == token
+            && sent.last < deadline
         {
-            *known = deadline;
+            sent.last = deadline;
             self.guardian.send(Request::Deadline { token, deadline });
         }
     }
@@ -120,7 +134,7 @@ impl Guarding {
     /// heard before: at D−G−K of the deadline that it acknowledged last if a later one was sent to
     /// it, else at the latest when it should have killed the tree.
     pub(super) fn silent_at(&self, held: &Held) -> Option<Instant> {
-        let (token, sent) = self.sent.filter(|_| !self.gone && !self.stuck)?;
+        let Sent { token, first, last } = self.sent.filter(|_| !self.gone && !self.stuck)?;
         let acknowledged = self
             .guardian
             .acked_deadline()
@@ -128,13 +142,14 @@ impl Guarding {
             .map(|(_, deadline)| deadline);
         let timing = held.timing;
         match acknowledged {
-            Some(acknowledged) if acknowledged >= sent && self.acting => {
-                Some(timing.kill(sent) + ACTING_LATE)
+            Some(acknowledged) if acknowledged >= last && self.acting => {
+                Some(timing.kill(last) + ACTING_LATE)
             }
-            Some(acknowledged) if acknowledged >= sent => Some(timing.kill(sent)),
+            Some(acknowledged) if acknowledged >= last => Some(timing.kill(last)),
             Some(acknowledged) => Some(timing.polite_stop(acknowledged)),
-            // Not even the term itself: what it was sent with.
-            None => Some(timing.polite_stop(sent)),
+            // Not even the term itself. That the lease is renewed meanwhile gives it no more time:
+            // this candidate would lead for ever and run nothing.
+            None => Some(timing.polite_stop(first)),
         }
     }
 
