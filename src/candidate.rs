@@ -304,7 +304,7 @@ impl Candidate {
                 self.on(Event::Elected);
             }
             Report::Lost(loss) => self.lost(&loss),
-            Report::Cause(reason) => held.say_lost(&lines, reason),
+            Report::Cause(gone, reason) if gone == lease => held.say_lost(&lines, reason),
             Report::Refused(why) => {
                 lines.refused(lease, &why);
                 self.on(Event::Lost(Reason("refused")));
@@ -316,7 +316,7 @@ impl Candidate {
             }
             Report::Notice(notice) => self.noticed(notice),
             Report::Others(others) => self.others(others),
-            Report::Left(_) => {}
+            Report::Cause(..) | Report::Left(_) => {}
         }
     }
 

@@ -53,8 +53,8 @@ pub(super) enum Report {
     Elected(Term),
     /// The candidacy or the term is over.
     Lost(Loss),
-    /// How the own key came to be gone, after the loss was reported.
-    Cause(&'static str),
+    /// How the key of this lease came to be gone, after the loss was reported.
+    Cause(LeaseId, &'static str),
     /// This candidacy can never lead.
     Refused(String),
     /// The store was not reached.
@@ -198,12 +198,16 @@ impl Contestant {
         let key_gone = matches!(report, Report::Lost(Loss::Deleted));
         self.report(report);
         if key_gone {
-            let alive = self.store.time_to_live(self.limit(), lease).await;
-            let cause = match alive {
-                Ok(None) => Loss::Revoked,
-                _ => Loss::Deleted,
-            };
-            self.report(Report::Cause(cause.reason()));
+            // Beside what follows: a job that ends at once has the lease given back at once.
+            let (store, reports, limit) = (self.store.clone(), self.reports.clone(), self.limit());
+            tokio::spawn(async move {
+                let cause = match store.time_to_live(limit, lease).await {
+                    Ok(None) => Loss::Revoked,
+                    _ => Loss::Deleted,
+                };
+                drop(reports.send(Report::Cause(lease, cause.reason())));
+            });
+            tokio::task::yield_now().await;
         }
     }
 
