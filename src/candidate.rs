@@ -111,8 +111,8 @@ pub struct Candidate {
     tick: Tick,
     words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
     natives: (
-        mpsc::UnboundedSender<native::Ended>,
-        mpsc::UnboundedReceiver<native::Ended>,
+        mpsc::UnboundedSender<native::Progress>,
+        mpsc::UnboundedReceiver<native::Progress>,
     ),
     spawns: (
         mpsc::UnboundedSender<SpawnRequest>,
@@ -224,7 +224,7 @@ impl Candidate {
                 Some(order) = self.orders.recv() => self.ordered(order),
                 event = self.guarding.next() => self.guardian_said(event),
                 Some(report) = self.reports.recv() => self.reported(report),
-                Some(ended) = self.natives.1.recv() => self.native_ended(ended),
+                Some(progress) = self.natives.1.recv() => self.native_came(progress),
                 Some(request) = self.spawns.1.recv() => self.spawn(request),
                 Some(word) = self.words.1.recv() => self.heard(word),
                 () = held::changed(&mut self.held) => self.status_changed(),

@@ -9,7 +9,7 @@ use crate::backoff::jitter;
 use crate::clock;
 use crate::guardian::client::Event as GuardianEvent;
 use crate::guardian::protocol::{self, Exit, Report, Request};
-use crate::job::native::{self, Native};
+use crate::job::native::{self, Native, Stage};
 use crate::job::{Factory, command, restart};
 use crate::role::{Action, Event, Limit, Patience, Pause};
 use crate::runtime_dir::lease_file::LeaseFile;
@@ -181,9 +181,9 @@ impl Candidate {
             }
             Err(error) => {
                 self.run = Some(run);
-                let result = Err(error.to_string());
                 // As any run that fails at once.
-                drop(self.natives.0.send(native::Ended { run: id, result }));
+                let stage = Stage::Ended(Err(error.to_string()));
+                drop(self.natives.0.send(native::Progress { run: id, stage }));
             }
         }
     }
@@ -208,9 +208,10 @@ impl Candidate {
         };
         let kill_at = held.timing.kill(deadline);
         let (grace, native_until) = match patience {
+            // The lease is renewed meanwhile; should that fail, its own times come first (R11).
             Patience::Planned => {
                 let grace = self.config.job.stop_grace;
-                (grace, (clock::now() + grace).min(kill_at))
+                (grace, clock::now() + grace)
             }
             Patience::Lost => (held.timing.lost_grace(), kill_at),
         };
@@ -431,8 +432,20 @@ impl Candidate {
         self.run_ended(id, &end);
     }
 
-    pub(super) fn native_ended(&mut self, ended: native::Ended) {
-        let end = match ended.result {
+    pub(super) fn native_came(&mut self, progress: native::Progress) {
+        let Some(run) = &mut self.run else { return };
+        if run.id != progress.run {
+            return;
+        }
+        match progress.stage {
+            // As a command's children, what it left behind has so long to end.
+            Stage::Returned => run.end_by(clock::now() + self.config.job.stop_grace),
+            Stage::Ended(result) => self.native_ended(progress.run, result),
+        }
+    }
+
+    fn native_ended(&mut self, id: u64, result: Result<(), String>) {
+        let end = match result {
             Ok(()) => End {
                 code: Some(0),
                 ..End::default()
@@ -444,12 +457,9 @@ impl Candidate {
             },
         };
         let Some(run) = &mut self.run else { return };
-        if run.id != ended.run {
-            return;
-        }
         run.native = None;
         let (fenced, tree_empty) = (run.fenced, run.tree_empty);
-        self.run_ended(ended.run, &end);
+        self.run_ended(id, &end);
         // The proof that the rest is dead was waiting for it.
         if fenced {
             self.fenced();
@@ -510,6 +520,9 @@ impl Candidate {
             let refused = ProcessError::Refused("the term has ended".to_owned());
             return drop(request.started.send(Err(refused)));
         };
+        if let Some(run) = &mut self.run {
+            run.tree_empty = None;
+        }
         self.runs += 1;
         self.asked = self.runs;
         let mut spec = command::spec(&self.config, &term);
