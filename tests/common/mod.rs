@@ -26,6 +26,7 @@
 pub mod cluster;
 pub mod config;
 pub mod daemon;
+pub mod example;
 pub mod output;
 pub mod process;
 pub mod proxy;
@@ -37,6 +38,7 @@ pub mod wait;
 
 pub use cluster::Cluster;
 pub use daemon::{Daemon, PREFIX};
+pub use example::example;
 pub use output::Line;
 pub use proxy::{Direction, Links, Proxy};
 pub use record::{History, Record};
