@@ -1,6 +1,6 @@
 //! The command line: what is typed, and one file a command.
 //!
-//! A command says what goes wrong on standard error and ends with one of the codes of [`exit`];
+//! A command says what goes wrong on standard error and ends with one of the codes of `exit`;
 //! wrong usage is clap's to say. `run` and `guardian` log; all others answer on standard output.
 #![allow(
     clippy::doc_markdown,

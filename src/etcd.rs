@@ -251,19 +251,19 @@ impl Store {
         Ok((answer.ttl(), seen))
     }
 
-    /// Revokes `lease` and with it every key attached. A lease that is gone is no error.
+    /// Revokes `lease` and with it every key attached; returns whether it was there.
     ///
     /// # Errors
     /// As [`attempt`](Self::attempt).
-    pub async fn revoke(&self, limit: Duration, lease: LeaseId) -> Result<(), Error> {
+    pub async fn revoke(&self, limit: Duration, lease: LeaseId) -> Result<bool, Error> {
         let revoked = self
             .attempt(limit, async |client: Client| {
                 client.lease_client().revoke(lease.get()).await
             })
             .await;
         match revoked {
-            Ok(answer) => self.note(answer.header(), None).map(drop),
-            Err(Error::LeaseGone) => Ok(()),
+            Ok(answer) => self.note(answer.header(), None).map(|_| true),
+            Err(Error::LeaseGone) => Ok(false),
             Err(error) => Err(error),
         }
     }

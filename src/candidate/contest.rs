@@ -53,8 +53,8 @@ pub(super) enum Report {
     Elected(Term),
     /// The candidacy or the term is over.
     Lost(Loss),
-    /// How the key of this lease came to be gone, after the loss was reported.
-    Cause(LeaseId, &'static str),
+    /// How the own key came to be gone, after the loss was reported.
+    Cause(&'static str),
     /// This candidacy can never lead.
     Refused(String),
     /// The store was not reached.
@@ -63,8 +63,19 @@ pub(super) enum Report {
     Notice(Notice),
     /// Whether anyone else stands in the queue.
     Others(bool),
-    /// The lease is given back; whether the store confirmed it.
-    Left(bool),
+    /// The lease is given back, or the attempts to are over.
+    Left(Left),
+}
+
+/// How giving a lease back came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The store has revoked the lease.
+    Revoked,
+    /// The lease was gone before.
+    Gone,
+    /// The store did not say.
+    Unconfirmed,
 }
 
 /// What the contest needs to know from the start.
@@ -138,7 +149,7 @@ impl Contestant {
                 Command::Contend(lease) => {
                     let mut session = None;
                     let standing = self.stand(lease, &mut election, &mut session);
-                    self.until_given_back(&mut inbox, standing).await
+                    Box::pin(self.until_given_back(&mut inbox, standing)).await
                     // The session is dropped here, and with it the renewals.
                 }
                 other => self.aside(other),
@@ -198,16 +209,12 @@ impl Contestant {
         let key_gone = matches!(report, Report::Lost(Loss::Deleted));
         self.report(report);
         if key_gone {
-            // Beside what follows: a job that ends at once has the lease given back at once.
-            let (store, reports, limit) = (self.store.clone(), self.reports.clone(), self.limit());
-            tokio::spawn(async move {
-                let cause = match store.time_to_live(limit, lease).await {
-                    Ok(None) => Loss::Revoked,
-                    _ => Loss::Deleted,
-                };
-                drop(reports.send(Report::Cause(lease, cause.reason())));
-            });
-            tokio::task::yield_now().await;
+            let alive = self.store.time_to_live(self.limit(), lease).await;
+            let cause = match alive {
+                Ok(None) => Loss::Revoked,
+                _ => Loss::Deleted,
+            };
+            self.report(Report::Cause(cause.reason()));
         }
     }
 
@@ -267,12 +274,13 @@ impl Contestant {
         mut until: Option<Instant>,
     ) {
         let mut backoff = Backoff::new(GIVE_BACK_PAUSES.0, GIVE_BACK_PAUSES.1);
-        let confirmed = loop {
+        let left = loop {
             match resignation.attempt(&self.store).await {
-                Ok(()) => break true,
+                Ok(true) => break Left::Revoked,
+                Ok(false) => break Left::Gone,
                 Err(error) if error.is_definite() => {
                     tracing::warn!(lease = %resignation.lease, %error, "resignation refused");
-                    break false;
+                    break Left::Unconfirmed;
                 }
                 Err(error) => self.report(Report::Unreachable(error)),
             }
@@ -295,10 +303,10 @@ impl Contestant {
                 }
             }
             if until.is_some_and(Instant::has_passed) {
-                break false;
+                break Left::Unconfirmed;
             }
         };
-        self.report(Report::Left(confirmed));
+        self.report(Report::Left(left));
     }
 
     fn limit(&self) -> Duration {

@@ -55,7 +55,7 @@ impl Resignation {
         let mut backoff = session::backoff();
         loop {
             match self.attempt(store).await {
-                Ok(()) => return true,
+                Ok(_) => return true,
                 Err(error) if error.is_definite() => {
                     tracing::warn!(lease = %self.lease, %error, "resignation refused");
                     return false;
@@ -69,14 +69,15 @@ impl Resignation {
         }
     }
 
-    /// Tries once to delete the key, and once to revoke the lease.
+    /// Tries once to delete the key, and once to revoke the lease; returns whether the lease was
+    /// still there.
     ///
     /// # Errors
     /// The revocation's, which decides: it takes the key away even where the first is refused.
     ///
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown; it may be called again.
-    pub async fn attempt(&self, store: &Store) -> Result<(), Error> {
+    pub async fn attempt(&self, store: &Store) -> Result<bool, Error> {
         if let Some(txn) = self.txn() {
             match store.txn(self.attempt_limit, txn).await {
                 Ok(_) => {}

@@ -24,6 +24,7 @@
 )]
 
 pub mod cluster;
+pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod example;
@@ -37,6 +38,7 @@ pub mod store;
 pub mod wait;
 
 pub use cluster::Cluster;
+pub use command::{Answer, Followed};
 pub use daemon::{Daemon, PREFIX};
 pub use example::example;
 pub use output::Line;
