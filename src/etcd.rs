@@ -139,7 +139,7 @@ impl Store {
     ) -> Result<T, Error> {
         let member = self.current();
         let tried = tokio::time::timeout(limit, async {
-            let client = member.client(limit).await?;
+            let client = member.client().await?;
             op(client)
                 .await
                 .map_err(|error| Error::classify(&member.endpoint, &error))
@@ -204,8 +204,13 @@ impl Store {
         let answer = header
             .map(Seen::from)
             .ok_or_else(|| Error::ClusterChanged("an answer came without a header".to_owned()))?;
-        self.lock_seen().note(answer, asked)?;
-        Ok(answer)
+        let noted = self.lock_seen().note(answer, asked);
+        if noted.is_err() {
+            // It may be one member that doesn't belong to the others.
+            let mut members = self.members();
+            members.current = (members.current + 1) % members.all.len();
+        }
+        noted.map(|()| answer)
     }
 
     /// Runs a transaction; linearizable if it holds a get (R8).

@@ -42,6 +42,10 @@ struct Sent {
     first: Instant,
     /// The deadline that was sent last.
     last: Instant,
+    /// How many acknowledgements are on their way: each term and each deadline brings one.
+    pending: u32,
+    /// How many of them come until that of the term as it was sent last.
+    until_taken: u32,
 }
 
 /// Starts a guardian for the candidate of `config`.
@@ -94,10 +98,14 @@ impl Guarding {
 
     pub(super) fn send(&mut self, request: Request) {
         if let Request::Term(term) = &request {
+            let before = self.sent.filter(|sent| sent.token == term.token);
+            let pending = before.map_or(0, |sent| sent.pending) + 1;
             self.sent = Some(Sent {
                 token: term.token,
                 first: term.deadline,
                 last: term.deadline,
+                pending,
+                until_taken: pending,
             });
             self.acting = false;
         }
@@ -106,19 +114,22 @@ impl Guarding {
 
     /// Tells the guardian of a later deadline of the term that it guards.
     pub(super) fn move_deadline(&mut self, token: i64, deadline: Instant) {
+        // Once it stops the term a later deadline saves nothing.
         if let Some(sent) = &mut self.sent
             && sent.token == token
             && sent.last < deadline
+            && !self.acting
         {
             sent.last = deadline;
+            sent.pending += 1;
             self.guardian.send(Request::Deadline { token, deadline });
         }
     }
 
-    /// Whether the guardian has acknowledged the term.
+    /// Whether the guardian has acknowledged the term as it was sent last.
     pub(super) fn acked(&self, token: i64) -> bool {
-        let acknowledged = self.guardian.acked_deadline();
-        acknowledged.is_some_and(|(acknowledged, _)| acknowledged == token)
+        self.sent
+            .is_some_and(|sent| sent.token == token && sent.until_taken == 0)
     }
 
     /// Takes note of what its words say about itself.
@@ -126,6 +137,14 @@ impl Guarding {
         match report {
             Report::Stopping { .. } => self.acting = true,
             Report::Stuck { .. } => self.stuck = true,
+            Report::Guarded { token, .. } => {
+                if let Some(sent) = &mut self.sent
+                    && sent.token == *token
+                {
+                    sent.pending = sent.pending.saturating_sub(1);
+                    sent.until_taken = sent.until_taken.saturating_sub(1);
+                }
+            }
             _ => {}
         }
     }
@@ -134,7 +153,9 @@ impl Guarding {
     /// heard before: at D−G−K of the deadline that it acknowledged last if a later one was sent to
     /// it, else at the latest when it should have killed the tree.
     pub(super) fn silent_at(&self, held: &Held) -> Option<Instant> {
-        let Sent { token, first, last } = self.sent.filter(|_| !self.gone && !self.stuck)?;
+        let Sent {
+            token, first, last, ..
+        } = self.sent.filter(|_| !self.gone && !self.stuck)?;
         let acknowledged = self
             .guardian
             .acked_deadline()
@@ -142,9 +163,7 @@ impl Guarding {
             .map(|(_, deadline)| deadline);
         let timing = held.timing;
         match acknowledged {
-            Some(acknowledged) if acknowledged >= last && self.acting => {
-                Some(timing.kill(last) + ACTING_LATE)
-            }
+            Some(acknowledged) if self.acting => Some(timing.kill(acknowledged) + ACTING_LATE),
             Some(acknowledged) if acknowledged >= last => Some(timing.kill(last)),
             Some(acknowledged) => Some(timing.polite_stop(acknowledged)),
             // Not even the term itself. That the lease is renewed meanwhile gives it no more time:

@@ -45,7 +45,17 @@ impl Candidate {
                 }
             }
             Report::Guarded { token, .. } => self.guarded(token),
-            Report::Ready { .. } | Report::Remembered { .. } | Report::Resigned { .. } => {}
+            Report::Resigned { lease, .. } => {
+                if let Some(held) = &mut self.held
+                    && held.lease == lease
+                {
+                    held.given_back_by_guardian();
+                    if let Some(run) = &mut self.run {
+                        run.said = false;
+                    }
+                }
+            }
+            Report::Ready { .. } | Report::Remembered { .. } => {}
         }
     }
 
@@ -149,6 +159,7 @@ impl Candidate {
         }
         let ran = run.ran();
         run.pid = None;
+        run.said = false;
         self.lines.job_ended(held.lease, token, end, ran);
         let verdict: restart::Verdict = self.restarts.decide(end.failed(), ran, jitter());
         self.on(Event::MainEnded(verdict));
@@ -156,17 +167,13 @@ impl Candidate {
 
     /// The guardian knows of the term: a Rust job that waits for that may start.
     pub(super) fn guarded(&mut self, token: i64) {
-        let term = self.held.as_ref().and_then(|held| held.term.clone());
-        let Some(term) = term.filter(|term| term.token() == token) else {
+        if self.held.as_ref().and_then(Held::token) != Some(token) {
             return;
-        };
+        }
         let waits = |run: &mut Run| run.awaits_guardian && run.stopping_since.is_none();
-        if let (Some(mut run), Some(factory)) = (
-            self.run.take_if(waits),
-            self.jobs.get(&self.config.job.kind),
-        ) {
+        if let Some(mut run) = self.run.take_if(waits) {
             run.awaits_guardian = false;
-            self.start_native(factory, &term, run);
+            self.launch(run);
         }
     }
 
@@ -174,7 +181,8 @@ impl Candidate {
         if let Some(run) = &mut self.run
             && run.native.is_some()
         {
-            run.tree_empty = Some(killed);
+            // Before a stop it proves nothing: the job may start another process.
+            run.tree_empty = run.stopping_since.map(|_| killed);
             return;
         }
         self.say_stopped(killed);
@@ -207,6 +215,7 @@ impl Candidate {
             return drop(request.started.send(Err(refused)));
         };
         if let Some(run) = &mut self.run {
+            // An earlier proof knows nothing of the new process.
             run.tree_empty = None;
         }
         self.runs += 1;

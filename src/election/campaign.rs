@@ -66,9 +66,14 @@ impl Election {
         // The end of the last term, where it had to be waited out.
         let mut waited_out = None;
         loop {
-            let acked = session.last_ack();
             let txn = claim::txn(&self.prefix, &candidacy.key, mine);
-            let (answer, seen) = until_lost(session, || self.txn(session, txn.clone())).await?;
+            // The renewal that the claim proves is one acknowledged before the attempt that was
+            // answered began (R1).
+            let claim = || {
+                let (acked, txn) = (session.last_ack(), self.txn(session, txn.clone()));
+                async move { Ok((acked, txn.await?)) }
+            };
+            let (acked, (answer, seen)) = until_lost(session, claim).await?;
             match Claim::read(&answer, mine) {
                 Claim::Gone => {
                     session.lose(Loss::Deleted);
@@ -145,14 +150,11 @@ impl Election {
         looked_at: i64,
     ) -> Result<(), Loss> {
         let mut targets = vec![Target::Prefix(self.prefix.control())];
-        let front = front.map(|key| String::from_utf8_lossy(key).into_owned());
-        targets.extend(front.clone().map(Target::Key));
+        targets.extend(front.map(|front| Target::Key(front.to_vec())));
         let changed = |change: &Change| match change {
             Change::Delete { .. } => true,
             // A predecessor that proclaims something is still there.
-            Change::Put(kv) => front
-                .as_ref()
-                .is_none_or(|front| kv.key() != front.as_bytes()),
+            Change::Put(kv) => front.is_none_or(|front| kv.key() != front),
         };
         self.watch(session, candidacy, targets, looked_at, changed)
             .await
@@ -185,8 +187,8 @@ impl Election {
         looked_at: i64,
         counts: impl Fn(&Change) -> bool,
     ) -> Result<(), Loss> {
-        targets.push(Target::Key(candidacy.key.to_string()));
         let own = candidacy.key.as_bytes();
+        targets.push(Target::Key(own.to_vec()));
         let changed = async {
             let limit = session.timing().attempt_limit();
             let mut watch = Watch::open(&self.store, limit, targets, looked_at + 1).await?;
