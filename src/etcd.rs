@@ -46,6 +46,19 @@ pub struct Settings {
     pub tls: Tls,
 }
 
+impl Settings {
+    /// Members that are reached without TLS and ask for no user, 2 s each for connecting.
+    pub fn new(endpoints: impl IntoIterator<Item: Into<String>>) -> Self {
+        Self {
+            endpoints: endpoints.into_iter().map(Into::into).collect(),
+            connect_timeout: Duration::from_secs(2),
+            username: None,
+            password_file: None,
+            tls: Tls::default(),
+        }
+    }
+}
+
 /// Files for TLS and mutual TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {

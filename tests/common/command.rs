@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cluster::Cluster;
 use super::daemon::PREFIX;
+use super::example::example;
 use super::sandbox::Sandbox;
 use super::wait::{eventually, secs};
 
@@ -53,6 +54,11 @@ impl Sandbox {
         let binary = std::env::var_os("INCUMBENT_BIN")
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into());
         Typed::new(&binary, arguments, self)
+    }
+
+    /// An example of this package, with arguments.
+    pub fn example<S: AsRef<OsStr>>(&self, name: &str, arguments: &[S]) -> Typed {
+        Typed::new(example(name).as_os_str(), arguments, self)
     }
 }
 
