@@ -67,7 +67,7 @@ impl Cluster {
     pub fn incumbent<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
         self.sandbox()
             .incumbent(arguments)
-            .env("INCUMBENT__ETCD__ENDPOINTS", &self.endpoints().join(","))
+            .env("INCUMBENT__ETCD__ENDPOINTS", self.endpoints().join(","))
             .env("INCUMBENT__ELECTION__PREFIX", PREFIX)
     }
 
@@ -75,7 +75,7 @@ impl Cluster {
     pub fn etcdctl<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
         Typed::new(OsStr::new("etcdctl"), arguments, self.sandbox())
             .env("ETCDCTL_API", "3")
-            .env("ETCDCTL_ENDPOINTS", &self.endpoints().join(","))
+            .env("ETCDCTL_ENDPOINTS", self.endpoints().join(","))
     }
 }
 
