@@ -16,8 +16,8 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
+use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal, setsid};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use super::decide::{Action, Event, Guard, Line};
 use super::link::Link;
@@ -46,6 +46,7 @@ pub fn main() -> ExitCode {
 
 /// Makes ready, greets the daemon and works. Fails only before it guards.
 fn run() -> io::Result<ExitCode> {
+    leave_session()?;
     let mut link = Link::on_stdin().map_err(|_| {
         let text = "it is started by `incumbent run`, not by hand";
         io::Error::new(io::ErrorKind::Unsupported, text)
@@ -89,9 +90,20 @@ fn run() -> io::Result<ExitCode> {
     Ok(outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
 }
 
-/// Signals that are meant for the daemon, and reach its guardian too from a terminal, by name, or
-/// through the unit's cgroup. With both of them ended or stopped, nobody would end the job.
-const DEAF_TO: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGUSR1, SIGUSR2];
+/// Leaves the daemon's session and process group: what stops or kills that group as a whole, from
+/// a terminal or a shell, would leave nobody to end the job.
+fn leave_session() -> io::Result<()> {
+    match setsid() {
+        // The leader of a group, which no child of a daemon is, has one of its own already.
+        Ok(_) | Err(Errno::PERM) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Signals that the daemon understands, and that reach its guardian too where they are sent by
+/// name or through the unit's cgroup. A terminal's stop signals don't: the kernel spares a group
+/// whose session has no other.
+const DEAF_TO: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
 
 /// Survives what is meant for the daemon, and hears of the ends of processes.
 ///

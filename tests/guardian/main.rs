@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use incumbent::clock;
 use incumbent::guardian::protocol::{Exit, Refusal, Report, Request, Term};
+use rustix::process::{Pid, getpgid, getsid};
 use stand::{LONG, SHORT, Stand, kill, pidfd, sh, wait_for_end};
 
 /// Runs until it is killed, whatever it is asked.
@@ -375,12 +376,23 @@ fn a_job_dies_with_its_guardian() {
 fn a_guardian_survives_the_signals_that_are_meant_for_its_daemon() {
     let mut stand = Stand::new();
     stand.term(7, LONG);
-    for signal in ["TERM", "INT", "HUP", "PIPE", "QUIT", "TSTP", "USR1", "USR2"] {
+    for signal in ["TERM", "INT", "HUP", "PIPE", "TSTP", "USR1"] {
         kill(stand.guardian_pid, signal);
     }
     stand.start(7, 1, sh("exit 3"));
     let pid = stand.started(1);
     stand.ended(1, pid, Exit::Code(3));
+}
+
+#[test]
+fn a_guardian_shares_neither_session_nor_group_with_its_daemon() {
+    let stand = Stand::new();
+    let guardian = Pid::from_raw(stand.guardian_pid.try_into().unwrap()).unwrap();
+    let daemon = rustix::process::getpid();
+    assert_eq!(getsid(Some(guardian)), Ok(guardian));
+    assert_eq!(getpgid(Some(guardian)), Ok(guardian));
+    assert_ne!(getsid(Some(daemon)), Ok(guardian));
+    assert_ne!(getpgid(Some(daemon)), Ok(guardian));
 }
 
 #[test]
