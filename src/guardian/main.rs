@@ -24,6 +24,7 @@ use super::link::Link;
 use super::proc;
 use super::protocol::{Report, Request};
 use super::resigner::Resigner;
+use super::signals;
 use super::tree::Tree;
 use crate::clock::{self, Instant, Timer};
 use crate::keys::Prefix;
@@ -47,6 +48,8 @@ pub fn main() -> ExitCode {
 /// Makes ready, greets the daemon and works. Fails only before it guards.
 fn run() -> io::Result<ExitCode> {
     leave_session()?;
+    // The end of a child is told by a signal, and the job's processes begin with this mask.
+    signals::empty_mask()?;
     let mut link = Link::on_stdin().map_err(|_| {
         let text = "it is started by `incumbent run`, not by hand";
         io::Error::new(io::ErrorKind::Unsupported, text)

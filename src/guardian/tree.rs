@@ -18,6 +18,7 @@ use rustix::process::{
 use super::decide::Event;
 use super::proc::{self, Reaped};
 use super::protocol::{CommandSpec, Exit};
+use super::signals;
 use crate::clock::{self, Instant};
 
 /// What a child answers that came to its exec too late.
@@ -76,8 +77,8 @@ impl Tree {
         let guardian = self.guardian;
         #[allow(
             unsafe_code,
-            reason = "the parent-death signal, the session and the signal dispositions can only be \
-                      set between fork and exec; the closure makes system calls and nothing else, \
+            reason = "the parent-death signal, the session and the dispositions and mask of signals \
+                      can only be set between fork and exec; the closure makes system calls and nothing else, \
                       all of them async-signal-safe"
         )]
         // SAFETY: see the reason above.
@@ -166,6 +167,7 @@ impl Tree {
 
 /// What a child does of its own before its exec. Async-signal-safe.
 fn become_job(guardian: Pid, before: Instant) -> io::Result<()> {
+    signals::empty_mask()?;
     setsid()?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // A guardian that died before the line above was not heard.

@@ -43,7 +43,8 @@ fn a_run_has_its_environment_and_directory() {
 
 #[test]
 fn a_run_has_default_signal_dispositions_and_an_empty_mask() {
-    let mut stand = Stand::new();
+    // What the daemon was started with is handed on to the guardian, and must not reach the job.
+    let mut stand = Stand::started_by("env --block-signal=TERM,CHLD,USR1 --ignore-signal=USR2");
     stand.term(7, LONG);
     let mut command = sh("");
     command.argv = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]
@@ -57,6 +58,18 @@ fn a_run_has_default_signal_dispositions_and_an_empty_mask() {
         // Signals 32 and 33 are the C library's own, and as the test was given them.
         assert_eq!(bits & !(3 << 31), 0, "{line}");
     }
+}
+
+#[test]
+fn a_guardian_that_was_started_with_signals_blocked_hears_of_ends() {
+    let mut stand = Stand::started_by("env --block-signal");
+    stand.term(7, LONG);
+    stand.start(7, 1, sh(OBEDIENT));
+    let pid = stand.started(1);
+    stand.line();
+    stand.stop(7, LONG);
+    stand.ended(1, pid, Exit::Code(7));
+    stand.empty(7, false);
 }
 
 #[test]
