@@ -68,8 +68,6 @@ pub(super) enum Action {
         command: CommandSpec,
         before: Instant,
     },
-    /// Send a signal to the process group of a run.
-    Signal { run: u64, signal: i32 },
     /// Ask the tree to stop: the groups of all main processes, or where none is left, everyone.
     StopTree { signal: i32 },
     /// Send SIGKILL to the whole tree.

@@ -273,7 +273,6 @@ impl Guardian {
                 let outcome = self.tree.spawn(run, &command, before);
                 self.feed(outcome, now);
             }
-            Action::Signal { run, signal } => self.tree.signal(run, signal),
             Action::StopTree { signal } => self.tree.stop(signal),
             Action::KillTree => self.tree.kill(),
             Action::KillDaemon => {

@@ -97,14 +97,6 @@ impl Tree {
         pid.ok_or_else(|| Errno::SRCH.into())
     }
 
-    /// Sends a signal to the process group of a run whose main process lives.
-    pub(super) fn signal(&self, run: u64, signal: i32) {
-        if let Some(group) = self.mains.get(&run) {
-            // Not reaped yet, so its group is still its own.
-            kill_process_group(*group, named(signal)).ok();
-        }
-    }
-
     /// Asks the tree to stop: the groups of the main processes, or where none is left, everyone.
     pub(super) fn stop(&self, signal: i32) {
         // A stopped process would only hear of it when continued.

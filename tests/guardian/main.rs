@@ -347,7 +347,7 @@ fn a_guardian_that_was_stopped_takes_the_newer_deadline_first() {
     kill(stand.guardian_pid, "CONT");
     let (token, deadline) = (7, newer);
     assert_eq!(stand.report(), Report::Guarded { token, deadline });
-    stand.send(&Request::Signal { run: 1, signal: 10 });
+    kill(pid, "USR1");
     assert_eq!(stand.line(), "alive");
     stand.send(&Request::Kill { token: 7 });
     stand.ended(1, pid, Exit::Signal(9));
