@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitStatus, getpid, getppid, kill_process_group, set_child_subreaper,
@@ -179,8 +180,10 @@ fn explain(spec: &CommandSpec, error: &io::Error) -> (i32, String) {
     };
     // The system has one and the same error for a program and for a directory that is missing.
     if let Some(directory) = &spec.working_dir
-        && let Err(error) = std::fs::read_dir(directory)
+        // With the slash at its end, only a directory will do.
+        && let Err(error) = access(directory.join(""), Access::EXEC_OK)
     {
+        let error = io::Error::from(error);
         return (126, format!("{}: {error}", directory.display()));
     }
     let missing = error.kind() == io::ErrorKind::NotFound;

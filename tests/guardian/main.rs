@@ -4,6 +4,8 @@
 
 mod stand;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use incumbent::clock;
@@ -81,7 +83,16 @@ fn a_command_that_cannot_be_executed_says_why() {
     let no_argument = stand::command(&[]);
     let mut no_directory = sh("true");
     no_directory.working_dir = Some("/no/such/directory".into());
+    let mut file_for_directory = sh("true");
+    file_for_directory.working_dir = Some("/etc/passwd".into());
+    // May be entered, though by some not be read, so the program is to blame.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o311)).unwrap();
+    let mut good_directory = stand::command(&["/no/such/command"]);
+    good_directory.working_dir = Some(folder.path().into());
     let cases = [
+        (good_directory, 127, "/no/such/command"),
+        (file_for_directory, 126, "/etc/passwd"),
         (nowhere, 127, "/no/such/command"),
         (no_program, 126, "/etc/passwd"),
         (no_argument, 127, "no command"),
