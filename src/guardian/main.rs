@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal, setsid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use tracing::field::display;
 
 use super::decide::{Action, Event, Guard, Line};
 use super::link::Link;
@@ -306,17 +307,24 @@ impl Guardian {
     fn say(&self, line: &Line) {
         let (election, candidate) = (&self.election, &self.candidate);
         match *line {
-            Line::TermLost { token, reason } => {
-                tracing::error!(%election, candidate, token, reason, "term lost");
+            Line::TermLost {
+                lease,
+                token,
+                reason,
+            } => {
+                let lease = lease.map(display);
+                tracing::error!(%election, candidate, lease, token, reason, "term lost");
             }
             Line::JobStopped {
+                lease,
                 token,
                 pid,
                 killed,
                 took,
             } => {
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(%election, candidate, token, pid, killed, took_ms, "job stopped");
+                let lease = lease.map(display);
+                tracing::info!(%election, candidate, lease, token, pid, killed, took_ms, "job stopped");
             }
             Line::Resigned {
                 lease,
