@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &str)] = &[
     // One file a command. Each asks what it needs of the rooms below.
     (
         "cli",
-        "daemon guardian release status kv job election etcd config log keys backoff clock",
+        "daemon guardian release status kv job election etcd config runtime_dir log keys backoff clock",
     ),
     // The life of the process.
     (
@@ -46,7 +46,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("runtime_dir", "term etcd keys proc cgroup"),
     // What the commands ask.
     ("status", "election etcd keys"),
-    ("kv", "etcd keys"),
+    ("kv", "etcd keys backoff"),
     // A term comes of an election and hangs on its session.
     ("election", "term session etcd keys timing backoff clock"),
     ("term", "session etcd keys timing backoff clock"),
