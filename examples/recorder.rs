@@ -1,14 +1,15 @@
 //! The job of the tests: records that it lives, so that overlap is measured and not guessed.
 //!
 //! ```text
-//! recorder FILE [--every D] [--ignore-term] [--end-after-term D] [--exit-after D] [--code N]
-//!               [--child-own-session] [--spam BYTES] [--spam-errors BYTES]
+//! recorder FILE [--every D] [--ignore-term] [--default-term] [--end-after-term D] [--exit-after D]
+//!               [--code N] [--child-own-session] [--spam BYTES] [--spam-errors BYTES]
 //! ```
 //! Each line is one write to FILE, opened for appending:
 //! `start|beat|asked|end TOKEN PID NANOSECONDS RUN`, on `CLOCK_MONOTONIC`. RUN is the process id
 //! of the run's main process, so that a child's life counts as part of the run. A beat is written
 //! before each sleep. `asked` says that SIGTERM came. A killed process writes no end: its life
-//! goes from its first line to its last.
+//! goes from its first line to its last. With `--default-term` it doesn't catch SIGTERM, and so ends
+//! at once, without a line.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -24,6 +25,7 @@ use signal_hook::consts::SIGTERM;
 struct Options {
     file: String,
     every: Duration,
+    catch_term: bool,
     /// How long after SIGTERM it ends; `None` if never.
     end_after_term: Option<Duration>,
     exit_after: Option<Duration>,
@@ -39,6 +41,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
     let mut options = Options {
         file: arguments.next().ok_or("expected the file to write to")?,
         every: Duration::from_millis(5),
+        catch_term: true,
         end_after_term: Some(Duration::ZERO),
         exit_after: None,
         code: 0,
@@ -54,6 +57,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
         match flag.as_str() {
             "--every" => options.every = duration(value()?)?,
             "--ignore-term" => options.end_after_term = None,
+            "--default-term" => options.catch_term = false,
             "--end-after-term" => options.end_after_term = Some(duration(value()?)?),
             "--exit-after" => options.exit_after = Some(duration(value()?)?),
             "--code" => options.code = value()?.parse().map_err(|_| "--code: 0 to 255")?,
@@ -105,7 +109,9 @@ fn spam(bytes: usize, mut to: impl Write + Send + 'static) {
 fn run(options: &Options) -> io::Result<ExitCode> {
     // Before the first line: whoever has seen it may send the signal.
     let asked = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGTERM, Arc::clone(&asked))?;
+    if options.catch_term {
+        signal_hook::flag::register(SIGTERM, Arc::clone(&asked))?;
+    }
     if options.child_of.is_some() {
         rustix::process::setsid()?;
     }
