@@ -5,6 +5,8 @@
 //! cargo run --example campaign -- http://127.0.0.1:2379 /demo node1
 //! ```
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let term = election
         .campaign(&session, &candidacy, |progress| {
-            println!("waiting: {progress:?}")
+            println!("waiting: {progress:?}");
         })
         .await?;
     println!(

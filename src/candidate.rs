@@ -15,22 +15,22 @@ use crate::backoff::Backoff;
 use crate::clock::{self, Instant, Tick};
 use crate::config::Config;
 use crate::config::timing::Timing;
-use crate::election::Progress;
-use crate::election::control::Notice;
 use crate::job::Jobs;
 use crate::job::native;
 use crate::job::restart::Restarts;
 use crate::keys::LeaseId;
 use crate::log;
-use crate::role::{Event, Machine, Reason, Role};
+use crate::role::{Event, Machine, Role};
 use crate::runtime_dir::lease_file::{Keeper, Place};
-use crate::session::Loss;
 use crate::term::process::SpawnRequest;
 
 mod acting;
 mod contest;
+mod contest_words;
+mod due;
 mod guarding;
 mod held;
+mod job_words;
 mod lines;
 mod processes;
 mod run;
@@ -87,6 +87,8 @@ pub struct Public {
 enum Word {
     /// Guardian and lease file know the lease: it may be granted.
     Prepared(LeaseId),
+    /// The guardian did not acknowledge the lease.
+    Silent(LeaseId),
     /// The guardian was fenced, and there is a new one.
     Refenced(guarding::Started),
 }
@@ -124,6 +126,8 @@ pub struct Candidate {
     run: Option<Run>,
     /// The number of the last run; never used twice.
     runs: u64,
+    /// The last run that the guardian was asked to start.
+    asked: u64,
     restart_at: Option<Instant>,
     rejoin_at: Option<Instant>,
     exiting: bool,
@@ -200,6 +204,7 @@ impl Candidate {
             held: None,
             run: None,
             runs: 0,
+            asked: 0,
             restart_at: None,
             rejoin_at: None,
             exiting: false,
@@ -268,102 +273,6 @@ impl Candidate {
         }
     }
 
-    fn reported(&mut self, report: Report) {
-        if let Report::Unreachable(error) = &report {
-            self.trouble
-                .failed(clock::now(), &error.to_string(), &self.lines);
-        } else {
-            self.trouble.over(&self.lines);
-        }
-        if let Report::Left(confirmed) = report {
-            return self.left(confirmed);
-        }
-        let lines = self.lines.clone();
-        let Some(held) = &mut self.held else { return };
-        let lease = held.lease;
-        match report {
-            Report::Granted(timing, status) => held.granted(timing, status),
-            Report::Joined(position) => {
-                held.position = Some(position);
-                lines.campaigning(lease, position);
-            }
-            Report::Progress(progress) => match progress {
-                Progress::Behind(_) => {}
-                Progress::Blocked(key) => lines.blocked(lease, &key),
-                Progress::Paused => lines.paused(lease),
-                Progress::Delayed => lines.delayed(lease, self.config.election.takeover_delay),
-            },
-            Report::Elected(term) => {
-                lines.elected(lease, term.token(), clock::now().since(held.since));
-                held.elected(term);
-                self.on(Event::Elected);
-            }
-            Report::Lost(loss) => self.lost(&loss),
-            Report::Cause(reason) => held.say_lost(&lines, reason),
-            Report::Refused(why) => {
-                lines.refused(lease, &why);
-                self.on(Event::Lost(Reason("refused")));
-            }
-            Report::Unreachable(_) => {
-                if held.status.is_none() {
-                    self.on(Event::Lost(Reason("unreachable")));
-                }
-            }
-            Report::Notice(notice) => self.noticed(notice),
-            Report::Others(others) => self.others(others),
-            Report::Left(_) => {}
-        }
-    }
-
-    fn lost(&mut self, loss: &Loss) {
-        if let (Loss::ClusterChanged(what) | Loss::Refused(what), Some(held)) = (loss, &self.held) {
-            self.lines.refused(held.lease, what);
-        }
-        self.on(Event::Lost(Reason(loss.reason())));
-    }
-
-    fn noticed(&mut self, notice: Notice) {
-        match notice {
-            Notice::StepDown { request, asked_at } => {
-                if let Some(held) = &mut self.held {
-                    held.resignation.step_down = Some(asked_at);
-                }
-                self.step_down(&request.by);
-            }
-            Notice::Paused(pause) if !pause.keep_leader => self.on(Event::StepDown),
-            Notice::Paused(_) | Notice::Lost(_) => {}
-        }
-    }
-
-    fn others(&mut self, others: bool) {
-        let Some(held) = &mut self.held else { return };
-        let (Some(by), Some(token)) = (held.step_down_by.take(), held.token()) else {
-            return;
-        };
-        if others {
-            self.lines.stepping_down(held.lease, token, &by);
-            self.on(Event::StepDown);
-        } else {
-            held.resignation.step_down = None;
-            self.lines.step_down_alone(held.lease, token);
-        }
-    }
-
-    fn status_changed(&mut self) {
-        let Some(held) = &mut self.held else { return };
-        let Some(status) = held.current() else { return };
-        match &status.trouble {
-            Some(trouble) => {
-                self.trouble
-                    .failed(trouble.since, &trouble.error.to_string(), &self.lines);
-            }
-            None => self.trouble.over(&self.lines),
-        }
-        if let Some(token) = held.token() {
-            self.guarding.move_deadline(token, status.deadline);
-        }
-    }
-
     fn heard(&mut self, word: Word) {
         match word {
             Word::Prepared(lease) => {
@@ -374,54 +283,15 @@ impl Candidate {
                     self.contest.send(contest::Command::Contend(lease));
                 }
             }
+            Word::Silent(lease) => {
+                if self.held.as_ref().is_some_and(|held| held.lease == lease) {
+                    self.guardian_gone();
+                }
+            }
             Word::Refenced(started) => {
                 self.guarding.replace(started);
                 self.fenced();
             }
-        }
-    }
-
-    /// The next instant at which something is due; at the latest the next tick.
-    fn next_wake(&self) -> Instant {
-        let tick = clock::now() + self.timing.ttl() / 4;
-        let held = self.held.as_ref().and_then(Held::next_due);
-        let term = self.held.as_ref().filter(|held| held.term.is_some());
-        let silent = term.and_then(|held| self.guarding.silent_at(held));
-        let native = self.run.as_ref().and_then(Run::killed_at);
-        [self.restart_at, self.rejoin_at, held, silent, native]
-            .into_iter()
-            .flatten()
-            .fold(tick, Instant::min)
-    }
-
-    /// Does what is due by now.
-    fn time_came(&mut self) {
-        let due = |at: &mut Option<Instant>| at.take_if(|at| at.has_passed()).is_some();
-        if due(&mut self.rejoin_at) {
-            self.on(Event::RejoinDue);
-        }
-        if due(&mut self.restart_at) {
-            self.on(Event::RestartDue);
-        }
-        if self
-            .run
-            .as_ref()
-            .and_then(Run::killed_at)
-            .is_some_and(Instant::has_passed)
-        {
-            self.kill_daemon();
-        }
-        let Some(held) = &mut self.held else { return };
-        let due = held.take_due();
-        let silent = held.term.is_some() && {
-            let at = self.guarding.silent_at(held);
-            at.is_some_and(Instant::has_passed)
-        };
-        if silent {
-            self.guardian_gone();
-        }
-        for event in due {
-            self.on(event);
         }
     }
 

@@ -1,7 +1,11 @@
 //! The command line: what is typed, and one file a command.
 //!
-//! A command says what goes wrong on standard error and ends with one of the codes of [`exit`];
+//! A command says what goes wrong on standard error and ends with one of the codes of `exit`;
 //! wrong usage is clap's to say. `run` and `guardian` log; all others answer on standard output.
+#![allow(
+    clippy::doc_markdown,
+    reason = "doc comments of arguments are the help text, which is no markdown"
+)]
 
 use std::process::ExitCode;
 
@@ -9,13 +13,18 @@ use clap::{Parser, Subcommand};
 
 use crate::job::Jobs;
 
+mod away;
 mod check;
 mod exit;
 mod guardian;
+mod kv;
+mod observe;
 mod options;
 mod output;
 mod release;
 mod run;
+mod status;
+mod table;
 
 /// Runs a job on exactly one of several machines, elected through etcd.
 #[derive(Debug, Parser)]
@@ -23,7 +32,10 @@ mod run;
     name = "incumbent",
     version,
     propagate_version = true,
-    max_term_width = 100
+    max_term_width = 100,
+    after_help = "\
+Example: on each of two machines; stop either, and the other takes over
+  incumbent run --endpoints http://etcd1:2379,http://etcd2:2379 -- my-job"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -33,6 +45,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Status(status::Args),
+    Observe(observe::Args),
+    Kv(kv::Args),
     Check(check::Args),
     Release(release::Args),
     Guardian(guardian::Args),
@@ -42,6 +57,9 @@ enum Command {
 pub fn main(jobs: Jobs) -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Run(args) => run::run(args, jobs),
+        Command::Status(args) => status::run(&args),
+        Command::Observe(args) => observe::run(&args),
+        Command::Kv(args) => kv::run(args),
         Command::Check(args) => check::run(&args, &jobs),
         Command::Release(args) => release::run(&args),
         Command::Guardian(args) => Ok(guardian::run(&args)),
@@ -64,8 +82,8 @@ mod tests {
         let mut open = vec![Cli::command()];
         while let Some(mut command) = open.pop() {
             let help = command.render_long_help().to_string();
-            let named = command.get_name() == "incumbent" || command.is_hide_set();
-            assert!(named || help.contains("Example"), "{help}");
+            let is_ours = command.get_name() != "help" && !command.is_hide_set();
+            assert!(!is_ours || help.contains("Example"), "{help}");
             open.extend(command.get_subcommands().cloned());
         }
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{
-    Client, GetOptions, GetResponse, LeaseGrantOptions, ResponseHeader, Txn, TxnResponse,
+    Client, GetOptions, GetResponse, KvClient, LeaseGrantOptions, ResponseHeader, Txn, TxnResponse,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +21,13 @@ use crate::keys::LeaseId;
 pub mod error;
 pub mod keep_alive;
 pub mod member;
+pub mod patience;
 pub mod seen;
 pub mod watch;
 
 pub use error::Error;
 use member::Member;
+pub use patience::Patience;
 pub use seen::Seen;
 
 /// How to reach the store.
@@ -55,6 +57,15 @@ pub struct Tls {
     pub key_file: Option<PathBuf>,
     /// The name to expect in the members' certificates instead of the endpoint's host.
     pub server_name: Option<String>,
+}
+
+/// How long a lease lives, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The TTL that was granted.
+    pub granted: Duration,
+    /// What is left of it, as the store counts.
+    pub remaining: Duration,
 }
 
 /// The members of one cluster; cheap to clone, clones share rotation and connections.
@@ -192,7 +203,7 @@ impl Store {
         let asked = self.seen();
         let answer = self
             .attempt(limit, async |client: Client| {
-                client.kv_client().txn(txn).await
+                keys_of(&client).txn(txn).await
             })
             .await?;
         let seen = self.note(answer.header(), Some(asked))?;
@@ -213,7 +224,7 @@ impl Store {
         let key = key.into();
         let answer = self
             .attempt(limit, async |client: Client| {
-                client.kv_client().get(key, options).await
+                keys_of(&client).get(key, options).await
             })
             .await?;
         let seen = self.note(answer.header(), Some(asked))?;
@@ -240,24 +251,24 @@ impl Store {
         Ok((answer.ttl(), seen))
     }
 
-    /// Revokes `lease` and with it every key attached. A lease that is gone is no error.
+    /// Revokes `lease` and with it every key attached; returns whether it was there.
     ///
     /// # Errors
     /// As [`attempt`](Self::attempt).
-    pub async fn revoke(&self, limit: Duration, lease: LeaseId) -> Result<(), Error> {
+    pub async fn revoke(&self, limit: Duration, lease: LeaseId) -> Result<bool, Error> {
         let revoked = self
             .attempt(limit, async |client: Client| {
                 client.lease_client().revoke(lease.get()).await
             })
             .await;
         match revoked {
-            Ok(answer) => self.note(answer.header(), None).map(drop),
-            Err(Error::LeaseGone) => Ok(()),
+            Ok(answer) => self.note(answer.header(), None).map(|_| true),
+            Err(Error::LeaseGone) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// How long `lease` has yet, in the eyes of the store's leader; `None` if it is gone.
+    /// Asks how long `lease` will live, in the eyes of the store's leader; `None` if it is gone.
     ///
     /// # Errors
     /// As [`attempt`](Self::attempt).
@@ -265,7 +276,7 @@ impl Store {
         &self,
         limit: Duration,
         lease: LeaseId,
-    ) -> Result<Option<Duration>, Error> {
+    ) -> Result<Option<Lifetime>, Error> {
         let answer = self
             .attempt(limit, async |client: Client| {
                 let mut client = client.lease_client();
@@ -273,7 +284,15 @@ impl Store {
             })
             .await?;
         self.note(answer.header(), None)?;
-        Ok(u64::try_from(answer.ttl()).ok().map(Duration::from_secs))
+        let seconds = |count| u64::try_from(count).ok().map(Duration::from_secs);
+        let lifetime = |remaining| {
+            Some(Lifetime {
+                granted: seconds(answer.granted_ttl())?,
+                remaining,
+            })
+        };
+        // The store says -1 of a lease that is gone.
+        Ok(seconds(answer.ttl()).and_then(lifetime))
     }
 
     fn members(&self) -> std::sync::MutexGuard<'_, Members> {
@@ -289,6 +308,12 @@ impl Store {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The keys of the store. Answers may be as large as they are: the crate's own limit of 4 MB is
+/// soon reached by a range of keys.
+fn keys_of(client: &Client) -> KvClient {
+    client.kv_client().max_decoding_message_size(usize::MAX)
 }
 
 impl Members {

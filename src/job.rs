@@ -48,13 +48,13 @@ pub trait Job: Send + Sync + 'static {
 }
 
 /// A run of a job whose type is forgotten.
-type Running = Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
 
 /// A job whose type is forgotten.
-type AnyJob = Box<dyn FnOnce(Term) -> Running + Send>;
+pub(crate) type AnyJob = Box<dyn FnOnce(Term) -> Running + Send>;
 
 /// Makes a job from its settings.
-type Factory = Arc<dyn Fn(toml::Table) -> Result<AnyJob, JobError> + Send + Sync>;
+pub(crate) type Factory = Arc<dyn Fn(toml::Table) -> Result<AnyJob, JobError> + Send + Sync>;
 
 /// The Rust jobs of a binary, by the name that `job.kind` gives them.
 #[derive(Clone, Default)]

@@ -13,6 +13,7 @@ pub mod fencing;
 pub mod guardian;
 pub mod job;
 pub mod keys;
+pub mod kv;
 pub mod log;
 pub mod notify;
 pub mod proc;
@@ -21,6 +22,7 @@ pub mod role;
 pub mod runtime_dir;
 pub mod session;
 pub mod signals;
+pub mod status;
 pub mod term;
 
 pub use cli::main;

@@ -1,9 +1,9 @@
 //! Logs: a bounded queue to a writer thread, so that no reader can hold up a term.
 //!
 //! Every process of ours calls [`init`] once, first thing, and keeps the [`Guard`] to its end. From
-//! then on `tracing`'s macros put [records](record::Record) into a queue and return; one thread turns
-//! them into lines and writes them. A reader who stops reading blocks that thread and no other: the
-//! queue fills up, further records are dropped and counted, and `log lines dropped` says how many.
+//! then on `tracing`'s macros put records into a queue and return; one thread turns them into lines
+//! and writes them. A reader who stops reading blocks that thread and no other: the queue fills up,
+//! further records are dropped and counted, and `log lines dropped` says how many.
 
 mod record;
 mod render;

@@ -6,7 +6,7 @@
 //! the lease back from the [lease file](LeaseFile), and the next candidate need not wait for the
 //! TTL. While it isn't alone it revokes nothing: it goes on killing, and renews the lease (R5).
 //!
-//! Typed by hand it does nothing: see [`may_touch`].
+//! Typed by hand it does nothing: `may_touch` says when it may.
 
 use std::io;
 use std::path::Path;

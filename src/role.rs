@@ -94,7 +94,7 @@ pub enum Event {
 }
 
 /// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Stand for election with a new session.
     Contend,
@@ -208,13 +208,13 @@ impl Machine {
     /// The role to publish.
     pub const fn role(&self) -> Role {
         match self.state {
-            State::Idle { cooldown: true } => Role::Cooldown,
-            State::Idle { cooldown: false } => Role::Waiting,
+            // What was lost may take long to be given back to a store that is away.
+            State::Idle { cooldown: false }
+            | State::GivingBack(After::Rejoin(Pause::Backoff(_))) => Role::Waiting,
+            State::Idle { cooldown: true }
+            | State::GivingBack(After::Rejoin(Pause::Cooldown(_))) => Role::Cooldown,
             State::Contending => Role::Campaigning,
             State::Leading(_) => Role::Leading,
-            // What was lost may take long to be given back to a store that is away.
-            State::GivingBack(After::Rejoin(Pause::Backoff(_))) => Role::Waiting,
-            State::GivingBack(After::Rejoin(Pause::Cooldown(_))) => Role::Cooldown,
             State::Ending { .. } | State::GivingBack(_) | State::Over => Role::Stopping,
         }
     }

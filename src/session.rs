@@ -220,7 +220,7 @@ pub async fn revoke(store: &Store, lease: LeaseId, limit: Duration, until: Insta
     let mut backoff = backoff();
     loop {
         match store.revoke(limit, lease).await {
-            Ok(()) => return true,
+            Ok(_) => return true,
             Err(error) if error.is_definite() => {
                 tracing::warn!(%lease, %error, "revoke refused");
                 return false;

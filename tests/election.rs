@@ -1,6 +1,10 @@
 //! Who leads: one of several, in the order of joining, with etcd's own tools in the same queue.
 
 #![allow(
+    clippy::disallowed_methods,
+    reason = "a test's own patience is no deadline of ours"
+)]
+#![allow(
     clippy::unwrap_used,
     reason = "the helpers of tests fail as the tests do"
 )]

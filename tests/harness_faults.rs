@@ -1,4 +1,9 @@
 //! The harness itself: the network and the members really break as it says. Needs no daemon.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's own patience is no deadline of ours"
+)]
 #![allow(
     clippy::unwrap_used,
     reason = "the helpers of tests fail as the tests do"

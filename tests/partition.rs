@@ -1,5 +1,10 @@
 //! The store partly or wholly out of reach, and members that misbehave.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's own patience is no deadline of ours"
+)]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,7 @@
 //! The shipped unit: what systemd thinks of it, and the traps that it must not fall into.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

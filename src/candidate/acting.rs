@@ -1,21 +1,24 @@
-//! What the candidate does for each action of the machine, and what it makes of the words of its
-//! guardian and its Rust job.
+//! What the candidate does for each action of the machine.
 
 use std::time::Duration;
 
-use super::lines::End;
 use super::{Candidate, Held, Run, Word, contest, guarding};
 use crate::backoff::jitter;
 use crate::clock;
-use crate::guardian::client::Event as GuardianEvent;
-use crate::guardian::protocol::{self, Exit, Report, Request};
+use crate::guardian::protocol::{self, Request};
 use crate::job::native::{self, Native};
-use crate::job::{command, restart};
+use crate::job::{Factory, command};
 use crate::role::{Action, Event, Limit, Patience, Pause};
 use crate::runtime_dir::lease_file::LeaseFile;
-use crate::session::{Loss, new_lease_id};
-use crate::term::process::{ProcessError, SpawnRequest};
+use crate::session::new_lease_id;
+use crate::term::Term;
 use crate::term::resignation::Resignation;
+
+/// How long a guardian may take to acknowledge a lease before it is taken for stopped.
+const REMEMBER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Pause before a candidate stands again that the store's memory or identity rules out.
+const REFUSED_PAUSE: Duration = Duration::from_secs(15);
 
 /// Pause before another try to start a guardian.
 const GUARDIAN_PAUSE: Duration = Duration::from_secs(1);
@@ -32,11 +35,7 @@ impl Candidate {
             Action::Fence => self.fence(),
             Action::SayLost(reason) => {
                 if let Some(held) = &mut self.held {
-                    // A key that is gone was deleted, or its lease revoked: the contest asks.
-                    held.key_gone = reason.0 == Loss::Deleted.reason();
-                    if !held.key_gone {
-                        held.say_lost(&self.lines, reason.0);
-                    }
+                    held.lost(&self.lines, reason.0);
                 }
             }
             Action::GiveBack => self.give_back(),
@@ -68,15 +67,19 @@ impl Candidate {
         let guardian = self.guarding.guardian();
         let written = self.files.write(self.lease_file(resignation.clone()));
         let words = self.words.0.clone();
-        let known = resignation.clone();
+        let remembered = guardian.remember(resignation.clone());
         self.held = Some(Held::new(lease, resignation, self.timing));
         tokio::spawn(async move {
-            // A guardian that is gone is told of by its own event.
-            if guardian.remember(known).await.is_ok() {
-                if let Ok(Err(error)) = written.await {
-                    tracing::warn!(%lease, %error, "lease file not written");
+            match tokio::time::timeout(REMEMBER_LIMIT, remembered).await {
+                Ok(Ok(())) => {
+                    if let Ok(Err(error)) = written.await {
+                        tracing::warn!(%lease, %error, "lease file not written");
+                    }
+                    drop(words.send(Word::Prepared(lease)));
                 }
-                drop(words.send(Word::Prepared(lease)));
+                // One that is gone is told of by its own event.
+                Ok(Err(_)) => {}
+                Err(_) => drop(words.send(Word::Silent(lease))),
             }
         });
     }
@@ -112,6 +115,7 @@ impl Candidate {
             drop(self.files.write(file));
         }
         let Some(factory) = factory else {
+            self.asked = id;
             self.guarding.send(Request::Start {
                 token: term.token(),
                 run: id,
@@ -121,6 +125,21 @@ impl Candidate {
             self.run = Some(run);
             return;
         };
+        if self.guarding.acked(term.token()) {
+            self.start_native(factory, &term, run);
+        } else {
+            // A daemon that is stopped just now, and wakes after its term, must find itself killed.
+            run.awaits_guardian = true;
+            self.run = Some(run);
+        }
+    }
+
+    pub(super) fn start_native(&mut self, factory: Factory, term: &Term, mut run: Run) {
+        if term.remaining().is_zero() {
+            self.run = Some(run);
+            return self.on(Event::NotStarted);
+        }
+        let id = run.id;
         let start = native::Start {
             factory,
             settings: self.config.job.settings.clone(),
@@ -132,6 +151,7 @@ impl Candidate {
         match Native::start(start, self.natives.0.clone()) {
             Ok(native) => {
                 self.lines.job_started(term.lease(), term.token(), None);
+                run.said = true;
                 run.native = Some(native);
                 self.run = Some(run);
             }
@@ -204,14 +224,6 @@ impl Candidate {
         _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
     }
 
-    /// Takes the guardian for dead or stopped.
-    pub(super) fn guardian_gone(&mut self) {
-        if !std::mem::replace(&mut self.guarding.gone, true) {
-            self.lines.guardian_gone();
-            self.on(Event::GuardianGone);
-        }
-    }
-
     /// Kills guardian and tree off the main loop, and starts the next guardian after it.
     fn fence(&mut self) {
         self.restart_at = None;
@@ -242,18 +254,6 @@ impl Candidate {
         });
     }
 
-    /// Tree and guardian were fenced; a Rust job may still have to end.
-    pub(super) fn fenced(&mut self) {
-        match &mut self.run {
-            Some(run) if run.native.is_some() => run.fenced = true,
-            _ => {
-                self.say_stopped(true);
-                self.run = None;
-                self.on(Event::Fenced);
-            }
-        }
-    }
-
     fn give_back(&mut self) {
         self.run = None;
         self.restart_at = None;
@@ -282,21 +282,6 @@ impl Candidate {
         self.contest.send(contest::Command::Hurry(until));
     }
 
-    /// Everything is given back, or can't be.
-    pub(super) fn left(&mut self, confirmed: bool) {
-        if let Some(mut held) = self.held.take() {
-            held.say_deleted(&self.lines);
-            self.lines.resigned(held.lease, held.token(), confirmed);
-            self.guarding.send(Request::Forget { lease: held.lease });
-            drop(self.files.remove(held.lease));
-            let survived = clock::now().since(held.since);
-            if held.term.is_some() || survived > self.timing.ttl() {
-                self.rejoin.reset();
-            }
-        }
-        self.on(Event::Left);
-    }
-
     fn rejoin_after(&mut self, pause: Pause) {
         let pause = match pause {
             Pause::None => Duration::ZERO,
@@ -305,169 +290,15 @@ impl Candidate {
                 pause
             }
             Pause::Backoff(reason) => {
-                let pause = self.rejoin.next(jitter());
+                let pause = match reason.0 {
+                    // Only an operator can mend it.
+                    "refused" | "cluster_changed" => REFUSED_PAUSE,
+                    _ => self.rejoin.next(jitter()),
+                };
                 self.lines.rejoining(pause, reason.0);
                 pause
             }
         };
         self.rejoin_at = Some(clock::now() + pause);
-    }
-
-    pub(super) fn guardian_said(&mut self, event: GuardianEvent) {
-        let report = match event {
-            GuardianEvent::Gone => return self.guardian_gone(),
-            GuardianEvent::Report(report) => report,
-        };
-        self.guarding.note(&report);
-        match report {
-            Report::Started { run, pid } => self.started(run, pid),
-            Report::Refused { run, reason } => {
-                if let Some(started) = self.processes.refuse(run) {
-                    drop(started.send(Err(ProcessError::Refused(reason.to_string()))));
-                } else if let Some(held) = &self.held
-                    && let Some(token) = held.token()
-                {
-                    let reason = reason.to_string();
-                    self.lines.job_not_started(held.lease, token, &reason);
-                    self.on(Event::NotStarted);
-                }
-            }
-            Report::MainEnded { run, pid, exit } => self.main_ended(run, pid, exit),
-            Report::Empty { token, killed } => {
-                if self.held.as_ref().and_then(Held::token) == Some(token) {
-                    self.empty(killed);
-                }
-            }
-            Report::Stopping { .. } => self.on(Event::StopDue),
-            Report::Stuck { token, pids } => {
-                if let Some(held) = &self.held {
-                    self.lines.job_can_not_be_killed(held.lease, token, &pids);
-                }
-            }
-            Report::Ready { .. }
-            | Report::Remembered { .. }
-            | Report::Guarded { .. }
-            | Report::Resigned { .. } => {}
-        }
-    }
-
-    fn started(&mut self, id: u64, pid: u32) {
-        if self.processes.started(id, pid) {
-            return;
-        }
-        if let (Some(run), Some(held)) = (&mut self.run, &self.held)
-            && run.id == id
-            && let Some(token) = held.token()
-        {
-            run.pid = Some(pid);
-            self.lines.job_started(held.lease, token, Some(pid));
-        }
-    }
-
-    fn main_ended(&mut self, id: u64, pid: Option<u32>, exit: Exit) {
-        let mut end = End {
-            pid,
-            ..End::default()
-        };
-        match exit {
-            Exit::Code(code) => end.code = Some(code),
-            Exit::Signal(signal) => end.signal = Some(signal),
-            Exit::NotExecuted { code, error } => {
-                end.code = Some(code);
-                end.error = Some(error);
-            }
-        }
-        if self.processes.ended(id, &end) {
-            return;
-        }
-        self.run_ended(id, &end);
-    }
-
-    pub(super) fn native_ended(&mut self, ended: native::Ended) {
-        let end = match ended.result {
-            Ok(()) => End {
-                code: Some(0),
-                ..End::default()
-            },
-            Err(error) => End {
-                code: Some(1),
-                error: Some(error),
-                ..End::default()
-            },
-        };
-        let Some(run) = &mut self.run else { return };
-        if run.id != ended.run {
-            return;
-        }
-        run.native = None;
-        let (fenced, tree_empty) = (run.fenced, run.tree_empty);
-        self.run_ended(ended.run, &end);
-        // The proof that the rest is dead was waiting for it.
-        if fenced {
-            self.fenced();
-        } else if let Some(killed) = tree_empty {
-            self.empty(killed);
-        }
-    }
-
-    /// The run's main process, or its `run()`, ended: by itself, or since it was stopped.
-    fn run_ended(&mut self, id: u64, end: &End) {
-        let (Some(run), Some(held)) = (&mut self.run, &self.held) else {
-            return;
-        };
-        let Some(token) = held.token() else { return };
-        if run.id != id || run.stopping_since.is_some() {
-            return;
-        }
-        let ran = run.ran();
-        run.pid = None;
-        self.lines.job_ended(held.lease, token, end, ran);
-        let verdict: restart::Verdict = self.restarts.decide(end.failed(), ran, jitter());
-        self.on(Event::MainEnded(verdict));
-    }
-
-    fn empty(&mut self, killed: bool) {
-        if let Some(run) = &mut self.run
-            && run.native.is_some()
-        {
-            run.tree_empty = Some(killed);
-            return;
-        }
-        self.say_stopped(killed);
-        self.on(Event::Empty);
-    }
-
-    fn say_stopped(&mut self, killed: bool) {
-        if let (Some(run), Some(held)) = (&self.run, &self.held)
-            && let (Some(since), Some(token)) = (run.stopping_since, held.token())
-        {
-            let took = clock::now().since(since);
-            self.lines
-                .job_stopped(held.lease, token, run.pid, killed, took);
-            self.run = None;
-        }
-    }
-
-    /// A Rust job wants a process.
-    pub(super) fn spawn(&mut self, request: SpawnRequest) {
-        let term = self.held.as_ref().and_then(|held| held.term.clone());
-        let running = self.run.as_ref().is_some_and(|run| run.native.is_some());
-        let Some(term) = term.filter(|_| running && !self.guarding.gone) else {
-            let refused = ProcessError::Refused("the term has ended".to_owned());
-            return drop(request.started.send(Err(refused)));
-        };
-        self.runs += 1;
-        let mut spec = command::spec(&self.config, &term);
-        spec.argv = request.argv;
-        spec.working_dir = request.working_dir.or(spec.working_dir);
-        spec.set.extend(request.env);
-        self.guarding.send(Request::Start {
-            token: term.token(),
-            run: self.runs,
-            command: spec,
-            sole: false,
-        });
-        self.processes
-            .asked(self.runs, request.started, request.ended);
     }
 }

@@ -63,8 +63,19 @@ pub(super) enum Report {
     Notice(Notice),
     /// Whether anyone else stands in the queue.
     Others(bool),
-    /// The lease is given back; whether the store confirmed it.
-    Left(bool),
+    /// The lease is given back, or the attempts to are over.
+    Left(Left),
+}
+
+/// How giving a lease back came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The store has revoked the lease.
+    Revoked,
+    /// The lease was gone before.
+    Gone,
+    /// The store did not say.
+    Unconfirmed,
 }
 
 /// What the contest needs to know from the start.
@@ -138,7 +149,7 @@ impl Contestant {
                 Command::Contend(lease) => {
                     let mut session = None;
                     let standing = self.stand(lease, &mut election, &mut session);
-                    self.until_given_back(&mut inbox, standing).await
+                    Box::pin(self.until_given_back(&mut inbox, standing)).await
                     // The session is dropped here, and with it the renewals.
                 }
                 other => self.aside(other),
@@ -180,8 +191,10 @@ impl Contestant {
                 let (prefix, limit) = (self.setup.prefix.clone(), self.limit());
                 tokio::spawn(async move {
                     let queue = Queue::read(&store, limit, &prefix).await;
-                    let others = queue.is_ok_and(|queue| queue.candidates.len() > 1);
-                    drop(reports.send(Report::Others(others)));
+                    drop(reports.send(match queue {
+                        Ok(queue) => Report::Others(queue.candidates.len() > 1),
+                        Err(error) => Report::Unreachable(error),
+                    }));
                 });
             }
             Command::Contend(_) | Command::Hurry(_) => {}
@@ -261,12 +274,13 @@ impl Contestant {
         mut until: Option<Instant>,
     ) {
         let mut backoff = Backoff::new(GIVE_BACK_PAUSES.0, GIVE_BACK_PAUSES.1);
-        let confirmed = loop {
+        let left = loop {
             match resignation.attempt(&self.store).await {
-                Ok(()) => break true,
+                Ok(true) => break Left::Revoked,
+                Ok(false) => break Left::Gone,
                 Err(error) if error.is_definite() => {
                     tracing::warn!(lease = %resignation.lease, %error, "resignation refused");
-                    break false;
+                    break Left::Unconfirmed;
                 }
                 Err(error) => self.report(Report::Unreachable(error)),
             }
@@ -289,10 +303,10 @@ impl Contestant {
                 }
             }
             if until.is_some_and(Instant::has_passed) {
-                break false;
+                break Left::Unconfirmed;
             }
         };
-        self.report(Report::Left(confirmed));
+        self.report(Report::Left(left));
     }
 
     fn limit(&self) -> Duration {

@@ -28,6 +28,8 @@ pub(super) struct Guarding {
     sent: Option<(i64, Instant)>,
     /// It said that it stops the present term, so it knows of the deadline and acts on it.
     acting: bool,
+    /// It said that the tree can't be emptied: it is not the one to blame.
+    stuck: bool,
     /// It was given up on; the next one isn't there yet.
     pub(super) gone: bool,
 }
@@ -45,6 +47,7 @@ impl Guarding {
             events,
             sent: None,
             acting: false,
+            stuck: false,
             gone: false,
         })
     }
@@ -63,6 +66,7 @@ impl Guarding {
             events,
             sent: None,
             acting: false,
+            stuck: false,
             gone: false,
         };
     }
@@ -97,10 +101,18 @@ impl Guarding {
         }
     }
 
+    /// Whether the guardian has acknowledged the term.
+    pub(super) fn acked(&self, token: i64) -> bool {
+        let acknowledged = self.guardian.acked_deadline();
+        acknowledged.is_some_and(|(acknowledged, _)| acknowledged == token)
+    }
+
     /// Takes note of what its words say about itself.
     pub(super) fn note(&mut self, report: &Report) {
-        if matches!(report, Report::Stopping { .. }) {
-            self.acting = true;
+        match report {
+            Report::Stopping { .. } => self.acting = true,
+            Report::Stuck { .. } => self.stuck = true,
+            _ => {}
         }
     }
 
@@ -108,7 +120,7 @@ impl Guarding {
     /// heard before: at D−G−K of the deadline that it acknowledged last if a later one was sent to
     /// it, else at the latest when it should have killed the tree.
     pub(super) fn silent_at(&self, held: &Held) -> Option<Instant> {
-        let (token, sent) = self.sent.filter(|_| !self.gone)?;
+        let (token, sent) = self.sent.filter(|_| !self.gone && !self.stuck)?;
         let acknowledged = self
             .guardian
             .acked_deadline()
@@ -130,5 +142,6 @@ impl Guarding {
     pub(super) fn term_over(&mut self) {
         self.sent = None;
         self.acting = false;
+        self.stuck = false;
     }
 }

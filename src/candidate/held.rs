@@ -7,7 +7,7 @@ use crate::clock::{self, Instant};
 use crate::config::timing::Timing;
 use crate::keys::LeaseId;
 use crate::role::Event;
-use crate::session::Status;
+use crate::session::{Loss, Status};
 use crate::term::Term;
 use crate::term::resignation::Resignation;
 
@@ -29,13 +29,27 @@ pub(super) struct Held {
     pub(super) step_down_by: Option<String>,
     /// Whether it is being given back.
     pub(super) leaving: bool,
-    /// The polite stop and the SIGKILL of the deadline, once they were due.
-    stop_was_due: bool,
-    kill_was_due: bool,
-    /// The own key is gone, and it isn't known yet how.
-    pub(super) key_gone: bool,
-    /// Whether the loss of the term was said.
-    said_lost: bool,
+    /// What the deadline has asked for so far.
+    asked: Asked,
+    /// What was said of the term's loss.
+    loss: Said,
+}
+
+/// What the deadline of a term has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    Nothing,
+    Stop,
+    Kill,
+}
+
+/// What was said of a term's loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    /// The own key is gone; the line waits until it is known how.
+    KeyGone,
+    Reason,
 }
 
 impl Held {
@@ -51,10 +65,8 @@ impl Held {
             guarded: false,
             step_down_by: None,
             leaving: false,
-            stop_was_due: false,
-            kill_was_due: false,
-            key_gone: false,
-            said_lost: false,
+            asked: Asked::Nothing,
+            loss: Said::Nothing,
         }
     }
 
@@ -87,12 +99,10 @@ impl Held {
     /// The next of the polite stop and the SIGKILL.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let deadline = self.deadline()?;
-        if !self.stop_was_due {
-            Some(self.timing.polite_stop(deadline))
-        } else if !self.kill_was_due {
-            Some(self.timing.kill(deadline))
-        } else {
-            None
+        match self.asked {
+            Asked::Nothing => Some(self.timing.polite_stop(deadline)),
+            Asked::Stop => Some(self.timing.kill(deadline)),
+            Asked::Kill => None,
         }
     }
 
@@ -102,12 +112,12 @@ impl Held {
             return vec![];
         };
         let mut due = Vec::new();
-        if !self.stop_was_due && self.timing.polite_stop(deadline).has_passed() {
-            self.stop_was_due = true;
+        if self.asked < Asked::Stop && self.timing.polite_stop(deadline).has_passed() {
+            self.asked = Asked::Stop;
             due.push(Event::StopDue);
         }
-        if !self.kill_was_due && self.timing.kill(deadline).has_passed() {
-            self.kill_was_due = true;
+        if self.asked < Asked::Kill && self.timing.kill(deadline).has_passed() {
+            self.asked = Asked::Kill;
             due.push(Event::KillDue);
         }
         due
@@ -116,16 +126,32 @@ impl Held {
     /// Says once why the term was lost.
     pub(super) fn say_lost(&mut self, lines: &Lines, reason: &str) {
         if let Some(token) = self.token()
-            && !std::mem::replace(&mut self.said_lost, true)
+            && self.loss != Said::Reason
         {
+            self.loss = Said::Reason;
             lines.term_lost(self.lease, token, reason);
         }
     }
 
-    /// The key was gone, and the store was too far away to say more.
-    pub(super) fn say_deleted(&mut self, lines: &Lines) {
-        if self.key_gone {
-            self.say_lost(lines, "deleted");
+    /// Says why the term was lost, or waits with it: a key that is gone was deleted, or its lease
+    /// revoked, and the contest asks which.
+    pub(super) fn lost(&mut self, lines: &Lines, reason: &str) {
+        if reason != Loss::Deleted.reason() {
+            self.say_lost(lines, reason);
+        } else if self.loss == Said::Nothing {
+            self.loss = Said::KeyGone;
+        }
+    }
+
+    /// The key was gone; the revocation has told whether the lease was gone with it.
+    pub(super) fn say_lost_with_lease(&mut self, lines: &Lines, lease_gone: bool) {
+        if self.loss == Said::KeyGone {
+            let loss = if lease_gone {
+                Loss::Revoked
+            } else {
+                Loss::Deleted
+            };
+            self.say_lost(lines, loss.reason());
         }
     }
 }
@@ -138,5 +164,5 @@ pub(super) async fn changed(held: &mut Option<Held>) {
         return;
     }
     // There are no renewals, or they have ended, and said how before.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -11,6 +11,10 @@ pub(super) struct Run {
     pub(super) id: u64,
     pub(super) pid: Option<u32>,
     pub(super) started: Instant,
+    /// Whether its start was said, so that its end must be.
+    pub(super) said: bool,
+    /// It is a Rust job that starts once the guardian has acknowledged the term.
+    pub(super) awaits_guardian: bool,
     /// The Rust job, while its `run()` has not returned.
     pub(super) native: Option<Native>,
     /// Since when it is being stopped for good.
@@ -29,6 +33,8 @@ impl Run {
             id,
             pid: None,
             started: clock::now(),
+            said: false,
+            awaits_guardian: false,
             native: None,
             stopping_since: None,
             tree_empty: None,

@@ -23,6 +23,11 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
     let mut source = args.options.source();
     source.job_kinds = jobs.kinds();
     let loaded = config::load(&source)?;
-    output::write(config::check_report(&loaded, &source))?;
+    let mut report = config::check_report(&loaded, &source);
+    let job = &loaded.config.job;
+    if job.kind == "command" && job.command.is_empty() {
+        report += "warning: job.command: there is none; \"run\" needs one after \"--\" then\n";
+    }
+    output::write(report)?;
     Ok(ExitCode::SUCCESS)
 }

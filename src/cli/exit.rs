@@ -4,19 +4,20 @@ use std::process::ExitCode;
 
 use super::output;
 use crate::config::Problems;
-use crate::etcd;
+use crate::etcd::{self, patience};
+use crate::kv;
 
 /// Failed at run time.
-pub(super) const FAILED: u8 = 1;
+const FAILED: u8 = 1;
 
 /// Refused: not the leader, or a write that must not be.
-pub(super) const REFUSED: u8 = 3;
+const REFUSED: u8 = 3;
 
 /// The store can't be reached (`EX_UNAVAILABLE` of sysexits).
-pub(super) const UNREACHABLE: u8 = 69;
+const UNREACHABLE: u8 = 69;
 
 /// The configuration is wrong (`EX_CONFIG` of sysexits).
-pub(super) const BAD_CONFIG: u8 = 78;
+const BAD_CONFIG: u8 = 78;
 
 /// Why a command did not do it, by the exit code that follows.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +63,30 @@ impl Failure {
     }
 }
 
+impl From<patience::Failure> for Failure {
+    fn from(failure: patience::Failure) -> Self {
+        match failure {
+            patience::Failure::TimedOut { .. } => Self::Unreachable(failure.to_string()),
+            patience::Failure::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<etcd::Error> for Failure {
     fn from(error: etcd::Error) -> Self {
-        if error.is_unreachable() {
-            Self::Unreachable(format!("the store is unreachable: {error}"))
-        } else {
-            Self::Failed(error.into())
+        Self::Failed(error.into())
+    }
+}
+
+impl From<kv::Error> for Failure {
+    fn from(error: kv::Error) -> Self {
+        match error {
+            kv::Error::Store(failure) => failure.into(),
+            kv::Error::NotLeader { .. } => Self::Refused(error.to_string()),
+            kv::Error::InDoubt(patience::Failure::TimedOut { .. }) => {
+                Self::Unreachable(error.to_string())
+            }
+            kv::Error::InDoubt(_) | kv::Error::Compacted { .. } => Self::Failed(error.into()),
         }
     }
 }

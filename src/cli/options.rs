@@ -1,11 +1,15 @@
 //! What every command takes, and how the configuration follows from it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 
+use super::exit::Failure;
 use super::output;
 use crate::config::{self, Config, Flag, Loaded, Problems, Source};
+use crate::etcd::{Patience, Store};
 
 /// The variables in which a job finds the endpoints and the election of its daemon, and the keys
 /// that they set.
@@ -71,14 +75,50 @@ impl Options {
         }
         source
     }
+}
 
-    /// The configuration for a command that asks the store and starts nothing.
+/// What every command takes that asks the store and starts nothing.
+#[derive(Debug, Args)]
+pub(super) struct Asking {
+    #[command(flatten)]
+    options: Options,
+
+    /// How long to try to reach the store in all
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = span)]
+    timeout: Duration,
+}
+
+impl Asking {
+    /// The configuration, which a job's daemon may have told it.
     ///
     /// # Errors
     /// All that is wrong with it.
     pub(super) fn load(&self) -> Result<Config, Problems> {
-        config::load(&self.source_in_job()).map(|loaded| loaded.config)
+        config::load(&self.options.source_in_job()).map(|loaded| loaded.config)
     }
+
+    /// The patience that begins now.
+    pub(super) fn patience(&self, store: &Store) -> Patience {
+        Patience::new(store, self.timeout)
+    }
+}
+
+/// Reads a time to wait.
+fn span(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if span.is_zero() => Err("expected a time longer than nothing".to_owned()),
+        Ok(span) => Ok(span),
+        Err(_) => Err("expected a time with a unit, such as 500ms or 5s".to_owned()),
+    }
+}
+
+/// Runs a command that waits, on this thread.
+pub(super) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(command)
 }
 
 /// The configuration of `loaded`, after a word on what is odd with it.

@@ -1,13 +1,9 @@
 //! `incumbent release`: the unit's stop hook.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
 use super::exit::Failure;
-use super::options::Options;
-use super::output;
+use super::options::{Options, block_on};
 use crate::config;
 use crate::{log, release};
 
@@ -25,36 +21,11 @@ pub(super) struct Args {
 
 /// Runs the hook.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let (dir, settings) = find(&args.options)?;
-    let _guard = log::init(&settings);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let outcome = runtime.block_on(release::run(&dir));
+    let source = args.options.source();
+    // What else is wrong was the daemon's to say, and must not keep the hook from its work.
+    let settings = config::load(&source).map(|loaded| loaded.config.log);
+    let _guard = log::init(&settings.unwrap_or_default());
+    let dir = config::runtime_dir(&source);
+    let outcome = block_on(async { Ok(release::run(&dir).await) })?;
     Ok(ExitCode::from(outcome.code()))
-}
-
-/// The runtime directory, and how to log.
-///
-/// systemd hands its hooks no credentials, so a configuration that names some is found wrong here
-/// though it was good enough for the daemon. The unit's own directory is as good as its word then.
-fn find(options: &Options) -> Result<(PathBuf, log::Settings), Failure> {
-    let problems = match config::load(&options.source()) {
-        Ok(loaded) => return Ok((loaded.config.runtime_dir, loaded.config.log)),
-        Err(problems) => problems,
-    };
-    let listed = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
-    let dir = listed
-        .to_string_lossy()
-        .split(':')
-        .next()
-        .map(PathBuf::from);
-    match dir.filter(|dir| dir.is_absolute()) {
-        Some(dir) => {
-            output::complain_as_is(&problems);
-            Ok((dir, log::Settings::default()))
-        }
-        None => Err(problems.into()),
-    }
 }

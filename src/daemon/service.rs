@@ -11,7 +11,7 @@ use crate::role::Role;
 
 /// Without a term there is no deadline that a hung daemon could miss; the watchdog only sees to it
 /// that it is replaced some day.
-const IDLE_WATCHDOG: Duration = Duration::from_secs(60);
+const IDLE_WATCHDOG: Duration = Duration::from_mins(1);
 
 /// For a watchdog whose time has come already.
 const SOON: Duration = Duration::from_millis(1);

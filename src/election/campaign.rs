@@ -195,7 +195,8 @@ impl Election {
                     match &change {
                         Change::Delete { key, .. } if key == own => return Ok(Err(Loss::Deleted)),
                         Change::Put(kv) if kv.key() == own => {
-                            if kv.create_revision() != candidacy.create_revision {
+                            let same = kv.create_revision() == candidacy.create_revision;
+                            if !same {
                                 return Ok(Err(Loss::Deleted));
                             }
                         }

@@ -76,18 +76,16 @@ impl Lookout {
         if !self.caught_up {
             return self.catch_up(limit).await;
         }
-        let watch = match &mut self.watch {
-            Some(watch) => watch,
-            None => {
-                let targets = vec![
-                    Target::Key(self.term.key().to_owned()),
-                    Target::Prefix(self.term.election().control()),
-                ];
-                let watch = Watch::open(&self.store, limit, targets, self.from).await?;
-                self.watch.insert(watch)
-            }
+        let watch = if let Some(watch) = self.watch.take() {
+            watch
+        } else {
+            let targets = vec![
+                Target::Key(self.term.key().to_owned()),
+                Target::Prefix(self.term.election().control()),
+            ];
+            Watch::open(&self.store, limit, targets, self.from).await?
         };
-        let changes = watch.next().await?;
+        let changes = self.watch.insert(watch).next().await?;
         for change in changes {
             let revision = match &change {
                 Change::Put(kv) => kv.mod_revision(),

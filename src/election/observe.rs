@@ -29,6 +29,16 @@ pub enum Event {
     },
 }
 
+/// What was told last of the leader.
+enum Told {
+    /// Nothing yet.
+    Nothing,
+    /// That nobody leads.
+    Nobody,
+    /// That this candidate leads.
+    Leader(Candidate),
+}
+
 /// Follows one election; sees every change, however quickly one follows another, as long as the
 /// store's history isn't compacted under it.
 pub struct Observer {
@@ -38,8 +48,8 @@ pub struct Observer {
     watch: Option<Watch>,
     /// What stands under the prefix, by create_revision; a key that is no candidate as `Err`.
     queue: BTreeMap<i64, Result<Candidate, String>>,
-    /// The leader told last; `None` before the first event.
-    told: Option<Option<Candidate>>,
+    /// What was told last.
+    told: Told,
     events: VecDeque<Event>,
 }
 
@@ -52,7 +62,7 @@ impl Observer {
             limit,
             watch: None,
             queue: BTreeMap::new(),
-            told: None,
+            told: Told::Nothing,
             events: VecDeque::new(),
         }
     }
@@ -127,24 +137,19 @@ impl Observer {
     fn tell(&mut self, revision: i64) {
         let first = self.queue.values().next();
         let leader = first.and_then(|entry| entry.clone().ok());
-        let same_term = match (&self.told, &leader) {
-            (Some(Some(told)), Some(leader)) => told.token == leader.token,
-            (Some(None), None) => true,
-            _ => false,
+        let event = match (&self.told, &leader) {
+            (Told::Leader(told), Some(leader)) if told.token == leader.token => (told != leader)
+                .then(|| Event::Value {
+                    revision,
+                    leader: leader.clone(),
+                }),
+            (Told::Nobody, None) => None,
+            _ => Some(Event::Leader {
+                revision,
+                leader: leader.clone(),
+            }),
         };
-        if !same_term {
-            self.events.push_back(Event::Leader {
-                revision,
-                leader: leader.clone(),
-            });
-        } else if let Some(leader) = &leader
-            && self.told.as_ref() != Some(&Some(leader.clone()))
-        {
-            self.events.push_back(Event::Value {
-                revision,
-                leader: leader.clone(),
-            });
-        }
-        self.told = Some(leader);
+        self.events.extend(event);
+        self.told = leader.map_or(Told::Nobody, Told::Leader);
     }
 }

@@ -84,9 +84,12 @@ impl Error {
         )
     }
 
-    /// Whether nobody answered: the store, or the way to it, is down.
-    pub const fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Timeout { .. } | Self::Unreachable { .. })
+    /// Whether the same may succeed later, or on another member.
+    pub const fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout { .. } | Self::Unreachable { .. } | Self::Unauthenticated { .. }
+        )
     }
 
     /// Sorts what the client crate says of an attempt on `endpoint`.

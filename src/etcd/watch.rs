@@ -64,18 +64,31 @@ impl Watch {
         targets: Vec<Target>,
         from: i64,
     ) -> Result<Self, Error> {
+        let requests = targets.into_iter().map(|target| target.options(from));
+        Self::open_with(store, limit, requests).await
+    }
+
+    /// As [`open`](Self::open), for keys and options as the store's protocol has them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(
+        store: &Store,
+        limit: Duration,
+        requests: impl IntoIterator<Item = (impl Into<Vec<u8>>, WatchOptions)>,
+    ) -> Result<Self, Error> {
         let member = store.current();
-        let mut targets = targets.into_iter();
-        let first = targets.next().ok_or_else(|| Error::Refused {
+        let mut requests = requests.into_iter();
+        let (key, options) = requests.next().ok_or_else(|| Error::Refused {
             endpoint: member.endpoint.clone(),
             reason: "nothing to watch".to_owned(),
         })?;
         let stream = store
             .attempt(limit, async |client: Client| {
-                let (key, options) = first.options(from);
-                let mut stream = client.watch_client().watch(key, Some(options)).await?;
-                for target in targets {
-                    let (key, options) = target.options(from);
+                // One revision may hold more than the crate takes in a message by itself.
+                let mut watcher = client.watch_client().max_decoding_message_size(usize::MAX);
+                let mut stream = watcher.watch(key, Some(options)).await?;
+                for (key, options) in requests {
                     stream.watch(key, Some(options)).await?;
                 }
                 Ok(stream)
@@ -98,6 +111,24 @@ impl Watch {
     /// # Cancel safety
     /// Safe to drop: nothing that has arrived is lost.
     pub async fn next(&mut self) -> Result<Vec<Change>, Error> {
+        let message = self.message().await?;
+        if message.compact_revision() != 0 {
+            return Err(Error::Compacted {
+                oldest: message.compact_revision(),
+            });
+        }
+        Ok(changes(&message))
+    }
+
+    /// As [`next`](Self::next), as the store's protocol has it: a message with events, or the last
+    /// one, which says how far the history was compacted.
+    ///
+    /// # Errors
+    /// Any: the watch is over then.
+    ///
+    /// # Cancel safety
+    /// As [`next`](Self::next).
+    pub async fn message(&mut self) -> Result<WatchResponse, Error> {
         let outcome = self.wait().await;
         if let Err(error) = &outcome
             && error.blames_member()
@@ -107,7 +138,7 @@ impl Watch {
         outcome
     }
 
-    async fn wait(&mut self) -> Result<Vec<Change>, Error> {
+    async fn wait(&mut self) -> Result<WatchResponse, Error> {
         loop {
             let patience = if self.probed { self.limit } else { PROBE_AFTER };
             let Ok(message) = tokio::time::timeout(patience, self.stream.message()).await else {
@@ -119,11 +150,10 @@ impl Watch {
                 }
                 self.probed = true;
                 let probe = tokio::time::timeout(self.limit, self.stream.request_progress());
-                match probe.await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(error)) => return Err(Error::classify(&self.member.endpoint, &error)),
-                    Err(_) => continue,
+                if let Ok(Err(error)) = probe.await {
+                    return Err(Error::classify(&self.member.endpoint, &error));
                 }
+                continue;
             };
             self.probed = false;
             let message =
@@ -132,35 +162,29 @@ impl Watch {
                 endpoint: self.member.endpoint.clone(),
                 reason: "the member ended the watch".to_owned(),
             })?;
-            let changes = self.changes(&message)?;
-            if !changes.is_empty() {
-                return Ok(changes);
+            self.store.note(message.header(), None)?;
+            if message.compact_revision() != 0 || !message.events().is_empty() {
+                return Ok(message);
+            }
+            // A cancelled watch leaves its stream open and silent.
+            if message.canceled() {
+                let reason = message.cancel_reason();
+                return Err(Error::from_cancellation(&self.member.endpoint, reason));
             }
         }
     }
+}
 
-    /// A cancelled watch leaves its stream open and silent, so cancellation must be an error.
-    fn changes(&self, message: &WatchResponse) -> Result<Vec<Change>, Error> {
-        self.store.note(message.header(), None)?;
-        if message.compact_revision() != 0 {
-            return Err(Error::Compacted {
-                oldest: message.compact_revision(),
-            });
-        }
-        if message.canceled() {
-            let reason = message.cancel_reason();
-            return Err(Error::from_cancellation(&self.member.endpoint, reason));
-        }
-        let change = |event: &etcd_client::Event| {
-            let kv = event.kv()?;
-            Some(match event.event_type() {
-                EventType::Put => Change::Put(kv.clone()),
-                EventType::Delete => Change::Delete {
-                    key: kv.key().to_vec(),
-                    revision: kv.mod_revision(),
-                },
-            })
-        };
-        Ok(message.events().iter().filter_map(change).collect())
-    }
+fn changes(message: &WatchResponse) -> Vec<Change> {
+    let change = |event: &etcd_client::Event| {
+        let kv = event.kv()?;
+        Some(match event.event_type() {
+            EventType::Put => Change::Put(kv.clone()),
+            EventType::Delete => Change::Delete {
+                key: kv.key().to_vec(),
+                revision: kv.mod_revision(),
+            },
+        })
+    };
+    message.events().iter().filter_map(change).collect()
 }

@@ -120,6 +120,8 @@ pub(super) struct Guard {
     term: Option<Guarded>,
     /// Every term up to this token has ended here.
     ended: i64,
+    /// The last run that a start was asked for.
+    last_run: u64,
     /// The living processes; `None` if proven empty.
     tree: Option<Tree>,
     daemon: Daemon,

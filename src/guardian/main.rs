@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 
 use super::decide::{Action, Event, Guard, Line};
 use super::link::Link;
@@ -89,11 +89,15 @@ fn run() -> io::Result<ExitCode> {
     Ok(outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
 }
 
-/// Survives the signals that end a job or a session, and hears of the ends of processes.
+/// Signals that are meant for the daemon, and reach its guardian too from a terminal, by name, or
+/// through the unit's cgroup. With both of them ended or stopped, nobody would end the job.
+const DEAF_TO: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGUSR1, SIGUSR2];
+
+/// Survives what is meant for the daemon, and hears of the ends of processes.
 ///
-/// The former are caught, not ignored: an exec resets what is caught.
+/// The former is caught, not ignored: an exec resets what is caught.
 fn listen_to_signals() -> io::Result<UnixStream> {
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
+    for signal in DEAF_TO {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     let (ends, wakes) = UnixStream::pair()?;

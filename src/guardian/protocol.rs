@@ -211,6 +211,9 @@ pub enum Report {
         token: i64,
         /// Whether SIGKILL was sent to it.
         killed: bool,
+        /// The last run that a start was asked for by then, executed or not; 0 for none. It proves
+        /// nothing about a start that is still on its way.
+        run: u64,
     },
     /// The guardian stops the term on its own account, since D−G−K has come.
     Stopping {

@@ -33,7 +33,7 @@ pub struct Native {
 /// What a run needs.
 pub struct Start {
     /// Makes the job.
-    pub factory: Factory,
+    pub(crate) factory: Factory,
     /// The table `job.settings`.
     pub settings: toml::Table,
     /// The term it runs in.

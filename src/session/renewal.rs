@@ -133,23 +133,17 @@ impl Renewal {
             return Ok(clock::now() + self.timing.renewal_interval());
         }
         let deadline = self.publish.borrow().deadline;
-        let outcome = {
-            let renewed = self.renew();
-            tokio::pin!(renewed);
-            loop {
-                tokio::select! {
-                    biased;
-                    order = inbox.recv() => match order {
-                        Some(Order::Lose(loss)) => return Err(loss),
-                        // The claim proves an earlier renewal; with one in flight, that one is
-                        // followed by another at once instead, which does the same.
-                        Some(Order::Lead { own, .. }) => break Ok(Renewed::Interrupted(own)),
-                        None => return Err(Loss::Closed),
-                    },
-                    () = clock::sleep_until(deadline) => return Err(Loss::Expired),
-                    outcome = &mut renewed => break outcome.map(Renewed::Acked),
-                }
-            }
+        let outcome = tokio::select! {
+            biased;
+            order = inbox.recv() => match order {
+                Some(Order::Lose(loss)) => return Err(loss),
+                // The claim proves an earlier renewal; with one in flight, that one is followed
+                // by another at once instead, which does the same.
+                Some(Order::Lead { own, .. }) => Ok(Renewed::Interrupted(own)),
+                None => return Err(Loss::Closed),
+            },
+            () = clock::sleep_until(deadline) => return Err(Loss::Expired),
+            outcome = self.renew() => outcome.map(Renewed::Acked),
         };
         match outcome {
             Ok(Renewed::Acked(true)) => {

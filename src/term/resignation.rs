@@ -59,7 +59,7 @@ impl Resignation {
         let mut backoff = session::backoff();
         loop {
             match self.attempt(store).await {
-                Ok(()) => return true,
+                Ok(_) => return true,
                 Err(error) if error.is_definite() => {
                     tracing::warn!(lease = %self.lease, %error, "resignation refused");
                     return false;
@@ -73,17 +73,20 @@ impl Resignation {
         }
     }
 
-    /// Tries once to delete the key, and once to revoke the lease, a few milliseconds later.
+    /// Tries once to delete the key, and once to revoke the lease, a few milliseconds later;
+    /// returns whether the lease was still there.
     ///
     /// # Errors
     /// The revocation's, which decides: it takes the key away even where the first is refused.
     ///
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown; it may be called again.
-    pub async fn attempt(&self, store: &Store) -> Result<(), Error> {
+    pub async fn attempt(&self, store: &Store) -> Result<bool, Error> {
         if let Some(txn) = self.txn() {
             match store.txn(self.attempt_limit, txn).await {
-                Ok(_) => clock::sleep(SUCCESSORS_TURN).await,
+                Ok((answer, _)) if answer.succeeded() => clock::sleep(SUCCESSORS_TURN).await,
+                // The key was gone, and whoever follows has claimed already.
+                Ok(_) => {}
                 Err(error) if error.is_definite() => {
                     tracing::warn!(lease = %self.lease, %error, "resignation refused");
                 }

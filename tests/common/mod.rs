@@ -24,6 +24,7 @@
 )]
 
 pub mod cluster;
+pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod output;
@@ -36,6 +37,7 @@ pub mod store;
 pub mod wait;
 
 pub use cluster::Cluster;
+pub use command::{Answer, Followed};
 pub use daemon::{Daemon, PREFIX};
 pub use output::Line;
 pub use proxy::{Direction, Links, Proxy};

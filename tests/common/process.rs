@@ -1,5 +1,10 @@
 //! Other processes: signals, and what `/proc` says about them.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's own patience is no deadline of ours"
+)]
+
 use std::fs;
 use std::time::Duration;
 

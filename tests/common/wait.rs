@@ -1,5 +1,10 @@
 //! Waiting with a budget: the only way a test waits for anything.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's own patience is no deadline of ours"
+)]
+
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! The guardian's process, driven by its protocol, with real jobs and without a store.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 mod stand;
 
 use std::time::Duration;
@@ -191,7 +193,7 @@ fn a_job_is_dead_before_the_deadline() {
     let pid = stand.started(1);
     stand.line();
     // The same term again, with what is left of it.
-    let mut term = stand.times(7, SHORT * 3);
+    let mut term = stand::times(7, SHORT * 3);
     term.lost_grace = SHORT;
     term.kill_budget = SHORT;
     stand.send(&Request::EndTerm { token: 6 });
@@ -270,7 +272,7 @@ fn a_daemon_that_dies_takes_its_job_with_it_in_milliseconds() {
 #[test]
 fn a_daemon_that_dies_before_a_stubborn_job_has_it_killed_after_the_lost_grace() {
     let mut stand = Stand::new();
-    let mut term = stand.times(7, LONG);
+    let mut term = stand::times(7, LONG);
     term.lost_grace = SHORT;
     stand.send(&Request::Term(term));
     stand.guarded(7);
@@ -291,7 +293,7 @@ fn a_daemon_with_a_rust_job_is_killed_before_the_deadline() {
         in_daemon: true,
         lost_grace: SHORT,
         kill_budget: SHORT,
-        ..stand.times(7, SHORT * 3)
+        ..stand::times(7, SHORT * 3)
     };
     let deadline = term.deadline;
     stand.send(&Request::Term(term));
@@ -312,7 +314,7 @@ fn a_guardian_with_nothing_to_guard_lets_its_daemon_live() {
 #[test]
 fn a_guardian_that_was_stopped_takes_the_newer_deadline_first() {
     let mut stand = Stand::new();
-    let mut term = stand.times(7, SHORT * 3);
+    let mut term = stand::times(7, SHORT * 3);
     term.lost_grace = Duration::ZERO;
     term.kill_budget = Duration::ZERO;
     let old = term.deadline;
@@ -340,7 +342,7 @@ fn a_guardian_that_was_stopped_takes_the_newer_deadline_first() {
 #[test]
 fn a_guardian_that_was_stopped_past_the_deadline_kills_at_once() {
     let mut stand = Stand::new();
-    let mut term = stand.times(7, SHORT * 3);
+    let mut term = stand::times(7, SHORT * 3);
     term.lost_grace = SHORT;
     term.kill_budget = SHORT;
     let deadline = term.deadline;
@@ -370,10 +372,10 @@ fn a_job_dies_with_its_guardian() {
 }
 
 #[test]
-fn a_guardian_survives_the_signals_that_end_a_session() {
+fn a_guardian_survives_the_signals_that_are_meant_for_its_daemon() {
     let mut stand = Stand::new();
     stand.term(7, LONG);
-    for signal in ["TERM", "INT", "HUP", "PIPE"] {
+    for signal in ["TERM", "INT", "HUP", "PIPE", "QUIT", "TSTP", "USR1", "USR2"] {
         kill(stand.guardian_pid, signal);
     }
     stand.start(7, 1, sh("exit 3"));
@@ -397,7 +399,7 @@ fn a_hundred_quick_runs_leave_nothing_behind() {
 #[test]
 fn a_daemon_that_does_not_read_holds_up_nothing() {
     let mut stand = Stand::new();
-    let mut term = stand.times(7, SHORT * 10);
+    let mut term = stand::times(7, SHORT * 10);
     term.lost_grace = SHORT;
     term.kill_budget = SHORT;
     stand.send(&Request::Term(term.clone()));

@@ -18,16 +18,16 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 
 /// Longer than any test takes.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 /// A grace that is worth waiting for.
-pub const SHORT: Duration = Duration::from_millis(150);
+pub(crate) const SHORT: Duration = Duration::from_millis(150);
 
 /// How long anything may take that is to happen by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A guardian, and the test in its daemon's place.
-pub struct Stand {
+pub(crate) struct Stand {
     /// A shell that waits for the guardian: its parent, and so the daemon that it kills.
     daemon: Child,
     socket: Option<UnixStream>,
@@ -39,7 +39,7 @@ pub struct Stand {
 
 impl Stand {
     /// Starts a guardian and greets it.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut daemon = Command::new("sh")
@@ -74,40 +74,28 @@ impl Stand {
         }
     }
 
-    pub fn send(&mut self, request: &Request) {
+    pub(crate) fn send(&mut self, request: &Request) {
         self.write(&encode(request).unwrap());
     }
 
-    pub fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         // A guardian that is gone is noticed by what it reports.
         self.socket.as_ref().unwrap().write_all(bytes).ok();
     }
 
     /// The next report.
-    pub fn report(&mut self) -> Report {
+    pub(crate) fn report(&mut self) -> Report {
         read(self.socket.as_ref().unwrap(), &mut self.inbox)
     }
 
     /// Begins a term that ends after `left`.
-    pub fn term(&mut self, token: i64, left: Duration) {
-        let term = self.times(token, left);
+    pub(crate) fn term(&mut self, token: i64, left: Duration) {
+        let term = times(token, left);
         self.send(&Request::Term(term));
         self.guarded(token);
     }
 
-    /// A term that ends after `left`, with graces that fit in.
-    pub fn times(&self, token: i64, left: Duration) -> Term {
-        Term {
-            token,
-            deadline: clock::now() + left,
-            lost_grace: LONG / 4,
-            kill_budget: LONG / 4,
-            stop_signal: 15,
-            in_daemon: false,
-        }
-    }
-
-    pub fn start(&mut self, token: i64, run: u64, command: CommandSpec) {
+    pub(crate) fn start(&mut self, token: i64, run: u64, command: CommandSpec) {
         self.send(&Request::Start {
             token,
             run,
@@ -116,7 +104,7 @@ impl Stand {
         });
     }
 
-    pub fn stop(&mut self, token: i64, grace: Duration) {
+    pub(crate) fn stop(&mut self, token: i64, grace: Duration) {
         self.send(&Request::Stop {
             token,
             stop_signal: 15,
@@ -125,7 +113,7 @@ impl Stand {
     }
 
     #[track_caller]
-    pub fn guarded(&mut self, expected: i64) {
+    pub(crate) fn guarded(&mut self, expected: i64) {
         match self.report() {
             Report::Guarded { token, .. } => assert_eq!(token, expected),
             other => panic!("{other:?}"),
@@ -133,7 +121,7 @@ impl Stand {
     }
 
     #[track_caller]
-    pub fn started(&mut self, expected: u64) -> u32 {
+    pub(crate) fn started(&mut self, expected: u64) -> u32 {
         match self.report() {
             Report::Started { run, pid } if run == expected => pid,
             other => panic!("{other:?}"),
@@ -141,43 +129,50 @@ impl Stand {
     }
 
     #[track_caller]
-    pub fn refused(&mut self, run: u64, reason: Refusal) {
+    pub(crate) fn refused(&mut self, run: u64, reason: Refusal) {
         assert_eq!(self.report(), Report::Refused { run, reason });
     }
 
     #[track_caller]
-    pub fn ended(&mut self, run: u64, pid: u32, exit: Exit) {
+    pub(crate) fn ended(&mut self, run: u64, pid: u32, exit: Exit) {
         let pid = Some(pid);
         assert_eq!(self.report(), Report::MainEnded { run, pid, exit });
     }
 
     #[track_caller]
-    pub fn empty(&mut self, token: i64, killed: bool) {
-        assert_eq!(self.report(), Report::Empty { token, killed });
+    pub(crate) fn empty(&mut self, token: i64, killed: bool) {
+        match self.report() {
+            Report::Empty {
+                token: emptied,
+                killed: by_force,
+                ..
+            } => assert_eq!((emptied, by_force), (token, killed)),
+            other => panic!("expected the tree to be empty, heard {other:?}"),
+        }
     }
 
     /// The next line that a job writes.
-    pub fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
-    pub fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&mut self) {
         self.socket = None;
     }
 
-    pub fn kill_daemon(&mut self) {
+    pub(crate) fn kill_daemon(&mut self) {
         self.daemon.kill().unwrap();
     }
 
     /// Waits for the daemon's end; the signal that ended it.
-    pub fn daemon_ended(&mut self) -> Option<i32> {
+    pub(crate) fn daemon_ended(&mut self) -> Option<i32> {
         self.daemon.wait().unwrap().signal()
     }
 
     /// Every child of the guardian, reaped or not.
-    pub fn children(&self) -> Vec<u32> {
+    pub(crate) fn children(&self) -> Vec<u32> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
@@ -214,33 +209,45 @@ fn read(mut socket: &UnixStream, inbox: &mut Inbox) -> Report {
     }
 }
 
+/// A term that ends after `left`, with graces that fit in.
+pub(crate) fn times(token: i64, left: Duration) -> Term {
+    Term {
+        token,
+        deadline: clock::now() + left,
+        lost_grace: LONG / 4,
+        kill_budget: LONG / 4,
+        stop_signal: 15,
+        in_daemon: false,
+    }
+}
+
 /// A command in the shell.
-pub fn sh(script: &str) -> CommandSpec {
+pub(crate) fn sh(script: &str) -> CommandSpec {
     command(&["sh", "-c", script])
 }
 
-pub fn command(argv: &[&str]) -> CommandSpec {
+pub(crate) fn command(argv: &[&str]) -> CommandSpec {
     CommandSpec {
         argv: argv.iter().map(|word| (*word).to_owned()).collect(),
         ..CommandSpec::default()
     }
 }
 
-pub fn kill(pid: u32, signal: &str) {
+pub(crate) fn kill(pid: u32, signal: &str) {
     let sent = Command::new("kill")
         .args(["-s", signal, &pid.to_string()])
         .status();
     assert!(sent.unwrap().success());
 }
 
-pub fn pidfd(pid: u32) -> OwnedFd {
+pub(crate) fn pidfd(pid: u32) -> OwnedFd {
     let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
     pidfd_open(pid, PidfdFlags::empty()).unwrap()
 }
 
 /// Waits until the process has ended.
 #[track_caller]
-pub fn wait_for_end(pidfd: &OwnedFd) {
+pub(crate) fn wait_for_end(pidfd: &OwnedFd) {
     let limit = Timespec {
         tv_sec: PATIENCE.as_secs().try_into().unwrap(),
         tv_nsec: 0,
@@ -250,7 +257,7 @@ pub fn wait_for_end(pidfd: &OwnedFd) {
 }
 
 /// Waits until an instant has come.
-pub fn wait_until(at: Instant) {
+pub(crate) fn wait_until(at: Instant) {
     let timer = clock::Timer::new().unwrap();
     timer.arm(Some(at)).unwrap();
     poll(&mut [PollFd::new(&timer, PollFlags::IN)], None).unwrap();

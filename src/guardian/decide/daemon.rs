@@ -77,22 +77,21 @@ impl Guard {
         self.give_all_back(now);
     }
 
-    /// Stops what runs, politely: the term is being lost.
+    /// Stops what runs, politely, since the term is being lost; gets ready for the store meanwhile.
     fn lose_daemon(&mut self, now: Instant) {
+        if let Some(guarded) = &mut self.term {
+            guarded.closed = true;
+            guarded.silent_until = None;
+            let (token, signal) = (guarded.term.token, guarded.term.stop_signal);
+            let grace_end = now + guarded.term.lost_grace;
+            if self.tree.is_some() {
+                self.stop_tree(token, signal, grace_end, now);
+            }
+        }
         let leases = self.leases.values().map(|lease| &lease.resignation);
         if let Some(latest) = leases.max_by_key(|resignation| resignation.token) {
             let latest = latest.clone();
             self.act(Action::Connect(latest));
-        }
-        let Some(guarded) = &mut self.term else {
-            return;
-        };
-        guarded.closed = true;
-        guarded.silent_until = None;
-        let (token, signal) = (guarded.term.token, guarded.term.stop_signal);
-        let grace_end = now + guarded.term.lost_grace;
-        if self.tree.is_some() {
-            self.stop_tree(token, signal, grace_end, now);
         }
     }
 

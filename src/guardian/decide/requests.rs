@@ -28,14 +28,17 @@ impl Guard {
                 run,
                 command,
                 sole,
-            } => match self.may_start(token, &command, sole, now) {
-                Ok(before) => self.act(Action::Spawn {
-                    run,
-                    command,
-                    before,
-                }),
-                Err(reason) => self.refuse(run, reason),
-            },
+            } => {
+                self.last_run = self.last_run.max(run);
+                match self.may_start(token, &command, sole, now) {
+                    Ok(before) => self.act(Action::Spawn {
+                        run,
+                        command,
+                        before,
+                    }),
+                    Err(reason) => self.refuse(run, reason),
+                }
+            }
             Request::Signal { run, signal } => {
                 if self.tree.iter().any(|tree| tree.mains.contains(&run)) {
                     self.act(Action::Signal { run, signal });
@@ -66,8 +69,7 @@ impl Guard {
                 let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
                 self.close(token, now + budget.unwrap_or_default());
                 if self.tree.is_none() {
-                    let killed = false;
-                    self.report(Report::Empty { token, killed });
+                    self.report_empty(token, false);
                 }
                 self.kill_tree(now);
             }

@@ -53,7 +53,7 @@ fn text(action: &Action) -> String {
         Action::Report(Report::Started { run, .. }) => format!("started {run}"),
         Action::Report(Report::Refused { run, reason }) => format!("refused {run}: {reason}"),
         Action::Report(Report::MainEnded { run, .. }) => format!("main {run} ended"),
-        Action::Report(Report::Empty { token, killed }) => {
+        Action::Report(Report::Empty { token, killed, .. }) => {
             format!("empty {token}{}", if *killed { ", killed" } else { "" })
         }
         Action::Report(Report::Stopping { token }) => format!("stopping {token}"),
@@ -414,7 +414,7 @@ fn a_stuck_tree_is_named_while_the_daemon_renews() {
 #[test]
 fn a_stuck_tree_is_renewed_for_when_the_daemon_is_gone() {
     running()
-        .at(1_000, Event::DaemonDead, &["connect", "stop tree by 15"])
+        .at(1_000, Event::DaemonDead, &["stop tree by 15", "connect"])
         .at(3_000, Event::Tick, &["kill tree"])
         .at(3_099, Event::Tick, &["kill tree"])
         .timer(3_100)
@@ -442,7 +442,7 @@ fn a_crashed_daemon_costs_no_more_than_the_stop_of_its_job() {
         .at(
             1_000,
             Event::DaemonClosed,
-            &["kill daemon", "connect", "stop tree by 15"],
+            &["kill daemon", "stop tree by 15", "connect"],
         )
         .at(1_001, Event::DaemonDead, &[])
         .at(1_002, ended(1), &["main 1 ended"])
@@ -471,7 +471,7 @@ fn nothing_is_given_back_before_the_daemon_is_dead() {
         .at(
             1_000,
             Event::DaemonClosed,
-            &["kill daemon", "connect", "stop tree by 15"],
+            &["kill daemon", "stop tree by 15", "connect"],
         )
         .at(
             1_001,
@@ -485,11 +485,11 @@ fn nothing_is_given_back_before_the_daemon_is_dead() {
 #[test]
 fn the_lost_grace_ends_at_the_kill_time_at_the_latest() {
     running()
-        .at(6_000, Event::DaemonDead, &["connect", "stop tree by 15"])
+        .at(6_000, Event::DaemonDead, &["stop tree by 15", "connect"])
         .timer(8_000);
     running()
         .at(6_900, deadline(7, 10_000), &["guarded 7 until 10000"])
-        .at(8_500, Event::DaemonDead, &["connect", "stop tree by 15"])
+        .at(8_500, Event::DaemonDead, &["stop tree by 15", "connect"])
         .timer(9_000);
 }
 

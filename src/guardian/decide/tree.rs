@@ -41,11 +41,13 @@ impl Guard {
         });
         if let (None, Some(guarded)) = (&self.tree, &self.term) {
             let token = guarded.term.token;
-            self.report(Report::Empty {
-                token,
-                killed: false,
-            });
+            self.report_empty(token, false);
         }
+    }
+
+    pub(super) fn report_empty(&mut self, token: i64, killed: bool) {
+        let run = self.last_run;
+        self.report(Report::Empty { token, killed, run });
     }
 
     pub(super) fn main_ended(&mut self, run: u64, pid: u32, exit: Exit) {
@@ -83,7 +85,7 @@ impl Guard {
             killed,
             took: now.since(stop.began),
         });
-        self.report(Report::Empty { token, killed });
+        self.report_empty(token, killed);
         match self.daemon {
             Daemon::Alive => {
                 if let Some(guarded) = self.present(token) {
@@ -104,8 +106,7 @@ impl Guard {
     /// Asks the tree to stop, if it isn't asked already; a stop only ever gets shorter.
     pub(super) fn stop_tree(&mut self, token: i64, signal: i32, grace_end: Instant, now: Instant) {
         let Some(tree) = &mut self.tree else {
-            let killed = false;
-            return self.report(Report::Empty { token, killed });
+            return self.report_empty(token, false);
         };
         if let Some(stop) = &mut tree.stop {
             stop.grace_end = stop.grace_end.min(grace_end);

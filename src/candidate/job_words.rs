@@ -1,0 +1,215 @@
+//! What the candidate makes of the words of its guardian and its Rust job.
+
+use super::lines::End;
+use super::{Candidate, Held, Run};
+use crate::backoff::jitter;
+use crate::clock;
+use crate::guardian::client::Event as GuardianEvent;
+use crate::guardian::protocol::{Exit, Report, Request};
+use crate::job::native;
+use crate::job::{command, restart};
+use crate::role::Event;
+use crate::term::process::{ProcessError, SpawnRequest};
+
+impl Candidate {
+    pub(super) fn guardian_said(&mut self, event: GuardianEvent) {
+        let report = match event {
+            GuardianEvent::Gone => return self.guardian_gone(),
+            GuardianEvent::Report(report) => report,
+        };
+        self.guarding.note(&report);
+        match report {
+            Report::Started { run, pid } => self.started(run, pid),
+            Report::Refused { run, reason } => {
+                if let Some(started) = self.processes.refuse(run) {
+                    drop(started.send(Err(ProcessError::Refused(reason.to_string()))));
+                } else if let Some(held) = &self.held
+                    && let Some(token) = held.token()
+                {
+                    let reason = reason.to_string();
+                    self.lines.job_not_started(held.lease, token, &reason);
+                    self.on(Event::NotStarted);
+                }
+            }
+            Report::MainEnded { run, pid, exit } => self.main_ended(run, pid, exit),
+            Report::Empty { token, killed, run } => {
+                // One that was sent before the last start arrived proves nothing.
+                if self.held.as_ref().and_then(Held::token) == Some(token) && run >= self.asked {
+                    self.empty(killed);
+                }
+            }
+            Report::Stopping { .. } => self.on(Event::StopDue),
+            Report::Stuck { token, pids } => {
+                if let Some(held) = &self.held {
+                    self.lines.job_can_not_be_killed(held.lease, token, &pids);
+                }
+            }
+            Report::Guarded { token, .. } => self.guarded(token),
+            Report::Ready { .. } | Report::Remembered { .. } | Report::Resigned { .. } => {}
+        }
+    }
+
+    /// Takes the guardian for dead or stopped.
+    pub(super) fn guardian_gone(&mut self) {
+        if !std::mem::replace(&mut self.guarding.gone, true) {
+            self.lines.guardian_gone();
+            self.on(Event::GuardianGone);
+        }
+    }
+
+    /// Tree and guardian were fenced; a Rust job may still have to end.
+    pub(super) fn fenced(&mut self) {
+        match &mut self.run {
+            Some(run) if run.native.is_some() => run.fenced = true,
+            _ => {
+                self.say_stopped(true);
+                self.run = None;
+                self.on(Event::Fenced);
+            }
+        }
+    }
+
+    pub(super) fn started(&mut self, id: u64, pid: u32) {
+        if self.processes.started(id, pid) {
+            return;
+        }
+        if let (Some(run), Some(held)) = (&mut self.run, &self.held)
+            && run.id == id
+            && let Some(token) = held.token()
+        {
+            run.pid = Some(pid);
+            run.said = true;
+            self.lines.job_started(held.lease, token, Some(pid));
+        }
+    }
+
+    pub(super) fn main_ended(&mut self, id: u64, pid: Option<u32>, exit: Exit) {
+        let mut end = End {
+            pid,
+            ..End::default()
+        };
+        match exit {
+            Exit::Code(code) => end.code = Some(code),
+            Exit::Signal(signal) => end.signal = Some(signal),
+            Exit::NotExecuted { code, error } => {
+                end.code = Some(code);
+                end.error = Some(error);
+            }
+        }
+        if self.processes.ended(id, &end) {
+            return;
+        }
+        self.run_ended(id, &end);
+    }
+
+    pub(super) fn native_ended(&mut self, ended: native::Ended) {
+        let end = match ended.result {
+            Ok(()) => End {
+                code: Some(0),
+                ..End::default()
+            },
+            Err(error) => End {
+                code: Some(1),
+                error: Some(error),
+                ..End::default()
+            },
+        };
+        let Some(run) = &mut self.run else { return };
+        if run.id != ended.run {
+            return;
+        }
+        run.native = None;
+        let (fenced, tree_empty) = (run.fenced, run.tree_empty);
+        self.run_ended(ended.run, &end);
+        // The proof that the rest is dead was waiting for it.
+        if fenced {
+            self.fenced();
+        } else if let Some(killed) = tree_empty {
+            self.empty(killed);
+        }
+    }
+
+    /// The run's main process, or its `run()`, ended: by itself, or since it was stopped.
+    pub(super) fn run_ended(&mut self, id: u64, end: &End) {
+        let (Some(run), Some(held)) = (&mut self.run, &self.held) else {
+            return;
+        };
+        let Some(token) = held.token() else { return };
+        if run.id != id || run.stopping_since.is_some() {
+            return;
+        }
+        let ran = run.ran();
+        run.pid = None;
+        self.lines.job_ended(held.lease, token, end, ran);
+        let verdict: restart::Verdict = self.restarts.decide(end.failed(), ran, jitter());
+        self.on(Event::MainEnded(verdict));
+    }
+
+    /// The guardian knows of the term: a Rust job that waits for that may start.
+    pub(super) fn guarded(&mut self, token: i64) {
+        let term = self.held.as_ref().and_then(|held| held.term.clone());
+        let Some(term) = term.filter(|term| term.token() == token) else {
+            return;
+        };
+        let waits = |run: &mut Run| run.awaits_guardian && run.stopping_since.is_none();
+        if let (Some(mut run), Some(factory)) = (
+            self.run.take_if(waits),
+            self.jobs.get(&self.config.job.kind),
+        ) {
+            run.awaits_guardian = false;
+            self.start_native(factory, &term, run);
+        }
+    }
+
+    pub(super) fn empty(&mut self, killed: bool) {
+        if let Some(run) = &mut self.run
+            && run.native.is_some()
+        {
+            run.tree_empty = Some(killed);
+            return;
+        }
+        self.say_stopped(killed);
+        self.on(Event::Empty);
+    }
+
+    pub(super) fn say_stopped(&mut self, killed: bool) {
+        if let (Some(run), Some(held)) = (&self.run, &self.held)
+            && let (Some(since), Some(token)) = (run.stopping_since, held.token())
+        {
+            let took = clock::now().since(since);
+            if run.said {
+                self.lines
+                    .job_stopped(held.lease, token, run.pid, killed, took);
+            }
+            self.run = None;
+        }
+    }
+
+    /// A Rust job wants a process.
+    pub(super) fn spawn(&mut self, request: SpawnRequest) {
+        let term = self.held.as_ref().and_then(|held| held.term.clone());
+        // Once a stop was sent no start may follow it, so that the answer to it proves all.
+        let running = self
+            .run
+            .as_ref()
+            .is_some_and(|run| run.native.is_some() && run.stopping_since.is_none());
+        let Some(term) = term.filter(|_| running && !self.guarding.gone) else {
+            let refused = ProcessError::Refused("the term has ended".to_owned());
+            return drop(request.started.send(Err(refused)));
+        };
+        self.runs += 1;
+        self.asked = self.runs;
+        let mut spec = command::spec(&self.config, &term);
+        spec.argv = request.argv;
+        spec.working_dir = request.working_dir.or(spec.working_dir);
+        spec.set.extend(request.env);
+        self.guarding.send(Request::Start {
+            token: term.token(),
+            run: self.runs,
+            command: spec,
+            sole: false,
+        });
+        self.processes
+            .asked(self.runs, request.started, request.ended);
+    }
+}

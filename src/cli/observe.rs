@@ -1,0 +1,98 @@
+//! `incumbent observe`: one JSON line for each change of the leader.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::away::Away;
+use super::exit::Failure;
+use super::options::{Options, block_on};
+use super::output;
+use crate::config;
+use crate::election::observe::{Event, Observer};
+use crate::election::queue::Candidate;
+use crate::etcd::Store;
+use crate::etcd::patience::LONGEST_ATTEMPT;
+use crate::keys::LeaseId;
+
+/// Follow the election: one JSON line for each change of the leader, nobody included
+///
+/// The first line is the state now. While the store is away it goes on trying.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  incumbent observe --election /backup | jq --unbuffered -r '.leader.name // \"nobody\"'")]
+pub(super) struct Args {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// One line.
+#[derive(Serialize)]
+struct Line<'a> {
+    event: &'static str,
+    revision: i64,
+    leader: Option<Leader<'a>>,
+}
+
+#[derive(Serialize)]
+struct Leader<'a> {
+    name: &'a str,
+    lease: LeaseId,
+    key: &'a str,
+    token: i64,
+}
+
+/// Follows the election until nobody reads any more.
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let config = config::load(&args.options.source_in_job())?.config;
+    block_on(async {
+        tokio::select! {
+            failed = follow(Store::new(&config.etcd), config.election.prefix) => failed,
+            () = output::closed() => Ok(ExitCode::SUCCESS),
+        }
+    })
+}
+
+async fn follow(store: Store, prefix: crate::keys::Prefix) -> Result<ExitCode, Failure> {
+    let mut observer = Observer::new(store, prefix, LONGEST_ATTEMPT);
+    let mut away = Away::new();
+    loop {
+        match observer.next().await {
+            Ok(event) => {
+                let line = serde_json::to_string(&Line::of(&event)).context("no JSON")?;
+                output::write(line + "\n")?;
+            }
+            Err(error) => away.wait(error).await?,
+        }
+    }
+}
+
+impl<'a> Line<'a> {
+    fn of(event: &'a Event) -> Self {
+        match event {
+            Event::Leader { revision, leader } => Self {
+                event: "leader",
+                revision: *revision,
+                leader: leader.as_ref().map(Leader::of),
+            },
+            Event::Value { revision, leader } => Self {
+                event: "value",
+                revision: *revision,
+                leader: Some(Leader::of(leader)),
+            },
+        }
+    }
+}
+
+impl<'a> Leader<'a> {
+    fn of(candidate: &'a Candidate) -> Self {
+        Self {
+            name: &candidate.name,
+            lease: candidate.lease,
+            key: &candidate.key,
+            token: candidate.token,
+        }
+    }
+}

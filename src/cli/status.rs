@@ -1,0 +1,190 @@
+//! `incumbent status`: who leads, and who stands in the queue.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use super::exit::Failure;
+use super::options::{Asking, block_on};
+use super::output;
+use super::table::Table;
+use crate::etcd::Store;
+use crate::status::{Candidate, Status};
+
+/// Show who leads, and who stands in the queue
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  incumbent status --election /backup
+  incumbent status -o json | jq -r .leader.name")]
+pub(super) struct Args {
+    #[command(flatten)]
+    asking: Asking,
+
+    /// How to print it
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+/// Shows the status.
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let config = args.asking.load()?;
+    let store = Store::new(&config.etcd);
+    let patience = args.asking.patience(&store);
+    let read = async { Ok(Status::read(&store, &config.election.prefix, &patience).await?) };
+    let status = block_on(read)?;
+    output::write(match args.output {
+        Format::Table => table(&status, output::width()),
+        Format::Json => serde_json::to_string(&status).context("no JSON")? + "\n",
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The status for people, in lines of at most `width` characters where that is possible.
+fn table(status: &Status, width: Option<usize>) -> String {
+    let leader = match &status.leader {
+        Some(leader) => format!("{}, token {}", output::visible(&leader.name), leader.token),
+        None => "nobody".to_owned(),
+    };
+    let election = output::visible(status.election.as_str());
+    let mut text = format!("election  {election}\nleader    {leader}\n");
+    if status.paused {
+        text += "PAUSED    nobody new will lead until it is resumed\n";
+    }
+    for key in &status.blocked_by {
+        let key = output::visible(key);
+        let line = format!("BLOCKED   by {key}, which is no candidate's key: delete it\n");
+        text += &line;
+    }
+    if status.queue.is_empty() {
+        return text;
+    }
+    let headings = ["", "#", "NAME", "TOKEN", "LEASE", "LEFT", "HOST", "SINCE"];
+    let mut table = Table::new(headings, &["NAME", "HOST"]);
+    for candidate in &status.queue {
+        let leads = status
+            .leader
+            .as_ref()
+            .is_some_and(|leader| leader.token == candidate.token);
+        table.push(row(candidate, leads));
+    }
+    text + "\n" + &table.render(width)
+}
+
+fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
+    let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), output::visible);
+    let left = candidate.lease_remaining_s;
+    // Milliseconds are for scripts.
+    let since = known(&candidate.since);
+    let since = since
+        .split_once('.')
+        .map(|(seconds, _)| format!("{seconds}Z"));
+    [
+        if leads { "*" } else { "" }.to_owned(),
+        candidate.position.to_string(),
+        output::visible(&candidate.name),
+        candidate.token.to_string(),
+        candidate.lease.to_string(),
+        left.map_or("-".to_owned(), |left| {
+            format!("{left}s of {}s", candidate.ttl)
+        }),
+        known(&candidate.host),
+        since.unwrap_or_else(|| known(&candidate.since)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{LeaseId, Prefix};
+
+    fn candidate(position: usize, name: &str, token: i64) -> Candidate {
+        let lease = LeaseId::new(0x3269_6bd0_d159_d067 + token).unwrap();
+        let prefix = Prefix::new("/backup");
+        Candidate {
+            position,
+            name: name.to_owned(),
+            lease,
+            token,
+            key: prefix.candidate(lease),
+            ttl: 15,
+            lease_remaining_s: Some(12),
+            host: Some("alpha".to_owned()),
+            pid: Some(17),
+            version: Some("0.1.0".to_owned()),
+            since: Some("2031-05-04T03:02:01.123Z".to_owned()),
+        }
+    }
+
+    fn status(queue: Vec<Candidate>) -> Status {
+        Status {
+            election: Prefix::new("/backup"),
+            leader: queue.first().cloned(),
+            queue,
+            blocked_by: Vec::new(),
+            paused: false,
+            marker: None,
+            revision: 99,
+        }
+    }
+
+    #[test]
+    fn the_table_marks_the_leader_and_keeps_the_order() {
+        let go = Candidate {
+            lease_remaining_s: None,
+            host: None,
+            since: None,
+            ..candidate(1, "from go", 31)
+        };
+        let text = table(&status(vec![candidate(0, "a", 7), go]), None);
+        let expected = "\
+election  /backup
+leader    a, token 7
+
+   #  NAME     TOKEN  LEASE             LEFT        HOST   SINCE
+*  0  a        7      32696bd0d159d06e  12s of 15s  alpha  2031-05-04T03:02:01Z
+   1  from go  31     32696bd0d159d086  -           -      -
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_narrow_terminal_cuts_names_and_hosts() {
+        let long = "a-candidate-with-a-name-of-its-own.example.org";
+        let mut queue = vec![candidate(0, long, 7), candidate(1, "b", 8)];
+        queue[1].host = Some("a-host-with-a-long-name.example.org".to_owned());
+        let text = table(&status(queue), Some(80));
+        assert!(
+            text.lines().skip(3).all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(text.contains("a-can") && text.contains('…'), "{text}");
+        assert!(text.contains("32696bd0d159d06e"), "{text}");
+    }
+
+    #[test]
+    fn a_pause_and_a_block_are_said_aloud() {
+        let mut blocked = status(vec![candidate(0, "a", 7)]);
+        blocked.leader = None;
+        blocked.paused = true;
+        blocked.blocked_by = vec!["/backup/x\u{1b}[2J".to_owned()];
+        let text = table(&blocked, None);
+        assert!(text.contains("leader    nobody\n"), "{text}");
+        assert!(text.contains("PAUSED "), "{text}");
+        assert!(text.contains("BLOCKED   by /backup/x\\u{1b}[2J,"), "{text}");
+        assert!(!text.contains('*'), "{text}");
+    }
+
+    #[test]
+    fn nobody_there_is_no_table() {
+        let text = table(&status(Vec::new()), None);
+        assert_eq!(text, "election  /backup\nleader    nobody\n");
+    }
+}

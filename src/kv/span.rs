@@ -1,0 +1,73 @@
+//! Which keys a command is about.
+
+use etcd_client::{DeleteOptions, GetOptions, WatchOptions};
+
+/// One key, or a range of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    start: Vec<u8>,
+    end: End,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum End {
+    /// No other key.
+    Start,
+    /// Every key that begins so.
+    Prefix,
+    /// Every key before this one.
+    Before(Vec<u8>),
+}
+
+/// The options of each kind of request have the same three methods, and no trait in common.
+macro_rules! bounded {
+    ($span:expr, $options:expr) => {
+        match &$span.end {
+            End::Start => $options,
+            End::Prefix => $options.with_prefix(),
+            End::Before(end) => $options.with_range(end.clone()),
+        }
+    };
+}
+
+impl Span {
+    /// One key.
+    pub const fn key(key: Vec<u8>) -> Self {
+        Self {
+            start: key,
+            end: End::Start,
+        }
+    }
+
+    /// Every key that begins with `prefix`; all keys if it is empty.
+    pub const fn prefix(prefix: Vec<u8>) -> Self {
+        Self {
+            start: prefix,
+            end: End::Prefix,
+        }
+    }
+
+    /// The keys from `start` on and before `end`.
+    pub const fn range(start: Vec<u8>, end: Vec<u8>) -> Self {
+        Self {
+            start,
+            end: End::Before(end),
+        }
+    }
+
+    pub(super) fn start(&self) -> Vec<u8> {
+        self.start.clone()
+    }
+
+    pub(super) fn of_get(&self) -> GetOptions {
+        bounded!(self, GetOptions::new())
+    }
+
+    pub(super) fn of_delete(&self) -> DeleteOptions {
+        bounded!(self, DeleteOptions::new())
+    }
+
+    pub(super) fn of_watch(&self) -> WatchOptions {
+        bounded!(self, WatchOptions::new())
+    }
+}

@@ -1,0 +1,138 @@
+//! What `incumbent status` tells: who leads, and who stands in the queue.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::election::queue;
+use crate::etcd::patience::Failure;
+use crate::etcd::{Lifetime, Patience, Store};
+use crate::keys::{LeaseId, Prefix};
+
+/// An election at one revision; as JSON the very shape of `status -o json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// The election's prefix.
+    pub election: Prefix,
+    /// The leader; `None` if there is nobody, or if the queue is blocked before anybody.
+    pub leader: Option<Candidate>,
+    /// All candidates in order, the leader included.
+    pub queue: Vec<Candidate>,
+    /// Keys under the prefix that are no candidates and block those behind them.
+    pub blocked_by: Vec<String>,
+    /// Whether the election is paused.
+    pub paused: bool,
+    /// Every term up to this token was proven dead or waited out.
+    pub marker: Option<i64>,
+    /// The revision at which all of this was so.
+    pub revision: i64,
+}
+
+/// One candidate.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    /// Its place in the queue, from 0.
+    pub position: usize,
+    /// Its name.
+    pub name: String,
+    /// Its lease.
+    pub lease: LeaseId,
+    /// `create_revision` of its key; its fencing token once it leads.
+    pub token: i64,
+    /// Its key.
+    pub key: String,
+    /// The lease's TTL in seconds; 0 where it isn't known.
+    pub ttl: u64,
+    /// What is left of it, in seconds, as the store counts.
+    pub lease_remaining_s: Option<u64>,
+    /// The host it runs on; like all that follows, unknown of candidates that are not ours.
+    pub host: Option<String>,
+    /// Its daemon's process id.
+    pub pid: Option<u32>,
+    /// Its daemon's version.
+    pub version: Option<String>,
+    /// Since when it leads, if there is a record of its term, or else has been waiting; RFC 3339.
+    pub since: Option<String>,
+}
+
+impl Status {
+    /// Reads the status of the election under `prefix`.
+    ///
+    /// The queue is read in one transaction, the leases one by one after it; what can't be learnt
+    /// of a lease within the patience stays unknown.
+    ///
+    /// # Errors
+    /// If the queue can't be read.
+    pub async fn read(
+        store: &Store,
+        prefix: &Prefix,
+        patience: &Patience,
+    ) -> Result<Self, Failure> {
+        let read = async |limit| queue::Queue::read(store, limit, prefix).await;
+        let queue = patience.ask(read).await?;
+        let leases = queue.candidates.iter().map(|candidate| candidate.lease);
+        let lifetimes = lifetimes(store, leases, patience.attempt()).await;
+        Ok(Self::of(prefix, queue, &lifetimes))
+    }
+
+    fn of(prefix: &Prefix, queue: queue::Queue, lifetimes: &BTreeMap<LeaseId, Lifetime>) -> Self {
+        let leads = queue.leader().is_some();
+        let candidates = queue.candidates.into_iter().enumerate();
+        let all: Vec<Candidate> = candidates
+            .map(|(position, candidate)| {
+                let term = queue
+                    .term
+                    .as_ref()
+                    .filter(|term| term.token == candidate.token);
+                let lifetime = lifetimes.get(&candidate.lease);
+                let member = candidate.member;
+                Candidate {
+                    position,
+                    name: candidate.name,
+                    lease: candidate.lease,
+                    token: candidate.token,
+                    key: candidate.key,
+                    ttl: lifetime.map_or(0, |lifetime| lifetime.granted.as_secs()),
+                    lease_remaining_s: lifetime.map(|lifetime| lifetime.remaining.as_secs()),
+                    since: term
+                        .map(|term| term.since.clone())
+                        .or_else(|| member.as_ref().map(|member| member.since.clone())),
+                    host: member.as_ref().map(|member| member.host.clone()),
+                    pid: member.as_ref().map(|member| member.pid),
+                    version: member.map(|member| member.version),
+                }
+            })
+            .collect();
+        Self {
+            election: prefix.clone(),
+            leader: all.first().filter(|_| leads).cloned(),
+            queue: all,
+            blocked_by: queue.blocked_by.into_iter().map(|(_, key)| key).collect(),
+            paused: queue.paused,
+            marker: queue.marker,
+            revision: queue.revision,
+        }
+    }
+}
+
+/// Asks for all leases at once; those that are gone, or not answered for, are missing.
+async fn lifetimes(
+    store: &Store,
+    leases: impl Iterator<Item = LeaseId>,
+    limit: Duration,
+) -> BTreeMap<LeaseId, Lifetime> {
+    let mut asked = JoinSet::new();
+    for lease in leases {
+        let store = store.clone();
+        asked.spawn(async move { (lease, store.time_to_live(limit, lease).await) });
+    }
+    let mut known = BTreeMap::new();
+    while let Some(answered) = asked.join_next().await {
+        if let Ok((lease, Ok(Some(lifetime)))) = answered {
+            known.insert(lease, lifetime);
+        }
+    }
+    known
+}

@@ -1,0 +1,254 @@
+//! The commands that people type, run to their end or followed line by line; and `etcdctl`, which
+//! some of them are compared to.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::cluster::Cluster;
+use super::daemon::PREFIX;
+use super::sandbox::Sandbox;
+use super::wait::{eventually, secs};
+
+/// A command line of the built binary, or of `etcdctl`.
+pub struct Typed {
+    command: Command,
+    input: Vec<u8>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Answer {
+    /// The exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub output: Vec<u8>,
+    /// Standard error.
+    pub errors: String,
+}
+
+/// A command that goes on; killed on drop.
+pub struct Followed {
+    child: Child,
+    output: Arc<Mutex<Vec<String>>>,
+    errors: Arc<Mutex<Vec<String>>>,
+}
+
+/// Takes our own variables from a command, so that only the test's words count.
+pub fn without_our_variables(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("INCUMBENT_"));
+        if ours || name == "RUNTIME_DIRECTORY" {
+            command.env_remove(&name);
+        }
+    }
+}
+
+impl Sandbox {
+    /// `incumbent …` without a store.
+    pub fn incumbent<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
+        let binary = std::env::var_os("INCUMBENT_BIN")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into());
+        Typed::new(&binary, arguments, self)
+    }
+}
+
+impl Cluster {
+    /// `incumbent …` for this cluster and the election of the tests.
+    pub fn incumbent<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
+        self.sandbox()
+            .incumbent(arguments)
+            .env("INCUMBENT__ETCD__ENDPOINTS", &self.endpoints().join(","))
+            .env("INCUMBENT__ELECTION__PREFIX", PREFIX)
+    }
+
+    /// `etcdctl …` for this cluster.
+    pub fn etcdctl<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
+        Typed::new(OsStr::new("etcdctl"), arguments, self.sandbox())
+            .env("ETCDCTL_API", "3")
+            .env("ETCDCTL_ENDPOINTS", &self.endpoints().join(","))
+    }
+}
+
+impl Typed {
+    fn new<S: AsRef<OsStr>>(binary: &OsStr, arguments: &[S], sandbox: &Sandbox) -> Self {
+        let mut command = Command::new(binary);
+        command.args(arguments);
+        without_our_variables(&mut command);
+        sandbox.mark(&mut command, "command");
+        Self {
+            command,
+            input: Vec::new(),
+        }
+    }
+
+    /// With a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Without a variable of the environment.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// With this as standard input.
+    #[must_use]
+    pub fn input(mut self, bytes: &[u8]) -> Self {
+        self.input = bytes.to_vec();
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run(self) -> Answer {
+        self.start().wait()
+    }
+
+    /// Runs it to its end, which must be a good one; returns standard output.
+    #[track_caller]
+    pub fn output(self) -> Vec<u8> {
+        let shown = format!("{:?}", self.command);
+        let answer = self.run();
+        assert_eq!(answer.code, Some(0), "{shown}: {}", answer.errors);
+        answer.output
+    }
+
+    /// As [`output`](Self::output), as text.
+    #[track_caller]
+    pub fn text(self) -> String {
+        String::from_utf8(self.output()).unwrap()
+    }
+
+    /// Starts it, and lets it run beside the test.
+    pub fn start(mut self) -> Running {
+        let mut child = self
+            .command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {:?}: {error}", self.command));
+        // One that doesn't read its input may be gone by now.
+        child.stdin.take().unwrap().write_all(&self.input).ok();
+        Running(child)
+    }
+
+    /// Starts it, and collects its lines as they come.
+    pub fn follow(mut self) -> Followed {
+        let mut child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {:?}: {error}", self.command));
+        let output = collect(child.stdout.take().unwrap());
+        let errors = collect(child.stderr.take().unwrap());
+        Followed {
+            child,
+            output,
+            errors,
+        }
+    }
+}
+
+/// A command that runs beside the test.
+pub struct Running(Child);
+
+impl Running {
+    /// Waits for its end.
+    pub fn wait(self) -> Answer {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.0.wait_with_output().unwrap();
+        Answer {
+            code: status.code(),
+            output: stdout,
+            errors: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+
+    /// Closes our end of its standard output.
+    pub fn stop_reading(&mut self) {
+        self.0.stdout.take();
+    }
+}
+
+impl Answer {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.output).into_owned()
+    }
+}
+
+impl Followed {
+    /// All lines of standard output so far.
+    pub fn lines(&self) -> Vec<String> {
+        kept(&self.output)
+    }
+
+    /// All lines of standard error so far.
+    pub fn errors(&self) -> Vec<String> {
+        kept(&self.errors)
+    }
+
+    /// Waits until there are `n` lines on standard output, and returns all there are.
+    #[track_caller]
+    pub fn wait_lines(&self, n: usize) -> Vec<String> {
+        eventually(secs(20), &format!("{n} lines are printed"), || {
+            let lines = self.lines();
+            if lines.len() >= n {
+                Ok(lines)
+            } else {
+                Err((lines, self.errors()))
+            }
+        })
+    }
+
+    /// As [`wait_lines`](Self::wait_lines), each read as JSON.
+    #[track_caller]
+    pub fn wait_json(&self, n: usize) -> Vec<serde_json::Value> {
+        let lines = self.wait_lines(n);
+        let read = |line: &String| serde_json::from_str(line).unwrap();
+        lines.iter().map(read).collect()
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            for line in self.errors() {
+                eprintln!("   {line}");
+            }
+        }
+    }
+}
+
+fn collect(from: impl std::io::Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push(line);
+        }
+    });
+    collected
+}
+
+fn kept(lines: &Mutex<Vec<String>>) -> Vec<String> {
+    lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}

@@ -1,0 +1,207 @@
+//! The daemon's side of the guardian, with a real one below this process.
+//!
+//! The client starts `/proc/self/exe guardian`, which here is this test again: libtest takes the
+//! argument for the name of a test, and the one of that name becomes a guardian. A fence takes in
+//! every child of the process, so one test runs at a time.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+#![allow(
+    clippy::await_holding_lock,
+    reason = "each test has a runtime and a thread of its own, and is to wait for the others"
+)]
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use incumbent::clock;
+use incumbent::etcd;
+use incumbent::guardian::client::{Event, Gone, Guardian};
+use incumbent::guardian::protocol::{CommandSpec, Report, Request, Term};
+use incumbent::keys::{LeaseId, Prefix};
+use incumbent::log::{Format, Settings};
+use incumbent::term::resignation::Resignation;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// How long anything may take that is to happen by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The one that the client starts; does nothing where a person runs the tests.
+#[test]
+fn guardian() {
+    if std::env::args().nth(1).as_deref() == Some("guardian") && is_socket(std::io::stdin()) {
+        incumbent::guardian::main::main();
+    }
+}
+
+fn is_socket(stdin: impl AsFd) -> bool {
+    rustix::net::getsockname(stdin).is_ok()
+}
+
+/// A guardian, what it says, and the right to have one.
+struct Stand {
+    guardian: Guardian,
+    events: UnboundedReceiver<Event>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Stand {
+    async fn new() -> Self {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = Settings {
+            filter: "info".into(),
+            format: Format::Text,
+        };
+        let election = Prefix::new("/a");
+        let (guardian, events) = Guardian::start(&log, &election, "node1").await.unwrap();
+        Self {
+            guardian,
+            events,
+            _alone: alone,
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+        event.unwrap().unwrap()
+    }
+
+    async fn begin(&mut self, token: i64) -> Term {
+        let term = Term {
+            token,
+            deadline: clock::now() + Duration::from_mins(1),
+            lost_grace: Duration::from_secs(1),
+            kill_budget: Duration::from_secs(1),
+            stop_signal: 15,
+            in_daemon: false,
+        };
+        self.guardian.send(Request::Term(term.clone()));
+        let deadline = term.deadline;
+        let guarded = Event::Report(Report::Guarded { token, deadline });
+        assert_eq!(self.event().await, guarded);
+        term
+    }
+
+    async fn start(&mut self, token: i64, script: &str) -> OwnedFd {
+        self.guardian.send(Request::Start {
+            token,
+            run: 1,
+            command: CommandSpec {
+                argv: ["sh", "-c", script].map(str::to_owned).into(),
+                ..CommandSpec::default()
+            },
+            sole: true,
+        });
+        match self.event().await {
+            Event::Report(Report::Started { pid, .. }) => pidfd(pid),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        pidfd_send_signal(pidfd(self.guardian.pid()), signal).unwrap();
+    }
+}
+
+fn pidfd(pid: u32) -> OwnedFd {
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    pidfd_open(pid, PidfdFlags::empty()).unwrap()
+}
+
+fn is_reaped(pidfd: &OwnedFd) -> bool {
+    pidfd_send_signal(pidfd, Signal::CONT).is_err()
+}
+
+fn resignation(lease: LeaseId) -> Resignation {
+    Resignation {
+        store: etcd::Settings {
+            endpoints: vec!["http://127.0.0.1:1".into()],
+            connect_timeout: Duration::from_secs(1),
+            username: None,
+            password_file: None,
+            tls: etcd::Tls::default(),
+        },
+        prefix: Prefix::new("/a"),
+        candidate: "node1".into(),
+        lease,
+        ttl: Duration::from_secs(5),
+        attempt_limit: Duration::from_secs(1),
+        token: None,
+        may_mark: false,
+        step_down: None,
+    }
+}
+
+#[tokio::test]
+async fn it_acknowledges_what_it_was_told() {
+    let mut stand = Stand::new().await;
+    let lease = LeaseId::new(0x1f).unwrap();
+    assert_eq!(stand.guardian.remember(resignation(lease)).await, Ok(()));
+    let remembered = Event::Report(Report::Remembered { lease });
+    assert_eq!(stand.event().await, remembered);
+    assert_eq!(stand.guardian.acked_deadline(), None);
+    let term = stand.begin(7).await;
+    assert_eq!(stand.guardian.acked_deadline(), Some((7, term.deadline)));
+
+    // Stopped, it acknowledges nothing; continued, it does.
+    stand.signal(Signal::STOP);
+    let deadline = term.deadline + Duration::from_secs(1);
+    stand
+        .guardian
+        .send(Request::Deadline { token: 7, deadline });
+    let mut acked = stand.guardian.acked();
+    acked.mark_unchanged();
+    stand.signal(Signal::CONT);
+    tokio::time::timeout(PATIENCE, acked.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stand.guardian.acked_deadline(), Some((7, deadline)));
+
+    stand.guardian.send(Request::EndTerm { token: 7 });
+    stand.guardian.send(Request::Forget { lease });
+    let process = pidfd(stand.guardian.pid());
+    assert!(stand.guardian.dismiss(PATIENCE).await);
+    assert!(is_reaped(&process));
+}
+
+#[tokio::test]
+async fn it_is_fenced_with_all_that_it_started() {
+    let mut stand = Stand::new().await;
+    stand.begin(7).await;
+    let script = "trap '' TERM; (setsid sh -c \"trap '' TERM; sleep 1000\" &); sleep 1000";
+    let job = stand.start(7, script).await;
+    stand.signal(Signal::KILL);
+    assert_eq!(stand.event().await, Event::Gone);
+    let until = clock::now() + PATIENCE;
+    assert!(stand.guardian.fence(Some(until)).await);
+    assert!(is_reaped(&job));
+    assert!(!stand.guardian.dismiss(PATIENCE).await, "reaped before");
+}
+
+#[tokio::test]
+async fn a_stopped_one_is_fenced_too() {
+    let mut stand = Stand::new().await;
+    stand.begin(7).await;
+    let job = stand.start(7, "trap '' TERM; sleep 1000").await;
+    stand.signal(Signal::STOP);
+    assert!(stand.guardian.fence(None).await);
+    assert_eq!(stand.event().await, Event::Gone);
+    assert!(is_reaped(&job));
+}
+
+#[tokio::test]
+async fn one_that_is_gone_remembers_nothing() {
+    let mut stand = Stand::new().await;
+    let lease = LeaseId::new(0x1f).unwrap();
+    stand.signal(Signal::STOP);
+    let asked = stand.guardian.remember(resignation(lease));
+    stand.signal(Signal::KILL);
+    assert_eq!(asked.await, Err(Gone));
+    assert_eq!(stand.event().await, Event::Gone);
+    assert_eq!(stand.guardian.remember(resignation(lease)).await, Err(Gone));
+    assert!(stand.guardian.fence(None).await);
+}
