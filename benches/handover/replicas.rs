@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::Contest;
 use super::common::daemon::Builder;
+use super::common::output::Output;
 use super::common::process::monotonic_ns;
 use super::common::{Cluster, Daemon, Record, SOON, eventually};
 
@@ -78,9 +79,13 @@ impl<'a> Replicas<'a> {
     /// Ends the leader; returns how long it took until the next job ran.
     pub(super) fn hand_over(&mut self) -> (f64, Daemon) {
         let leader = self.queue.pop_front().unwrap();
+        // Their lines wait, so that reading them is no part of it.
+        let readers = [leader.output(), self.queue[0].output()];
+        readers.into_iter().for_each(Output::pause);
         let begun = monotonic_ns();
         (self.end)(&leader);
         let took = next_job(&self.record, begun) - begun;
+        readers.into_iter().for_each(Output::resume);
         (ms(took), leader)
     }
 
