@@ -1,63 +1,46 @@
-//! Session and election without the daemon, as one would use Go's concurrency package:
-//! campaigns, proclaims a value, holds the term for a while, resigns.
+//! Session and election without the daemon, as one would use Go's concurrency package: stands for
+//! election, proclaims a value, holds the term for a while, resigns.
 //!
 //! ```sh
 //! cargo run --example campaign -- http://127.0.0.1:2379 /demo node1
 //! ```
+//!
+//! There is no guardian here: whoever does the work must be done with it when `term.lost()`
+//! returns. The work can take its time from the graces of [`Timing`]: with `lost_grace` and
+//! `kill_budget` the term counts as lost so much before the lease can end.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use incumbent::config::timing::Timing;
 use incumbent::election::Election;
-use incumbent::etcd::{Settings, Store, Tls};
+use incumbent::etcd::{Settings, Store};
 use incumbent::keys::Prefix;
-use incumbent::session::{Options, Session, new_lease_id};
-use incumbent::term::record::Member;
+use incumbent::session::{Options, Session};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
-    let endpoint = next("http://127.0.0.1:2379");
+    let store = Store::new(&Settings::new([next("http://127.0.0.1:2379")]));
     let prefix = Prefix::new(next("/demo"));
     let name = next("node1");
 
-    let store = Store::new(&Settings {
-        endpoints: vec![endpoint],
-        connect_timeout: Duration::from_secs(2),
-        username: None,
-        password_file: None::<PathBuf>,
-        tls: Tls::default(),
-    });
-    // No job of its own that would need time to die: no graces.
-    let timing = Timing::new(Duration::from_secs(5), Duration::ZERO, Duration::ZERO);
-    let options = Options {
-        lease: new_lease_id(),
-        timing,
-        tick: None,
-    };
-    let session = Session::open(&store, options).await?;
-    let mut election = Election::new(store, prefix, &name, Duration::from_secs(1));
-    let candidacy = election
-        .join(&session, &Member::of_this_process(&name))
-        .await?;
-    println!("campaigning at position {}", candidacy.position);
+    // Half a second to leave the work in good order, another to be done with it for certain.
+    let half = Duration::from_millis(500);
+    let timing = Timing::new(Duration::from_secs(5), half, half);
+    let session = Session::open(&store, Options::new(timing)).await?;
+    // What the last leader may overrun its lease by, if it didn't resign.
+    let takeover_delay = Duration::from_secs(1);
+    let mut election = Election::new(store, prefix, &name, takeover_delay);
 
-    let term = election
-        .campaign(&session, &candidacy, |progress| {
-            println!("waiting: {progress:?}");
-        })
-        .await?;
-    println!(
-        "elected: token {}, {:?} left",
-        term.token(),
-        term.remaining()
-    );
+    let term = election.stand(&session).await?;
+    println!("elected: token {}", term.token());
+    println!("leader for at least {:?}", term.remaining());
     election.proclaim(&term, "at your service").await?;
+    // Refused by the store should another lead by now.
     term.put("/demo-value", "written by the leader").await?;
 
     tokio::select! {

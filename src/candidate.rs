@@ -89,8 +89,10 @@ enum Word {
     Prepared(LeaseId),
     /// The guardian did not acknowledge the lease.
     Silent(LeaseId),
-    /// The guardian was fenced, and there is a new one.
-    Refenced(guarding::Started),
+    /// Guardian and tree are dead, proven.
+    Fenced,
+    /// There is a new guardian.
+    Guardian(guarding::Started),
 }
 
 /// The candidate of one election, for the whole life of the daemon.
@@ -111,8 +113,8 @@ pub struct Candidate {
     tick: Tick,
     words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
     natives: (
-        mpsc::UnboundedSender<native::Ended>,
-        mpsc::UnboundedReceiver<native::Ended>,
+        mpsc::UnboundedSender<native::Progress>,
+        mpsc::UnboundedReceiver<native::Progress>,
     ),
     spawns: (
         mpsc::UnboundedSender<SpawnRequest>,
@@ -165,7 +167,6 @@ impl Candidate {
             store: config.etcd.clone(),
             prefix: config.election.prefix.clone(),
             candidate: config.candidate_name.clone(),
-            timing,
             takeover_delay: config.election.takeover_delay,
             tick: tick.clone(),
         })?;
@@ -224,7 +225,7 @@ impl Candidate {
                 Some(order) = self.orders.recv() => self.ordered(order),
                 event = self.guarding.next() => self.guardian_said(event),
                 Some(report) = self.reports.recv() => self.reported(report),
-                Some(ended) = self.natives.1.recv() => self.native_ended(ended),
+                Some(progress) = self.natives.1.recv() => self.native_came(progress),
                 Some(request) = self.spawns.1.recv() => self.spawn(request),
                 Some(word) = self.words.1.recv() => self.heard(word),
                 () = held::changed(&mut self.held) => self.status_changed(),
@@ -251,14 +252,15 @@ impl Candidate {
             Order::ShutdownNow => self.on(Event::ShutdownNow),
             Order::StepDown => self.step_down("signal"),
             Order::Reload(config) => {
-                if config.etcd != self.config.etcd {
-                    self.contest
-                        .send(contest::Command::Reload(config.etcd.clone()));
-                }
+                // Even with the same settings: the files that they name may have changed.
+                self.contest
+                    .send(contest::Command::Reload(config.etcd.clone()));
                 if config.job != self.config.job {
                     self.restarts = Restarts::new(&config.job);
                 }
+                self.timing = config.timing();
                 self.config = config;
+                self.tell_of_reload();
             }
         }
     }
@@ -269,7 +271,8 @@ impl Candidate {
             && held.term.is_some()
         {
             held.step_down_by = Some(by.to_owned());
-            self.contest.send(contest::Command::LookForOthers);
+            let limit = held.timing.attempt_limit();
+            self.contest.send(contest::Command::LookForOthers(limit));
         }
     }
 
@@ -280,7 +283,8 @@ impl Candidate {
                     && held.lease == lease
                     && !held.leaving
                 {
-                    self.contest.send(contest::Command::Contend(lease));
+                    self.contest
+                        .send(contest::Command::Contend(lease, held.timing));
                 }
             }
             Word::Silent(lease) => {
@@ -288,16 +292,17 @@ impl Candidate {
                     self.guardian_gone();
                 }
             }
-            Word::Refenced(started) => {
-                self.guarding.replace(started);
-                self.fenced();
-            }
+            Word::Fenced => self.fenced(),
+            Word::Guardian(started) => self.guarded_anew(started),
         }
     }
 
     fn publish(&mut self) {
         let held = self.held.as_ref();
-        let term = held.and_then(|held| held.term.as_ref());
+        // A term that is being given back is nobody's business any more, nor the watchdog's.
+        let term = held
+            .filter(|held| !held.leaving)
+            .and_then(|held| held.term.as_ref());
         let public = Public {
             role: self.machine.role(),
             lease: held.map(|held| held.lease),

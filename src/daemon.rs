@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::candidate::{Candidate, Order, Parts};
-use crate::config::{self, Config, Source};
+use crate::config::{self, Config, Loaded, Problems, Source};
 use crate::fencing;
 use crate::job::Jobs;
 use crate::log;
@@ -80,10 +80,12 @@ fn serve(
         };
         let (candidate, public) = Candidate::start(parts).await.context("no guardian")?;
         let service = service::Service::new(public);
+        let (loads, mut loaded) = mpsc::unbounded_channel();
         let mut control = Control {
             orders,
             config,
             source,
+            loads,
             logs: Arc::clone(logs),
             stops: 0,
         };
@@ -95,6 +97,7 @@ fn serve(
             tokio::select! {
                 () = &mut running => return Ok(()),
                 signal = signals.next() => control.obey(signal),
+                Some(loaded) = loaded.recv() => control.loaded(loaded),
                 () = &mut telling => {}
             }
         }
@@ -119,6 +122,7 @@ struct Control {
     orders: mpsc::UnboundedSender<Order>,
     config: Arc<Config>,
     source: Source,
+    loads: mpsc::UnboundedSender<Result<Loaded, Problems>>,
     logs: Arc<log::Guard>,
     stops: u32,
 }
@@ -137,25 +141,28 @@ impl Control {
                 }
             }
             Signal::StepDown => Order::StepDown,
-            Signal::Reload => match self.reload() {
-                Some(config) => Order::Reload(config),
-                None => return,
-            },
+            Signal::Reload => return self.load(),
         };
         // The candidate's loop ends only with the daemon.
         drop(self.orders.send(order));
     }
 
-    /// Reads the configuration anew; a bad one, or one that changes what can't change, changes
-    /// nothing.
-    fn reload(&mut self) -> Option<Arc<Config>> {
-        let new = match config::load(&self.source) {
+    /// Reads the configuration anew, off the main loop: the disk that it lies on may hang.
+    fn load(&self) {
+        let (source, loads) = (self.source.clone(), self.loads.clone());
+        tokio::task::spawn_blocking(move || drop(loads.send(config::load(&source))));
+    }
+
+    /// Takes over what was read; a bad configuration, or one that changes what can't change,
+    /// changes nothing.
+    fn loaded(&mut self, loaded: Result<Loaded, Problems>) {
+        let new = match loaded {
             Ok(loaded) => loaded.config,
             Err(problems) => {
                 for problem in problems.iter() {
                     tracing::error!(%problem, "reload refused");
                 }
-                return None;
+                return;
             }
         };
         match config::reload(&self.config, new) {
@@ -164,12 +171,12 @@ impl Control {
                 self.logs.reload(&new.log);
                 self.config = Arc::clone(&new);
                 tracing::info!("reloaded");
-                Some(new)
+                // The candidate's loop ends only with the daemon.
+                drop(self.orders.send(Order::Reload(new)));
             }
             Err(keys) => {
                 let keys = keys.join(", ");
                 tracing::error!(keys, "reload refused: these can't change at run time");
-                None
             }
         }
     }

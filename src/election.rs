@@ -126,6 +126,20 @@ impl Election {
         })
     }
 
+    /// Takes a place in the queue and waits until it leads: [`join`](Self::join), then
+    /// [`campaign`](Self::campaign).
+    ///
+    /// # Errors
+    /// As theirs.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the candidate in the queue, and possibly first: close the session.
+    pub async fn stand(&mut self, session: &Session) -> Result<Term, CampaignError> {
+        let member = Member::of_this_process(&self.candidate);
+        let candidacy = self.join(session, &member).await?;
+        self.campaign(session, &candidacy, |_| {}).await
+    }
+
     /// Gives the place or the term back: deletes the key if it is still ours, sets the marker if
     /// there was a term, revokes the lease. Only once the job is over (R5). Tries until answered
     /// or past the deadline; returns whether the store confirmed it.

@@ -13,6 +13,7 @@ use crate::term::Term;
 pub mod command;
 pub mod native;
 pub mod restart;
+mod threads;
 
 /// Why a Rust job failed; any error will do.
 pub type JobError = Box<dyn std::error::Error + Send + Sync>;

@@ -83,8 +83,10 @@ pub enum Event {
     KillDue,
     /// The guardian is dead or silent.
     GuardianGone,
-    /// The tree is proven empty without the guardian, and there is a new one.
+    /// The tree is proven empty without the guardian.
     Fenced,
+    /// There is a new guardian.
+    Guarded,
     /// A planned stop of the daemon.
     Shutdown,
     /// A second one: no more patience.
@@ -106,7 +108,7 @@ pub enum Action {
     StopJob(Patience),
     /// Kill the job's whole tree.
     KillJob,
-    /// Kill the guardian and the tree, prove it empty, start a new guardian.
+    /// Kill the guardian and the tree, prove it empty, then start a new guardian.
     Fence,
     /// Say that the term is lost.
     SayLost(Reason),
@@ -224,6 +226,7 @@ impl Machine {
         match event {
             Event::GuardianGone => self.guardian_gone(),
             Event::Fenced => self.fenced(),
+            Event::Guarded => self.guarded(),
             event => match self.state {
                 State::Idle { .. } => self.while_idle(&event),
                 State::Contending => self.while_contending(&event),
@@ -322,7 +325,7 @@ impl Machine {
                 vec![Action::KillJob]
             }
             Event::StopDue if !fencing => vec![Action::StopJob(Patience::Lost)],
-            Event::KillDue | Event::Lost(_) if !fencing => vec![Action::KillJob],
+            Event::KillDue | Event::Lost(_) => vec![Action::KillJob],
             _ => vec![],
         }
     }
@@ -377,9 +380,15 @@ impl Machine {
     }
 
     fn fenced(&mut self) -> Vec<Action> {
-        self.unguarded = false;
         match self.state {
             State::Ending { after, .. } => self.give_back(after),
+            _ => vec![],
+        }
+    }
+
+    fn guarded(&mut self) -> Vec<Action> {
+        self.unguarded = false;
+        match self.state {
             State::Idle { .. } if std::mem::take(&mut self.overdue) => self.on(Event::RejoinDue),
             _ => vec![],
         }

@@ -41,6 +41,20 @@ pub struct Options {
     pub tick: Option<Tick>,
 }
 
+impl Options {
+    /// A fresh lease that is renewed for as long as the session lives.
+    ///
+    /// The graces in `timing` are what the holder's work takes to end: a term counts as lost so
+    /// much before its deadline.
+    pub fn new(timing: Timing) -> Self {
+        Self {
+            lease: new_lease_id(),
+            timing,
+            tick: None,
+        }
+    }
+}
+
 /// A fresh lease id, at random: one is never used twice (R10).
 pub fn new_lease_id() -> LeaseId {
     loop {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn};
 use tokio::sync::watch;
 
 use crate::clock::{self, Instant};
@@ -20,6 +20,7 @@ pub mod process;
 pub mod record;
 pub mod resignation;
 
+pub use etcd_client::{TxnOp, TxnOpResponse, TxnResponse};
 use process::{Command, Spawner};
 
 /// One leadership, from its complete claim to its end. Cheap to clone.
@@ -48,7 +49,7 @@ pub(crate) struct Facts {
     pub(crate) timing: Timing,
 }
 
-/// A guarded write was not done.
+/// A guarded write was not done, or a guarded read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The term is over; nothing was written.
@@ -83,6 +84,16 @@ impl Term {
             store,
             stop: Some(stop),
             spawner: Some(spawner),
+            ..self.clone()
+        }
+    }
+
+    /// The same term with reads and writes over another store: connections belong to the runtime on
+    /// which they were opened, and the session's should have no other work.
+    #[must_use]
+    pub fn with_store(&self, store: Store) -> Self {
+        Self {
+            store,
             ..self.clone()
         }
     }
@@ -188,6 +199,25 @@ impl Term {
         Command::new(self.spawner.clone(), program.into())
     }
 
+    /// Reads the value under `key`, linearizably, if the term still is in the store's eyes.
+    ///
+    /// Tries other members until the term is over.
+    ///
+    /// # Errors
+    /// [`WriteError::NotLeader`] if the term is over.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Option<Vec<u8>>, WriteError> {
+        let answer = self.repeat(vec![TxnOp::get(key, None)]).await?;
+        let mut responses = answer.op_responses().into_iter();
+        let value = responses.find_map(|response| match response {
+            TxnOpResponse::Get(mut get) => get.take_kvs().pop(),
+            _ => None,
+        });
+        Ok(value.map(|kv| kv.value().to_vec()))
+    }
+
     /// Writes `value` under `key` if the term still is in the store's eyes.
     ///
     /// Tries other members until the term is over: repeating it does no harm.
@@ -203,7 +233,7 @@ impl Term {
         value: impl Into<Vec<u8>>,
     ) -> Result<(), WriteError> {
         let put = TxnOp::put(key, value, None);
-        self.repeat(vec![put]).await
+        self.repeat(vec![put]).await.map(drop)
     }
 
     /// Deletes `key`, guarded as [`put`](Self::put).
@@ -211,7 +241,8 @@ impl Term {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<(), WriteError> {
-        self.repeat(vec![TxnOp::delete(key, None)]).await
+        let delete = TxnOp::delete(key, None);
+        self.repeat(vec![delete]).await.map(drop)
     }
 
     /// Runs `operations` in one transaction if the term still is, in one attempt.
@@ -248,7 +279,7 @@ impl Term {
             let marker = TxnOp::put(self.election().ended(), waited_out.to_string(), None);
             operations.push(marker);
         }
-        self.repeat(operations).await
+        self.repeat(operations).await.map(drop)
     }
 
     /// Sets the public value: what everyone reads under the leader's key.
@@ -258,10 +289,10 @@ impl Term {
     pub async fn proclaim(&self, value: impl Into<Vec<u8>>) -> Result<(), WriteError> {
         let lease = PutOptions::new().with_lease(self.lease().get());
         let put = TxnOp::put(self.key(), value, Some(lease));
-        self.repeat(vec![put]).await
+        self.repeat(vec![put]).await.map(drop)
     }
 
-    async fn repeat(&self, operations: Vec<TxnOp>) -> Result<(), WriteError> {
+    async fn repeat(&self, operations: Vec<TxnOp>) -> Result<TxnResponse, WriteError> {
         let mut backoff = crate::session::backoff();
         loop {
             match self.txn(operations.clone()).await {
@@ -271,7 +302,7 @@ impl Term {
                     }
                     tokio::time::sleep(backoff.next(crate::backoff::jitter())).await;
                 }
-                done => return done.map(drop),
+                done => return done,
             }
         }
     }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::held::Guard;
 use super::{Candidate, Held, Run, Word, contest, guarding};
 use crate::backoff::jitter;
 use crate::clock;
 use crate::guardian::protocol::{self, Request};
-use crate::job::native::{self, Native};
+use crate::job::native::{self, Native, Stage};
 use crate::job::{Factory, command};
 use crate::role::{Action, Event, Limit, Patience, Pause};
 use crate::runtime_dir::lease_file::LeaseFile;
@@ -16,6 +17,9 @@ use crate::term::resignation::Resignation;
 
 /// How long a guardian may take to acknowledge a lease before it is taken for stopped.
 const REMEMBER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long to wait for the lease file: the disk that it needs may hang.
+const WRITE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Pause before a candidate stands again that the store's memory or identity rules out.
 const REFUSED_PAUSE: Duration = Duration::from_secs(15);
@@ -72,8 +76,13 @@ impl Candidate {
         tokio::spawn(async move {
             match tokio::time::timeout(REMEMBER_LIMIT, remembered).await {
                 Ok(Ok(())) => {
-                    if let Ok(Err(error)) = written.await {
-                        tracing::warn!(%lease, %error, "lease file not written");
+                    // Without the file the stop hook can do nothing; without a candidate, nobody.
+                    match tokio::time::timeout(WRITE_LIMIT, written).await {
+                        Ok(Ok(Err(error))) => {
+                            tracing::warn!(%lease, %error, "lease file not written");
+                        }
+                        Err(_) => tracing::warn!(%lease, "lease file not written in time"),
+                        Ok(_) => {}
                     }
                     drop(words.send(Word::Prepared(lease)));
                 }
@@ -90,35 +99,46 @@ impl Candidate {
 
     fn start_run(&mut self) {
         self.restart_at = None;
+        let Some(held) = &self.held else { return };
+        if held.guard != Guard::Current {
+            self.have_term_guarded();
+        }
+        self.runs += 1;
+        self.launch(Run::new(self.runs));
+    }
+
+    /// Tells the guardian of the term, and the stop hook of its token.
+    fn have_term_guarded(&mut self) {
+        let in_daemon = self.jobs.get(&self.config.job.kind).is_some();
         let Some(held) = &mut self.held else { return };
-        let Some(term) = held.term.clone() else {
+        let Some(term) = &held.term else { return };
+        held.guard = Guard::Current;
+        let resignation = held.resignation.clone();
+        let term = protocol::Term {
+            token: term.token(),
+            deadline: term.deadline(),
+            lost_grace: held.timing.lost_grace(),
+            kill_budget: held.timing.kill_budget(),
+            stop_signal: self.config.job.stop_signal,
+            in_daemon,
+        };
+        self.guarding
+            .send(Request::Lease(Box::new(resignation.clone())));
+        self.guarding.send(Request::Term(term));
+        // The guardian knows; the hook will in a moment.
+        drop(self.files.write(self.lease_file(resignation)));
+    }
+
+    /// Starts what the configuration has for a job, as `run`.
+    pub(super) fn launch(&mut self, mut run: Run) {
+        let Some(term) = self.held.as_ref().and_then(|held| held.term.clone()) else {
             return;
         };
-        self.runs += 1;
-        let id = self.runs;
-        let mut run = Run::new(id);
-        let factory = self.jobs.get(&self.config.job.kind);
-        if !std::mem::replace(&mut held.guarded, true) {
-            let resignation = held.resignation.clone();
-            self.guarding.send(Request::Lease(Box::new(resignation)));
-            self.guarding.send(Request::Term(protocol::Term {
-                token: term.token(),
-                deadline: term.deadline(),
-                lost_grace: held.timing.lost_grace(),
-                kill_budget: held.timing.kill_budget(),
-                stop_signal: self.config.job.stop_signal,
-                in_daemon: factory.is_some(),
-            }));
-            let file = held.resignation.clone();
-            let file = self.lease_file(file);
-            // The guardian knows; the hook will in a moment.
-            drop(self.files.write(file));
-        }
-        let Some(factory) = factory else {
-            self.asked = id;
+        let Some(factory) = self.jobs.get(&self.config.job.kind) else {
+            self.asked = run.id;
             self.guarding.send(Request::Start {
                 token: term.token(),
-                run: id,
+                run: run.id,
                 command: command::spec(&self.config, &term),
                 sole: true,
             });
@@ -132,6 +152,36 @@ impl Candidate {
             run.awaits_guardian = true;
             self.run = Some(run);
         }
+    }
+
+    /// There is a new guardian: it has to know what the last one knew and still matters.
+    pub(super) fn guarded_anew(&mut self, started: guarding::Started) {
+        self.guarding.replace(started);
+        // It was not asked for any run yet.
+        self.asked = 0;
+        if let Some(held) = &mut self.held {
+            held.guard = Guard::None;
+            let resignation = held.resignation.clone();
+            self.guarding.send(Request::Lease(Box::new(resignation)));
+        }
+        if self.run.as_ref().is_some_and(|run| run.native.is_some()) {
+            self.have_term_guarded();
+            self.stop_job(Patience::Lost);
+        }
+        self.on(Event::Guarded);
+    }
+
+    /// Guardian and stop hook must reach the store as we do now; the next run brings the rest.
+    pub(super) fn tell_of_reload(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        held.resignation.store = self.config.etcd.clone();
+        if held.guard == Guard::Current {
+            held.guard = Guard::Outdated;
+        }
+        let resignation = held.resignation.clone();
+        self.guarding
+            .send(Request::Lease(Box::new(resignation.clone())));
+        drop(self.files.write(self.lease_file(resignation)));
     }
 
     pub(super) fn start_native(&mut self, factory: Factory, term: &Term, mut run: Run) {
@@ -157,9 +207,9 @@ impl Candidate {
             }
             Err(error) => {
                 self.run = Some(run);
-                let result = Err(error.to_string());
                 // As any run that fails at once.
-                drop(self.natives.0.send(native::Ended { run: id, result }));
+                let stage = Stage::Ended(Err(error.to_string()));
+                drop(self.natives.0.send(native::Progress { run: id, stage }));
             }
         }
     }
@@ -184,9 +234,10 @@ impl Candidate {
         };
         let kill_at = held.timing.kill(deadline);
         let (grace, native_until) = match patience {
+            // The lease is renewed meanwhile; should that fail, its own times come first (R11).
             Patience::Planned => {
                 let grace = self.config.job.stop_grace;
-                (grace, (clock::now() + grace).min(kill_at))
+                (grace, clock::now() + grace)
             }
             Patience::Lost => (held.timing.lost_grace(), kill_at),
         };
@@ -216,8 +267,11 @@ impl Candidate {
     /// A Rust job doesn't end in time: only the end of this process is its end for certain. The
     /// guardian, or the unit's stop hook, gives the term back.
     pub(super) fn kill_daemon(&mut self) {
-        if let Some(held) = &mut self.held {
+        if let Some(held) = &mut self.held
+            && let Some(token) = held.token()
+        {
             held.say_lost(&self.lines, "job_stuck");
+            self.lines.daemon_killed(held.lease, token);
         }
         self.logs.flush();
         let this = rustix::process::getpid();
@@ -242,9 +296,10 @@ impl Candidate {
         tokio::spawn(async move {
             while !guardian.fence(None).await {}
             drop(guardian);
+            drop(words.send(Word::Fenced));
             loop {
                 match guarding::start(&config).await {
-                    Ok(started) => break drop(words.send(Word::Refenced(started))),
+                    Ok(started) => break drop(words.send(Word::Guardian(started))),
                     Err(error) => {
                         lines.guardian_not_started(&error);
                         clock::sleep(GUARDIAN_PAUSE).await;
@@ -261,13 +316,12 @@ impl Candidate {
         let Some(held) = &mut self.held else { return };
         held.leaving = true;
         if let Some(token) = held.token()
-            && held.guarded
+            && held.guard != Guard::None
         {
             self.guarding.send(Request::EndTerm { token });
         }
         let resignation = held.resignation.clone();
-        self.contest
-            .send(contest::Command::GiveBack(resignation, None));
+        self.contest.send(contest::Command::GiveBack(resignation));
     }
 
     fn hurry(&mut self, limit: Limit) {

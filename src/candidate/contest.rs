@@ -4,6 +4,7 @@
 //! The candidate's main loop sends [`Command`]s and gets [`Report`]s; neither side ever waits for
 //! the other.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
@@ -25,17 +26,21 @@ use crate::term::{Term, WriteError};
 /// First and largest pause between attempts to give back to a store that is away.
 const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// Between the election and the first look of the lookout, which then sees all that came before it:
+/// the job starts in these milliseconds, and neither daemon nor store should be busy with less.
+const JOBS_TURN: Duration = Duration::from_millis(10);
+
 /// What the candidate asks for.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Stand for election with this lease. The guardian knows it already (R6).
-    Contend(LeaseId),
-    /// Give back what there is, trying until the store answers or until the instant.
-    GiveBack(Resignation, Option<Instant>),
+    /// Stand for election with this lease, by these times. The guardian knows it already (R6).
+    Contend(LeaseId, Timing),
+    /// Give back what there is, trying until the store answers.
+    GiveBack(Resignation),
     /// Stop trying to give back at this instant.
     Hurry(Instant),
-    /// Tell whether anyone else stands in the queue.
-    LookForOthers,
+    /// Tell whether anyone else stands in the queue, in one attempt of at most this long.
+    LookForOthers(Duration),
     /// Reach the store by other endpoints or credentials.
     Reload(Settings),
 }
@@ -53,16 +58,14 @@ pub(super) enum Report {
     Elected(Term),
     /// The candidacy or the term is over.
     Lost(Loss),
-    /// How the own key came to be gone, after the loss was reported.
-    Cause(&'static str),
     /// This candidacy can never lead.
     Refused(String),
     /// The store was not reached.
     Unreachable(Error),
     /// The term is asked something.
     Notice(Notice),
-    /// Whether anyone else stands in the queue.
-    Others(bool),
+    /// Whether anyone else stands in the queue, if the store told.
+    Others(Result<bool, Error>),
     /// The lease is given back, or the attempts to are over.
     Left(Left),
 }
@@ -84,7 +87,6 @@ pub(super) struct Setup {
     pub(super) store: Settings,
     pub(super) prefix: Prefix,
     pub(super) candidate: String,
-    pub(super) timing: Timing,
     pub(super) takeover_delay: Duration,
     pub(super) tick: Tick,
 }
@@ -125,6 +127,9 @@ struct Contestant {
     setup: Setup,
     store: Store,
     reports: mpsc::UnboundedSender<Report>,
+    /// The token of the present candidacy, once its claim is complete: the candidate may be giving
+    /// it back before it has heard of it.
+    claimed: Cell<Option<i64>>,
 }
 
 impl Contestant {
@@ -134,6 +139,7 @@ impl Contestant {
             setup,
             store,
             reports,
+            claimed: Cell::new(None),
         }
     }
 
@@ -146,16 +152,21 @@ impl Contestant {
         );
         while let Some(command) = inbox.recv().await {
             let given_back = match command {
-                Command::Contend(lease) => {
+                Command::Contend(lease, timing) => {
+                    self.claimed.set(None);
                     let mut session = None;
-                    let standing = self.stand(lease, &mut election, &mut session);
+                    let standing = self.stand(lease, timing, &mut election, &mut session);
                     Box::pin(self.until_given_back(&mut inbox, standing)).await
                     // The session is dropped here, and with it the renewals.
                 }
                 other => self.aside(other),
             };
-            if let Some((resignation, until)) = given_back {
-                self.give_back(&mut inbox, &resignation, until).await;
+            if let Some(mut resignation) = given_back {
+                if let Some(token) = self.claimed.take() {
+                    resignation.token = Some(token);
+                    resignation.may_mark = true;
+                }
+                self.give_back(&mut inbox, &resignation).await;
             }
         }
     }
@@ -165,7 +176,7 @@ impl Contestant {
         &self,
         inbox: &mut mpsc::UnboundedReceiver<Command>,
         standing: impl Future<Output = ()>,
-    ) -> Option<(Resignation, Option<Instant>)> {
+    ) -> Option<Resignation> {
         tokio::pin!(standing);
         let mut over = false;
         loop {
@@ -181,59 +192,58 @@ impl Contestant {
         }
     }
 
-    /// Heeds a command that leaves the candidacy as it is; returns one that ends it.
-    fn aside(&self, command: Command) -> Option<(Resignation, Option<Instant>)> {
+    /// Heeds a command that leaves the candidacy as it is; returns what ends it.
+    fn aside(&self, command: Command) -> Option<Resignation> {
         match command {
-            Command::GiveBack(resignation, until) => return Some((resignation, until)),
+            Command::GiveBack(resignation) => return Some(resignation),
             Command::Reload(settings) => self.store.reload(&settings),
-            Command::LookForOthers => {
+            Command::LookForOthers(limit) => {
                 let (store, reports) = (self.store.clone(), self.reports.clone());
-                let (prefix, limit) = (self.setup.prefix.clone(), self.limit());
+                let prefix = self.setup.prefix.clone();
                 tokio::spawn(async move {
                     let queue = Queue::read(&store, limit, &prefix).await;
-                    drop(reports.send(match queue {
-                        Ok(queue) => Report::Others(queue.candidates.len() > 1),
-                        Err(error) => Report::Unreachable(error),
-                    }));
+                    let others = queue.map(|queue| queue.candidates.len() > 1);
+                    drop(reports.send(Report::Others(others)));
                 });
             }
-            Command::Contend(_) | Command::Hurry(_) => {}
+            Command::Contend(..) | Command::Hurry(_) => {}
         }
         None
     }
 
     /// One candidacy, from its grant to its loss. The session is left in `session`, renewing,
     /// for as long as its lease can be: what hangs on it may not be over (R5).
-    async fn stand(&self, lease: LeaseId, election: &mut Election, session: &mut Option<Session>) {
-        let Err(report) = self.try_to_stand(lease, election, session).await;
-        let key_gone = matches!(report, Report::Lost(Loss::Deleted));
+    async fn stand(
+        &self,
+        lease: LeaseId,
+        timing: Timing,
+        election: &mut Election,
+        session: &mut Option<Session>,
+    ) {
+        let options = Options {
+            lease,
+            timing,
+            tick: Some(self.setup.tick.clone()),
+        };
+        let Err(report) = self.try_to_stand(options, election, session).await;
         self.report(report);
-        if key_gone {
-            let alive = self.store.time_to_live(self.limit(), lease).await;
-            let cause = match alive {
-                Ok(None) => Loss::Revoked,
-                _ => Loss::Deleted,
-            };
-            self.report(Report::Cause(cause.reason()));
-        }
     }
 
     async fn try_to_stand(
         &self,
-        lease: LeaseId,
+        options: Options,
         election: &mut Election,
         session: &mut Option<Session>,
     ) -> Result<Infallible, Report> {
-        let options = Options {
-            lease,
-            timing: self.setup.timing,
-            tick: Some(self.setup.tick.clone()),
-        };
         let opened = Session::open(&self.store, options).await;
         let session = &*session.insert(opened.map_err(|error| match error {
             Error::ClusterChanged(what) => Report::Lost(Loss::ClusterChanged(what)),
             error => Report::Unreachable(error),
         })?);
+        if let Err(advice) = session.timing().check() {
+            // The store may grant another TTL than it was asked for (R3).
+            return Err(Report::Refused(advice.to_string()));
+        }
         self.report(Report::Granted(session.timing(), session.status()));
         let member = Member::of_this_process(&self.setup.candidate);
         let joined = election.join(session, &member).await;
@@ -245,12 +255,18 @@ impl Contestant {
             CampaignError::Lost(loss) => Report::Lost(loss),
             CampaignError::Refused(why) => Report::Refused(why),
         })?;
+        self.claimed.set(Some(term.token()));
         // The record is on its way before anyone hears of the term, so no fork comes first (R8);
         // yielding lets the task send it.
         tokio::spawn(put_record(term.clone()));
         tokio::task::yield_now().await;
         self.report(Report::Elected(term.clone()));
         let mut lookout = Lookout::new(self.store.clone(), term);
+        tokio::select! {
+            biased;
+            loss = session.lost() => return Err(Report::Lost(loss)),
+            () = clock::sleep(JOBS_TURN) => {}
+        }
         loop {
             let notice = tokio::select! {
                 biased;
@@ -264,53 +280,58 @@ impl Contestant {
         }
     }
 
-    /// Tries to give back until the store answers, for ever if there is no limit: nothing can be
+    /// Tries to give back until the store answers, for ever unless it is hurried: nothing can be
     /// contended for before it answers anyway, and the sooner the lease is gone the sooner the
     /// next candidate may lead.
     async fn give_back(
         &self,
         inbox: &mut mpsc::UnboundedReceiver<Command>,
         resignation: &Resignation,
-        mut until: Option<Instant>,
     ) {
-        let mut backoff = Backoff::new(GIVE_BACK_PAUSES.0, GIVE_BACK_PAUSES.1);
+        let trying = self.try_to_give_back(resignation);
+        tokio::pin!(trying);
+        let mut until = None;
         let left = loop {
-            match resignation.attempt(&self.store).await {
-                Ok(true) => break Left::Revoked,
-                Ok(false) => break Left::Gone,
-                Err(error) if error.is_definite() => {
-                    tracing::warn!(lease = %resignation.lease, %error, "resignation refused");
-                    break Left::Unconfirmed;
+            let over = async {
+                match until {
+                    Some(until) => clock::sleep_until(until).await,
+                    None => std::future::pending().await,
                 }
-                Err(error) => self.report(Report::Unreachable(error)),
-            }
-            let pause = clock::now() + backoff.next(jitter());
-            loop {
-                while let Ok(command) = inbox.try_recv() {
-                    match command {
-                        Command::Hurry(at) | Command::GiveBack(_, Some(at)) => until = Some(at),
-                        other => drop(self.aside(other)),
-                    }
-                }
-                let next = until.map_or(pause, |until| until.min(pause));
-                tokio::select! {
-                    () = clock::sleep_until(next) => break,
-                    command = inbox.recv() => match command {
-                        Some(Command::Hurry(at) | Command::GiveBack(_, Some(at))) => until = Some(at),
-                        Some(other) => drop(self.aside(other)),
-                        None => return,
-                    },
-                }
-            }
-            if until.is_some_and(Instant::has_passed) {
-                break Left::Unconfirmed;
+            };
+            tokio::select! {
+                left = &mut trying => break left,
+                () = over => break Left::Unconfirmed,
+                command = inbox.recv() => match command {
+                    Some(Command::Hurry(at)) => until = Some(at),
+                    Some(other) => drop(self.aside(other)),
+                    None => return,
+                },
             }
         };
         self.report(Report::Left(left));
     }
 
-    fn limit(&self) -> Duration {
-        self.setup.timing.attempt_limit()
+    async fn try_to_give_back(&self, resignation: &Resignation) -> Left {
+        let mut backoff = Backoff::new(GIVE_BACK_PAUSES.0, GIVE_BACK_PAUSES.1);
+        let mut strangers = 0;
+        loop {
+            match resignation.attempt(&self.store).await {
+                Ok(true) => return Left::Revoked,
+                Ok(false) => return Left::Gone,
+                // A member of another cluster knows nothing of our lease; the next one may.
+                Err(Error::ClusterChanged(_)) if strangers + 1 < self.store.member_count() => {
+                    strangers += 1;
+                }
+                Err(error) if error.is_definite() => {
+                    tracing::warn!(lease = %resignation.lease, %error, "resignation refused");
+                    return Left::Unconfirmed;
+                }
+                Err(error) => {
+                    self.report(Report::Unreachable(error));
+                    clock::sleep(backoff.next(jitter())).await;
+                }
+            }
+        }
     }
 
     fn report(&self, report: Report) {

@@ -5,17 +5,29 @@ use super::{Candidate, Report};
 use crate::clock;
 use crate::election::Progress;
 use crate::election::control::Notice;
+use crate::etcd::Error;
 use crate::guardian::protocol::Request;
 use crate::role::{Event, Reason};
 use crate::session::Loss;
 
 impl Candidate {
     pub(super) fn reported(&mut self, report: Report) {
-        if let Report::Unreachable(error) = &report {
-            self.trouble
-                .failed(clock::now(), &error.to_string(), &self.lines);
-        } else {
-            self.trouble.over(&self.lines);
+        match &report {
+            Report::Unreachable(error) => {
+                self.trouble
+                    .failed(clock::now(), &error.to_string(), &self.lines);
+            }
+            Report::Granted(..)
+            | Report::Joined(_)
+            | Report::Progress(_)
+            | Report::Elected(_)
+            | Report::Left(Left::Revoked | Left::Gone) => self.trouble.over(&self.lines),
+            // None of these shows that the store is there.
+            Report::Lost(_)
+            | Report::Refused(_)
+            | Report::Notice(_)
+            | Report::Others(_)
+            | Report::Left(Left::Unconfirmed) => {}
         }
         if let Report::Left(left) = report {
             return self.left(left);
@@ -35,19 +47,20 @@ impl Candidate {
                 Progress::Paused => lines.paused(lease),
                 Progress::Delayed => lines.delayed(lease, self.config.election.takeover_delay),
             },
+            // The contest gives it back by itself.
+            Report::Elected(_) if held.leaving => {}
             Report::Elected(term) => {
                 lines.elected(lease, term.token(), clock::now().since(held.since));
                 held.elected(term);
                 self.on(Event::Elected);
             }
             Report::Lost(loss) => self.lost(&loss),
-            Report::Cause(reason) => held.say_lost(&lines, reason),
             Report::Refused(why) => {
                 lines.refused(lease, &why);
                 self.on(Event::Lost(Reason("refused")));
             }
             Report::Unreachable(_) => {
-                if held.status.is_none() {
+                if held.status.is_none() && !held.leaving {
                     self.on(Event::Lost(Reason("unreachable")));
                 }
             }
@@ -77,17 +90,24 @@ impl Candidate {
         }
     }
 
-    pub(super) fn others(&mut self, others: bool) {
+    pub(super) fn others(&mut self, others: Result<bool, Error>) {
         let Some(held) = &mut self.held else { return };
         let (Some(by), Some(token)) = (held.step_down_by.take(), held.token()) else {
             return;
         };
-        if others {
-            self.lines.stepping_down(held.lease, token, &by);
-            self.on(Event::StepDown);
-        } else {
-            held.resignation.step_down = None;
-            self.lines.step_down_alone(held.lease, token);
+        match others {
+            Ok(true) => {
+                self.lines.stepping_down(held.lease, token, &by);
+                self.on(Event::StepDown);
+            }
+            Ok(false) => {
+                held.resignation.step_down = None;
+                self.lines.step_down_alone(held.lease, token);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                self.lines.step_down_failed(held.lease, token, &error);
+            }
         }
     }
 
@@ -111,7 +131,9 @@ impl Candidate {
         if let Some(mut held) = self.held.take() {
             let confirmed = left != Left::Unconfirmed;
             held.say_lost_with_lease(&self.lines, left == Left::Gone);
-            self.lines.resigned(held.lease, held.token(), confirmed);
+            if !held.resigned_by_guardian {
+                self.lines.resigned(held.lease, held.token(), confirmed);
+            }
             self.guarding.send(Request::Forget { lease: held.lease });
             drop(self.files.remove(held.lease));
             let survived = clock::now().since(held.since);

@@ -26,14 +26,28 @@ pub(super) struct Guarding {
     /// Its process, for the stop hook.
     process: Option<Process>,
     events: mpsc::UnboundedReceiver<Event>,
-    /// The deadline that was sent last, with the token.
-    sent: Option<(i64, Instant)>,
+    /// What it was told of the present term.
+    sent: Option<Sent>,
     /// It said that it stops the present term, so it knows of the deadline and acts on it.
     acting: bool,
     /// It said that the tree can't be emptied: it is not the one to blame.
     stuck: bool,
     /// It was given up on; the next one isn't there yet.
     pub(super) gone: bool,
+}
+
+/// What the guardian was told of a term.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    token: i64,
+    /// The deadline that the term was sent with.
+    first: Instant,
+    /// The deadline that was sent last.
+    last: Instant,
+    /// How many acknowledgements are on their way: each term and each deadline brings one.
+    pending: u32,
+    /// How many of them come until that of the term as it was sent last.
+    until_taken: u32,
 }
 
 /// Starts a guardian for the candidate of `config`.
@@ -82,7 +96,15 @@ impl Guarding {
 
     pub(super) fn send(&mut self, request: Request) {
         if let Request::Term(term) = &request {
-            self.sent = Some((term.token, term.deadline));
+            let before = self.sent.filter(|sent| sent.token == term.token);
+            let pending = before.map_or(0, |sent| sent.pending) + 1;
+            self.sent = Some(Sent {
+                token: term.token,
+                first: term.deadline,
+                last: term.deadline,
+                pending,
+                until_taken: pending,
+            });
             self.acting = false;
         }
         self.guardian.send(request);
@@ -90,19 +112,22 @@ impl Guarding {
 
     /// Tells the guardian of a later deadline of the term that it guards.
     pub(super) fn move_deadline(&mut self, token: i64, deadline: Instant) {
-        if let Some((guarded, known)) = &mut self.sent
-            && *guarded == token
-            && *known < deadline
+        // Once it stops the term a later deadline saves nothing.
+        if let Some(sent) = &mut self.sent
+            && sent.token == token
+            && sent.last < deadline
+            && !self.acting
         {
-            *known = deadline;
+            sent.last = deadline;
+            sent.pending += 1;
             self.guardian.send(Request::Deadline { token, deadline });
         }
     }
 
-    /// Whether the guardian has acknowledged the term.
+    /// Whether the guardian has acknowledged the term as it was sent last.
     pub(super) fn acked(&self, token: i64) -> bool {
-        let acknowledged = self.guardian.acked_deadline();
-        acknowledged.is_some_and(|(acknowledged, _)| acknowledged == token)
+        self.sent
+            .is_some_and(|sent| sent.token == token && sent.until_taken == 0)
     }
 
     /// Takes note of what its words say about itself.
@@ -110,6 +135,14 @@ impl Guarding {
         match report {
             Report::Stopping { .. } => self.acting = true,
             Report::Stuck { .. } => self.stuck = true,
+            Report::Guarded { token, .. } => {
+                if let Some(sent) = &mut self.sent
+                    && sent.token == *token
+                {
+                    sent.pending = sent.pending.saturating_sub(1);
+                    sent.until_taken = sent.until_taken.saturating_sub(1);
+                }
+            }
             _ => {}
         }
     }
@@ -118,7 +151,9 @@ impl Guarding {
     /// heard before: at D−G−K of the deadline that it acknowledged last if a later one was sent to
     /// it, else at the latest when it should have killed the tree.
     pub(super) fn silent_at(&self, held: &Held) -> Option<Instant> {
-        let (token, sent) = self.sent.filter(|_| !self.gone && !self.stuck)?;
+        let Sent {
+            token, first, last, ..
+        } = self.sent.filter(|_| !self.gone && !self.stuck)?;
         let acknowledged = self
             .guardian
             .acked_deadline()
@@ -126,13 +161,12 @@ impl Guarding {
             .map(|(_, deadline)| deadline);
         let timing = held.timing;
         match acknowledged {
-            Some(acknowledged) if acknowledged >= sent && self.acting => {
-                Some(timing.kill(sent) + ACTING_LATE)
-            }
-            Some(acknowledged) if acknowledged >= sent => Some(timing.kill(sent)),
+            Some(acknowledged) if self.acting => Some(timing.kill(acknowledged) + ACTING_LATE),
+            Some(acknowledged) if acknowledged >= last => Some(timing.kill(last)),
             Some(acknowledged) => Some(timing.polite_stop(acknowledged)),
-            // Not even the term itself: what it was sent with.
-            None => Some(timing.polite_stop(sent)),
+            // Not even the term itself. That the lease is renewed meanwhile gives it no more time:
+            // this candidate would lead for ever and run nothing.
+            None => Some(timing.polite_stop(first)),
         }
     }
 

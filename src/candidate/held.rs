@@ -23,8 +23,10 @@ pub(super) struct Held {
     pub(super) position: Option<i64>,
     pub(super) status: Option<watch::Receiver<Status>>,
     pub(super) term: Option<Term>,
-    /// Whether the guardian has been told of the term.
-    pub(super) guarded: bool,
+    /// What the guardian has been told of the term.
+    pub(super) guard: Guard,
+    /// The guardian has given the lease back in our place, and said so.
+    pub(super) resigned_by_guardian: bool,
     /// Who asked for a step-down that is being looked into.
     pub(super) step_down_by: Option<String>,
     /// Whether it is being given back.
@@ -33,6 +35,17 @@ pub(super) struct Held {
     asked: Asked,
     /// What was said of the term's loss.
     loss: Said,
+}
+
+/// What the guardian has been told of a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// Nothing.
+    None,
+    /// All that it needs.
+    Current,
+    /// The configuration has changed since.
+    Outdated,
 }
 
 /// What the deadline of a term has asked for.
@@ -62,7 +75,8 @@ impl Held {
             position: None,
             status: None,
             term: None,
-            guarded: false,
+            guard: Guard::None,
+            resigned_by_guardian: false,
             step_down_by: None,
             leaving: false,
             asked: Asked::Nothing,
@@ -121,6 +135,12 @@ impl Held {
             due.push(Event::KillDue);
         }
         due
+    }
+
+    /// The guardian has ended the term, given the lease back, and said all that there is to say.
+    pub(super) fn given_back_by_guardian(&mut self) {
+        self.resigned_by_guardian = true;
+        self.loss = Said::Reason;
     }
 
     /// Says once why the term was lost.

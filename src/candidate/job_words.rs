@@ -6,7 +6,7 @@ use crate::backoff::jitter;
 use crate::clock;
 use crate::guardian::client::Event as GuardianEvent;
 use crate::guardian::protocol::{Exit, Report, Request};
-use crate::job::native;
+use crate::job::native::{self, Stage};
 use crate::job::{command, restart};
 use crate::role::Event;
 use crate::term::process::{ProcessError, SpawnRequest};
@@ -45,7 +45,17 @@ impl Candidate {
                 }
             }
             Report::Guarded { token, .. } => self.guarded(token),
-            Report::Ready { .. } | Report::Remembered { .. } | Report::Resigned { .. } => {}
+            Report::Resigned { lease, .. } => {
+                if let Some(held) = &mut self.held
+                    && held.lease == lease
+                {
+                    held.given_back_by_guardian();
+                    if let Some(run) = &mut self.run {
+                        run.said = false;
+                    }
+                }
+            }
+            Report::Ready { .. } | Report::Remembered { .. } => {}
         }
     }
 
@@ -102,8 +112,20 @@ impl Candidate {
         self.run_ended(id, &end);
     }
 
-    pub(super) fn native_ended(&mut self, ended: native::Ended) {
-        let end = match ended.result {
+    pub(super) fn native_came(&mut self, progress: native::Progress) {
+        let Some(run) = &mut self.run else { return };
+        if run.id != progress.run {
+            return;
+        }
+        match progress.stage {
+            // As a command's children, what it left behind has so long to end.
+            Stage::Returned => run.end_by(clock::now() + self.config.job.stop_grace),
+            Stage::Ended(result) => self.native_ended(progress.run, result),
+        }
+    }
+
+    fn native_ended(&mut self, id: u64, result: Result<(), String>) {
+        let end = match result {
             Ok(()) => End {
                 code: Some(0),
                 ..End::default()
@@ -115,12 +137,9 @@ impl Candidate {
             },
         };
         let Some(run) = &mut self.run else { return };
-        if run.id != ended.run {
-            return;
-        }
         run.native = None;
         let (fenced, tree_empty) = (run.fenced, run.tree_empty);
-        self.run_ended(ended.run, &end);
+        self.run_ended(id, &end);
         // The proof that the rest is dead was waiting for it.
         if fenced {
             self.fenced();
@@ -140,6 +159,7 @@ impl Candidate {
         }
         let ran = run.ran();
         run.pid = None;
+        run.said = false;
         self.lines.job_ended(held.lease, token, end, ran);
         let verdict: restart::Verdict = self.restarts.decide(end.failed(), ran, jitter());
         self.on(Event::MainEnded(verdict));
@@ -147,17 +167,13 @@ impl Candidate {
 
     /// The guardian knows of the term: a Rust job that waits for that may start.
     pub(super) fn guarded(&mut self, token: i64) {
-        let term = self.held.as_ref().and_then(|held| held.term.clone());
-        let Some(term) = term.filter(|term| term.token() == token) else {
+        if self.held.as_ref().and_then(Held::token) != Some(token) {
             return;
-        };
+        }
         let waits = |run: &mut Run| run.awaits_guardian && run.stopping_since.is_none();
-        if let (Some(mut run), Some(factory)) = (
-            self.run.take_if(waits),
-            self.jobs.get(&self.config.job.kind),
-        ) {
+        if let Some(mut run) = self.run.take_if(waits) {
             run.awaits_guardian = false;
-            self.start_native(factory, &term, run);
+            self.launch(run);
         }
     }
 
@@ -165,7 +181,8 @@ impl Candidate {
         if let Some(run) = &mut self.run
             && run.native.is_some()
         {
-            run.tree_empty = Some(killed);
+            // Before a stop it proves nothing: the job may start another process.
+            run.tree_empty = run.stopping_since.map(|_| killed);
             return;
         }
         self.say_stopped(killed);
@@ -197,6 +214,10 @@ impl Candidate {
             let refused = ProcessError::Refused("the term has ended".to_owned());
             return drop(request.started.send(Err(refused)));
         };
+        if let Some(run) = &mut self.run {
+            // An earlier proof knows nothing of the new process.
+            run.tree_empty = None;
+        }
         self.runs += 1;
         self.asked = self.runs;
         let mut spec = command::spec(&self.config, &term);

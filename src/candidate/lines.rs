@@ -118,6 +118,14 @@ impl Lines {
         line!(warn, self, %lease, token, "not stepping down: no other candidate");
     }
 
+    pub(super) fn step_down_failed(&self, lease: LeaseId, token: i64, error: &str) {
+        line!(warn, self, %lease, token, error, "not stepping down: the queue can't be read");
+    }
+
+    pub(super) fn daemon_killed(&self, lease: LeaseId, token: i64) {
+        line!(error, self, %lease, token, "killing this daemon: its Rust job does not end");
+    }
+
     pub(super) fn stepping_down(&self, lease: LeaseId, token: i64, by: &str) {
         line!(info, self, %lease, token, by, "stepping down");
     }

@@ -49,9 +49,14 @@ impl Run {
         self.stopping_since.get_or_insert_with(clock::now);
         if let Some(native) = &self.native {
             native.stop();
-            let earlier = self.kill_daemon_at.map_or(at, |earlier| earlier.min(at));
-            self.kill_daemon_at = Some(earlier);
         }
+        self.end_by(at);
+    }
+
+    /// Gives a Rust job until `at` to end wholly. An earlier time stays.
+    pub(super) fn end_by(&mut self, at: Instant) {
+        let earlier = self.kill_daemon_at.map_or(at, |earlier| earlier.min(at));
+        self.kill_daemon_at = Some(earlier);
     }
 
     /// When a Rust job that still runs takes the daemon with it.

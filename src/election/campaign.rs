@@ -63,12 +63,19 @@ impl Election {
         mut progress: impl FnMut(Progress),
     ) -> Result<Term, CampaignError> {
         let mine = candidacy.create_revision;
+        // What was waited with stays open during the claim: to end it first would hold that up.
+        let mut watch = None;
         // The end of the last term, where it had to be waited out.
         let mut waited_out = None;
         loop {
-            let acked = session.last_ack();
             let txn = claim::txn(&self.prefix, &candidacy.key, mine);
-            let (answer, seen) = until_lost(session, || self.txn(session, txn.clone())).await?;
+            // The renewal that the claim proves is one acknowledged before the attempt that was
+            // answered began (R1).
+            let claim = || {
+                let (acked, txn) = (session.last_ack(), self.txn(session, txn.clone()));
+                async move { Ok((acked, txn.await?)) }
+            };
+            let (acked, (answer, seen)) = until_lost(session, claim).await?;
             match Claim::read(&answer, mine) {
                 Claim::Gone => {
                     session.lose(Loss::Deleted);
@@ -79,14 +86,16 @@ impl Election {
                     self.waited_for = predecessor.create_revision();
                     progress(self.waiting_for(&predecessor));
                     let front = Some(predecessor.key());
-                    self.wait(session, candidacy, front, seen.revision).await?;
+                    self.wait(session, candidacy, front, seen.revision, &mut watch)
+                        .await?;
                 }
                 Claim::First(standing) => {
                     match standing.next(mine, self.waited_for, waited_out.is_some()) {
                         Next::Refuse(why) => return Err(CampaignError::Refused(why)),
                         Next::Pause => {
                             progress(Progress::Paused);
-                            self.wait(session, candidacy, None, seen.revision).await?;
+                            self.wait(session, candidacy, None, seen.revision, &mut watch)
+                                .await?;
                         }
                         Next::Delay => {
                             progress(Progress::Delayed);
@@ -136,26 +145,28 @@ impl Election {
         }
     }
 
-    /// Waits until `front` is gone or something under `control/` has changed.
+    /// Waits until `front` is gone or something under `control/` has changed; leaves the watch
+    /// that saw it in `watch`.
     async fn wait(
         &self,
         session: &Session,
         candidacy: &Candidacy,
         front: Option<&[u8]>,
         looked_at: i64,
+        watch: &mut Option<Watch>,
     ) -> Result<(), Loss> {
+        *watch = None;
         let mut targets = vec![Target::Prefix(self.prefix.control())];
-        let front = front.map(|key| String::from_utf8_lossy(key).into_owned());
-        targets.extend(front.clone().map(Target::Key));
+        targets.extend(front.map(|front| Target::Key(front.to_vec())));
         let changed = |change: &Change| match change {
             Change::Delete { .. } => true,
             // A predecessor that proclaims something is still there.
-            Change::Put(kv) => front
-                .as_ref()
-                .is_none_or(|front| kv.key() != front.as_bytes()),
+            Change::Put(kv) => front.is_none_or(|front| kv.key() != front),
         };
-        self.watch(session, candidacy, targets, looked_at, changed)
-            .await
+        *watch = self
+            .watch(session, candidacy, targets, looked_at, changed)
+            .await?;
+        Ok(())
     }
 
     /// Waits `takeover_delay`, unless the candidacy is lost before.
@@ -169,14 +180,16 @@ impl Election {
         while !over.has_passed() {
             tokio::select! {
                 () = clock::sleep_until(over) => {}
-                lost = self.watch(session, candidacy, Vec::new(), looked_at, |_| false) => lost?,
+                watched = self.watch(session, candidacy, Vec::new(), looked_at, |_| false) => {
+                    watched?;
+                }
             }
         }
         Ok(())
     }
 
     /// Watches the own key and `targets` from just after `looked_at` on, until a change counts.
-    /// A watch that breaks counts: whoever waited must look again.
+    /// A watch that breaks counts, and none is returned: whoever waited must look again.
     async fn watch(
         &self,
         session: &Session,
@@ -184,9 +197,9 @@ impl Election {
         mut targets: Vec<Target>,
         looked_at: i64,
         counts: impl Fn(&Change) -> bool,
-    ) -> Result<(), Loss> {
-        targets.push(Target::Key(candidacy.key.to_string()));
+    ) -> Result<Option<Watch>, Loss> {
         let own = candidacy.key.as_bytes();
+        targets.push(Target::Key(own.to_vec()));
         let changed = async {
             let limit = session.timing().attempt_limit();
             let mut watch = Watch::open(&self.store, limit, targets, looked_at + 1).await?;
@@ -200,19 +213,19 @@ impl Election {
                                 return Ok(Err(Loss::Deleted));
                             }
                         }
-                        other if counts(other) => return Ok(Ok(())),
+                        other if counts(other) => return Ok(Ok(watch)),
                         _ => {}
                     }
                 }
             }
         };
-        let outcome: Result<Result<(), Loss>, Error> = tokio::select! {
+        let outcome: Result<Result<Watch, Loss>, Error> = tokio::select! {
             biased;
             loss = session.lost() => return Err(loss),
             outcome = changed => outcome,
         };
         match outcome {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(watch)) => Ok(Some(watch)),
             Ok(Err(loss)) => {
                 session.lose(loss.clone());
                 Err(loss)
@@ -224,7 +237,7 @@ impl Election {
             Err(error) => {
                 tracing::debug!(%error, "the watch broke");
                 clock::sleep(RELOOK_PAUSE).await;
-                Ok(())
+                Ok(None)
             }
         }
     }

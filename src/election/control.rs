@@ -1,5 +1,9 @@
 //! What a leader watches: its own key (R7), and what operators ask of it.
 
+use std::collections::VecDeque;
+
+use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse};
+
 use crate::clock;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
@@ -28,21 +32,18 @@ pub struct Lookout {
     store: Store,
     term: Term,
     watch: Option<Watch>,
-    from: i64,
-    /// False while history that the watch needed is gone, and everything must be read anew.
-    caught_up: bool,
+    /// Notices that have not been handed out.
+    notices: VecDeque<Notice>,
 }
 
 impl Lookout {
     /// A lookout for `term`, whose own key was created at its token.
     pub fn new(store: Store, term: Term) -> Self {
-        let from = term.claimed_at() + 1;
         Self {
             store,
             term,
             watch: None,
-            from,
-            caught_up: true,
+            notices: VecDeque::new(),
         }
     }
 
@@ -50,74 +51,61 @@ impl Lookout {
     /// and the proving read of each renewal sees the key as well.
     ///
     /// # Cancel safety
-    /// Safe: the watch is kept, and reopened from the revision it had come to.
+    /// Safe: the watch and what it has brought are kept.
     pub async fn next(&mut self) -> Notice {
         loop {
-            match self.advance().await {
-                Ok(Some(notice)) => return notice,
-                Ok(None) => {}
-                Err(error) => {
-                    self.watch = None;
-                    if let Error::ClusterChanged(what) = error {
-                        return Notice::Lost(Loss::ClusterChanged(what));
-                    }
-                    if let Error::Compacted { .. } = error {
-                        self.caught_up = false;
-                    }
-                    tracing::debug!(%error, "the leader's watch broke");
-                    clock::sleep(crate::config::timing::LARGEST_BACKOFF).await;
+            if let Some(notice) = self.notices.pop_front() {
+                return notice;
+            }
+            if let Err(error) = self.advance().await {
+                self.watch = None;
+                if let Error::ClusterChanged(what) = error {
+                    return Notice::Lost(Loss::ClusterChanged(what));
                 }
+                tracing::debug!(%error, "the leader's watch broke");
+                clock::sleep(crate::config::timing::LARGEST_BACKOFF).await;
             }
         }
     }
 
-    async fn advance(&mut self) -> Result<Option<Notice>, Error> {
-        let limit = self.term.timing().attempt_limit();
-        if !self.caught_up {
-            return self.catch_up(limit).await;
-        }
-        let watch = if let Some(watch) = self.watch.take() {
-            watch
-        } else {
-            let targets = vec![
-                Target::Key(self.term.key().to_owned()),
-                Target::Prefix(self.term.election().control()),
-            ];
-            Watch::open(&self.store, limit, targets, self.from).await?
+    async fn advance(&mut self) -> Result<(), Error> {
+        let changes = match &mut self.watch {
+            Some(watch) => watch.next().await?,
+            None => self.look_and_watch().await?,
         };
-        let changes = self.watch.insert(watch).next().await?;
-        for change in changes {
-            let revision = match &change {
-                Change::Put(kv) => kv.mod_revision(),
-                Change::Delete { revision, .. } => *revision,
-            };
-            self.from = self.from.max(revision + 1);
-            if let Some(notice) = self.read(&change) {
-                return Ok(Some(notice));
-            }
-        }
-        Ok(None)
+        let notices: Vec<_> = changes.iter().filter_map(|c| self.read(c)).collect();
+        self.notices.extend(notices);
+        Ok(())
     }
 
-    /// Reads what a compaction has swallowed the history of.
-    async fn catch_up(&mut self, limit: std::time::Duration) -> Result<Option<Notice>, Error> {
-        let (own, _) = self.store.get(limit, self.term.key(), None).await?;
-        let token = self.term.token();
-        if own
-            .kvs()
-            .first()
-            .map(etcd_client::KeyValue::create_revision)
-            != Some(token)
-        {
-            return Ok(Some(Notice::Lost(Loss::Deleted)));
+    /// Reads what is there, and watches from just after it: at the start, since a request may have
+    /// come before the claim was complete; and wherever a watch broke, whatever was missed.
+    async fn look_and_watch(&mut self) -> Result<Vec<Change>, Error> {
+        let limit = self.term.timing().attempt_limit();
+        let (key, control) = (self.term.key().to_owned(), self.term.election().control());
+        let under_control = GetOptions::new().with_prefix();
+        let look = Txn::new().and_then([
+            TxnOp::get(key.as_str(), None),
+            TxnOp::get(control.as_str(), Some(under_control)),
+        ]);
+        let (answer, seen) = self.store.txn(limit, look).await?;
+        let targets = vec![Target::Key(key.clone().into()), Target::Prefix(control)];
+        let watch = Watch::open(&self.store, limit, targets, seen.revision + 1).await?;
+        self.watch = Some(watch);
+        let mut found = Vec::new();
+        for response in answer.op_responses() {
+            if let TxnOpResponse::Get(mut get) = response {
+                found.extend(get.take_kvs().into_iter().map(Change::Put));
+            }
         }
-        let all = etcd_client::GetOptions::new().with_prefix();
-        let control = self.term.election().control();
-        let (records, seen) = self.store.get(limit, control, Some(all)).await?;
-        self.caught_up = true;
-        self.from = seen.revision + 1;
-        let mut notices = records.kvs().iter().cloned().map(Change::Put);
-        Ok(notices.find_map(|change| self.read(&change)))
+        let own_is_there = found.iter().any(|change| match change {
+            Change::Put(kv) => kv.key() == key.as_bytes(),
+            Change::Delete { .. } => false,
+        });
+        if !own_is_there {
+            self.notices.push_front(Notice::Lost(Loss::Deleted));
+        }
+        Ok(found)
     }
 
     fn read(&self, change: &Change) -> Option<Notice> {

@@ -105,8 +105,12 @@ impl Error {
                 FAILED_PRECONDITION if reason.contains("lease already exists") => Self::LeaseExists,
                 OUT_OF_RANGE if reason.contains("compacted") => Self::Compacted { oldest: 0 },
                 UNAUTHENTICATED => Self::Unauthenticated { endpoint, reason },
-                INVALID_ARGUMENT if reason.contains("invalid auth token") => {
+                // A token or a password that is out of date: connecting anew reads the file again.
+                INVALID_ARGUMENT if reason.contains("auth") => {
                     Self::Unauthenticated { endpoint, reason }
+                }
+                RESOURCE_EXHAUSTED if reason.contains("database space exceeded") => {
+                    Self::Refused { endpoint, reason }
                 }
                 INVALID_ARGUMENT | NOT_FOUND | ALREADY_EXISTS | PERMISSION_DENIED
                 | FAILED_PRECONDITION | OUT_OF_RANGE | UNIMPLEMENTED => {
@@ -144,6 +148,7 @@ const INVALID_ARGUMENT: i32 = 3;
 const NOT_FOUND: i32 = 5;
 const ALREADY_EXISTS: i32 = 6;
 const PERMISSION_DENIED: i32 = 7;
+const RESOURCE_EXHAUSTED: i32 = 8;
 const FAILED_PRECONDITION: i32 = 9;
 const OUT_OF_RANGE: i32 = 11;
 const UNIMPLEMENTED: i32 = 12;

@@ -44,11 +44,11 @@ impl Member {
 
     /// The client of this member; makes one if there is none. With a user that includes a round
     /// trip, without one nothing is sent yet. The caller bounds it.
-    pub(super) async fn client(&self, limit: Duration) -> Result<Client, Error> {
+    pub(super) async fn client(&self) -> Result<Client, Error> {
         if let Some(Connected(client)) = &*self.lock() {
             return Ok(client.clone());
         }
-        let options = self.options(limit).await?;
+        let options = self.options().await?;
         let client = Client::connect([&self.endpoint], Some(options))
             .await
             .map_err(|error| Error::classify(&self.endpoint, &error))?;
@@ -62,7 +62,7 @@ impl Member {
     }
 
     /// Reads the credentials afresh each time: they may have been rotated on disk.
-    async fn options(&self, limit: Duration) -> Result<ConnectOptions, Error> {
+    async fn options(&self) -> Result<ConnectOptions, Error> {
         let Settings {
             connect_timeout,
             username,
@@ -71,7 +71,7 @@ impl Member {
             ..
         } = &self.settings;
         let mut options = ConnectOptions::new()
-            .with_connect_timeout((*connect_timeout).min(limit))
+            .with_connect_timeout(*connect_timeout)
             .with_require_leader(true)
             .with_keep_alive(PING_AFTER, PING_LIMIT)
             .with_keep_alive_while_idle(false)

@@ -15,17 +15,17 @@ const PROBE_AFTER: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// One key.
-    Key(String),
+    Key(Vec<u8>),
     /// Every key that begins with this text.
     Prefix(String),
 }
 
 impl Target {
-    fn options(self, from: i64) -> (String, WatchOptions) {
+    fn options(self, from: i64) -> (Vec<u8>, WatchOptions) {
         let options = WatchOptions::new().with_start_revision(from);
         match self {
             Self::Key(key) => (key, options),
-            Self::Prefix(key) => (key, options.with_prefix()),
+            Self::Prefix(key) => (key.into_bytes(), options.with_prefix()),
         }
     }
 }

@@ -96,8 +96,8 @@ pub(super) enum Action {
 /// A log line that the guardian writes since the daemon can't.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// `term lost`, by its deadline.
-    TermLost { token: i64 },
+    /// `term lost`.
+    TermLost { token: i64, reason: &'static str },
     /// `job stopped`.
     JobStopped {
         token: i64,
@@ -161,7 +161,7 @@ struct Guarded {
     late: bool,
     /// Whether the daemon said that nothing of it runs; kept only until the tree is empty.
     over: bool,
-    /// When the daemon is killed for a Rust job's sake, unless D−K comes first.
+    /// When the daemon is to kill itself for a Rust job's sake, unless D−K comes first.
     daemon_grace_end: Option<Instant>,
     /// When the guardian gives the lease back, unless the daemon speaks up.
     silent_until: Option<Instant>,
@@ -265,6 +265,7 @@ impl Guard {
             self.kill_round(now);
         }
         if self.daemon_kill_at().is_some_and(|at| now >= at) {
+            self.say_why_killed(now);
             self.kill_daemon(now);
         }
         if self.renewal_at().is_some_and(|at| now >= at) {

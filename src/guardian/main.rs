@@ -292,8 +292,8 @@ impl Guardian {
     fn say(&self, line: &Line) {
         let (election, candidate) = (&self.election, &self.candidate);
         match *line {
-            Line::TermLost { token } => {
-                tracing::error!(%election, candidate, token, reason = "deadline", "term lost");
+            Line::TermLost { token, reason } => {
+                tracing::error!(%election, candidate, token, reason, "term lost");
             }
             Line::JobStopped {
                 token,

@@ -68,7 +68,8 @@ fn nobody_contends_without_a_guardian() {
     let (mut machine, actions) = after(&[Event::GuardianGone]);
     assert_eq!(actions, [Action::Fence]);
     assert_eq!(machine.on(Event::RejoinDue), []);
-    assert_eq!(machine.on(Event::Fenced), [Action::Contend]);
+    assert_eq!(machine.on(Event::Fenced), []);
+    assert_eq!(machine.on(Event::Guarded), [Action::Contend]);
 }
 
 #[test]

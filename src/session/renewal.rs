@@ -83,6 +83,10 @@ impl Renewal {
     /// session is dropped once the tree is empty, and this with it.
     async fn hold_on(&mut self) {
         loop {
+            if self.main_loop_hangs() {
+                clock::sleep(self.timing.renewal_interval()).await;
+                continue;
+            }
             match self.renew().await {
                 Err(Failed::Lost(_)) => return,
                 Ok(_) => clock::sleep(self.timing.renewal_interval()).await,
@@ -126,9 +130,7 @@ impl Renewal {
         &mut self,
         inbox: &mut mpsc::UnboundedReceiver<Order>,
     ) -> Result<Instant, Loss> {
-        if let Some(tick) = &self.tick
-            && tick.age() > self.timing.ttl()
-        {
+        if self.main_loop_hangs() {
             tracing::error!(lease = %self.lease, "the main loop hangs: not renewing");
             return Ok(clock::now() + self.timing.renewal_interval());
         }
@@ -216,6 +218,10 @@ impl Renewal {
     /// Moves the deadline to what the proven `ack` gives; never back within a term.
     fn prove(&mut self, ack: Ack) {
         let deadline = self.timing.deadline(ack.sent);
+        if self.publish.borrow().loss.is_some() {
+            // A loss is final, whatever is renewed after it.
+            return;
+        }
         self.publish.send_modify(|status| {
             status.deadline = if status.proven {
                 status.deadline.max(deadline)
@@ -228,6 +234,11 @@ impl Renewal {
                 status.ack = ack;
             }
         });
+    }
+
+    fn main_loop_hangs(&self) -> bool {
+        let tick = self.tick.as_ref();
+        tick.is_some_and(|tick| tick.age() > self.timing.ttl())
     }
 
     fn next_due(&self) -> Instant {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cluster::Cluster;
 use super::daemon::PREFIX;
+use super::example::example;
 use super::sandbox::Sandbox;
 use super::wait::{eventually, secs};
 
@@ -54,6 +55,11 @@ impl Sandbox {
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into());
         Typed::new(&binary, arguments, self)
     }
+
+    /// An example of this package, with arguments.
+    pub fn example<S: AsRef<OsStr>>(&self, name: &str, arguments: &[S]) -> Typed {
+        Typed::new(example(name).as_os_str(), arguments, self)
+    }
 }
 
 impl Cluster {
@@ -61,7 +67,7 @@ impl Cluster {
     pub fn incumbent<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
         self.sandbox()
             .incumbent(arguments)
-            .env("INCUMBENT__ETCD__ENDPOINTS", &self.endpoints().join(","))
+            .env("INCUMBENT__ETCD__ENDPOINTS", self.endpoints().join(","))
             .env("INCUMBENT__ELECTION__PREFIX", PREFIX)
     }
 
@@ -69,7 +75,7 @@ impl Cluster {
     pub fn etcdctl<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
         Typed::new(OsStr::new("etcdctl"), arguments, self.sandbox())
             .env("ETCDCTL_API", "3")
-            .env("ETCDCTL_ENDPOINTS", &self.endpoints().join(","))
+            .env("ETCDCTL_ENDPOINTS", self.endpoints().join(","))
     }
 }
 

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 
 use super::cluster::Cluster;
 use super::config;
+use super::example::example;
 use super::output::{Line, Output};
 use super::process;
 use super::proxy::Links;
@@ -29,6 +30,7 @@ const GUARDIAN: &str = "incumbent-guard";
 pub struct Builder {
     sandbox: Arc<Sandbox>,
     name: String,
+    binary: PathBuf,
     config: toml::Table,
     environment: BTreeMap<String, String>,
 }
@@ -74,6 +76,28 @@ impl Builder {
         self.job(&record.command(flags))
     }
 
+    /// A Rust job that keeps this record; `settings` as in `examples/recording.rs`.
+    #[must_use]
+    pub fn rust_job(self, record: &Record, settings: &str) -> Self {
+        let file = record.file();
+        let mut this = self
+            .binary(example("recording"))
+            .toml("job.kind = 'recording'")
+            .toml(&format!("job.settings = {{ file = {file:?} }}"))
+            .toml(&format!("job.settings = {{ {settings} }}"));
+        if let Some(job) = this.config["job"].as_table_mut() {
+            job.remove("command");
+        }
+        this
+    }
+
+    /// Another binary than the tool itself: one with jobs in Rust.
+    #[must_use]
+    pub fn binary(mut self, binary: PathBuf) -> Self {
+        self.binary = binary;
+        self
+    }
+
     /// Reaches the members through these proxies.
     #[must_use]
     pub fn through(self, links: &Links) -> Self {
@@ -109,8 +133,7 @@ impl Builder {
         let file = dir.join("incumbent.toml");
         config::write(&file, &self.config);
 
-        let binary = std::env::var_os("INCUMBENT_BIN")
-            .unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into());
+        let binary = self.binary;
         let mut command = Command::new(&binary);
         for (name, _) in std::env::vars_os() {
             let ours = name.to_str().is_some_and(|n| n.starts_with("INCUMBENT_"));
@@ -168,6 +191,9 @@ impl Daemon {
         let builder = Builder {
             sandbox: Arc::clone(cluster.sandbox()),
             name: name.to_owned(),
+            binary: std::env::var_os("INCUMBENT_BIN")
+                .unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into())
+                .into(),
             config: toml::Table::new(),
             environment: BTreeMap::new(),
         };

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Once;
 use std::time::Duration;
 
+use super::example::example;
 use super::sandbox::Sandbox;
 use super::wait::eventually;
 
@@ -24,9 +23,14 @@ impl Record {
         }
     }
 
+    /// Where it is.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// The command of a job that writes this record; `flags` as in `examples/recorder.rs`.
     pub fn command(&self, flags: &[&str]) -> Vec<String> {
-        let program = recorder().to_str().unwrap().to_owned();
+        let program = example("recorder").to_str().unwrap().to_owned();
         let file = self.file.to_str().unwrap().to_owned();
         let flags = flags.iter().map(|flag| (*flag).to_owned());
         [program, file].into_iter().chain(flags).collect()
@@ -49,6 +53,21 @@ impl Record {
         })
     }
 
+    /// Waits until so many lives of this term have started.
+    #[track_caller]
+    pub fn wait_lives(&self, token: i64, n: usize, budget: Duration) {
+        let what = format!("term {token} has {n} lives");
+        eventually(budget, &what, || {
+            let history = self.history();
+            let lives = history.lives.iter().filter(|life| life.token == token);
+            if lives.count() >= n {
+                Ok(())
+            } else {
+                Err(history)
+            }
+        });
+    }
+
     /// Waits until some life of this term was asked to end by SIGTERM.
     #[track_caller]
     pub fn wait_asked(&self, token: i64, budget: Duration) {
@@ -61,32 +80,7 @@ impl Record {
     }
 }
 
-/// Where the recorder is, built if the command line that built the tests left it out.
-fn recorder() -> PathBuf {
-    static BUILT: Once = Once::new();
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let recorder = profile.join("examples/recorder");
-    BUILT.call_once(|| {
-        // `cargo test` builds the examples; `cargo test --test NAME` does not.
-        if !recorder.exists() {
-            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-            cargo.args(["build", "--quiet", "--example", "recorder"]);
-            if profile.ends_with("release") {
-                cargo.arg("--release");
-            }
-            cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().ok();
-        }
-    });
-    assert!(
-        recorder.exists(),
-        "{} is missing: cargo build --examples",
-        recorder.display()
-    );
-    recorder
-}
-
-/// One process from its first line to its last, on `CLOCK_MONOTONIC`.
+/// One process, or a thread of a Rust job, from its first line to its last, on `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {
     /// The term it was started in.

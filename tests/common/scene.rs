@@ -43,6 +43,11 @@ impl Scene {
         Daemon::builder(&self.cluster, name).records(&self.record, flags)
     }
 
+    /// A replica with a recording Rust job; `settings` as in `examples/recording.rs`.
+    pub fn rust(&self, name: &str, settings: &str) -> Builder {
+        Daemon::builder(&self.cluster, name).rust_job(&self.record, settings)
+    }
+
     /// Starts the first replica and waits until it leads in every view.
     #[track_caller]
     pub fn leader(&self, builder: Builder) -> (Daemon, i64) {

@@ -11,6 +11,10 @@ use crate::keys::LeaseId;
 /// guardian gives the lease back in its place. It is stopped or hung then.
 const SILENCE: Duration = Duration::from_millis(100);
 
+/// How much longer than its job's grace a daemon has to kill itself, which it does after saying
+/// why. `takeover_delay` has room for it (R13).
+const DAEMON_LATE: Duration = Duration::from_millis(50);
+
 impl Guard {
     /// When the daemon is killed for the sake of the Rust job that runs in it.
     pub(super) fn daemon_kill_at(&self) -> Option<Instant> {
@@ -20,8 +24,20 @@ impl Guard {
         (guarded.term.in_daemon && guarded.closed && alive).then(|| {
             guarded
                 .daemon_grace_end
-                .map_or(deadline, |at| at.min(deadline))
+                .map_or(deadline, |at| deadline.min(at + DAEMON_LATE))
         })
+    }
+
+    /// Says why the daemon is killed, unless it has said so itself when it asked for the stop.
+    pub(super) fn say_why_killed(&mut self, now: Instant) {
+        let Some(guarded) = &self.term else { return };
+        let token = guarded.term.token;
+        let reason = match guarded.daemon_grace_end {
+            None => "deadline",
+            Some(at) if now >= at + DAEMON_LATE => "job_stuck",
+            Some(_) => return,
+        };
+        self.act(Action::Say(Line::TermLost { token, reason }));
     }
 
     pub(super) fn kill_daemon(&mut self, now: Instant) {
@@ -51,7 +67,8 @@ impl Guard {
         };
         let token = guarded.term.token;
         self.ended = self.ended.max(token);
-        self.act(Action::Say(Line::TermLost { token }));
+        let reason = "deadline";
+        self.act(Action::Say(Line::TermLost { token, reason }));
         self.actions.extend(guarded.stopped.map(Action::Say));
         self.give_back(now, |lease| lease.resignation.token == Some(token));
     }

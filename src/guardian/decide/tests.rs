@@ -68,7 +68,9 @@ fn text(action: &Action) -> String {
         Action::GiveBack { resignation, until } => {
             format!("give back {} until {}", resignation.lease, ms(*until))
         }
-        Action::Say(Line::TermLost { token }) => format!("say term lost {token}"),
+        Action::Say(Line::TermLost { token, reason }) => {
+            format!("say term lost {token}: {reason}")
+        }
         Action::Say(Line::JobStopped { killed, took, .. }) => {
             let how = if *killed { "killed" } else { "stopped" };
             format!("say job {how} after {}", took.as_millis())
@@ -553,7 +555,7 @@ fn a_silent_daemon_is_stood_in_for() {
             7_110,
             Event::Tick,
             &[
-                "say term lost 7",
+                "say term lost 7: deadline",
                 "say job stopped after 10",
                 "give back 1f until 22110",
             ],
@@ -594,7 +596,7 @@ fn a_silent_daemon_is_stood_in_for_between_two_runs_too() {
         .at(
             7_100,
             Event::Tick,
-            &["say term lost 7", "give back 1f until 22100"],
+            &["say term lost 7: deadline", "give back 1f until 22100"],
         );
 }
 
@@ -604,7 +606,11 @@ fn a_rust_job_is_killed_with_its_daemon_at_the_deadline() {
     play.at(0, in_daemon(), &["guarded 7 until 10000"])
         .at(7_000, Event::Tick, &["stopping 7", "empty 7"])
         .timer(9_000)
-        .at(9_000, Event::Tick, &["kill daemon"])
+        .at(
+            9_000,
+            Event::Tick,
+            &["say term lost 7: deadline", "kill daemon"],
+        )
         .timer(9_100)
         .at(9_001, Event::DaemonClosed, &["connect"])
         .at(9_002, Event::DaemonDead, &["give back 1f until 24002"]);
@@ -615,13 +621,17 @@ fn a_rust_job_has_the_grace_of_a_planned_stop_and_the_kill_budget_after_a_loss()
     let mut play = guarding();
     play.at(0, in_daemon(), &["guarded 7 until 10000"])
         .at(1_000, stop(7, 500), &["empty 7"])
-        .timer(1_500)
-        .at(1_500, Event::Tick, &["kill daemon"])
+        .timer(1_550)
+        .at(
+            1_550,
+            Event::Tick,
+            &["say term lost 7: job_stuck", "kill daemon"],
+        )
         .timer(7_000);
     let mut play = guarding();
     play.at(0, in_daemon(), &["guarded 7 until 10000"])
         .at(1_000, Request::Kill { token: 7 }, &["empty 7"])
-        .timer(2_000)
+        .timer(2_050)
         .at(1_999, Request::EndTerm { token: 7 }, &[])
         .timer(None);
 }

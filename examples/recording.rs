@@ -1,0 +1,196 @@
+//! A binary with the Rust job of the tests: it keeps the record that `examples/recorder.rs` keeps,
+//! and misbehaves as `job.settings` asks for.
+//!
+//! In its lines a thread stands where a process does in the recorder's: runs of one daemon are
+//! told apart by the thread that each of them began on.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use incumbent::{Job, JobError, Jobs, Term};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use record::Record;
+
+#[path = "recorder/record.rs"]
+mod record;
+
+/// Between two beats.
+const EVERY: Duration = Duration::from_millis(5);
+
+/// The job, as `job.settings` describes it. Times are in milliseconds.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Recording {
+    /// The record.
+    file: PathBuf,
+    /// It can't be made: with an error, or with a panic.
+    not_made: Option<NotMade>,
+    /// Commands to run one after the other before it beats; the last is not waited for.
+    commands: Vec<Vec<String>>,
+    /// Blocks both threads of its runtime for so long.
+    blocks: u64,
+    /// After so long it does what `ends` says.
+    ends_after: Option<u64>,
+    /// How it ends by itself.
+    ends: Ends,
+    /// What it leaves behind when it ends, by itself or since it is told to.
+    leaves: Leaves,
+    /// What it does when it is told to stop.
+    told: Told,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum NotMade {
+    Error,
+    Panic,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ends {
+    #[default]
+    Well,
+    Error,
+    Panic,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Leaves {
+    #[default]
+    Nothing,
+    /// A thread of its own that beats on.
+    Thread,
+    /// A blocking task of its runtime that beats on.
+    Blocking,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Told {
+    /// It ends at once.
+    #[default]
+    Ends,
+    /// It ends after so long.
+    EndsAfter(u64),
+    /// It goes on.
+    GoesOn,
+    /// It waits until the term is lost, tries to write this key, and records what it heard.
+    Writes(String),
+}
+
+impl Recording {
+    fn from_settings(settings: toml::Table) -> Result<Self, JobError> {
+        let this: Self = settings.try_into()?;
+        match this.not_made {
+            Some(NotMade::Error) => Err("it can't be made".into()),
+            Some(NotMade::Panic) => panic!("it can't be made"),
+            None => Ok(this),
+        }
+    }
+
+    async fn start_commands(&self, term: &Term, run: u32) -> Result<(), JobError> {
+        let Some((last, first)) = self.commands.split_last() else {
+            return Ok(());
+        };
+        let command = |argv: &[String]| {
+            let command = term.command(&argv[0]).args(&argv[1..]);
+            command.args(["--part-of", &run.to_string()])
+        };
+        for argv in first {
+            command(argv).status().await?;
+        }
+        command(last).spawn().await?;
+        Ok(())
+    }
+
+    /// Whether it ends now that it was told to so long ago.
+    fn is_told_enough(&self, ago: Duration) -> bool {
+        match self.told {
+            Told::Ends | Told::Writes(_) => true,
+            Told::EndsAfter(after) => ago >= Duration::from_millis(after),
+            Told::GoesOn => false,
+        }
+    }
+
+    /// Leaves somebody behind who beats on.
+    fn leave(&self, mut another: impl FnMut() -> Result<Record, JobError> + Send + 'static) {
+        let beats_on = move || {
+            let Ok(mut record) = another() else { return };
+            while record.write("beat").is_ok() {
+                std::thread::sleep(EVERY);
+            }
+        };
+        match self.leaves {
+            Leaves::Nothing => {}
+            Leaves::Thread => drop(std::thread::spawn(beats_on)),
+            Leaves::Blocking => drop(tokio::task::spawn_blocking(beats_on)),
+        }
+    }
+}
+
+/// The thread that this is called on.
+fn this_thread() -> u32 {
+    rustix::thread::gettid().as_raw_pid().unsigned_abs()
+}
+
+/// Blocks both threads of the runtime.
+async fn block(span: Duration) {
+    let blocked = [(); 2].map(|()| tokio::spawn(async move { std::thread::sleep(span) }));
+    for task in blocked {
+        task.await.ok();
+    }
+}
+
+impl Job for Recording {
+    async fn run(&self, term: Term) -> Result<(), JobError> {
+        let (file, token, run) = (self.file.clone(), term.token().to_string(), this_thread());
+        let open = move |id| Ok::<_, JobError>(Record::open(&file, token.clone(), id, run)?);
+        let mut record = open(run)?;
+        record.write("start")?;
+        self.start_commands(&term, run).await?;
+        if self.blocks > 0 {
+            block(Duration::from_millis(self.blocks)).await;
+        }
+        let (begun, mut asked) = (Instant::now(), None::<Instant>);
+        let (told, ends) = loop {
+            record.write("beat")?;
+            if asked.is_none() && term.is_stopping() {
+                record.write("asked")?;
+                asked = Some(Instant::now());
+            }
+            let told = asked.is_some_and(|asked| self.is_told_enough(asked.elapsed()));
+            let ends = self
+                .ends_after
+                .is_some_and(|after| begun.elapsed() >= Duration::from_millis(after));
+            if told || ends {
+                break (told, ends);
+            }
+            tokio::time::sleep(EVERY).await;
+        };
+        self.leave(move || open(this_thread()));
+        if ends && !told {
+            record.write("end")?;
+            return match self.ends {
+                Ends::Well => Ok(()),
+                Ends::Error => Err("it is to fail".into()),
+                Ends::Panic => panic!("it is to panic"),
+            };
+        }
+        if let Told::Writes(key) = &self.told {
+            term.lost().await;
+            let outcome = format!("{:?}\n", term.put(key.as_str(), "too late").await);
+            std::fs::write(self.file.with_extension("outcome"), outcome)?;
+        }
+        record.write("end")?;
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    incumbent::main(Jobs::new().with("recording", Recording::from_settings))
+}
