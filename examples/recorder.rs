@@ -12,6 +12,11 @@
 //! process writes no end: its life goes from its first line to its last. With `--default-term`
 //! SIGTERM is not caught, and ends it at once, without a line.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "its own patience is no deadline of ours"
+)]
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};

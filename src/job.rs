@@ -38,10 +38,17 @@ pub type JobError = Box<dyn std::error::Error + Send + Sync>;
 pub trait Job: Send + Sync + 'static {
     /// Runs the job for one term, or for one run of several in it.
     ///
-    /// It should return soon after [`Term::stopping`] or [`Term::lost`]. If it doesn't, or leaves
-    /// threads behind, the whole daemon is killed in time for the next leader: that is the only
-    /// way to end code in the same process for certain. It runs on a runtime of its own, which is
-    /// shut down before the run counts as ended.
+    /// It should return soon after [`Term::stopping`] or [`Term::lost`]. It runs on a runtime of its
+    /// own, and has ended when it has returned and no thread is left that came of it: no worker, no
+    /// blocking task, no [thread](std::thread) that it started, or that those started. Such code
+    /// can't be killed alone, so if any of it goes on, the whole daemon is killed: at the end of
+    /// `stop_grace` on a planned stop, or once this has returned; in time for the next leader when
+    /// the term is lost.
+    ///
+    /// A pool of threads that a library keeps for good, as rayon's global one, would be taken for
+    /// the job's. Start it in `main`, before [`incumbent::main`](crate::main), or end it with the
+    /// run. A process started past [`Term::command`] is no thread, and is not waited for: it ends
+    /// with the daemon at the latest.
     ///
     /// # Errors
     /// An error is a failed run, as a command's exit code other than 0 is.

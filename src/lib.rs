@@ -1,4 +1,132 @@
-//! Runs a job on exactly one of several machines.
+//! Runs a job on exactly one of several machines: replicas of one daemon stand for election through
+//! etcd, the leader runs the job, and the next in line takes over when the leader stops, dies, hangs
+//! or is cut off.
+//!
+//! **Guaranteed.** While one replica's job has a living process, or a Rust job still runs, no other
+//! replica's job starts: not when the daemon is killed, stopped or hung, not when it is cut off from
+//! etcd, not when etcd's members die, freeze or lose their quorum. After a planned stop or a crash of
+//! the daemon the next job starts within milliseconds; after the loss of a host, within the lease's
+//! TTL, half a second and the takeover delay. Every term has a fencing token, which only rises, and
+//! writes that etcd refuses once the term is over.
+//!
+//! **Not guaranteed.** A virtual machine that is frozen whole goes on for an instant when it wakes. A
+//! write that is on its way to a third system arrives. There only the token helps, checked by who is
+//! written to. Nor do the guarantees cover work that a job hands to a process outside its own tree; a
+//! lease revoked early while the leader's watch is broken too; a process that the kernel can't kill
+//! while etcd is away; daemon and guardian both killed, or both stopped, where no service manager
+//! looks after them; and an etcd restored from a snapshot without a revision bump, which is noticed.
+//!
+//! # A job of one's own
+//!
+//! A binary with jobs in Rust is the whole tool, with the jobs added:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use std::time::Duration;
+//!
+//! use incumbent::{Job, JobError, Jobs, Term};
+//!
+//! struct Count;
+//!
+//! impl Job for Count {
+//!     async fn run(&self, term: Term) -> Result<(), JobError> {
+//!         while !term.is_stopping() {
+//!             let count = match term.get("/count").await? {
+//!                 Some(text) => String::from_utf8(text)?.parse()?,
+//!                 None => 0_u64,
+//!             };
+//!             // Nothing is written once another leads.
+//!             term.put("/count", (count + 1).to_string()).await?;
+//!             tokio::select! {
+//!                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
+//!                 () = term.stopping() => {}
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     incumbent::main(Jobs::new().with("count", |_settings| Ok::<_, JobError>(Count)))
+//! }
+//! ```
+//!
+//! `job.kind = "count"` in the configuration chooses it. [`Job::run`] says when it has ended, and
+//! what becomes of a job that doesn't. `examples/reindex.rs` is a longer one, with settings and a
+//! process.
+//!
+//! # Without the daemon
+//!
+//! [`Session`](session::Session) and [`Election`](election::Election) can be used by themselves, as
+//! Go's `clientv3/concurrency` is, and in one election with it. There is no guardian then: the work
+//! must be over when [`Term::lost`] returns.
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use incumbent::config::timing::Timing;
+//! # use incumbent::election::Election;
+//! # use incumbent::etcd::{Settings, Store};
+//! # use incumbent::keys::Prefix;
+//! # use incumbent::session::{Options, Session};
+//! # async fn stand() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::new(&Settings::new(["http://127.0.0.1:2379"]));
+//! let second = Duration::from_secs(1);
+//! let timing = Timing::new(15 * second, 2 * second, second);
+//! let session = Session::open(&store, Options::new(timing)).await?;
+//! let mut election = Election::new(store, Prefix::new("/demo"), "node1", 2 * second);
+//! let term = election.stand(&session).await?;
+//! term.put("/demo-value", "written by the leader").await?;
+//! election.resign(session, Some(&term)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layout
+//!
+//! Each module is a room, and rooms import downwards only; `tests/rooms.rs` has the arrows.
+//!
+//! | room | does |
+//! |---|---|
+//! | [`cli`] | the command line, one file a command |
+//! | [`daemon`] | the life of the process: configuration, signals, service manager |
+//! | [`candidate`] | carries out what the role machine decides; the daemon's main loop |
+//! | [`role`] | the role as a pure state machine |
+//! | [`job`] | what a leader runs: a command, or Rust code on a runtime of its own |
+//! | [`guardian`] | the process that starts, signals and reaps what the job consists of |
+//! | [`election`] | the queue: joining, claiming, watching, observing |
+//! | [`session`] | the lease, its renewals and its deadline |
+//! | [`term`] | what a leader holds: token, guarded writes, the way to give it back |
+//! | [`etcd`] | one client a member, rotation, limits, errors |
+//! | [`kv`], [`status`] | what the commands of these names ask the store |
+//! | [`release`] | the unit's stop hook |
+//! | [`fencing`] | what an earlier daemon left on this host |
+//! | [`runtime_dir`] | one daemon's folder: its lock, its lease file |
+//! | [`config`] | the configuration, and the [times](config::timing) that follow from it |
+//! | [`log`] | lines that hold nobody up |
+//! | [`notify`], [`signals`] | words to and from the service manager |
+//! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`] | leaves: names, time, pauses, `/proc` |
+//!
+//! # Rules
+//!
+//! What keeps two jobs from running at once. Comments all over the code name these numbers. `T` is
+//! the TTL, `D` the deadline, `G` the job's `lost_grace`, `K` its `kill_budget`.
+//!
+//! | rule | says | lives in |
+//! |---|---|---|
+//! | R1 | `D` counts from the *sending* of the last proven renewal, on a clock that suspend doesn't stop; an acknowledgement of a deposed leader of etcd proves nothing | [`session`], [`config::timing`] |
+//! | R2 | the job is asked to stop at `D−G−K`, killed at `D−K`, dead at `D`; "am I leader?" means the first of these | [`config::timing`], [`candidate`], [`guardian`] |
+//! | R3 | the TTL has room for two failed renewals beside `G` and `K` | [`config::timing`], and [`candidate`] for the TTL that was granted |
+//! | R4 | a run starts only under a complete claim, before `D−G−K`, with nothing of an earlier run alive and no stop begun; whoever forks looks again | [`role`], [`guardian`], [`fencing`] |
+//! | R5 | the key and the lease are given back only for a tree that is proven empty; until then somebody renews | [`role`], [`term::resignation`], [`guardian`], [`release`] |
+//! | R6 | the guardian alone forks, signals and reaps, and knows every lease before it is granted | [`guardian`], [`candidate`] |
+//! | R7 | a leader whose own key is gone kills its job at once | [`election::control`], [`session`] |
+//! | R8 | to be first in the queue is not to lead: one linearizable transaction proves it | [`election`] |
+//! | R9 | who waits renews, watches the one in front, and joins again after any loss | [`election::campaign`], [`candidate`] |
+//! | R10 | a write that timed out may be applied later: a fresh lease for each candidacy, guarded deletes, and a revocation at the end | [`session`], [`term::resignation`] |
+//! | R11 | a planned stop renews until the job is over or its grace is | [`candidate`] |
+//! | R12 | every await on the store has a limit; another cluster, or a history that went back, ends the term | [`etcd`] |
+//! | R13 | after an end that nobody proved, the next leader waits `takeover_delay` | [`election`] |
+//! | R14 | no thread that renews, guards or decides waits for whoever reads its output, or for a disk | [`log`], [`runtime_dir`] |
 
 pub mod backoff;
 pub mod candidate;

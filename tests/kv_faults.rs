@@ -1,5 +1,11 @@
 //! `incumbent kv` while members hang and die, and answers get lost.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's own patience is no deadline of ours"
+)]
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,7 @@
 //! Session, election and term without the daemon, as Go's concurrency package is used.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! A job in Rust: it runs in the daemon, so where a command would be killed, the daemon is.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 mod common;
 
 use std::os::unix::process::ExitStatusExt;
@@ -139,9 +141,9 @@ fn outstays_its_grace(settings: &str) {
     scene.wait_leads(&b, 1, SOON);
     scene.assert_no_overlap();
     scene.assert_gaps_below(millis(500));
-    let last = scene.record.history().last_beat_of(token).unwrap();
+    let beat = scene.record.history().last_beat_of(token).unwrap();
     assert!(
-        last > asked + 900_000_000,
+        beat > asked + 900_000_000,
         "it was not what it was taken for: it ended by itself"
     );
 }

@@ -1,5 +1,7 @@
 //! `incumbent status` and `incumbent observe`: who leads, as everybody may see it.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 mod common;
 
 use std::process::{Command, Stdio};

@@ -83,7 +83,7 @@ impl Builder {
         let mut this = self
             .binary(example("recording"))
             .toml("job.kind = 'recording'")
-            .toml(&format!("job.settings = {{ file = {file:?} }}"))
+            .toml(&format!("job.settings = {{ file = '{}' }}", file.display()))
             .toml(&format!("job.settings = {{ {settings} }}"));
         if let Some(job) = this.config["job"].as_table_mut() {
             job.remove("command");
