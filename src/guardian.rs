@@ -24,5 +24,5 @@ pub mod main;
 mod proc;
 pub mod protocol;
 mod resigner;
-pub(crate) pub(crate) mod signals;
+pub(crate) mod signals;
 mod tree;
