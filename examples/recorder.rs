@@ -3,13 +3,14 @@
 //! ```text
 //! recorder FILE [--every D] [--ignore-term] [--end-after-term D] [--exit-after D] [--code N]
 //!               [--child-own-session] [--spam BYTES] [--spam-errors BYTES]
-//!               [--part-of RUN] [--own-session]
+//!               [--part-of RUN] [--own-session] [--default-term]
 //! ```
 //! Each line is one write to FILE, opened for appending:
 //! `start|beat|asked|end TOKEN PID NANOSECONDS RUN`, on `CLOCK_MONOTONIC`. RUN is the process id
 //! of the run's main process, so that a child's life counts as part of the run; `--part-of` says so
 //! to the child. A beat is written before each sleep. `asked` says that SIGTERM came. A killed
-//! process writes no end: its life goes from its first line to its last.
+//! process writes no end: its life goes from its first line to its last. With `--default-term`
+//! SIGTERM is not caught, and ends it at once, without a line.
 
 #![allow(
     clippy::disallowed_methods,
@@ -34,6 +35,7 @@ mod record;
 struct Options {
     file: PathBuf,
     every: Duration,
+    catch_term: bool,
     /// How long after SIGTERM it ends; `None` if never.
     end_after_term: Option<Duration>,
     exit_after: Option<Duration>,
@@ -54,6 +56,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             .ok_or("expected the file to write to")?
             .into(),
         every: Duration::from_millis(5),
+        catch_term: true,
         end_after_term: Some(Duration::ZERO),
         exit_after: None,
         code: 0,
@@ -68,6 +71,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
         let duration = |text: String| humantime::parse_duration(&text).map_err(|e| e.to_string());
         let number = |text: String| text.parse::<usize>().map_err(|e| e.to_string());
         match flag.as_str() {
+            "--default-term" => options.catch_term = false,
             "--every" => options.every = duration(value()?)?,
             "--ignore-term" => options.end_after_term = None,
             "--end-after-term" => options.end_after_term = Some(duration(value()?)?),
@@ -104,7 +108,9 @@ fn spam(bytes: usize, mut to: impl Write + Send + 'static) {
 fn run(options: &Options) -> io::Result<ExitCode> {
     // Before the first line: whoever has seen it may send the signal.
     let asked = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGTERM, Arc::clone(&asked))?;
+    if options.catch_term {
+        signal_hook::flag::register(SIGTERM, Arc::clone(&asked))?;
+    }
     if options.own_session {
         rustix::process::setsid()?;
     }

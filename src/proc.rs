@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,11 +30,14 @@ pub struct Process {
 impl Process {
     /// This process.
     pub fn this() -> Self {
-        let pid = rustix::process::getpid().as_raw_nonzero().get();
-        Self {
-            pid,
-            start_time: Stat::of(pid).map_or(0, |stat| stat.start_time),
-        }
+        static THIS: OnceLock<Process> = OnceLock::new();
+        *THIS.get_or_init(|| {
+            let pid = rustix::process::getpid().as_raw_nonzero().get();
+            Self {
+                pid,
+                start_time: Stat::of(pid).map_or(0, |stat| stat.start_time),
+            }
+        })
     }
 
     /// The process that has this number now, if there is one.

@@ -113,7 +113,7 @@ impl Candidate {
     }
 
     /// Tells the guardian of the term, and the stop hook of its token.
-    fn have_term_guarded(&mut self) {
+    pub(super) fn have_term_guarded(&mut self) {
         // A Rust job that runs yet counts, whatever the configuration has become.
         let runs_here = self.run.as_ref().is_some_and(|run| run.native.is_some());
         let in_daemon = runs_here || self.jobs.get(&self.config.job.kind).is_some();

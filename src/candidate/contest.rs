@@ -27,6 +27,10 @@ use crate::term::{Term, WriteError};
 /// First and largest pause between attempts to give back to a store that is away.
 const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// Between the election and the first look of the lookout, which then sees all that came before it:
+/// the job starts in these milliseconds, and neither daemon nor store should be busy with less.
+const JOBS_TURN: Duration = Duration::from_millis(10);
+
 /// What the candidate asks for.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -53,6 +57,8 @@ pub(super) enum Report {
     Progress(Progress),
     /// The claim is complete.
     Elected(Term),
+    /// The term record is on its way: the job may start.
+    Recorded,
     /// The candidacy or the term is over.
     Lost(Loss),
     /// This candidacy can never lead.
@@ -265,12 +271,18 @@ impl Contestant {
         })?;
         let record = term.record();
         self.claimed.replace(Some(record.clone()));
-        // The record is on its way before anyone hears of the term, so no fork comes first (R8);
+        self.report(Report::Elected(term.clone()));
+        // The record is on its way before anything may start, so no fork comes first (R8);
         // yielding lets the task send it.
         tokio::spawn(put_record(term.clone(), record));
         tokio::task::yield_now().await;
-        self.report(Report::Elected(term.clone()));
+        self.report(Report::Recorded);
         let mut lookout = Lookout::new(self.store.clone(), term);
+        tokio::select! {
+            biased;
+            loss = session.lost() => return Err(Report::Lost(loss)),
+            () = clock::sleep(JOBS_TURN) => {}
+        }
         loop {
             let notice = tokio::select! {
                 biased;

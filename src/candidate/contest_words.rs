@@ -21,6 +21,7 @@ impl Candidate {
             | Report::Joined(_)
             | Report::Progress(_)
             | Report::Elected(_)
+            | Report::Recorded
             | Report::Left(Left::Revoked | Left::Gone) => self.trouble.over(&self.lines),
             // None of these shows that the store is there.
             Report::Lost(_)
@@ -52,8 +53,10 @@ impl Candidate {
             Report::Elected(term) => {
                 lines.elected(lease, term.token(), clock::now().since(held.since));
                 held.elected(term);
-                self.on(Event::Elected);
+                self.have_term_guarded();
             }
+            Report::Recorded if held.leaving => {}
+            Report::Recorded => self.on(Event::Elected),
             Report::Lost(loss) => self.lost(&loss),
             Report::Refused(why) => {
                 lines.refused(lease, &why);

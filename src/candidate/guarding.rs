@@ -23,6 +23,8 @@ pub(super) type Started = (Guardian, mpsc::UnboundedReceiver<Event>);
 #[derive(Debug)]
 pub(super) struct Guarding {
     guardian: Guardian,
+    /// Its process, for the stop hook.
+    process: Option<Process>,
     events: mpsc::UnboundedReceiver<Event>,
     /// What it was told of the present term.
     sent: Option<Sent>,
@@ -55,15 +57,20 @@ pub(super) async fn start(config: &Config) -> io::Result<Started> {
 
 impl Guarding {
     pub(super) async fn start(config: &Config) -> io::Result<Self> {
-        let (guardian, events) = start(config).await?;
-        Ok(Self {
+        Ok(Self::new(start(config).await?))
+    }
+
+    fn new((guardian, events): Started) -> Self {
+        let process = i32::try_from(guardian.pid()).ok();
+        Self {
             guardian,
+            process: process.and_then(Process::with_pid),
             events,
             sent: None,
             acting: false,
             stuck: false,
             gone: false,
-        })
+        }
     }
 
     /// Waits for the guardian's next word.
@@ -85,15 +92,8 @@ impl Guarding {
         events
     }
 
-    pub(super) fn replace(&mut self, (guardian, events): Started) {
-        *self = Self {
-            guardian,
-            events,
-            sent: None,
-            acting: false,
-            stuck: false,
-            gone: false,
-        };
+    pub(super) fn replace(&mut self, started: Started) {
+        *self = Self::new(started);
     }
 
     pub(super) fn guardian(&self) -> Guardian {
@@ -102,9 +102,7 @@ impl Guarding {
 
     /// Its process, for the stop hook.
     pub(super) fn process(&self) -> Option<Process> {
-        i32::try_from(self.guardian.pid())
-            .ok()
-            .and_then(Process::with_pid)
+        self.process
     }
 
     pub(super) fn send(&mut self, request: Request) {

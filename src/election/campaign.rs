@@ -63,6 +63,8 @@ impl Election {
         mut progress: impl FnMut(Progress),
     ) -> Result<Term, CampaignError> {
         let mine = candidacy.create_revision;
+        // What was waited with stays open during the claim: to end it first would hold that up.
+        let mut watch = None;
         // The end of the last term, where it had to be waited out.
         let mut waited_out = None;
         loop {
@@ -84,14 +86,16 @@ impl Election {
                     self.waited_for = predecessor.create_revision();
                     progress(self.waiting_for(&predecessor));
                     let front = Some(predecessor.key());
-                    self.wait(session, candidacy, front, seen.revision).await?;
+                    self.wait(session, candidacy, front, seen.revision, &mut watch)
+                        .await?;
                 }
                 Claim::First(standing) => {
                     match standing.next(mine, self.waited_for, waited_out.is_some()) {
                         Next::Refuse(why) => return Err(CampaignError::Refused(why)),
                         Next::Pause => {
                             progress(Progress::Paused);
-                            self.wait(session, candidacy, None, seen.revision).await?;
+                            self.wait(session, candidacy, None, seen.revision, &mut watch)
+                                .await?;
                         }
                         Next::Delay => {
                             progress(Progress::Delayed);
@@ -149,14 +153,17 @@ impl Election {
         }
     }
 
-    /// Waits until `front` is gone or something under `control/` has changed.
+    /// Waits until `front` is gone or something under `control/` has changed; leaves the watch
+    /// that saw it in `watch`.
     async fn wait(
         &self,
         session: &Session,
         candidacy: &Candidacy,
         front: Option<&[u8]>,
         looked_at: i64,
+        watch: &mut Option<Watch>,
     ) -> Result<(), Loss> {
+        *watch = None;
         let mut targets = vec![Target::Prefix(self.prefix.control())];
         targets.extend(front.map(|front| Target::Key(front.to_vec())));
         let changed = |change: &Change| match change {
@@ -164,8 +171,10 @@ impl Election {
             // A predecessor that proclaims something is still there.
             Change::Put(kv) => front.is_none_or(|front| kv.key() != front),
         };
-        self.watch(session, candidacy, targets, looked_at, changed)
-            .await
+        *watch = self
+            .watch(session, candidacy, targets, looked_at, changed)
+            .await?;
+        Ok(())
     }
 
     /// Waits `takeover_delay`, unless the candidacy is lost before.
@@ -179,14 +188,16 @@ impl Election {
         while !over.has_passed() {
             tokio::select! {
                 () = clock::sleep_until(over) => {}
-                lost = self.watch(session, candidacy, Vec::new(), looked_at, |_| false) => lost?,
+                watched = self.watch(session, candidacy, Vec::new(), looked_at, |_| false) => {
+                    watched?;
+                }
             }
         }
         Ok(())
     }
 
     /// Watches the own key and `targets` from just after `looked_at` on, until a change counts.
-    /// A watch that breaks counts: whoever waited must look again.
+    /// A watch that breaks counts, and none is returned: whoever waited must look again.
     async fn watch(
         &self,
         session: &Session,
@@ -194,7 +205,7 @@ impl Election {
         mut targets: Vec<Target>,
         looked_at: i64,
         counts: impl Fn(&Change) -> bool,
-    ) -> Result<(), Loss> {
+    ) -> Result<Option<Watch>, Loss> {
         let own = candidacy.key.as_bytes();
         targets.push(Target::Key(own.to_vec()));
         let changed = async {
@@ -210,19 +221,19 @@ impl Election {
                                 return Ok(Err(Loss::Deleted));
                             }
                         }
-                        other if counts(other) => return Ok(Ok(())),
+                        other if counts(other) => return Ok(Ok(watch)),
                         _ => {}
                     }
                 }
             }
         };
-        let outcome: Result<Result<(), Loss>, Error> = tokio::select! {
+        let outcome: Result<Result<Watch, Loss>, Error> = tokio::select! {
             biased;
             loss = session.lost() => return Err(loss),
             outcome = changed => outcome,
         };
         match outcome {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(watch)) => Ok(Some(watch)),
             Ok(Err(loss)) => {
                 session.lose(loss.clone());
                 Err(loss)
@@ -234,7 +245,7 @@ impl Election {
             Err(error) => {
                 tracing::debug!(%error, "the watch broke");
                 clock::sleep(RELOOK_PAUSE).await;
-                Ok(())
+                Ok(None)
             }
         }
     }

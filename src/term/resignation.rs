@@ -12,6 +12,10 @@ use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::session;
 
+/// Between the deletion of a leader's key and the revocation of its lease. The successor claims in
+/// these milliseconds, and its read would have to wait for the commit of a revocation.
+const SUCCESSORS_TURN: Duration = Duration::from_millis(20);
+
 /// All that is needed to give back one lease and what hangs on it, from any process.
 ///
 /// Everything in it may be repeated: what was done already is found done (R10).
@@ -69,8 +73,8 @@ impl Resignation {
         }
     }
 
-    /// Tries once to delete the key, and once to revoke the lease; returns whether the lease was
-    /// still there.
+    /// Tries once to delete the key, and once to revoke the lease, a few milliseconds later;
+    /// returns whether the lease was still there.
     ///
     /// # Errors
     /// The revocation's, which decides: it takes the key away even where the first is refused.
@@ -80,6 +84,8 @@ impl Resignation {
     pub async fn attempt(&self, store: &Store) -> Result<bool, Error> {
         if let Some(txn) = self.txn() {
             match store.txn(self.attempt_limit, txn).await {
+                Ok((answer, _)) if answer.succeeded() => clock::sleep(SUCCESSORS_TURN).await,
+                // The key was gone, and whoever follows has claimed already.
                 Ok(_) => {}
                 Err(error) if error.is_definite() => {
                     tracing::warn!(lease = %self.lease, %error, "resignation refused");

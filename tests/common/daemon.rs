@@ -43,6 +43,7 @@ pub struct Daemon {
     name: String,
     mark: String,
     pid: i32,
+    spawned_at: u64,
     child: Mutex<Child>,
     output: Arc<Output>,
     config: Mutex<toml::Table>,
@@ -153,6 +154,7 @@ impl Builder {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mark = self.sandbox.mark(&mut command, &self.name);
+        let spawned_at = process::monotonic_ns();
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", binary.display()));
@@ -164,6 +166,7 @@ impl Builder {
         Daemon {
             pid: i32::try_from(child.id()).unwrap(),
             name: self.name,
+            spawned_at,
             mark,
             child: Mutex::new(child),
             output,
@@ -212,6 +215,11 @@ impl Daemon {
     /// The daemon's process id.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// When it was started, on `CLOCK_MONOTONIC`.
+    pub fn spawned_at(&self) -> u64 {
+        self.spawned_at
     }
 
     /// The guardian's process id.

@@ -1,5 +1,6 @@
 //! What etcd says: the test's own view of an election, past the daemon's.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -222,14 +223,22 @@ impl Cluster {
 
     /// One value of a member's own metrics, the labels included in its name.
     pub fn metric(&self, i: usize, name: &str) -> Option<f64> {
+        self.metrics(i).remove(name)
+    }
+
+    /// All of a member's own metrics, the labels included in their names.
+    pub fn metrics(&self, i: usize) -> BTreeMap<String, f64> {
         let mut stream = TcpStream::connect(self.address(i)).unwrap();
         stream.set_read_timeout(Some(secs(5))).unwrap();
         let host = self.address(i);
         write!(stream, "GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        let value = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        text.lines().filter_map(value).collect()
     }
 
     /// Watches a key through one member, from now on, for its deletion.

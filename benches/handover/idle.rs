@@ -1,0 +1,153 @@
+//! What a replica costs that has nothing to do.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use etcd_client::PutOptions;
+
+use super::common::process::monotonic_ns;
+use super::common::{Cluster, Daemon, PREFIX, Record, SOON, secs};
+use super::replicas::{ms, replica};
+use super::table::{Row, Target};
+
+/// For how long CPU time and requests are counted.
+const WINDOW: Duration = Duration::from_secs(40);
+
+/// The TTL of these rows: with the default of 15 s there is a third of the renewals.
+const TTL: &str = "5s";
+
+/// Requests of an idle replica at that TTL: a renewal a second, for a leader also the read that
+/// proves it, and a probe of its watch after 2 s of silence.
+const LEADER: f64 = 2.5;
+const WAITER: f64 = 1.5;
+
+/// A member of its own for each replica, so that the members' metrics tell them apart.
+struct Idle<'a> {
+    cluster: &'a Cluster,
+    member: usize,
+    daemon: Daemon,
+}
+
+impl<'a> Idle<'a> {
+    fn start(cluster: &'a Cluster, name: &str, election: &str, member: usize) -> Self {
+        let record = Record::new(cluster.sandbox(), name);
+        let url = &cluster.endpoints()[member];
+        let daemon = replica(cluster, &record, name)
+            .prefix(election)
+            .ttl(TTL)
+            .toml("job = { lost_grace = '1s', kill_budget = '1s' }")
+            .toml(&format!("etcd.endpoints = [{url:?}]"))
+            .spawn();
+        daemon.wait_log("campaigning", SOON);
+        Self {
+            cluster,
+            member,
+            daemon,
+        }
+    }
+
+    fn processes(&self) -> [i32; 2] {
+        [self.daemon.pid(), self.daemon.guardian()]
+    }
+
+    /// PSS of daemon and guardian together, in MiB.
+    fn memory(&self) -> f64 {
+        let pss = |pid: i32| {
+            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+            let kib = line.unwrap().trim().trim_end_matches(" kB");
+            kib.parse::<f64>().unwrap() / 1024.0
+        };
+        self.processes().into_iter().map(pss).sum()
+    }
+
+    /// CPU time of daemon and guardian together so far, in milliseconds.
+    fn cpu(&self) -> f64 {
+        let thread = |thread: fs::DirEntry| {
+            let text = fs::read_to_string(thread.path().join("schedstat")).unwrap();
+            text.split(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        let process = |pid: i32| {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            threads.map(|entry| thread(entry.unwrap())).sum::<u64>()
+        };
+        ms(self.processes().into_iter().map(process).sum())
+    }
+
+    /// Messages that its member has received so far, by method.
+    fn requests(&self) -> BTreeMap<String, f64> {
+        let mut metrics = self.cluster.metrics(self.member);
+        metrics.retain(|name, _| name.starts_with("grpc_server_msg_received_total"));
+        metrics
+    }
+}
+
+/// Two idle replicas: a leader, and one that waits for a candidate which is not ours.
+pub(super) fn measure(cluster: &Cluster) -> Vec<Row> {
+    // The pages of the executable count in full as long as nobody else shares them.
+    let leader = Idle::start(cluster, "idle-leader", PREFIX, 0);
+    leader.daemon.wait_job(SOON);
+    eprintln!("idle: memory");
+    std::thread::sleep(secs(5));
+    let mut memory = Row::new(
+        "idle leader: PSS of daemon and guardian",
+        "MiB",
+        Target::Worst(8.0),
+    );
+    memory.samples.push(leader.memory());
+
+    foreign_candidate(cluster, "/idle-waiter");
+    let waiter = Idle::start(cluster, "idle-waiter", "/idle-waiter", 1);
+    std::thread::sleep(secs(2));
+    eprintln!("idle: CPU time and requests");
+    let replicas = [&leader, &waiter];
+    let begun = monotonic_ns();
+    let before = replicas.map(|it| (it.cpu(), it.requests()));
+    std::thread::sleep(WINDOW);
+    let after = replicas.map(|it| (it.cpu(), it.requests()));
+    let seconds = ms(monotonic_ns() - begun) / 1000.0;
+    memory.samples.push(leader.memory());
+
+    let mut rows = vec![memory];
+    let names = [
+        ("leader", Target::Worst(0.05), LEADER),
+        ("waiter", Target::None, WAITER),
+    ];
+    for (i, (name, cpu_target, calls)) in names.into_iter().enumerate() {
+        let mut cpu = Row::new(&format!("idle {name}: CPU time a minute"), "s", cpu_target);
+        cpu.samples
+            .push((after[i].0 - before[i].0) / 1000.0 * 60.0 / seconds);
+        let per_second: BTreeMap<_, _> = after[i]
+            .1
+            .iter()
+            .map(|(name, value)| {
+                let earlier = before[i].1.get(name).unwrap_or(&0.0);
+                (name.clone(), (value - earlier) / seconds)
+            })
+            .filter(|(_, rate)| *rate > 0.0)
+            .collect();
+        for (method, rate) in &per_second {
+            eprintln!("  {name}: {rate:.2} a second of {method}");
+        }
+        let mut requests = Row::new(
+            &format!("idle {name}: requests a second (TTL {TTL})"),
+            "",
+            Target::Worst(calls * 1.05),
+        );
+        requests.samples.push(per_second.values().sum());
+        rows.extend([cpu, requests]);
+    }
+    rows
+}
+
+/// Puts a candidate in front of an election that stands there for as long as the run takes.
+fn foreign_candidate(cluster: &Cluster, election: &str) {
+    let mut client = cluster.client(2);
+    cluster.block_on(async {
+        let lease = client.lease_grant(600, None).await.unwrap().id();
+        let key = format!("{election}/{lease:x}");
+        let options = PutOptions::new().with_lease(lease);
+        client.put(key, "foreign", Some(options)).await.unwrap();
+    });
+}

@@ -1,0 +1,190 @@
+//! How fast and how small it is: `make bench`.
+//!
+//! Measures what the design promises, in one run on one machine together with the floor that the
+//! promises are made against: `F`, which is the commit of a delete, the delivery of a watch event
+//! and one linearizable read between two warm clients, and `E`, which is fork and exec of the bare
+//! job. Every hand-over begins after one second of quiet, and rows that are compared take turns, so
+//! that whatever else the machine does hits all of them alike.
+//!
+//! | variable | means |
+//! |---|---|
+//! | `INCUMBENT_BENCH_RUNS` | samples of each hand-over (default 30) |
+//! | `INCUMBENT_BENCH_CUTS` | samples of each fault that cuts a leader off (default 20) |
+//! | `INCUMBENT_BENCH_ROWS` | only rows whose name holds one of these words, with commas between |
+//!
+//! The variables of the test harness work too; see `tests/common/mod.rs`. The table is printed, and
+//! written with all samples to `target/handover.json`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a measurement that fails should fail at once, and the table is its purpose"
+)]
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+mod crowd;
+mod cut_off;
+mod etcdctl;
+mod floor;
+mod idle;
+mod replicas;
+mod table;
+
+use std::time::Duration;
+
+use common::{Cluster, Daemon};
+use crowd::Crowd;
+use etcdctl::{Elect, Lock, slow_kills};
+use floor::{Exec, Floor};
+use replicas::{Launch, Replicas};
+use table::{Row, Table, Target};
+
+/// Before each hand-over.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How many replicas stand in the large election.
+const CROWD: usize = 50;
+
+/// What is measured over and over, beginning each time from quiet.
+trait Contest {
+    /// Takes one sample, in milliseconds, and makes ready for the next.
+    fn sample(&mut self) -> f64;
+}
+
+/// A contest and the row that its samples go to.
+struct Entry<'a> {
+    row: Row,
+    contest: Box<dyn Contest + 'a>,
+}
+
+/// What the environment asks for.
+struct Settings {
+    runs: usize,
+    cuts: usize,
+    rows: Vec<String>,
+}
+
+impl Settings {
+    fn from_env() -> Self {
+        let text = |name| std::env::var(name).ok();
+        let number = |name, default| {
+            text(name).map_or(default, |text| {
+                text.parse()
+                    .unwrap_or_else(|_| panic!("{name}: expected a number, found {text:?}"))
+            })
+        };
+        let rows = text("INCUMBENT_BENCH_ROWS").unwrap_or_default();
+        Self {
+            runs: number("INCUMBENT_BENCH_RUNS", 30),
+            cuts: number("INCUMBENT_BENCH_CUTS", 20),
+            rows: rows.split(',').map(str::to_owned).collect(),
+        }
+    }
+
+    fn wants(&self, row: &str) -> bool {
+        self.rows.iter().any(|word| row.contains(word.as_str()))
+    }
+}
+
+fn main() {
+    let settings = Settings::from_env();
+    let cluster = Cluster::start(3);
+    let mut table = Table::default();
+    let slow = settings
+        .wants("etcdctl elect: kill -9")
+        .then(|| slow_kills(&cluster));
+    take_turns(&settings, &cluster, &mut table);
+    if settings.wants("one of 50") {
+        eprintln!("starting {CROWD} replicas");
+        let mut crowd = Crowd::start(&cluster, CROWD);
+        for run in 0..settings.runs {
+            eprint!("\rone of {CROWD}: {} of {}", run + 1, settings.runs);
+            std::thread::sleep(QUIET);
+            crowd.sample();
+        }
+        eprintln!();
+        table.extend(crowd.rows());
+    }
+    for fault in [cut_off::STOPPED, cut_off::CUT] {
+        if settings.wants(fault.name) {
+            table.extend([cut_off::measure(&cluster, fault, settings.cuts)]);
+        }
+    }
+    if let Some(slow) = slow {
+        let mut row = Row::new("etcdctl elect: kill -9 → elected", "ms", Target::None);
+        row.samples = slow.join().unwrap();
+        table.extend([row]);
+    }
+    if settings.wants("idle") {
+        table.extend(idle::measure(&cluster));
+    }
+    print!("{table}");
+    let file = table.write();
+    println!("all samples: {}", file.display());
+}
+
+/// Runs the hand-overs of two or three contestants, one sample of each in turn.
+fn take_turns(settings: &Settings, cluster: &Cluster, table: &mut Table) {
+    let mut entries = vec![
+        Entry {
+            row: Row::new(table::FLOOR, "ms", Target::None),
+            contest: Box::new(Floor::new(cluster)),
+        },
+        Entry {
+            row: Row::new(table::EXEC, "ms", Target::None),
+            contest: Box::new(Exec::new(cluster)),
+        },
+    ];
+    macro_rules! enter {
+        ($name:expr, $target:expr, $contest:expr) => {
+            if settings.wants($name) {
+                entries.push(Entry {
+                    row: Row::new($name, "ms", $target),
+                    contest: Box::new($contest),
+                });
+            }
+        };
+    }
+    enter!(
+        "SIGTERM of the leader → next job",
+        Target::Floors {
+            median: 1.5,
+            worst: None
+        },
+        Replicas::start(cluster, "term", 2, Daemon::sigterm)
+    );
+    enter!(
+        "kill -9 of the daemon → next job",
+        Target::Floors {
+            median: 2.0,
+            worst: Some(50.0)
+        },
+        Replicas::start(cluster, "kill", 2, Daemon::sigkill)
+    );
+    enter!(
+        "launch → job, idle cluster",
+        Target::Median(30.0),
+        Launch::new(cluster)
+    );
+    enter!(
+        "etcdctl lock: SIGTERM of the group → next job",
+        Target::None,
+        Lock::start(cluster)
+    );
+    enter!(
+        "etcdctl elect: SIGTERM → elected",
+        Target::None,
+        Elect::start(cluster, "elect-term")
+    );
+    for run in 0..settings.runs {
+        eprint!("\rhand-overs: {} of {}", run + 1, settings.runs);
+        for entry in &mut entries {
+            std::thread::sleep(QUIET);
+            entry.row.samples.push(entry.contest.sample());
+        }
+    }
+    eprintln!();
+    table.extend(entries.into_iter().map(|entry| entry.row));
+}
