@@ -1,9 +1,9 @@
 //! The candidate: carries out what the role machine decides, with the session, the election and
 //! the job.
 //!
-//! [`Candidate::run`] is the daemon's main loop. It never waits for anybody: the [contest](contest)
+//! [`Candidate::run`] is the daemon's main loop. It never waits for anybody: the contest
 //! has a thread of its own, the guardian is a process of its own, files are written by a thread of
-//! their own; all of them send word, and every word becomes an [event](role::Event).
+//! their own; all of them send word, and every word becomes an [event](crate::role::Event).
 
 use std::io;
 use std::sync::Arc;

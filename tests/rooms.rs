@@ -180,13 +180,11 @@ fn read_tree<'a>(code: &'a str, base: &[String], found: &mut Vec<Vec<String>>) -
             path.push(rest[..end].to_owned());
         }
         rest = &rest[end..];
-        match rest.strip_prefix("::") {
-            Some(deeper) => rest = deeper,
-            None => {
-                found.push(path);
-                return rest;
-            }
-        }
+        let Some(deeper) = rest.strip_prefix("::") else {
+            found.push(path);
+            return rest;
+        };
+        rest = deeper;
     }
 }
 

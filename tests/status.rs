@@ -1,5 +1,10 @@
 //! `incumbent status` and `incumbent observe`: who leads, as everybody may see it.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "the helpers of tests fail as the tests do"
+)]
+
 mod common;
 
 use std::process::{Command, Stdio};

@@ -2,7 +2,7 @@
 //! socket to the daemon as its standard input.
 //!
 //! One thread waits for messages, ends of processes, the daemon's death and the clock, asks
-//! [`decide`](super::decide) what follows, and does it. It never waits for anything else: not for
+//! `decide` what follows, and does it. It never waits for anything else: not for
 //! the daemon to read, not for the store, not for who reads the log. It is the thread that forks,
 //! since the kernel kills the main processes when that thread ends.
 

@@ -78,7 +78,7 @@ impl Builder {
     /// A Rust job that keeps this record; `settings` as in `examples/recording.rs`.
     #[must_use]
     pub fn rust_job(self, record: &Record, settings: &str) -> Self {
-        let file = record.file();
+        let file = record.file().to_str().unwrap();
         let mut this = self
             .binary(example("recording"))
             .toml("job.kind = 'recording'")
