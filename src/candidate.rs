@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::clock::{self, Instant, Tick};
 use crate::config::Config;
 use crate::config::timing::Timing;
+use crate::guardian;
 use crate::job::Jobs;
 use crate::job::native;
 use crate::job::restart::Restarts;
@@ -49,6 +50,9 @@ const REJOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duratio
 
 /// How long the guardian has to leave at the end.
 const DISMISSAL: Duration = Duration::from_millis(500);
+
+/// A wake-up that comes so late means that this process, or the whole machine, stood still.
+const STOPPED: Duration = Duration::from_millis(100);
 
 /// What the daemon asks of its candidate.
 #[derive(Debug)]
@@ -93,6 +97,18 @@ enum Word {
     Fenced,
     /// There is a new guardian.
     Guardian(guarding::Started),
+}
+
+/// What the main loop wakes up for.
+enum Next {
+    Order(Order),
+    Guardian(guardian::client::Event),
+    Contest(Report),
+    Job(native::Progress),
+    Spawn(SpawnRequest),
+    Word(Word),
+    Status,
+    Time,
 }
 
 /// The candidate of one election, for the whole life of the daemon.
@@ -220,16 +236,29 @@ impl Candidate {
             self.tick.tick();
             self.publish();
             let wake = self.next_wake();
-            tokio::select! {
+            let next = tokio::select! {
                 biased;
-                Some(order) = self.orders.recv() => self.ordered(order),
-                event = self.guarding.next() => self.guardian_said(event),
-                Some(report) = self.reports.recv() => self.reported(report),
-                Some(progress) = self.natives.1.recv() => self.native_came(progress),
-                Some(request) = self.spawns.1.recv() => self.spawn(request),
-                Some(word) = self.words.1.recv() => self.heard(word),
-                () = held::changed(&mut self.held) => self.status_changed(),
-                () = clock::sleep_until(wake) => self.time_came(),
+                Some(order) = self.orders.recv() => Next::Order(order),
+                event = self.guarding.next() => Next::Guardian(event),
+                Some(report) = self.reports.recv() => Next::Contest(report),
+                Some(progress) = self.natives.1.recv() => Next::Job(progress),
+                Some(request) = self.spawns.1.recv() => Next::Spawn(request),
+                Some(word) = self.words.1.recv() => Next::Word(word),
+                () = held::changed(&mut self.held) => Next::Status,
+                () = clock::sleep_until(wake) => Next::Time,
+            };
+            if clock::now().since(wake) > STOPPED {
+                self.catch_up().await;
+            }
+            match next {
+                Next::Order(order) => self.ordered(order),
+                Next::Guardian(event) => self.guardian_said(event),
+                Next::Contest(report) => self.reported(report),
+                Next::Job(progress) => self.native_came(progress),
+                Next::Spawn(request) => self.spawn(request),
+                Next::Word(word) => self.heard(word),
+                Next::Status => self.status_changed(),
+                Next::Time => self.time_came(),
             }
         }
         self.publish();
@@ -273,6 +302,8 @@ impl Candidate {
             held.step_down_by = Some(by.to_owned());
             let limit = held.timing.attempt_limit();
             self.contest.send(contest::Command::LookForOthers(limit));
+        } else {
+            self.lines.step_down_without_term();
         }
     }
 

@@ -11,6 +11,7 @@ use crate::candidate::{Candidate, Order, Parts};
 use crate::config::{self, Config, Loaded, Problems, Source};
 use crate::fencing;
 use crate::job::Jobs;
+use crate::keys::Prefix;
 use crate::log;
 use crate::runtime_dir::RuntimeDir;
 use crate::runtime_dir::lease_file::Keeper;
@@ -67,7 +68,7 @@ fn serve(
         .enable_all()
         .build()
         .context("no runtime")?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut signals = Arriving::new().context("signals can't be handled")?;
         let (orders, inbox) = mpsc::unbounded_channel();
         let config = Arc::new(config);
@@ -87,6 +88,7 @@ fn serve(
             source,
             loads,
             logs: Arc::clone(logs),
+            loading: Loading::No,
             stops: 0,
         };
         let running = candidate.run();
@@ -101,7 +103,10 @@ fn serve(
                 () = &mut telling => {}
             }
         }
-    })
+    });
+    // A reload that hangs on its disk must not hold up the end.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
@@ -124,19 +129,30 @@ struct Control {
     source: Source,
     loads: mpsc::UnboundedSender<Result<Loaded, Problems>>,
     logs: Arc<log::Guard>,
+    loading: Loading,
     stops: u32,
+}
+
+/// Whether the configuration is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loading {
+    No,
+    Once,
+    /// And must be read once more after that.
+    Again,
 }
 
 impl Control {
     fn obey(&mut self, signal: Signal) {
+        let (election, candidate) = self.who();
         let order = match signal {
             Signal::Stop => {
                 self.stops += 1;
                 if self.stops == 1 {
-                    tracing::info!("stopping");
+                    tracing::info!(%election, candidate, "stopping");
                     Order::Shutdown
                 } else {
-                    tracing::warn!("stopping at once");
+                    tracing::warn!(%election, candidate, "stopping at once");
                     Order::ShutdownNow
                 }
             }
@@ -147,20 +163,39 @@ impl Control {
         drop(self.orders.send(order));
     }
 
+    /// What every log line has.
+    fn who(&self) -> (Prefix, String) {
+        let config = &self.config;
+        (
+            config.election.prefix.clone(),
+            config.candidate_name.clone(),
+        )
+    }
+
     /// Reads the configuration anew, off the main loop: the disk that it lies on may hang.
-    fn load(&self) {
+    fn load(&mut self) {
+        if self.loading != Loading::No {
+            // The file may have changed since it was read.
+            self.loading = Loading::Again;
+            return;
+        }
         let (source, loads) = (self.source.clone(), self.loads.clone());
+        self.loading = Loading::Once;
         tokio::task::spawn_blocking(move || drop(loads.send(config::load(&source))));
     }
 
     /// Takes over what was read; a bad configuration, or one that changes what can't change,
     /// changes nothing.
     fn loaded(&mut self, loaded: Result<Loaded, Problems>) {
+        if std::mem::replace(&mut self.loading, Loading::No) == Loading::Again {
+            return self.load();
+        }
+        let (election, candidate) = self.who();
         let new = match loaded {
             Ok(loaded) => loaded.config,
             Err(problems) => {
                 for problem in problems.iter() {
-                    tracing::error!(%problem, "reload refused");
+                    tracing::error!(%election, candidate, %problem, "reload refused");
                 }
                 return;
             }
@@ -170,13 +205,13 @@ impl Control {
                 let new = Arc::new(new);
                 self.logs.reload(&new.log);
                 self.config = Arc::clone(&new);
-                tracing::info!("reloaded");
+                tracing::info!(%election, candidate, "reloaded");
                 // The candidate's loop ends only with the daemon.
                 drop(self.orders.send(Order::Reload(new)));
             }
             Err(keys) => {
                 let keys = keys.join(", ");
-                tracing::error!(keys, "reload refused: these can't change at run time");
+                tracing::error!(%election, candidate, keys, "reload refused: these can't change at run time");
             }
         }
     }

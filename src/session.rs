@@ -89,7 +89,7 @@ pub struct OwnKey {
 }
 
 impl Session {
-    /// Grants the lease in one attempt, and begins to renew it.
+    /// Grants the lease, in one attempt for each member, and begins to renew it.
     ///
     /// Must run on the runtime that is to carry the renewals: one that nothing else can hold up.
     ///
@@ -101,20 +101,10 @@ impl Session {
     /// Dropping it leaves the grant's outcome unknown.
     pub async fn open(store: &Store, options: Options) -> Result<Self, Error> {
         let asked = options.timing;
-        let seconds = i64::try_from(asked.ttl().as_secs()).unwrap_or(i64::MAX);
-        let sent = clock::now();
-        let (granted, seen) = store
-            .grant(asked.attempt_limit(), options.lease, seconds)
-            .await?;
-        let ttl = Duration::from_secs(u64::try_from(granted).unwrap_or(0));
+        let ack = grant(store, &options).await?;
+        let ttl = Duration::from_secs(u64::try_from(ack.ttl).unwrap_or(0));
         let timing = asked.with_ttl(ttl);
-        // A grant goes through consensus, so its own raft term is as good as a renewal's.
-        let ack = Ack {
-            sent,
-            ttl: granted,
-            raft_term: seen.raft_term,
-        };
-        let (publish, status) = watch::channel(Status::waiting(timing.deadline(sent), ack));
+        let (publish, status) = watch::channel(Status::waiting(timing.deadline(ack.sent), ack));
         let (orders, inbox) = mpsc::unbounded_channel();
         let renewal = Renewal::new(store.clone(), options.lease, timing, options.tick, publish);
         let task = tokio::spawn(renewal.run(inbox));
@@ -225,6 +215,43 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Grants the lease. A member that is away or hangs costs its attempt and no more.
+async fn grant(store: &Store, options: &Options) -> Result<Ack, Error> {
+    let (limit, lease) = (options.timing.attempt_limit(), options.lease);
+    let seconds = i64::try_from(options.timing.ttl().as_secs()).unwrap_or(i64::MAX);
+    // An attempt that timed out may have been applied, so the lease may run since the first.
+    let sent = clock::now();
+    let mut tries = store.member_count();
+    loop {
+        tries -= 1;
+        match store.grant(limit, lease, seconds).await {
+            Ok((ttl, seen)) => {
+                // A grant goes through consensus, so its raft term is as good as a renewal's.
+                let raft_term = seen.raft_term;
+                return Ok(Ack {
+                    sent,
+                    ttl,
+                    raft_term,
+                });
+            }
+            Err(Error::LeaseExists) => {
+                let lifetime = store.time_to_live(limit, lease).await?;
+                let ttl = lifetime.ok_or(Error::LeaseGone)?.granted.as_secs();
+                let ttl = i64::try_from(ttl).unwrap_or(i64::MAX);
+                // Nobody heard in which raft term: it proves nothing to a claim.
+                let raft_term = 0;
+                return Ok(Ack {
+                    sent,
+                    ttl,
+                    raft_term,
+                });
+            }
+            Err(error) if error.is_definite() || tries == 0 => return Err(error),
+            Err(_) => {}
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the candidate does for each action of the machine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::held::Guard;
@@ -23,6 +24,9 @@ const WRITE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Pause before a candidate stands again that the store's memory or identity rules out.
 const REFUSED_PAUSE: Duration = Duration::from_secs(15);
+
+/// How long the process may take to say why it kills itself.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// Pause before another try to start a guardian.
 const GUARDIAN_PAUSE: Duration = Duration::from_secs(1);
@@ -109,7 +113,9 @@ impl Candidate {
 
     /// Tells the guardian of the term, and the stop hook of its token.
     fn have_term_guarded(&mut self) {
-        let in_daemon = self.jobs.get(&self.config.job.kind).is_some();
+        // A Rust job that runs yet counts, whatever the configuration has become.
+        let runs_here = self.run.as_ref().is_some_and(|run| run.native.is_some());
+        let in_daemon = runs_here || self.jobs.get(&self.config.job.kind).is_some();
         let Some(held) = &mut self.held else { return };
         let Some(term) = &held.term else { return };
         held.guard = Guard::Current;
@@ -273,7 +279,13 @@ impl Candidate {
             held.say_lost(&self.lines, "job_stuck");
             self.lines.daemon_killed(held.lease, token);
         }
-        self.logs.flush();
+        // Nobody may be reading, and the job must die now.
+        let (logs, (said, wait)) = (Arc::clone(&self.logs), std::sync::mpsc::channel());
+        std::thread::spawn(move || {
+            logs.flush();
+            _ = said.send(());
+        });
+        _ = wait.recv_timeout(LAST_WORDS);
         let this = rustix::process::getpid();
         _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
     }

@@ -234,6 +234,7 @@ impl Contestant {
         let opened = Session::open(&self.store, options).await;
         let session = &*session.insert(opened.map_err(|error| match error {
             Error::ClusterChanged(what) => Report::Lost(Loss::ClusterChanged(what)),
+            error if error.is_definite() => Report::Refused(error.to_string()),
             error => Report::Unreachable(error),
         })?);
         if let Err(advice) = session.timing().check() {
@@ -314,7 +315,10 @@ impl Contestant {
                     strangers += 1;
                 }
                 Err(error) if error.is_definite() => {
-                    tracing::warn!(lease = %resignation.lease, %error, "resignation refused");
+                    tracing::warn!(
+                        election = %resignation.prefix, candidate = resignation.candidate,
+                        lease = %resignation.lease, %error, "resignation refused"
+                    );
                     return Left::Unconfirmed;
                 }
                 Err(error) => {

@@ -74,6 +74,17 @@ impl Guarding {
         self.events.recv().await.unwrap_or(Event::Gone)
     }
 
+    /// What the guardian has said that was not heard yet.
+    pub(super) fn waiting(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while !self.gone
+            && let Ok(event) = self.events.try_recv()
+        {
+            events.push(event);
+        }
+        events
+    }
+
     pub(super) fn replace(&mut self, (guardian, events): Started) {
         *self = Self {
             guardian,

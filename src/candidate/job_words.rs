@@ -1,5 +1,7 @@
 //! What the candidate makes of the words of its guardian and its Rust job.
 
+use std::time::Duration;
+
 use super::lines::End;
 use super::{Candidate, Held, Run};
 use crate::backoff::jitter;
@@ -8,10 +10,42 @@ use crate::guardian::client::Event as GuardianEvent;
 use crate::guardian::protocol::{Exit, Report, Request};
 use crate::job::native::{self, Stage};
 use crate::job::{command, restart};
+use crate::keys::LeaseId;
 use crate::role::Event;
 use crate::term::process::{ProcessError, SpawnRequest};
 
+/// How long the guardian's words take from its socket to the candidate.
+const CATCH_UP: Duration = Duration::from_millis(5);
+
 impl Candidate {
+    /// After this process stood still: hears what the guardian did meanwhile before it acts on
+    /// anything else, or it would take the guardian's work for undone.
+    pub(super) async fn catch_up(&mut self) {
+        // Long enough for what lies in the socket to be read.
+        tokio::time::sleep(CATCH_UP).await;
+        let events = self.guarding.waiting();
+        for event in &events {
+            if let GuardianEvent::Report(Report::Resigned { lease, .. }) = event {
+                self.given_back_by_guardian(*lease);
+            }
+        }
+        for event in events {
+            self.guardian_said(event);
+        }
+    }
+
+    /// The guardian has said already what became of the term and its job.
+    fn given_back_by_guardian(&mut self, lease: LeaseId) {
+        if let Some(held) = &mut self.held
+            && held.lease == lease
+        {
+            held.given_back_by_guardian();
+            if let Some(run) = &mut self.run {
+                run.said = false;
+            }
+        }
+    }
+
     pub(super) fn guardian_said(&mut self, event: GuardianEvent) {
         let report = match event {
             GuardianEvent::Gone => return self.guardian_gone(),
@@ -45,16 +79,7 @@ impl Candidate {
                 }
             }
             Report::Guarded { token, .. } => self.guarded(token),
-            Report::Resigned { lease, .. } => {
-                if let Some(held) = &mut self.held
-                    && held.lease == lease
-                {
-                    held.given_back_by_guardian();
-                    if let Some(run) = &mut self.run {
-                        run.said = false;
-                    }
-                }
-            }
+            Report::Resigned { lease, .. } => self.given_back_by_guardian(lease),
             Report::Ready { .. } | Report::Remembered { .. } => {}
         }
     }

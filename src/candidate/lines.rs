@@ -126,6 +126,10 @@ impl Lines {
         line!(error, self, %lease, token, "killing this daemon: its Rust job does not end");
     }
 
+    pub(super) fn step_down_without_term(&self) {
+        line!(warn, self, "not stepping down: not the leader");
+    }
+
     pub(super) fn stepping_down(&self, lease: LeaseId, token: i64, by: &str) {
         line!(info, self, %lease, token, by, "stepping down");
     }
