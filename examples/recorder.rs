@@ -11,6 +11,11 @@
 //! to the child. A beat is written before each sleep. `asked` says that SIGTERM came. A killed
 //! process writes no end: its life goes from its first line to its last.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "its own patience is no deadline of ours"
+)]
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};

@@ -11,7 +11,6 @@ use crate::candidate::{Candidate, Order, Parts};
 use crate::config::{self, Config, Loaded, Problems, Source};
 use crate::fencing;
 use crate::job::Jobs;
-use crate::keys::Prefix;
 use crate::log;
 use crate::runtime_dir::RuntimeDir;
 use crate::runtime_dir::lease_file::Keeper;
@@ -149,10 +148,10 @@ impl Control {
             Signal::Stop => {
                 self.stops += 1;
                 if self.stops == 1 {
-                    tracing::info!(%election, candidate, "stopping");
+                    tracing::info!(election, candidate, "stopping");
                     Order::Shutdown
                 } else {
-                    tracing::warn!(%election, candidate, "stopping at once");
+                    tracing::warn!(election, candidate, "stopping at once");
                     Order::ShutdownNow
                 }
             }
@@ -164,10 +163,10 @@ impl Control {
     }
 
     /// What every log line has.
-    fn who(&self) -> (Prefix, String) {
+    fn who(&self) -> (String, String) {
         let config = &self.config;
         (
-            config.election.prefix.clone(),
+            config.election.prefix.to_string(),
             config.candidate_name.clone(),
         )
     }
@@ -195,7 +194,7 @@ impl Control {
             Ok(loaded) => loaded.config,
             Err(problems) => {
                 for problem in problems.iter() {
-                    tracing::error!(%election, candidate, %problem, "reload refused");
+                    tracing::error!(election, candidate, %problem, "reload refused");
                 }
                 return;
             }
@@ -205,13 +204,18 @@ impl Control {
                 let new = Arc::new(new);
                 self.logs.reload(&new.log);
                 self.config = Arc::clone(&new);
-                tracing::info!(%election, candidate, "reloaded");
+                tracing::info!(election, candidate, "reloaded");
                 // The candidate's loop ends only with the daemon.
                 drop(self.orders.send(Order::Reload(new)));
             }
             Err(keys) => {
                 let keys = keys.join(", ");
-                tracing::error!(%election, candidate, keys, "reload refused: these can't change at run time");
+                tracing::error!(
+                    election,
+                    candidate,
+                    keys,
+                    "reload refused: these can't change at run time"
+                );
             }
         }
     }

@@ -4,6 +4,9 @@
 //! may leave a descendant of their job behind that had left its session; it carries the variables
 //! of its term in its environment. Replicas of one election may share a host, so a process that
 //! has a living guardian above it is another replica's, and is left alone.
+//!
+//! A daemon may be started from such an environment itself, by hand or by a job. So one that has a
+//! living guardian below it is left alone too, and so is whoever started this one.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,11 +14,9 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use crate::clock;
+use crate::guardian;
 use crate::keys::Prefix;
 use crate::proc::{self, Process, Stat};
-
-/// The name under which a guardian runs, as far as the kernel keeps it.
-pub const GUARDIAN_COMM: &str = "incumbent-guard";
 
 /// How long to wait for one process's end before looking at all of them again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -91,8 +92,44 @@ fn left_behind(prefix: &Prefix) -> Vec<Process> {
             None => false,
         });
     }
-    left.retain(|process| process.is_alive() && !has_guardian(process.pid));
+    let daemons = daemons();
+    let ancestors = ancestors();
+    left.retain(|process| {
+        let spared = daemons.contains(&process.pid) || ancestors.contains(&process.pid);
+        !spared && process.is_alive() && !has_guardian(process.pid)
+    });
     left
+}
+
+/// The parents of all living guardians.
+fn daemons() -> HashSet<i32> {
+    let stats = proc::all().into_iter().filter_map(Stat::of);
+    let guardians = stats.filter(is_guardian);
+    guardians.map(|stat| stat.parent).collect()
+}
+
+/// Who started this process, and who started those.
+///
+/// As in [`has_guardian`], the way up may break. Whoever was found on any way counts.
+fn ancestors() -> HashSet<i32> {
+    let mut found = HashSet::new();
+    for _ in 0..TRIES {
+        let mut next = Process::this().pid;
+        while next > 0
+            && let Some(stat) = Stat::of(next)
+        {
+            found.insert(stat.parent);
+            next = stat.parent;
+        }
+        if next == 0 {
+            break;
+        }
+    }
+    found
+}
+
+fn is_guardian(stat: &Stat) -> bool {
+    stat.comm.as_bytes() == guardian::main::NAME.to_bytes() && !stat.has_ended()
 }
 
 /// The other living processes of our user.
@@ -137,7 +174,7 @@ fn walk_up(pid: i32) -> Option<bool> {
     let mut next = pid;
     while next > 0 {
         let stat = Stat::of(next)?;
-        if stat.comm == GUARDIAN_COMM && !stat.has_ended() {
+        if is_guardian(&stat) {
             return Some(true);
         }
         next = stat.parent;
@@ -222,7 +259,7 @@ mod tests {
     #[test]
     fn a_job_under_a_living_guardian_is_left_alone() {
         let prefix = election("guarded");
-        let mut job = Job::start(GUARDIAN_COMM, &prefix);
+        let mut job = Job::start(guardian::main::NAME.to_str().unwrap(), &prefix);
         assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
         assert!(exists(&prefix));
         // Once the guardian is dead its job has nobody left.
@@ -230,6 +267,64 @@ mod tests {
         job.0.wait().unwrap();
         assert_eq!(left_behind(&prefix).len(), 1);
         assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
+    }
+
+    /// Set for a process of the next test that is to fence.
+    const FENCES: &str = "INCUMBENT_TEST_FENCES";
+
+    #[test]
+    fn who_started_this_daemon_is_left_alone() {
+        if let Ok(prefix) = std::env::var(FENCES) {
+            let prefix = Prefix::new(prefix);
+            assert!(exists(&prefix), "the shell has the variables");
+            assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
+            return;
+        }
+        let prefix = election("ancestor");
+        // The shell that the operator starts a daemon from, by way of another.
+        let again = "\"$0\" --exact fencing::tests::who_started_this_daemon_is_left_alone; exit $?";
+        let status = Command::new("sh")
+            .args(["-c", "sh -c \"$1\" \"$0\"; exit $?"])
+            .arg(std::env::current_exe().unwrap())
+            .arg(again)
+            .env("INCUMBENT_ELECTION", prefix.as_str())
+            .env("INCUMBENT_TOKEN", "7")
+            .env(FENCES, prefix.as_str())
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    #[test]
+    fn a_daemon_with_a_living_guardian_is_left_alone() {
+        let prefix = election("sibling");
+        let folder = tempfile::tempdir().unwrap();
+        let guardian = folder.path().join(guardian::main::NAME.to_str().unwrap());
+        std::os::unix::fs::symlink("/bin/sh", &guardian).unwrap();
+        // The guardian waits for a line that never comes, and the daemon for the guardian.
+        let mut daemon = Command::new("sh")
+            .args(["-c", "\"$0\" -c 'echo; read line'; sleep 60"])
+            .arg(&guardian)
+            .env("INCUMBENT_ELECTION", prefix.as_str())
+            .env("INCUMBENT_TOKEN", "7")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = daemon.stdout.take().unwrap();
+        std::io::Read::read_exact(&mut output, &mut [0]).unwrap();
+        assert!(exists(&prefix));
+        assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
+        assert!(daemon.try_wait().unwrap().is_none(), "the daemon lives");
+        // Without its guardian it is no daemon that anybody holds to its deadline.
+        drop(daemon.stdin.take());
+        let until = clock::now() + Duration::from_secs(5);
+        while left_behind(&prefix).is_empty() {
+            assert!(!until.has_passed(), "the guardian has not ended");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
+        daemon.wait().unwrap();
     }
 
     #[test]

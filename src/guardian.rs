@@ -24,4 +24,5 @@ pub mod main;
 mod proc;
 pub mod protocol;
 mod resigner;
+pub(crate) mod signals;
 mod tree;

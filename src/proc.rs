@@ -78,7 +78,15 @@ impl Handle {
     /// # Errors
     /// EPERM, where the process is another user's.
     pub fn kill(&self) -> io::Result<()> {
-        match pidfd_send_signal(&self.0, Signal::KILL) {
+        self.signal(Signal::KILL)
+    }
+
+    /// Sends a signal; one that has ended needs none.
+    ///
+    /// # Errors
+    /// EPERM, where the process is another user's.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.0, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -106,6 +114,8 @@ pub struct Stat {
     pub parent: i32,
     /// Whether it is a part of the kernel.
     pub is_kernel_thread: bool,
+    /// How many threads it has left, its first one included even where that has ended.
+    pub threads: u32,
     /// When it started, in clock ticks since boot.
     pub start_time: u64,
 }
@@ -129,9 +139,10 @@ impl Stat {
             comm: comm.to_owned(),
             state: fields.next()?.chars().next()?,
             parent: fields.next()?.parse().ok()?,
-            // Fields 9 and 22 of the whole line; the first four are gone, and then the first nine.
+            // Fields 9, 20 and 22 of the whole line; the first four are gone by then.
             is_kernel_thread: fields.nth(4)?.parse::<u32>().ok()? & PF_KTHREAD != 0,
-            start_time: fields.nth(12)?.parse().ok()?,
+            threads: fields.nth(10)?.parse().ok()?,
+            start_time: fields.nth(1)?.parse().ok()?,
         })
     }
 
@@ -143,9 +154,10 @@ impl Stat {
         }
     }
 
-    /// Whether it has ended and only waits to be reaped.
+    /// Whether it has ended and only waits to be reaped. One whose first thread alone has ended
+    /// looks the same but for its other threads.
     pub fn has_ended(&self) -> bool {
-        matches!(self.state, 'Z' | 'X')
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 }
 
@@ -178,7 +190,17 @@ mod tests {
         assert_eq!(stat.comm, "a) (b c");
         assert_eq!((stat.state, stat.parent), ('S', 3));
         assert!(!stat.is_kernel_thread);
-        assert_eq!(stat.start_time, 12345);
+        assert_eq!((stat.threads, stat.start_time), (1, 12345));
+    }
+
+    #[test]
+    fn a_process_lives_while_any_of_its_threads_does() {
+        let ended = |threads| {
+            let text = format!("7 (a) Z 3 7 7 0 -1 0 1 0 0 0 0 0 0 0 20 0 {threads} 0 5 0 0 0");
+            Stat::parse(&text).unwrap().has_ended()
+        };
+        assert!(ended(0) && ended(1));
+        assert!(!ended(2));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::cgroup;
 use crate::clock::{self, Instant};
+use crate::etcd::Store;
 use crate::proc::{Handle, Process, Stat};
 use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
 use crate::term::resignation::Resignation;
@@ -221,8 +222,9 @@ async fn fence(group: &str, resignation: &Resignation, until: Instant) -> bool {
 
 async fn keep_renewing(resignation: &Resignation) -> std::convert::Infallible {
     clock::sleep(STUCK_AFTER).await;
+    let store = Store::new(&resignation.store);
     loop {
-        let renewed = resignation.renew().await;
+        let renewed = resignation.renew(&store).await;
         tracing::debug!(lease = %resignation.lease, renewed, "renewed for a tree not empty");
         clock::sleep(resignation.ttl / 5).await;
     }

@@ -16,6 +16,7 @@ use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::session::Status;
 
+pub(crate) mod history;
 pub mod process;
 pub mod record;
 pub mod resignation;
@@ -44,9 +45,18 @@ pub(crate) struct Facts {
     pub(crate) token: i64,
     /// The revision at which the claim was complete.
     pub(crate) claimed_at: i64,
+    /// What the claim found of the terms before.
+    pub(crate) before: Before,
+    pub(crate) timing: Timing,
+}
+
+/// What a claim found of the terms before its own.
+#[derive(Debug)]
+pub(crate) struct Before {
     /// The token of an earlier term whose end nobody proved, and that was waited out (R13).
     pub(crate) waited_out: Option<i64>,
-    pub(crate) timing: Timing,
+    /// The term on record.
+    pub(crate) recorded: Option<record::Term>,
 }
 
 /// A guarded write was not done, or a guarded read.
@@ -258,28 +268,6 @@ impl Term {
         } else {
             Err(WriteError::NotLeader)
         }
-    }
-
-    /// Writes the term record, and the marker if an earlier term was waited out, until it is
-    /// acknowledged or the term is over.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    pub(crate) async fn put_record(&self) -> Result<(), WriteError> {
-        let record = record::Term {
-            token: self.token(),
-            candidate: self.candidate().to_owned(),
-            lease: self.lease(),
-            host: record::host_name(),
-            since: clock::wall_time(),
-        };
-        let value = serde_json::to_string(&record).unwrap_or_default();
-        let mut operations = vec![TxnOp::put(self.election().term(), value, None)];
-        if let Some(waited_out) = self.facts.waited_out {
-            let marker = TxnOp::put(self.election().ended(), waited_out.to_string(), None);
-            operations.push(marker);
-        }
-        self.repeat(operations).await.map(drop)
     }
 
     /// Sets the public value: what everyone reads under the leader's key.

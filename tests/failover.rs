@@ -239,3 +239,34 @@ fn a_daemon_stopped_for_longer_is_out_of_its_job_before_its_lease_ends() {
     assert!(scene.wait_leads(&a, 2, SOON) > next);
     scene.assert_no_overlap();
 }
+
+#[test]
+fn every_ended_term_stands_in_the_history() {
+    let scene = Scene::start(1);
+    let (a, killed) = scene.leader(scene.daemon("a"));
+    let b = scene.waiter(scene.daemon("b"));
+    a.sigkill();
+    scene.wait_leads(&b, 1, SOON);
+    let resigned = b.wait_elected(SOON);
+    let past = |token: i64| {
+        let key = format!("{PREFIX}.meta/terms/{token}");
+        let record = scene.cluster.get(&key).ok_or("it is not there")?;
+        serde_json::from_str::<serde_json::Value>(&record).map_err(|_| "it is no JSON")
+    };
+    // Its own daemon could not say, so its successor did.
+    let first = eventually(SOON, "the killed term is in the history", || past(killed));
+    assert_eq!(
+        (&first["token"], &first["reason"]),
+        (&killed.into(), &"unknown".into())
+    );
+    assert!(first["ended"].is_null());
+
+    b.sigterm();
+    assert_eq!(b.wait_exit(SOON).code(), Some(0));
+    let second = past(resigned).unwrap();
+    assert_eq!(
+        (&second["candidate"], &second["reason"]),
+        (&"b".into(), &"resigned".into())
+    );
+    assert!(second["ended"].is_string());
+}

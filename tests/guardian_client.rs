@@ -152,13 +152,10 @@ async fn it_acknowledges_what_it_was_told() {
     stand
         .guardian
         .send(Request::Deadline { token: 7, deadline });
-    let mut acked = stand.guardian.acked();
-    acked.mark_unchanged();
+    assert_eq!(stand.guardian.acked_deadline(), Some((7, term.deadline)));
     stand.signal(Signal::CONT);
-    tokio::time::timeout(PATIENCE, acked.changed())
-        .await
-        .unwrap()
-        .unwrap();
+    let guarded = Event::Report(Report::Guarded { token: 7, deadline });
+    assert_eq!(stand.event().await, guarded);
     assert_eq!(stand.guardian.acked_deadline(), Some((7, deadline)));
 
     stand.guardian.send(Request::EndTerm { token: 7 });

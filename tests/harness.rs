@@ -1,6 +1,10 @@
 //! The harness itself: waiting, the job's record, and what the record proves. Needs no daemon.
 
 #![allow(
+    clippy::disallowed_methods,
+    reason = "a test's own patience is no deadline of ours"
+)]
+#![allow(
     clippy::unwrap_used,
     reason = "the helpers of tests fail as the tests do"
 )]

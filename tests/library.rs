@@ -1,9 +1,6 @@
 //! Session, election and term without the daemon, as Go's concurrency package is used.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "the helpers of tests fail as the tests do"
-)]
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
 
 mod common;
 

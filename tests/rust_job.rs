@@ -1,5 +1,7 @@
 //! A job in Rust: it runs in the daemon, so where a command would be killed, the daemon is.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 mod common;
 
 use std::os::unix::process::ExitStatusExt;
@@ -139,7 +141,7 @@ fn outstays_its_grace(settings: &str) {
     scene.wait_leads(&b, 1, SOON);
     scene.assert_no_overlap();
     scene.assert_gaps_below(millis(500));
-    let beat = scene.record.history().last_beat_of(token).expect("it ran");
+    let beat = scene.record.history().last_beat_of(token).unwrap();
     assert!(
         beat > asked + 900_000_000,
         "it was not what it was taken for: it ended by itself"

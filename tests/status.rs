@@ -1,9 +1,6 @@
 //! `incumbent status` and `incumbent observe`: who leads, as everybody may see it.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "the helpers of tests fail as the tests do"
-)]
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
 
 mod common;
 

@@ -43,6 +43,7 @@ impl Candidate {
             Action::Fence => self.fence(),
             Action::SayLost(reason) => {
                 if let Some(held) = &mut self.held {
+                    held.reason = reason.0;
                     held.lost(&self.lines, reason.0);
                 }
             }
@@ -332,8 +333,9 @@ impl Candidate {
         {
             self.guarding.send(Request::EndTerm { token });
         }
-        let resignation = held.resignation.clone();
-        self.contest.send(contest::Command::GiveBack(resignation));
+        let (resignation, reason) = (held.resignation.clone(), held.reason);
+        self.contest
+            .send(contest::Command::GiveBack(resignation, reason));
     }
 
     fn hurry(&mut self, limit: Limit) {

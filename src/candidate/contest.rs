@@ -4,7 +4,7 @@
 //! The candidate's main loop sends [`Command`]s and gets [`Report`]s; neither side ever waits for
 //! the other.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
@@ -19,7 +19,8 @@ use crate::election::{CampaignError, Election, Progress, Queue};
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::session::{Loss, Options, Session, Status};
-use crate::term::record::Member;
+use crate::term::history::put_past;
+use crate::term::record::{self, Member, PastTerm};
 use crate::term::resignation::Resignation;
 use crate::term::{Term, WriteError};
 
@@ -31,8 +32,8 @@ const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Durat
 pub(super) enum Command {
     /// Stand for election with this lease, by these times. The guardian knows it already (R6).
     Contend(LeaseId, Timing),
-    /// Give back what there is, trying until the store answers.
-    GiveBack(Resignation),
+    /// Give back what there is, trying until the store answers; and why, for the history.
+    GiveBack(Resignation, &'static str),
     /// Stop trying to give back at this instant.
     Hurry(Instant),
     /// Tell whether anyone else stands in the queue, in one attempt of at most this long.
@@ -125,7 +126,7 @@ struct Contestant {
     reports: mpsc::UnboundedSender<Report>,
     /// The token of the present candidacy, once its claim is complete: the candidate may be giving
     /// it back before it has heard of it.
-    claimed: Cell<Option<i64>>,
+    claimed: RefCell<Option<record::Term>>,
 }
 
 impl Contestant {
@@ -135,7 +136,7 @@ impl Contestant {
             setup,
             store,
             reports,
-            claimed: Cell::new(None),
+            claimed: RefCell::new(None),
         }
     }
 
@@ -149,7 +150,7 @@ impl Contestant {
         while let Some(command) = inbox.recv().await {
             let given_back = match command {
                 Command::Contend(lease, timing) => {
-                    self.claimed.set(None);
+                    self.claimed.take();
                     let mut session = None;
                     let standing = self.stand(lease, timing, &mut election, &mut session);
                     Box::pin(self.until_given_back(&mut inbox, standing)).await
@@ -157,12 +158,22 @@ impl Contestant {
                 }
                 other => self.aside(other),
             };
-            if let Some(mut resignation) = given_back {
-                if let Some(token) = self.claimed.take() {
-                    resignation.token = Some(token);
+            if let Some((mut resignation, reason)) = given_back {
+                let term = self.claimed.take();
+                if let Some(term) = &term {
+                    resignation.token = Some(term.token);
                     resignation.may_mark = true;
                 }
-                self.give_back(&mut inbox, &resignation).await;
+                let left = self.give_back(&mut inbox, &resignation).await;
+                if let (Some(term), Left::Revoked | Left::Gone) = (term, left) {
+                    let past = PastTerm::ended_now(term, reason);
+                    let limit = resignation.attempt_limit;
+                    let put = put_past(&self.store, limit, &resignation.prefix, &past);
+                    if let Err(error) = put.await {
+                        tracing::debug!(%error, "history not written");
+                    }
+                }
+                self.report(Report::Left(left));
             }
         }
     }
@@ -172,7 +183,7 @@ impl Contestant {
         &self,
         inbox: &mut mpsc::UnboundedReceiver<Command>,
         standing: impl Future<Output = ()>,
-    ) -> Option<Resignation> {
+    ) -> Option<(Resignation, &'static str)> {
         tokio::pin!(standing);
         let mut over = false;
         loop {
@@ -189,9 +200,9 @@ impl Contestant {
     }
 
     /// Heeds a command that leaves the candidacy as it is; returns what ends it.
-    fn aside(&self, command: Command) -> Option<Resignation> {
+    fn aside(&self, command: Command) -> Option<(Resignation, &'static str)> {
         match command {
-            Command::GiveBack(resignation) => return Some(resignation),
+            Command::GiveBack(resignation, reason) => return Some((resignation, reason)),
             Command::Reload(settings) => self.store.reload(&settings),
             Command::LookForOthers(limit) => {
                 let (store, reports) = (self.store.clone(), self.reports.clone());
@@ -252,10 +263,11 @@ impl Contestant {
             CampaignError::Lost(loss) => Report::Lost(loss),
             CampaignError::Refused(why) => Report::Refused(why),
         })?;
-        self.claimed.set(Some(term.token()));
+        let record = term.record();
+        self.claimed.replace(Some(record.clone()));
         // The record is on its way before anyone hears of the term, so no fork comes first (R8);
         // yielding lets the task send it.
-        tokio::spawn(put_record(term.clone()));
+        tokio::spawn(put_record(term.clone(), record));
         tokio::task::yield_now().await;
         self.report(Report::Elected(term.clone()));
         let mut lookout = Lookout::new(self.store.clone(), term);
@@ -279,11 +291,11 @@ impl Contestant {
         &self,
         inbox: &mut mpsc::UnboundedReceiver<Command>,
         resignation: &Resignation,
-    ) {
+    ) -> Left {
         let trying = self.try_to_give_back(resignation);
         tokio::pin!(trying);
         let mut until = None;
-        let left = loop {
+        loop {
             let over = async {
                 match until {
                     Some(until) => clock::sleep_until(until).await,
@@ -291,16 +303,15 @@ impl Contestant {
                 }
             };
             tokio::select! {
-                left = &mut trying => break left,
-                () = over => break Left::Unconfirmed,
+                left = &mut trying => return left,
+                () = over => return Left::Unconfirmed,
                 command = inbox.recv() => match command {
                     Some(Command::Hurry(at)) => until = Some(at),
                     Some(other) => drop(self.aside(other)),
-                    None => return,
+                    None => return Left::Unconfirmed,
                 },
             }
-        };
-        self.report(Report::Left(left));
+        }
     }
 
     async fn try_to_give_back(&self, resignation: &Resignation) -> Left {
@@ -335,9 +346,13 @@ impl Contestant {
     }
 }
 
-/// Writes the term record; see [`Term::put_record`].
-async fn put_record(term: Term) {
-    if let Err(WriteError::Store(error)) = term.put_record().await {
+/// Writes the term record, and then tidies the history; see [`Term::put_record`].
+async fn put_record(term: Term, record: record::Term) {
+    let outcome = match term.put_record(&record).await {
+        Ok(()) => term.trim_history().await,
+        Err(error) => Err(error),
+    };
+    if let Err(WriteError::Store(error)) = outcome {
         tracing::warn!(
             election = %term.election(), candidate = term.candidate(), lease = %term.lease(),
             token = term.token(), %error, "term record not written"

@@ -29,6 +29,8 @@ pub(super) struct Held {
     pub(super) resigned_by_guardian: bool,
     /// Who asked for a step-down that is being looked into.
     pub(super) step_down_by: Option<String>,
+    /// Why the term ends, for the history.
+    pub(super) reason: &'static str,
     /// Whether it is being given back.
     pub(super) leaving: bool,
     /// What the deadline has asked for so far.
@@ -78,6 +80,7 @@ impl Held {
             guard: Guard::None,
             resigned_by_guardian: false,
             step_down_by: None,
+            reason: "resigned",
             leaving: false,
             asked: Asked::Nothing,
             loss: Said::Nothing,

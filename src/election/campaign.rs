@@ -11,7 +11,7 @@ use crate::clock;
 use crate::etcd::Error;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::session::{Loss, OwnKey, Session};
-use crate::term::{Facts, Term};
+use crate::term::{Before, Facts, Term};
 
 /// Pause after a broken watch, so that a store that breaks them all isn't asked in a spin.
 const RELOOK_PAUSE: Duration = Duration::from_millis(10);
@@ -104,7 +104,15 @@ impl Election {
                                 token: mine,
                             };
                             session.lead(own, acked, seen.raft_term).await?;
-                            return Ok(self.term(session, candidacy, seen.revision, waited_out));
+                            return Ok(self.term(
+                                session,
+                                candidacy,
+                                seen.revision,
+                                Before {
+                                    waited_out,
+                                    recorded: standing.recorded,
+                                },
+                            ));
                         }
                     }
                 }
@@ -117,7 +125,7 @@ impl Election {
         session: &Session,
         candidacy: &Candidacy,
         claimed_at: i64,
-        waited_out: Option<i64>,
+        before: Before,
     ) -> Term {
         let facts = Facts {
             prefix: self.prefix.clone(),
@@ -126,7 +134,7 @@ impl Election {
             key: Arc::clone(&candidacy.key),
             token: candidacy.create_revision,
             claimed_at,
-            waited_out,
+            before,
             timing: session.timing(),
         };
         Term::new(facts, session.status(), self.store.clone())

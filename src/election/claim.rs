@@ -22,8 +22,8 @@ pub(super) enum Claim {
 pub(super) struct Standing {
     /// Every term up to this token was proven dead or waited out; 0 for none.
     pub(super) marker: i64,
-    /// The token of the recorded term; 0 for none.
-    pub(super) recorded: i64,
+    /// The term on record.
+    pub(super) recorded: Option<record::Term>,
     /// Whether the election is paused.
     pub(super) paused: bool,
 }
@@ -65,9 +65,7 @@ impl Claim {
         let mut next = || reads.next().flatten();
         if answer.succeeded() {
             let (marker, term, pause) = (next(), next(), next());
-            let recorded = term
-                .and_then(|kv| serde_json::from_slice::<record::Term>(kv.value()).ok())
-                .map_or(0, |term| term.token);
+            let recorded = term.and_then(|kv| serde_json::from_slice(kv.value()).ok());
             return Self::First(Standing {
                 marker: marker
                     .and_then(|kv| record::number(kv.value()))
@@ -103,7 +101,7 @@ impl Standing {
     /// Decides what follows (R13); `mine` is the own create_revision, `waited_for` that of the
     /// candidate waited for last, and `delayed` whether the delay was waited already.
     pub(super) fn next(&self, mine: i64, waited_for: i64, delayed: bool) -> Next {
-        let newest = self.marker.max(self.recorded);
+        let newest = self.marker.max(self.recorded_token());
         if newest >= mine {
             return Next::Refuse(format!(
                 "term {newest} is on record, but this candidacy's token would be {mine}: \
@@ -124,7 +122,11 @@ impl Standing {
 impl Standing {
     /// The token of the last term that may have been, given the candidate waited for last.
     pub(super) fn last(&self, waited_for: i64) -> i64 {
-        waited_for.max(self.recorded)
+        waited_for.max(self.recorded_token())
+    }
+
+    fn recorded_token(&self) -> i64 {
+        self.recorded.as_ref().map_or(0, |term| term.token)
     }
 }
 
@@ -135,7 +137,13 @@ mod tests {
     fn standing(marker: i64, recorded: i64) -> Standing {
         Standing {
             marker,
-            recorded,
+            recorded: (recorded > 0).then(|| record::Term {
+                token: recorded,
+                candidate: "a".into(),
+                lease: crate::keys::LeaseId::new(1).unwrap(),
+                host: "h".into(),
+                since: String::new(),
+            }),
             paused: false,
         }
     }

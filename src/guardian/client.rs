@@ -191,11 +191,6 @@ impl Guardian {
         *self.acked.borrow()
     }
 
-    /// Follows [`acked_deadline`](Self::acked_deadline).
-    pub fn acked(&self) -> watch::Receiver<Option<(i64, Instant)>> {
-        self.acked.clone()
-    }
-
     /// Kills the guardian and every other descendant of this process, on a thread of its own;
     /// returns whether the tree was proven empty by `until`. See [`fence`].
     ///

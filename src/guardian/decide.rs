@@ -68,8 +68,6 @@ pub(super) enum Action {
         command: CommandSpec,
         before: Instant,
     },
-    /// Send a signal to the process group of a run.
-    Signal { run: u64, signal: i32 },
     /// Ask the tree to stop: the groups of all main processes, or where none is left, everyone.
     StopTree { signal: i32 },
     /// Send SIGKILL to the whole tree.
@@ -97,9 +95,14 @@ pub(super) enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// `term lost`.
-    TermLost { token: i64, reason: &'static str },
+    TermLost {
+        lease: Option<LeaseId>,
+        token: i64,
+        reason: &'static str,
+    },
     /// `job stopped`.
     JobStopped {
+        lease: Option<LeaseId>,
         token: i64,
         pid: Option<u32>,
         killed: bool,
@@ -279,6 +282,13 @@ impl Guard {
         self.term
             .as_mut()
             .filter(|guarded| guarded.term.token == token)
+    }
+
+    /// The lease that the term of this token hangs on.
+    fn lease_of(&self, token: i64) -> Option<LeaseId> {
+        let mut leases = self.leases.iter();
+        let lease = leases.find(|(_, lease)| lease.resignation.token == Some(token))?;
+        Some(*lease.0)
     }
 
     fn act(&mut self, action: Action) {

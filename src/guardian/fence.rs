@@ -4,15 +4,13 @@
 //! this process lives. Needs no guardian and no socket.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{getpid, set_child_subreaper};
-use rustix::time::Timespec;
 
 use super::proc::{self, Reaped};
 use crate::clock::{self, Instant};
+use crate::proc::Handle;
 
 /// Between two rounds of SIGKILL, at most.
 const ROUND: Duration = Duration::from_millis(10);
@@ -50,16 +48,10 @@ pub fn fence(until: Option<Instant>) -> bool {
 }
 
 /// Waits for the end of one process, for one round at most.
-fn pause(pidfd: Option<&OwnedFd>, until: Option<Instant>) {
+fn pause(one: Option<&Handle>, until: Option<Instant>) {
     let limit = until.map_or(ROUND, |until| until.since(clock::now()).min(ROUND));
-    let timeout = Timespec {
-        tv_sec: 0,
-        tv_nsec: i64::from(limit.subsec_nanos()),
-    };
-    let mut polled: Vec<PollFd<'_>> = pidfd
-        .into_iter()
-        .map(|pidfd| PollFd::new(pidfd, PollFlags::IN))
-        .collect();
-    // An interruption only makes the round shorter.
-    poll(&mut polled, Some(&timeout)).ok();
+    match one {
+        Some(process) => drop(process.wait(limit)),
+        None => std::thread::sleep(limit),
+    }
 }

@@ -16,14 +16,16 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
+use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal, setsid};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use tracing::field::display;
 
 use super::decide::{Action, Event, Guard, Line};
 use super::link::Link;
 use super::proc;
 use super::protocol::{Report, Request};
 use super::resigner::Resigner;
+use super::signals;
 use super::tree::Tree;
 use crate::clock::{self, Instant, Timer};
 use crate::keys::Prefix;
@@ -46,6 +48,9 @@ pub fn main() -> ExitCode {
 
 /// Makes ready, greets the daemon and works. Fails only before it guards.
 fn run() -> io::Result<ExitCode> {
+    leave_session()?;
+    // The end of a child is told by a signal, and the job's processes begin with this mask.
+    signals::empty_mask()?;
     let mut link = Link::on_stdin().map_err(|_| {
         let text = "it is started by `incumbent run`, not by hand";
         io::Error::new(io::ErrorKind::Unsupported, text)
@@ -89,9 +94,20 @@ fn run() -> io::Result<ExitCode> {
     Ok(outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
 }
 
-/// Signals that are meant for the daemon, and reach its guardian too from a terminal, by name, or
-/// through the unit's cgroup. With both of them ended or stopped, nobody would end the job.
-const DEAF_TO: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGUSR1, SIGUSR2];
+/// Leaves the daemon's session and process group: what stops or kills that group as a whole, from
+/// a terminal or a shell, would leave nobody to end the job.
+fn leave_session() -> io::Result<()> {
+    match setsid() {
+        // The leader of a group, which no child of a daemon is, has one of its own already.
+        Ok(_) | Err(Errno::PERM) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Signals that the daemon understands, and that reach its guardian too where they are sent by
+/// name or through the unit's cgroup. A terminal's stop signals don't: the kernel spares a group
+/// whose session has no other.
+const DEAF_TO: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
 
 /// Survives what is meant for the daemon, and hears of the ends of processes.
 ///
@@ -258,7 +274,6 @@ impl Guardian {
                 let outcome = self.tree.spawn(run, &command, before);
                 self.feed(outcome, now);
             }
-            Action::Signal { run, signal } => self.tree.signal(run, signal),
             Action::StopTree { signal } => self.tree.stop(signal),
             Action::KillTree => self.tree.kill(),
             Action::KillDaemon => {
@@ -292,17 +307,24 @@ impl Guardian {
     fn say(&self, line: &Line) {
         let (election, candidate) = (&self.election, &self.candidate);
         match *line {
-            Line::TermLost { token, reason } => {
-                tracing::error!(%election, candidate, token, reason, "term lost");
+            Line::TermLost {
+                lease,
+                token,
+                reason,
+            } => {
+                let lease = lease.map(display);
+                tracing::error!(%election, candidate, lease, token, reason, "term lost");
             }
             Line::JobStopped {
+                lease,
                 token,
                 pid,
                 killed,
                 took,
             } => {
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(%election, candidate, token, pid, killed, took_ms, "job stopped");
+                let lease = lease.map(display);
+                tracing::info!(%election, candidate, lease, token, pid, killed, took_ms, "job stopped");
             }
             Line::Resigned {
                 lease,

@@ -4,115 +4,65 @@
 //! that a tree is empty is proven by [`reap`] alone.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::io;
-use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal, wait,
-};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
+
+use crate::proc::{self, Handle, Process, Stat};
 
 /// How often one round of SIGKILL looks for processes that were forked meanwhile.
 const SCANS: usize = 16;
 
-/// A process, as one scan saw it.
-#[derive(Clone, Copy, Debug)]
-struct Process {
-    pid: Pid,
-    stat: Stat,
-}
-
-/// What `/proc/PID/stat` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stat {
-    parent: i32,
-    /// When it started, in clock ticks after boot: tells it from a later one of the same id.
-    started: u64,
-    /// Whether it awaits being reaped, or only its first thread has ended, which looks the same.
-    zombie: bool,
-}
-
-impl Stat {
-    fn read(pid: Pid) -> Option<Self> {
-        let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-        // Names are bytes as their owners chose them.
-        Self::parse(&String::from_utf8_lossy(&fs::read(path).ok()?))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        // The name, in parentheses, may hold parentheses and spaces itself.
-        let (_, fields) = text.rsplit_once(") ")?;
-        let mut fields = fields.split(' ');
-        let state = fields.next()?;
-        let parent = fields.next()?.parse().ok()?;
-        let started = fields.nth(17)?.parse().ok()?;
-        Some(Self {
-            parent,
-            started,
-            zombie: matches!(state, "Z" | "X"),
-        })
-    }
-}
-
-/// Every descendant of `root` that was not reaped; none where `/proc` can't be read.
+/// Every living descendant of `root`; none where `/proc` can't be read.
 fn descendants(root: Pid) -> Vec<Process> {
-    let mut children: HashMap<i32, Vec<(Pid, Stat)>> = HashMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.parse().ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw)
-            && let Some(stat) = Stat::read(pid)
-        {
+    let mut children: HashMap<i32, Vec<(i32, Stat)>> = HashMap::new();
+    for pid in proc::all() {
+        if let Some(stat) = Stat::of(pid) {
             children.entry(stat.parent).or_default().push((pid, stat));
         }
     }
     let mut found = Vec::new();
-    let mut parents = vec![root];
+    let mut parents = vec![root.as_raw_pid()];
     while let Some(parent) = parents.pop() {
         // Taken out, since a scan that was overtaken may show a circle.
-        for (pid, stat) in children.remove(&parent.as_raw_pid()).unwrap_or_default() {
+        for (pid, stat) in children.remove(&parent).unwrap_or_default() {
             parents.push(pid);
-            found.push(Process { pid, stat });
+            if !stat.has_ended() {
+                found.push(stat.process(pid));
+            }
         }
     }
     found
 }
 
-/// Sends signals to a process, unless it has ended; returns its pidfd.
-fn signal(process: Process, signals: &[Signal]) -> io::Result<OwnedFd> {
-    let pidfd = pidfd_open(process.pid, PidfdFlags::empty())?;
-    // Still the same one now, so the pidfd, which is older, is of no other.
-    let same = Stat::read(process.pid).is_some_and(|stat| stat.started == process.stat.started);
-    if !same {
-        return Err(Errno::SRCH.into());
-    }
+/// Sends signals to a process; returns it, open, unless it has ended or may not be signalled.
+fn signal(process: Process, signals: &[Signal]) -> Option<Handle> {
+    let handle = process.open().ok()??;
     for signal in signals {
-        pidfd_send_signal(&pidfd, *signal)?;
+        handle.signal(*signal).ok()?;
     }
-    Ok(pidfd)
+    Some(handle)
 }
 
 /// Sends signals to every living descendant of `root`, in one scan.
 pub(super) fn signal_descendants(root: Pid, signals: &[Signal]) {
     for process in descendants(root) {
-        // One that has ended needs no signal, and one that may not be signalled is named later on.
-        signal(process, signals).ok();
+        // One that may not be signalled is named later on.
+        drop(signal(process, signals));
     }
 }
 
-/// Sends SIGKILL to every living descendant of `root`, until a scan shows nobody new; returns the
-/// pidfd of one whose end is worth waiting for.
-pub(super) fn kill_descendants(root: Pid) -> Option<OwnedFd> {
+/// Sends SIGKILL to every living descendant of `root`, until a scan shows nobody new; returns one
+/// whose end is worth waiting for.
+pub(super) fn kill_descendants(root: Pid) -> Option<Handle> {
     let mut known = HashSet::new();
     let mut one = None;
     for _ in 0..SCANS {
         let mut news = false;
         for process in descendants(root) {
-            if known.insert((process.pid, process.stat.started)) {
+            if known.insert(process) {
                 news = true;
-                let pidfd = signal(process, &[Signal::KILL]).ok();
-                one = pidfd.filter(|_| !process.stat.zombie).or(one);
+                one = signal(process, &[Signal::KILL]).or(one);
             }
         }
         if !news {
@@ -124,9 +74,8 @@ pub(super) fn kill_descendants(root: Pid) -> Option<OwnedFd> {
 
 /// The ids of every living descendant of `root`.
 pub(super) fn living(root: Pid) -> Vec<u32> {
-    let all = descendants(root);
-    let living = all.iter().filter(|process| !process.stat.zombie);
-    living.map(|process| id(process.pid)).collect()
+    let living = descendants(root).into_iter();
+    living.map(|process| process.pid.unsigned_abs()).collect()
 }
 
 /// The id as a message has it.
@@ -164,22 +113,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_parentheses_is_no_obstacle() {
-        let text = "42 (a) R 1 (b) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 99 1000";
-        let stat = Stat {
-            parent: 7,
-            started: 99,
-            zombie: false,
-        };
-        assert_eq!(Stat::parse(text), Some(stat));
-    }
-
-    #[test]
-    fn this_process_can_be_read() {
-        let me = rustix::process::getpid();
-        let stat = Stat::read(me).unwrap();
+    fn this_process_is_found_below_its_parent() {
         let parent = rustix::process::getppid().unwrap();
-        assert_eq!(stat.parent, parent.as_raw_pid());
-        assert!(descendants(parent).iter().any(|process| process.pid == me));
+        assert!(descendants(parent).contains(&Process::this()));
     }
 }

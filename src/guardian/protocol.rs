@@ -65,13 +65,6 @@ pub enum Request {
         /// Whether no other process of ours may be alive. Not so for the processes of a Rust job.
         sole: bool,
     },
-    /// Sends a signal to a run's process group, while its main process lives.
-    Signal {
-        /// The run.
-        run: u64,
-        /// The signal's number.
-        signal: i32,
-    },
     /// Stops the tree; the term accepts no start any more. [`Report::Empty`] follows, also if the
     /// tree is empty already.
     Stop {

@@ -166,7 +166,7 @@ async fn work(mut todo: UnboundedReceiver<Order>, tell: Telephone) {
                 // What it could not reach, the next order will try again.
                 resignation.connect(&store).await.ok();
             })),
-            Order::Renew(_) => drop(spawn_local(async move { resignation.renew().await })),
+            Order::Renew(_) => drop(spawn_local(async move { resignation.renew(&store).await })),
             Order::GiveBack(_, until) => {
                 let tell = tell.clone();
                 drop(spawn_local(async move {

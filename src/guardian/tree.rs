@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitStatus, getpid, getppid, kill_process_group, set_child_subreaper,
@@ -18,6 +19,7 @@ use rustix::process::{
 use super::decide::Event;
 use super::proc::{self, Reaped};
 use super::protocol::{CommandSpec, Exit};
+use super::signals;
 use crate::clock::{self, Instant};
 
 /// What a child answers that came to its exec too late.
@@ -76,8 +78,8 @@ impl Tree {
         let guardian = self.guardian;
         #[allow(
             unsafe_code,
-            reason = "the parent-death signal, the session and the signal dispositions can only be \
-                      set between fork and exec; the closure makes system calls and nothing else, \
+            reason = "the parent-death signal, the session and the dispositions and mask of signals \
+                      can only be set between fork and exec; the closure makes system calls and nothing else, \
                       all of them async-signal-safe"
         )]
         // SAFETY: see the reason above.
@@ -94,14 +96,6 @@ impl Tree {
         let id = command.spawn()?.id();
         let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
         pid.ok_or_else(|| Errno::SRCH.into())
-    }
-
-    /// Sends a signal to the process group of a run whose main process lives.
-    pub(super) fn signal(&self, run: u64, signal: i32) {
-        if let Some(group) = self.mains.get(&run) {
-            // Not reaped yet, so its group is still its own.
-            kill_process_group(*group, named(signal)).ok();
-        }
     }
 
     /// Asks the tree to stop: the groups of the main processes, or where none is left, everyone.
@@ -166,6 +160,7 @@ impl Tree {
 
 /// What a child does of its own before its exec. Async-signal-safe.
 fn become_job(guardian: Pid, before: Instant) -> io::Result<()> {
+    signals::empty_mask()?;
     setsid()?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // A guardian that died before the line above was not heard.
@@ -185,8 +180,10 @@ fn explain(spec: &CommandSpec, error: &io::Error) -> (i32, String) {
     };
     // The system has one and the same error for a program and for a directory that is missing.
     if let Some(directory) = &spec.working_dir
-        && let Err(error) = std::fs::read_dir(directory)
+        // With the slash at its end, only a directory will do.
+        && let Err(error) = access(directory.join(""), Access::EXEC_OK)
     {
+        let error = io::Error::from(error);
         return (126, format!("{}: {error}", directory.display()));
     }
     let missing = error.kind() == io::ErrorKind::NotFound;

@@ -56,6 +56,38 @@ pub struct Term {
     pub since: String,
 }
 
+/// `terms/<token>`: a term that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastTerm {
+    /// The term as it was on record.
+    #[serde(flatten)]
+    pub term: Term,
+    /// When it ended, RFC 3339 in UTC; `None` if its own daemon didn't say.
+    pub ended: Option<String>,
+    /// Why it ended.
+    pub reason: String,
+}
+
+impl PastTerm {
+    /// The record of a term that has ended just now.
+    pub fn ended_now(term: Term, reason: &str) -> Self {
+        Self {
+            term,
+            ended: Some(clock::wall_time()),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// The record of a term whose own daemon may not have come to writing it.
+    pub fn unexplained(term: Term) -> Self {
+        Self {
+            term,
+            ended: None,
+            reason: "unknown".to_owned(),
+        }
+    }
+}
+
 /// `control/pause`: nobody new starts a job while it is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {

@@ -102,10 +102,9 @@ impl Resignation {
 
     /// Renews the lease once, for a tree that can't be emptied while the daemon is gone. Returns
     /// whether the store acknowledged.
-    pub async fn renew(&self) -> bool {
-        let store = Store::new(&self.store);
+    pub async fn renew(&self, store: &Store) -> bool {
         for _ in 0..store.member_count() {
-            let opened = KeepAlive::open(&store, self.attempt_limit, self.lease).await;
+            let opened = KeepAlive::open(store, self.attempt_limit, self.lease).await;
             match opened {
                 Ok(_) => return true,
                 Err(error) if error.is_definite() => return false,

@@ -78,11 +78,11 @@ impl Builder {
     /// A Rust job that keeps this record; `settings` as in `examples/recording.rs`.
     #[must_use]
     pub fn rust_job(self, record: &Record, settings: &str) -> Self {
-        let file = record.file().to_str().unwrap();
+        let file = record.file();
         let mut this = self
             .binary(example("recording"))
             .toml("job.kind = 'recording'")
-            .toml(&format!("job.settings = {{ file = {file:?} }}"))
+            .toml(&format!("job.settings = {{ file = '{}' }}", file.display()))
             .toml(&format!("job.settings = {{ {settings} }}"));
         if let Some(job) = this.config["job"].as_table_mut() {
             job.remove("command");

@@ -4,10 +4,13 @@
 
 mod stand;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use incumbent::clock;
 use incumbent::guardian::protocol::{Exit, Refusal, Report, Request, Term};
+use rustix::process::{Pid, getpgid, getsid};
 use stand::{LONG, SHORT, Stand, kill, pidfd, sh, wait_for_end};
 
 /// Runs until it is killed, whatever it is asked.
@@ -42,7 +45,8 @@ fn a_run_has_its_environment_and_directory() {
 
 #[test]
 fn a_run_has_default_signal_dispositions_and_an_empty_mask() {
-    let mut stand = Stand::new();
+    // What the daemon was started with is handed on to the guardian, and must not reach the job.
+    let mut stand = Stand::started_by("env --block-signal=TERM,CHLD,USR1 --ignore-signal=USR2");
     stand.term(7, LONG);
     let mut command = sh("");
     command.argv = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]
@@ -59,6 +63,18 @@ fn a_run_has_default_signal_dispositions_and_an_empty_mask() {
 }
 
 #[test]
+fn a_guardian_that_was_started_with_signals_blocked_hears_of_ends() {
+    let mut stand = Stand::started_by("env --block-signal");
+    stand.term(7, LONG);
+    stand.start(7, 1, sh(OBEDIENT));
+    let pid = stand.started(1);
+    stand.line();
+    stand.stop(7, LONG);
+    stand.ended(1, pid, Exit::Code(7));
+    stand.empty(7, false);
+}
+
+#[test]
 fn a_command_that_cannot_be_executed_says_why() {
     let mut stand = Stand::new();
     stand.term(7, LONG);
@@ -67,7 +83,16 @@ fn a_command_that_cannot_be_executed_says_why() {
     let no_argument = stand::command(&[]);
     let mut no_directory = sh("true");
     no_directory.working_dir = Some("/no/such/directory".into());
+    let mut file_for_directory = sh("true");
+    file_for_directory.working_dir = Some("/etc/passwd".into());
+    // May be entered, though by some not be read, so the program is to blame.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o311)).unwrap();
+    let mut good_directory = stand::command(&["/no/such/command"]);
+    good_directory.working_dir = Some(folder.path().into());
     let cases = [
+        (good_directory, 127, "/no/such/command"),
+        (file_for_directory, 126, "/etc/passwd"),
         (nowhere, 127, "/no/such/command"),
         (no_program, 126, "/etc/passwd"),
         (no_argument, 127, "no command"),
@@ -333,7 +358,7 @@ fn a_guardian_that_was_stopped_takes_the_newer_deadline_first() {
     kill(stand.guardian_pid, "CONT");
     let (token, deadline) = (7, newer);
     assert_eq!(stand.report(), Report::Guarded { token, deadline });
-    stand.send(&Request::Signal { run: 1, signal: 10 });
+    kill(pid, "USR1");
     assert_eq!(stand.line(), "alive");
     stand.send(&Request::Kill { token: 7 });
     stand.ended(1, pid, Exit::Signal(9));
@@ -375,12 +400,23 @@ fn a_job_dies_with_its_guardian() {
 fn a_guardian_survives_the_signals_that_are_meant_for_its_daemon() {
     let mut stand = Stand::new();
     stand.term(7, LONG);
-    for signal in ["TERM", "INT", "HUP", "PIPE", "QUIT", "TSTP", "USR1", "USR2"] {
+    for signal in ["TERM", "INT", "HUP", "PIPE", "TSTP", "USR1"] {
         kill(stand.guardian_pid, signal);
     }
     stand.start(7, 1, sh("exit 3"));
     let pid = stand.started(1);
     stand.ended(1, pid, Exit::Code(3));
+}
+
+#[test]
+fn a_guardian_shares_neither_session_nor_group_with_its_daemon() {
+    let stand = Stand::new();
+    let guardian = Pid::from_raw(stand.guardian_pid.try_into().unwrap()).unwrap();
+    let daemon = rustix::process::getpid();
+    assert_eq!(getsid(Some(guardian)), Ok(guardian));
+    assert_eq!(getpgid(Some(guardian)), Ok(guardian));
+    assert_ne!(getsid(Some(daemon)), Ok(guardian));
+    assert_ne!(getpgid(Some(daemon)), Ok(guardian));
 }
 
 #[test]

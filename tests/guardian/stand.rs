@@ -40,10 +40,15 @@ pub(crate) struct Stand {
 impl Stand {
     /// Starts a guardian and greets it.
     pub(crate) fn new() -> Self {
+        Self::started_by("")
+    }
+
+    /// Starts a guardian through a command that executes it, and greets it.
+    pub(crate) fn started_by(launcher: &str) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut daemon = Command::new("sh")
-            .args(["-c", "\"$0\" guardian; :"])
+            .args(["-c", &format!("{launcher} \"$0\" guardian; :")])
             .arg(env!("CARGO_BIN_EXE_incumbent"))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())

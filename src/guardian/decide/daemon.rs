@@ -37,7 +37,12 @@ impl Guard {
             Some(at) if now >= at + DAEMON_LATE => "job_stuck",
             Some(_) => return,
         };
-        self.act(Action::Say(Line::TermLost { token, reason }));
+        let lease = self.lease_of(token);
+        self.act(Action::Say(Line::TermLost {
+            lease,
+            token,
+            reason,
+        }));
     }
 
     pub(super) fn kill_daemon(&mut self, now: Instant) {
@@ -68,7 +73,12 @@ impl Guard {
         let token = guarded.term.token;
         self.ended = self.ended.max(token);
         let reason = "deadline";
-        self.act(Action::Say(Line::TermLost { token, reason }));
+        let lease = self.lease_of(token);
+        self.act(Action::Say(Line::TermLost {
+            lease,
+            token,
+            reason,
+        }));
         self.actions.extend(guarded.stopped.map(Action::Say));
         self.give_back(now, |lease| lease.resignation.token == Some(token));
     }

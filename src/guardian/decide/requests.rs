@@ -39,11 +39,6 @@ impl Guard {
                     Err(reason) => self.refuse(run, reason),
                 }
             }
-            Request::Signal { run, signal } => {
-                if self.tree.iter().any(|tree| tree.mains.contains(&run)) {
-                    self.act(Action::Signal { run, signal });
-                }
-            }
             Request::Stop { token, .. }
             | Request::StopRun { token, .. }
             | Request::Kill { token }

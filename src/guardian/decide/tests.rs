@@ -68,12 +68,23 @@ fn text(action: &Action) -> String {
         Action::GiveBack { resignation, until } => {
             format!("give back {} until {}", resignation.lease, ms(*until))
         }
-        Action::Say(Line::TermLost { token, reason }) => {
-            format!("say term lost {token}: {reason}")
+        Action::Say(Line::TermLost {
+            lease,
+            token,
+            reason,
+        }) => {
+            let lease = lease.expect("the lease of its token");
+            format!("say term lost {token} of {lease}: {reason}")
         }
-        Action::Say(Line::JobStopped { killed, took, .. }) => {
+        Action::Say(Line::JobStopped {
+            lease,
+            killed,
+            took,
+            ..
+        }) => {
+            let lease = lease.expect("the lease of its token");
             let how = if *killed { "killed" } else { "stopped" };
-            format!("say job {how} after {}", took.as_millis())
+            format!("say job of {lease} {how} after {}", took.as_millis())
         }
         Action::Say(Line::Resigned { lease, .. }) => format!("say resigned {lease}"),
         Action::Exit => "exit".into(),
@@ -429,7 +440,7 @@ fn a_stuck_tree_is_renewed_for_when_the_daemon_is_gone() {
             Event::TreeEmpty,
             &[
                 "empty 7, killed",
-                "say job killed after 5150",
+                "say job of 1f killed after 5150",
                 "give back 1f until 21150",
             ],
         )
@@ -453,7 +464,7 @@ fn a_crashed_daemon_costs_no_more_than_the_stop_of_its_job() {
             Event::TreeEmpty,
             &[
                 "empty 7",
-                "say job stopped after 2",
+                "say job of 1f stopped after 2",
                 "give back 1f until 16002",
             ],
         )
@@ -478,7 +489,7 @@ fn nothing_is_given_back_before_the_daemon_is_dead() {
         .at(
             1_001,
             Event::TreeEmpty,
-            &["empty 7", "say job stopped after 1"],
+            &["empty 7", "say job of 1f stopped after 1"],
         )
         .at(1_002, start(7, 2, true), &[])
         .at(1_003, Event::DaemonDead, &["give back 1f until 16003"]);
@@ -555,8 +566,8 @@ fn a_silent_daemon_is_stood_in_for() {
             7_110,
             Event::Tick,
             &[
-                "say term lost 7: deadline",
-                "say job stopped after 10",
+                "say term lost 7 of 1f: deadline",
+                "say job of 1f stopped after 10",
                 "give back 1f until 22110",
             ],
         )
@@ -596,7 +607,10 @@ fn a_silent_daemon_is_stood_in_for_between_two_runs_too() {
         .at(
             7_100,
             Event::Tick,
-            &["say term lost 7: deadline", "give back 1f until 22100"],
+            &[
+                "say term lost 7 of 1f: deadline",
+                "give back 1f until 22100",
+            ],
         );
 }
 
@@ -609,7 +623,7 @@ fn a_rust_job_is_killed_with_its_daemon_at_the_deadline() {
         .at(
             9_000,
             Event::Tick,
-            &["say term lost 7: deadline", "kill daemon"],
+            &["say term lost 7 of 1f: deadline", "kill daemon"],
         )
         .timer(9_100)
         .at(9_001, Event::DaemonClosed, &["connect"])
@@ -625,7 +639,7 @@ fn a_rust_job_has_the_grace_of_a_planned_stop_and_the_kill_budget_after_a_loss()
         .at(
             1_550,
             Event::Tick,
-            &["say term lost 7: job_stuck", "kill daemon"],
+            &["say term lost 7 of 1f: job_stuck", "kill daemon"],
         )
         .timer(7_000);
     let mut play = guarding();

@@ -79,7 +79,9 @@ impl Guard {
         self.next_renewal = None;
         let token = tree.token;
         let killed = tree.stop.iter().any(|stop| stop.killing.is_some());
+        let lease = self.lease_of(token);
         let stopped = tree.stop.map(|stop| Line::JobStopped {
+            lease,
             token,
             pid: tree.pid,
             killed,
