@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::candidate::{Candidate, Order, Parts};
 use crate::config::{self, Config, Loaded, Problems, Source};
 use crate::fencing;
+use crate::guardian;
 use crate::job::Jobs;
 use crate::log;
 use crate::runtime_dir::RuntimeDir;
@@ -62,6 +63,8 @@ fn serve(
         endpoints = config.etcd.endpoints.join(","),
         "incumbent starts"
     );
+    // Whoever started us may have blocked what we are to hear.
+    guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
     fence_leftovers(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &str)] = &[
     // The life of the process.
     (
         "daemon",
-        "candidate fencing role job config runtime_dir notify signals log keys clock",
+        "candidate guardian fencing role job config runtime_dir notify signals log keys clock",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
@@ -37,9 +37,9 @@ const ARROWS: &[(&str, &str)] = &[
     // A command is described in the guardian's words; Rust code gets a term.
     ("job", "guardian term etcd config notify backoff"),
     // Knows nothing of elections but how to give a term back.
-    ("guardian", "term etcd log keys clock"),
+    ("guardian", "term etcd log keys proc clock"),
     // The stop hook, which stands in for daemon and guardian.
-    ("release", "runtime_dir term proc cgroup clock"),
+    ("release", "runtime_dir term etcd proc cgroup clock"),
     // What an earlier daemon left.
     ("fencing", "keys proc clock"),
     // The lease file says how to give back.
