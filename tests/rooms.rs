@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &str)] = &[
     // The life of the process.
     (
         "daemon",
-        "candidate guardian fencing role job config runtime_dir notify signals log clock",
+        "candidate guardian fencing role job config runtime_dir notify signals log keys clock",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
