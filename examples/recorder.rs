@@ -22,8 +22,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use incumbent::clock::{self, Instant};
 use signal_hook::consts::SIGTERM;
 
 use record::Record;
@@ -118,7 +119,7 @@ fn run(options: &Options) -> io::Result<ExitCode> {
     let this = std::process::id();
     let run = options.part_of.unwrap_or(this);
     let mut record = Record::open(&options.file, token, this, run)?;
-    let begun = Instant::now();
+    let begun = clock::now();
     record.write("start")?;
     if options.child_own_session {
         Command::new(std::env::current_exe()?)
@@ -129,22 +130,22 @@ fn run(options: &Options) -> io::Result<ExitCode> {
     }
     spam(options.spam, io::stdout());
     spam(options.spam_errors, io::stderr());
-    let mut asked_at = None;
+    let mut asked_at: Option<Instant> = None;
     loop {
         if asked.load(Ordering::SeqCst) && asked_at.is_none() {
             record.write("asked")?;
-            asked_at = Some(Instant::now());
+            asked_at = Some(clock::now());
         }
         let told = asked_at
             .zip(options.end_after_term)
-            .is_some_and(|(at, after)| at.elapsed() >= after);
+            .is_some_and(|(at, after)| (at + after).has_passed());
         if told {
             record.write("end")?;
             return Ok(ExitCode::SUCCESS);
         }
         if options
             .exit_after
-            .is_some_and(|after| begun.elapsed() >= after)
+            .is_some_and(|after| (begun + after).has_passed())
         {
             record.write("end")?;
             return Ok(ExitCode::from(options.code));

@@ -22,26 +22,13 @@ mod service;
 /// How long one round of fencing what an earlier daemon left may take before it is said again.
 const FENCE_ROUND: Duration = Duration::from_secs(5);
 
-/// The exit code for a configuration that can't be used (`EX_CONFIG`).
-const BAD_CONFIG: u8 = 78;
-
 /// Runs the daemon until it is told to stop. Blocks.
 ///
 /// `config` was loaded from `source`, which is read again on SIGHUP; `jobs` are the Rust jobs of
-/// this binary.
-pub fn run(config: Config, source: Source, jobs: Jobs) -> ExitCode {
+/// this binary; `directory` is the runtime directory of `config`, held.
+pub fn run(config: Config, source: Source, jobs: Jobs, directory: &RuntimeDir) -> ExitCode {
     let logs = Arc::new(log::init(&config.log));
-    let directory = match RuntimeDir::hold(&config.runtime_dir) {
-        Ok(directory) => directory,
-        Err(error) => {
-            tracing::error!(
-                error = format!("{:#}", anyhow::Error::from(error)),
-                "not started"
-            );
-            return ExitCode::from(BAD_CONFIG);
-        }
-    };
-    let outcome = serve(config, source, jobs, &logs, &directory);
+    let outcome = serve(config, source, jobs, &logs, directory);
     if let Err(error) = outcome {
         tracing::error!(error = format!("{error:#}"), "daemon failed");
         return ExitCode::FAILURE;

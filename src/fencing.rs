@@ -14,7 +14,6 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use crate::clock;
-use crate::guardian;
 use crate::keys::Prefix;
 use crate::proc::{self, Process, Stat};
 
@@ -129,7 +128,7 @@ fn ancestors() -> HashSet<i32> {
 }
 
 fn is_guardian(stat: &Stat) -> bool {
-    stat.comm.as_bytes() == guardian::main::NAME.to_bytes() && !stat.has_ended()
+    stat.comm.as_bytes() == proc::GUARDIAN.to_bytes() && !stat.has_ended()
 }
 
 /// The other living processes of our user.
@@ -259,7 +258,7 @@ mod tests {
     #[test]
     fn a_job_under_a_living_guardian_is_left_alone() {
         let prefix = election("guarded");
-        let mut job = Job::start(guardian::main::NAME.to_str().unwrap(), &prefix);
+        let mut job = Job::start(proc::GUARDIAN.to_str().unwrap(), &prefix);
         assert_eq!(fence(&prefix, Duration::from_secs(5)), []);
         assert!(exists(&prefix));
         // Once the guardian is dead its job has nobody left.
@@ -299,7 +298,7 @@ mod tests {
     fn a_daemon_with_a_living_guardian_is_left_alone() {
         let prefix = election("sibling");
         let folder = tempfile::tempdir().unwrap();
-        let guardian = folder.path().join(guardian::main::NAME.to_str().unwrap());
+        let guardian = folder.path().join(proc::GUARDIAN.to_str().unwrap());
         std::os::unix::fs::symlink("/bin/sh", &guardian).unwrap();
         // The guardian waits for a line that never comes, and the daemon for the guardian.
         let mut daemon = Command::new("sh")

@@ -2,6 +2,7 @@
 //!
 //! A leaf: knows nothing of elections. Reading `/proc` never waits for a disk or a network.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,6 +13,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+
+/// The name that the kernel knows this process by, and by which a daemon that starts on a host
+/// finds the guardians of earlier ones.
+pub const GUARDIAN: &CStr = c"incumbent-guard";
 
 /// One process, told apart from any other that had or will have the same number on this boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

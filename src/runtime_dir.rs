@@ -37,7 +37,7 @@ const OURS: [&str; 4] = [
 pub enum Error {
     /// Another daemon has it.
     #[error(
-        "runtime_dir: {path} is held by process {holder}; each daemon on a host needs its own",
+        "runtime_dir: {path} is held by process {holder}; each daemon on a host needs its own (runtime_dir, or INCUMBENT__RUNTIME_DIR)",
         path = path.display(),
         holder = holder.map_or_else(|| "?".to_owned(), |pid| pid.to_string())
     )]

@@ -67,7 +67,8 @@ pub fn new_lease_id() -> LeaseId {
 
 /// A lease that is being renewed.
 ///
-/// Dropping it stops the renewals and leaves the lease to its TTL; call [`close`](Self::close).
+/// Dropping it stops the renewals, which ends its term, and leaves the lease to its TTL; call
+/// [`close`](Self::close).
 #[derive(Debug)]
 pub struct Session {
     store: Store,
@@ -194,7 +195,8 @@ impl Session {
         drop(self.orders.send(Order::Lose(loss)));
     }
 
-    /// Stops the renewals without a word to the store; the lease lives on for its TTL.
+    /// Stops the renewals without a word to the store; the lease lives on for its TTL, and the
+    /// session counts as lost.
     pub fn stop_renewing(&self) {
         self.task.abort();
     }

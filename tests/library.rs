@@ -394,6 +394,8 @@ fn a_dropped_session_leaves_its_lease_to_the_ttl() {
     let vigil = library.cluster.watch_deletion(&key, 0);
     drop(a);
     library.wait(term.lost());
+    assert_eq!(term.remaining(), Duration::ZERO);
+    assert!(term.is_stopping());
     assert!(vigil.gone_at().is_none(), "lost in time");
     vigil.wait(secs(10));
     assert_eq!(

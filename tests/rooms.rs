@@ -20,12 +20,12 @@ const ARROWS: &[(&str, &str)] = &[
     // One file a command. Each asks what it needs of the rooms below.
     (
         "cli",
-        "daemon guardian release status kv job election etcd config log keys backoff clock",
+        "daemon guardian release status kv job election etcd config runtime_dir log keys backoff clock",
     ),
     // The life of the process.
     (
         "daemon",
-        "candidate fencing role job config runtime_dir notify signals log clock",
+        "candidate guardian fencing role job config runtime_dir notify signals log keys clock",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
@@ -37,16 +37,16 @@ const ARROWS: &[(&str, &str)] = &[
     // A command is described in the guardian's words; Rust code gets a term.
     ("job", "guardian term etcd config notify backoff"),
     // Knows nothing of elections but how to give a term back.
-    ("guardian", "term etcd log keys clock"),
+    ("guardian", "term etcd log keys proc clock"),
     // The stop hook, which stands in for daemon and guardian.
-    ("release", "runtime_dir term proc cgroup clock"),
+    ("release", "runtime_dir term etcd proc cgroup clock"),
     // What an earlier daemon left.
     ("fencing", "keys proc clock"),
     // The lease file says how to give back.
     ("runtime_dir", "term etcd keys proc cgroup"),
     // What the commands ask.
     ("status", "election etcd keys"),
-    ("kv", "etcd keys"),
+    ("kv", "etcd keys backoff"),
     // A term comes of an election and hangs on its session.
     ("election", "term session etcd keys timing backoff clock"),
     ("term", "session etcd keys timing backoff clock"),

@@ -25,6 +25,9 @@ pub(super) enum Failure {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] Problems),
+    /// The runtime directory can't be had.
+    #[error("{0:#}")]
+    RuntimeDir(anyhow::Error),
     /// The store gave no answer within the time there was.
     #[error("{0}")]
     Unreachable(String),
@@ -45,6 +48,10 @@ impl Failure {
         match self {
             // These begin each line with our name themselves.
             Self::Config(problems) => output::complain_as_is(problems),
+            Self::RuntimeDir(_) => {
+                output::complain(self);
+                output::complain("nothing was started");
+            }
             // The reader wanted no more, which is nobody's fault.
             Self::Closed => {}
             other => output::complain(other),
@@ -54,7 +61,7 @@ impl Failure {
 
     const fn code(&self) -> u8 {
         match self {
-            Self::Config(_) => BAD_CONFIG,
+            Self::Config(_) | Self::RuntimeDir(_) => BAD_CONFIG,
             Self::Unreachable(_) => UNREACHABLE,
             Self::Refused(_) => REFUSED,
             Self::Failed(_) => FAILED,

@@ -6,6 +6,7 @@ use super::exit::Failure;
 use super::options::{HEADING, Options, warned};
 use crate::config::{self, Flag};
 use crate::job::Jobs;
+use crate::runtime_dir::RuntimeDir;
 
 /// Run the daemon: stand in the election, and run the job while this is the leader
 #[derive(Debug, clap::Args)]
@@ -42,5 +43,8 @@ pub(super) fn run(args: Args, jobs: Jobs) -> Result<ExitCode, Failure> {
             .push(Flag::list("job.command", "--", args.command));
     }
     let config = warned(config::load(&source)?);
-    Ok(crate::daemon::run(config, source, jobs))
+    // Before there are logs: it is the user's to mend, as the rest of the configuration is.
+    let directory =
+        RuntimeDir::hold(&config.runtime_dir).map_err(|error| Failure::RuntimeDir(error.into()))?;
+    Ok(crate::daemon::run(config, source, jobs, &directory))
 }

@@ -109,7 +109,10 @@ impl Error {
                 INVALID_ARGUMENT if reason.contains("auth") => {
                     Self::Unauthenticated { endpoint, reason }
                 }
-                RESOURCE_EXHAUSTED if reason.contains("database space exceeded") => {
+                RESOURCE_EXHAUSTED
+                    if reason.contains("database space exceeded")
+                        || reason.contains("larger than max") =>
+                {
                     Self::Refused { endpoint, reason }
                 }
                 INVALID_ARGUMENT | NOT_FOUND | ALREADY_EXISTS | PERMISSION_DENIED

@@ -6,7 +6,6 @@
 //! the daemon to read, not for the store, not for who reads the log. It is the thread that forks,
 //! since the kernel kills the main processes when that thread ends.
 
-use std::ffi::CStr;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -29,10 +28,6 @@ use super::signals;
 use super::tree::Tree;
 use crate::clock::{self, Instant, Timer};
 use crate::keys::Prefix;
-
-/// The name that the kernel knows this process by, and by which a daemon that starts on a host
-/// finds the guardians of earlier ones.
-pub const NAME: &CStr = c"incumbent-guard";
 
 /// Guards until nothing is left to guard; the exit code of the process.
 pub fn main() -> ExitCode {
@@ -57,7 +52,7 @@ fn run() -> io::Result<ExitCode> {
     })?;
     let parent = getppid().ok_or(Errno::SRCH)?;
     let pidfd = pidfd_open(parent, PidfdFlags::empty())?;
-    rustix::thread::set_name(NAME)?;
+    rustix::thread::set_name(crate::proc::GUARDIAN)?;
     let tree = Tree::new()?;
     let ends = listen_to_signals()?;
     let Some((hello, rest)) = greet(&mut link)? else {

@@ -39,6 +39,13 @@ pub fn environment(config: &Config, term: &Term) -> (BTreeSet<String>, BTreeMap<
     match &config.file {
         Some(file) => {
             set.insert("INCUMBENT_CONFIG".to_owned(), file.display().to_string());
+            // Where the file says ${CREDENTIALS_DIRECTORY}, which the job doesn't have.
+            let of_files = |(name, _): &(String, String)| {
+                ["__PASSWORD_FILE", "__CA_FILE", "__CERT_FILE", "__KEY_FILE"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
+            };
+            set.extend(config.to_env().into_iter().filter(of_files));
         }
         None => set.extend(config.to_env()),
     }

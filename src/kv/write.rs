@@ -1,10 +1,16 @@
 //! Writes: what is done once, and what may be repeated.
 
+use std::time::Duration;
+
 use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
 use super::{Deleted, Error, Guard, Keys, Put, Span, Written};
+use crate::backoff::{Backoff, jitter};
+
+/// First and longest pause between two tries of a write.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 impl Keys {
     /// Writes a key.
@@ -15,6 +21,7 @@ impl Keys {
         let span = Span::key(put.key.clone());
         // What was there before a write that was not answered.
         let mut unanswered: Option<Option<KeyValue>> = None;
+        let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         loop {
             let looked = self.read(&span, &GetOptions::new()).await;
             let mut looked = looked.map_err(|failure| match unanswered {
@@ -42,7 +49,10 @@ impl Keys {
                     // Somebody wrote the key since it was looked at.
                     _ => {}
                 },
-                Err(error) if error.may_pass() => unanswered = Some(now),
+                Err(error) if error.may_pass() => {
+                    unanswered = Some(now);
+                    tokio::time::sleep(backoff.next(jitter())).await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -54,6 +54,15 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether a unit's stop hook may come to read the file: nobody else needs what is secret.
+    fn has_a_hook(&self) -> bool {
+        let in_service = |cgroup: &String| {
+            let unit = cgroup.strip_suffix("/.control").unwrap_or(cgroup);
+            unit.ends_with(".service")
+        };
+        self.invocation_id.is_some() && self.cgroup.as_ref().is_some_and(in_service)
+    }
+
     /// Where this process runs.
     pub fn here() -> Self {
         Self {
@@ -160,7 +169,9 @@ impl LeaseFile {
 
     /// Writes the file so that a reader sees it whole or not at all.
     fn write(mut self, dir: &Path) -> io::Result<()> {
-        self.credentials = Credentials::read(&self.resignation.store);
+        if self.place.has_a_hook() {
+            self.credentials = Credentials::read(&self.resignation.store);
+        }
         let text = serde_json::to_vec(&Stored::from(self))?;
         let unfinished = dir.join(UNFINISHED);
         write_private(&unfinished, &text)?;

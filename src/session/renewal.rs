@@ -250,6 +250,15 @@ impl Renewal {
     }
 }
 
+/// Who holds a term without renewals holds it no longer.
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.publish.send_modify(|status| {
+            status.loss.get_or_insert(Loss::Closed);
+        });
+    }
+}
+
 /// How an attempt came out that did not fail.
 enum Renewed {
     /// The store acknowledged; whether the deadline has moved.

@@ -28,7 +28,23 @@ fn lease_file(id: i64, folder: &Path) -> LeaseFile {
         may_mark: true,
         step_down: None,
     };
-    LeaseFile::new(resignation, Place::here(), Some(Process::this()))
+    let place = Place {
+        invocation_id: Some("0123".to_owned()),
+        cgroup: Some("/system.slice/incumbent@a.service".to_owned()),
+        ..Place::here()
+    };
+    LeaseFile::new(resignation, place, Some(Process::this()))
+}
+
+#[tokio::test]
+async fn without_a_hook_to_read_them_no_secrets_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let mut by_hand = lease_file(0x1f, other.path());
+    by_hand.place.cgroup = Some("/user.slice/session.scope".to_owned());
+    keeper_with(dir.path(), by_hand).await;
+    let text = fs::read_to_string(dir.path().join(NAME)).unwrap();
+    assert!(!text.contains("secret"), "{text}");
 }
 
 async fn keeper_with(dir: &Path, file: LeaseFile) -> Keeper {
