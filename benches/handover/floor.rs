@@ -77,8 +77,8 @@ impl Contest for Floor {
                 watching.get(KEY, None).await.unwrap();
                 monotonic_ns()
             };
-            let (ended, deleted) = tokio::join!(seen, deleting.delete(KEY, None));
-            assert_eq!(deleted.unwrap().deleted(), 1);
+            let (ended, removed) = tokio::join!(seen, deleting.delete(KEY, None));
+            assert_eq!(removed.unwrap().deleted(), 1);
             (ended - begun, prepare(clients, turn).await)
         });
         self.watch = next;

@@ -49,13 +49,12 @@ impl Candidate {
                 Progress::Delayed => lines.delayed(lease, self.config.election.takeover_delay),
             },
             // The contest gives it back by itself.
-            Report::Elected(_) if held.leaving => {}
+            Report::Elected(_) | Report::Recorded if held.leaving => {}
             Report::Elected(term) => {
                 lines.elected(lease, term.token(), clock::now().since(held.since));
                 held.elected(term);
                 self.have_term_guarded();
             }
-            Report::Recorded if held.leaving => {}
             Report::Recorded => self.on(Event::Elected),
             Report::Lost(loss) => self.lost(&loss),
             Report::Refused(why) => {

@@ -75,9 +75,15 @@ fn place_in(file: &str, text: &str, offset: usize) -> Place {
 /// may be a secret.
 fn syntax(table: &DeTable<'_>, text: &str, span: Range<usize>, message: &str) -> (String, String) {
     if message == "duplicate key" {
-        let name = printable(text.get(span.clone()).unwrap_or_default());
-        let section = section_at(table, span.start);
-        let key = section.map_or(name.clone(), |section| format!("{section}.{name}"));
+        let name = printable(&format!(
+            "{}{}",
+            parents(text, span.start),
+            text.get(span.clone()).unwrap_or_default()
+        ));
+        let key = match section_at(table, text, span.start) {
+            Some(section) => format!("{section}.{name}"),
+            None => name,
+        };
         return (key, "expected each key once, found it again".to_owned());
     }
     let key = key_at(table, span.start).unwrap_or_default();
@@ -125,17 +131,59 @@ fn key_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
     })
 }
 
-/// The section of the first level whose header stands last before `offset`.
-fn section_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
-    let headers = table.iter().filter_map(|(key, value)| {
-        let header = value.span();
-        (value.get_ref().is_table() && header.end <= offset).then_some((header.end, key))
+/// What stands before the last part of a dotted key that begins at `start`, dots included.
+fn parents(text: &str, start: usize) -> String {
+    let blank = [' ', '\t'];
+    let mut parents = String::new();
+    let mut rest = text
+        .get(..start)
+        .unwrap_or_default()
+        .trim_end_matches(blank);
+    while let Some(before) = rest.strip_suffix('.') {
+        let before = before.trim_end_matches(blank);
+        let name = match before.chars().next_back() {
+            Some(quote @ ('"' | '\'')) => before[..before.len() - 1].rfind(quote),
+            _ => Some(before.trim_end_matches(is_bare).len()),
+        };
+        let (left, name) = before.split_at(name.unwrap_or(before.len()));
+        parents = format!("{name}.{parents}");
+        rest = left.trim_end_matches(blank);
+    }
+    parents
+}
+
+/// The table in which the key at `offset` stands: the inline one around it, or that of the last
+/// header before it. A header itself stands in none.
+fn section_at(table: &DeTable<'_>, text: &str, offset: usize) -> Option<String> {
+    let mut last = (0, None);
+    tables(table, &mut Vec::new(), &mut |path, span| {
+        let opening = text.get(span.start..).unwrap_or_default();
+        let is_header = opening.starts_with('[');
+        let is_inline = opening.starts_with('{');
+        let is_around = span.contains(&offset);
+        let is_before = is_header && span.end <= offset;
+        if (is_before || is_around && (is_header || is_inline)) && span.start >= last.0 {
+            let is_itself = is_header && is_around;
+            last = (span.start, (!is_itself).then(|| dotted(path)));
+        }
     });
-    let inside = table
-        .iter()
-        .any(|(_, value)| value.get_ref().is_table() && value.span().contains(&offset));
-    let last = headers.max_by_key(|(end, _)| *end)?;
-    (!inside).then(|| shown_key(last.1.get_ref()))
+    last.1
+}
+
+/// Shows `look` each table below `table`, with its path.
+fn tables(
+    table: &DeTable<'_>,
+    path: &mut Vec<String>,
+    look: &mut dyn FnMut(&[String], Range<usize>),
+) {
+    for (name, value) in table {
+        if let DeValue::Table(deeper) = value.get_ref() {
+            path.push(name.get_ref().clone().into_owned());
+            look(path, value.span());
+            tables(deeper, path, look);
+            path.pop();
+        }
+    }
 }
 
 /// The walk over the tables of a file.
@@ -208,10 +256,14 @@ fn dotted(path: &[String]) -> String {
     parts.join(".")
 }
 
+/// Whether TOML has the character in keys without quotes.
+fn is_bare(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "_-".contains(character)
+}
+
 /// A key as TOML has it, escaped where it is not a bare one.
 pub(super) fn shown_key(key: &str) -> String {
-    let bare = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
-    if !key.is_empty() && key.chars().all(bare) {
+    if !key.is_empty() && key.chars().all(is_bare) {
         key.to_owned()
     } else {
         super::place::quoted(key)

@@ -225,3 +225,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_repeated_key_is_named_as_it_is_written() {
+    let again = "expected each key once, found it again";
+    for (text, key) in [
+        (
+            "election.ttl = \"5s\"\njob.command = [\"x\"]\nelection.ttl = \"6s\"\n",
+            "a.toml:3:10: election.ttl",
+        ),
+        (
+            "[etcd]\ntls.ca_file = \"a\"\ntls.ca_file = \"b\"\n",
+            "a.toml:3:5: etcd.tls.ca_file",
+        ),
+        (
+            "[etcd.tls]\nca_file = \"a\"\nca_file = \"b\"\n",
+            "a.toml:3:1: etcd.tls.ca_file",
+        ),
+        (
+            "election . ttl = \"5s\"\nelection . ttl = \"6s\"\n",
+            "a.toml:2:12: election.ttl",
+        ),
+        (
+            "runtime_dir = \"/a\"\njob.kind = \"command\"\nruntime_dir = \"/b\"\n",
+            "a.toml:3:1: runtime_dir",
+        ),
+        (
+            "[job.env]\nA = \"1\"\n[log]\nfilter = \"info\"\nfilter = \"warn\"\n",
+            "a.toml:5:1: log.filter",
+        ),
+        ("[etcd.tls]\n[etcd.tls]\n", "a.toml:2:7: etcd.tls"),
+        (
+            "[etcd]\ntls = { ca_file = \"a\", ca_file = \"b\" }\n",
+            "a.toml:2:24: etcd.tls.ca_file",
+        ),
+        (
+            "job.\"e v\".x = 1\njob.\"e v\".x = 2\n",
+            "a.toml:2:11: job.\"e v\".x",
+        ),
+    ] {
+        let faults = Fixture::new(text).faults();
+        assert!(faults.contains(&format!("{key}: {again}")), "{faults:?}");
+    }
+}
