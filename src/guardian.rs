@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! client ──protocol──▶ main ─┬─ decide    what follows from what happened: no I/O, no clock
-//!                            ├─ tree      fork, signal, reap
+//!                            ├─ tree      start, signal, reap; launch forks
 //!                            ├─ link      the socket, never waited for
 //!                            └─ resigner  the store, on a thread that exists only when needed
 //! ```
@@ -19,6 +19,7 @@
 pub mod client;
 mod decide;
 pub mod fence;
+mod launch;
 mod link;
 pub mod main;
 mod proc;

@@ -133,7 +133,7 @@ impl Candidate {
             .send(Request::Lease(Box::new(resignation.clone())));
         self.guarding.send(Request::Term(term));
         // The guardian knows; the hook will in a moment.
-        drop(self.files.write(self.lease_file(resignation)));
+        self.files.write_soon(self.lease_file(resignation));
     }
 
     /// Starts what the configuration has for a job, as `run`.

@@ -6,24 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 
 use rustix::fs::{Access, access};
-use rustix::io::Errno;
-use rustix::process::{
-    Pid, Signal, WaitStatus, getpid, getppid, kill_process_group, set_child_subreaper,
-    set_parent_process_death_signal, setsid,
-};
+use rustix::process::{Pid, Signal, WaitStatus, getpid, kill_process_group, set_child_subreaper};
 
 use super::decide::Event;
+use super::launch::{TOO_LATE, launch};
 use super::proc::{self, Reaped};
 use super::protocol::{CommandSpec, Exit};
-use super::signals;
-use crate::clock::{self, Instant};
-
-/// What a child answers that came to its exec too late.
-const TOO_LATE: Errno = Errno::TIME;
+use crate::clock::Instant;
 
 /// The processes of the job, all of them descendants of this process.
 #[derive(Debug)]
@@ -46,7 +37,7 @@ impl Tree {
 
     /// Starts a run, unless `before` has come; says what became of it. Blocks until its exec.
     pub(super) fn spawn(&mut self, run: u64, spec: &CommandSpec, before: Instant) -> Event {
-        match self.execute(spec, before) {
+        match launch(spec, self.guardian, before) {
             Ok(pid) => {
                 self.mains.insert(run, pid);
                 let pid = proc::id(pid);
@@ -60,42 +51,6 @@ impl Tree {
                 Event::NotExecuted { run, code, error }
             }
         }
-    }
-
-    fn execute(&self, spec: &CommandSpec, before: Instant) -> io::Result<Pid> {
-        let [program, arguments @ ..] = spec.argv.as_slice() else {
-            return Err(Errno::NOENT.into());
-        };
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null());
-        for name in &spec.remove {
-            command.env_remove(name);
-        }
-        command.envs(&spec.set);
-        if let Some(directory) = &spec.working_dir {
-            command.current_dir(directory);
-        }
-        let guardian = self.guardian;
-        #[allow(
-            unsafe_code,
-            reason = "the parent-death signal, the session and the dispositions and mask of signals \
-                      can only be set between fork and exec; the closure makes system calls and nothing else, \
-                      all of them async-signal-safe"
-        )]
-        // SAFETY: see the reason above.
-        unsafe {
-            command.pre_exec(move || {
-                // An ignored signal survives the exec, and the job would never hear it. Two
-                // numbers are the C library's own and two can't be set; those calls just fail.
-                for signal in 1..=64 {
-                    libc::signal(signal, libc::SIG_DFL);
-                }
-                become_job(guardian, before)
-            });
-        }
-        let id = command.spawn()?.id();
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
-        pid.ok_or_else(|| Errno::SRCH.into())
     }
 
     /// Asks the tree to stop: the groups of the main processes, or where none is left, everyone.
@@ -156,21 +111,6 @@ impl Tree {
         let pid = proc::id(pid);
         Some(Event::MainEnded { run, pid, exit })
     }
-}
-
-/// What a child does of its own before its exec. Async-signal-safe.
-fn become_job(guardian: Pid, before: Instant) -> io::Result<()> {
-    signals::empty_mask()?;
-    setsid()?;
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    // A guardian that died before the line above was not heard.
-    if getppid() != Some(guardian) {
-        return Err(Errno::SRCH.into());
-    }
-    if clock::now() >= before {
-        return Err(TOO_LATE.into());
-    }
-    Ok(())
 }
 
 /// The code and text of a command that could not be executed.

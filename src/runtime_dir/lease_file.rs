@@ -93,6 +93,9 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// How long a job has for its start before the file tells of its term.
+const JOBS_TURN: Duration = Duration::from_millis(10);
+
 /// The file as it is written: one flat object, apart from what only we read.
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -286,7 +289,7 @@ pub struct Keeper(mpsc::Sender<Order>);
 
 #[derive(Debug)]
 enum Order {
-    Write(Box<LeaseFile>, oneshot::Sender<io::Result<()>>),
+    Write(Box<LeaseFile>, Duration, oneshot::Sender<io::Result<()>>),
     Remove(LeaseId, oneshot::Sender<io::Result<()>>),
 }
 
@@ -303,7 +306,10 @@ impl Keeper {
             for order in orders {
                 // Whoever doesn't wait for the outcome has dropped the other end.
                 drop(match order {
-                    Order::Write(file, done) => done.send(file.write(&dir)),
+                    Order::Write(file, pause, done) => {
+                        std::thread::sleep(pause);
+                        done.send(file.write(&dir))
+                    }
                     Order::Remove(lease, done) => done.send(remove(&dir, lease)),
                 });
             }
@@ -318,8 +324,14 @@ impl Keeper {
     /// the file has to be there, drop it elsewhere.
     pub fn write(&self, file: LeaseFile) -> oneshot::Receiver<io::Result<()>> {
         let (done, outcome) = oneshot::channel();
-        self.order(Order::Write(Box::new(file), done));
+        self.order(Order::Write(Box::new(file), Duration::ZERO, done));
         outcome
+    }
+
+    /// As [`write`](Self::write), a moment later: a job is being started, and comes first.
+    pub fn write_soon(&self, file: LeaseFile) {
+        let (done, _) = oneshot::channel();
+        self.order(Order::Write(Box::new(file), JOBS_TURN, done));
     }
 
     /// Removes the file if it is still that of `lease`: the next lease's may have replaced it.
