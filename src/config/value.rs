@@ -221,7 +221,7 @@ pub(super) fn parse(
             .parse()
             .ok()
             .map(|address| Typed::Address(Some(address))),
-        Kind::Filter => filter(text).map(Typed::Text),
+        Kind::Filter => crate::log::is_filter(text).then(|| Typed::Text(text.clone())),
         Kind::Count | Kind::Urls | Kind::Argv | Kind::Variables | Kind::Table => None,
     }
     .ok_or_else(plain)
@@ -250,24 +250,6 @@ fn is_ttl(span: Duration) -> bool {
 
 fn is_text(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(char::is_control)
-}
-
-/// Levels, by part or for all; anything else would be a part of that name with all its lines.
-fn filter(text: &str) -> Option<String> {
-    let level = |text: &str| {
-        let levels = ["off", "error", "warn", "info", "debug", "trace"];
-        levels.iter().any(|level| level.eq_ignore_ascii_case(text))
-    };
-    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-    let known = parts.iter().all(|part| match part.split_once('=') {
-        Some((target, wanted)) => !target.is_empty() && level(wanted),
-        None => level(part),
-    });
-    let joined = parts.join(",");
-    let parses = joined
-        .parse::<tracing_subscriber::filter::Targets>()
-        .is_ok();
-    (known && parses).then_some(joined)
 }
 
 /// The absolute path that `text` means.

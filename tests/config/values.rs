@@ -230,7 +230,7 @@ fn filters() {
         );
     }
     let spaced = Fixture::new("[log]\nfilter = \"WARN, incumbent::session=debug\"\n").config();
-    assert_eq!(spaced.log.filter, "WARN,incumbent::session=debug");
+    assert_eq!(spaced.log.filter, "WARN, incumbent::session=debug");
 }
 
 #[test]
