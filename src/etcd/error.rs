@@ -109,10 +109,7 @@ impl Error {
                 INVALID_ARGUMENT if reason.contains("auth") => {
                     Self::Unauthenticated { endpoint, reason }
                 }
-                RESOURCE_EXHAUSTED
-                    if reason.contains("database space exceeded")
-                        || reason.contains("larger than max") =>
-                {
+                RESOURCE_EXHAUSTED if LASTING_LACKS.iter().any(|lack| reason.contains(lack)) => {
                     Self::Refused { endpoint, reason }
                 }
                 INVALID_ARGUMENT | NOT_FOUND | ALREADY_EXISTS | PERMISSION_DENIED
@@ -156,6 +153,9 @@ const FAILED_PRECONDITION: i32 = 9;
 const OUT_OF_RANGE: i32 = 11;
 const UNIMPLEMENTED: i32 = 12;
 const UNAUTHENTICATED: i32 = 16;
+
+/// What resources are exhausted for good: others, such as a rate, come back.
+const LASTING_LACKS: [&str; 3] = ["database space exceeded", "larger than max", "too large"];
 
 /// The text of `cause` and of what lies under it; the crate's own error hides its source.
 fn describe(cause: &Cause) -> String {

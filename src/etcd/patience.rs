@@ -76,19 +76,120 @@ impl Patience {
         &self,
         mut attempt: impl AsyncFnMut(Duration) -> Result<T, Error>,
     ) -> Result<T, Failure> {
-        let (first, largest) = PAUSES;
-        let mut pauses = Backoff::new(first, largest);
+        let mut attempts = self.attempts();
         loop {
-            let error = match attempt(self.attempt()).await {
+            match attempt(self.attempt()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if !error.may_pass() => return Err(error.into()),
-                Err(error) => error,
-            };
-            let pause = pauses.next(backoff::jitter());
-            if self.remaining() <= pause {
-                return Err(self.timed_out(error));
+                Err(error) => attempts.failed(error).await?,
             }
-            clock::sleep(pause).await;
         }
+    }
+
+    /// The account of a series of attempts, for who makes them one by one.
+    pub fn attempts(&self) -> Attempts {
+        let (first, largest) = PAUSES;
+        Attempts {
+            patience: *self,
+            pauses: Backoff::new(first, largest),
+            last: None,
+        }
+    }
+
+    /// Whether all that the error says is that the total was nearly over when the attempt began.
+    fn is_cut_short(&self, error: &Error) -> bool {
+        matches!(error, Error::Timeout { limit, .. } if *limit < self.attempt)
+    }
+}
+
+/// What became of the attempts so far.
+#[derive(Debug)]
+pub struct Attempts {
+    patience: Patience,
+    pauses: Backoff,
+    /// Why the last attempt failed that had its full time.
+    last: Option<Error>,
+}
+
+impl Attempts {
+    /// Takes note that an attempt failed, and pauses before the next.
+    ///
+    /// # Errors
+    /// The total is over, or would be after the pause.
+    pub async fn failed(&mut self, error: Error) -> Result<(), Failure> {
+        if self.last.is_none() || !self.patience.is_cut_short(&error) {
+            self.last = Some(error.clone());
+        }
+        let pause = self.pauses.next(backoff::jitter());
+        if self.patience.remaining() <= pause {
+            return Err(self.telling(self.patience.timed_out(error)));
+        }
+        clock::sleep(pause).await;
+        Ok(())
+    }
+
+    /// The failure, with an earlier error in place of one that tells nothing.
+    pub fn telling(&self, failure: Failure) -> Failure {
+        match (failure, &self.last) {
+            (Failure::TimedOut { last, .. }, Some(earlier))
+                if self.patience.is_cut_short(&last) =>
+            {
+                self.patience.timed_out(earlier.clone())
+            }
+            (failure, _) => failure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patience(total: Duration) -> Patience {
+        Patience {
+            total,
+            until: clock::now() + total,
+            attempt: total,
+        }
+    }
+
+    fn timeout(limit: Duration) -> Error {
+        let endpoint = "http://a:1".to_owned();
+        Error::Timeout { endpoint, limit }
+    }
+
+    fn unreachable() -> Error {
+        Error::Unreachable {
+            endpoint: "http://a:1".to_owned(),
+            reason: "refused".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn attempts_that_fail_at_once_are_made_with_pauses() {
+        let mut count = 0;
+        let total = Duration::from_millis(400);
+        let refused = async |_| {
+            count += 1;
+            Err::<(), Error>(unreachable())
+        };
+        let failure = patience(total).ask(refused).await.unwrap_err();
+        let last = unreachable();
+        assert_eq!(failure, Failure::TimedOut { total, last });
+        assert!((2..=20).contains(&count), "{count}");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_was_cut_short_hides_no_earlier_error() {
+        let patience = patience(Duration::from_secs(60));
+        let short = Duration::from_millis(1);
+        let mut attempts = patience.attempts();
+        attempts.failed(timeout(short)).await.unwrap();
+        attempts.failed(unreachable()).await.unwrap();
+        attempts.failed(timeout(short)).await.unwrap();
+        let told = attempts.telling(patience.timed_out(timeout(short)));
+        assert_eq!(told, patience.timed_out(unreachable()));
+        let full = patience.timed_out(timeout(patience.attempt));
+        assert_eq!(attempts.telling(full.clone()), full);
     }
 }

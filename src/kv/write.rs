@@ -1,16 +1,10 @@
 //! Writes: what is done once, and what may be repeated.
 
-use std::time::Duration;
-
 use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
 use super::{Deleted, Error, Guard, Keys, Put, Span, Written};
-use crate::backoff::{Backoff, jitter};
-
-/// First and longest pause between two tries of a write.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 impl Keys {
     /// Writes a key.
@@ -21,11 +15,11 @@ impl Keys {
         let span = Span::key(put.key.clone());
         // What was there before a write that was not answered.
         let mut unanswered: Option<Option<KeyValue>> = None;
-        let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        let mut attempts = self.patience.attempts();
         loop {
             let looked = self.read(&span, &GetOptions::new()).await;
             let mut looked = looked.map_err(|failure| match unanswered {
-                Some(_) => Error::InDoubt(failure),
+                Some(_) => Error::InDoubt(attempts.telling(failure)),
                 None => Error::Store(failure),
             })?;
             let now = looked.take_kvs().pop();
@@ -51,8 +45,10 @@ impl Keys {
                 },
                 Err(error) if error.may_pass() => {
                     unanswered = Some(now);
-                    tokio::time::sleep(backoff.next(jitter())).await;
+                    attempts.failed(error).await.map_err(Error::InDoubt)?;
                 }
+                // An earlier attempt may still be applied, or have been since the last look.
+                Err(error) if unanswered.is_some() => return Err(Error::InDoubt(error.into())),
                 Err(error) => return Err(error.into()),
             }
         }
