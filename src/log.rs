@@ -22,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 use record::Lines;
+pub use render::printable;
 use writer::{Output, Queue};
 
 /// How long the end of a process waits for its last lines to be written.
@@ -73,19 +74,16 @@ fn targets(text: &str) -> Option<Targets> {
     let mut filter = Targets::new().with_default(LevelFilter::INFO);
     let mut fallback = LevelFilter::INFO;
     for part in text.split(',').map(str::trim) {
-        match part.split_once('=') {
-            Some((target, level)) => {
-                let target = target.trim_end();
-                // Spans and fields, which `Targets` would take for a part of the name.
-                if target.is_empty() || target.contains(['[', ']', '{', '}']) {
-                    return None;
-                }
-                filter = filter.with_target(target, level_of(level)?);
+        if let Some((target, level)) = part.split_once('=') {
+            let target = target.trim_end();
+            // Spans and fields, which `Targets` would take for a part of the name.
+            if target.is_empty() || target.contains(['[', ']', '{', '}']) {
+                return None;
             }
-            None => {
-                fallback = level_of(part)?;
-                filter = filter.with_default(fallback);
-            }
+            filter = filter.with_target(target, level_of(level)?);
+        } else {
+            fallback = level_of(part)?;
+            filter = filter.with_default(fallback);
         }
     }
     let named: Vec<String> = filter.iter().map(|(name, _)| name.to_owned()).collect();

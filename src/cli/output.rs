@@ -50,20 +50,6 @@ pub(super) fn width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// The text with its control characters escaped: what others wrote into the store must not move
-/// the cursor.
-pub(super) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
 /// Says on standard error what went wrong.
 pub(super) fn complain(what: impl Display) {
     complain_as_is(format_args!("incumbent: {what}"));

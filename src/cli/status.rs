@@ -10,6 +10,7 @@ use super::options::{Asking, block_on};
 use super::output;
 use super::table::Table;
 use crate::etcd::Store;
+use crate::log::printable;
 use crate::status::{Candidate, Status};
 
 /// Show who leads, and who stands in the queue
@@ -50,16 +51,16 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// The status for people, in lines of at most `width` characters where that is possible.
 fn table(status: &Status, width: Option<usize>) -> String {
     let leader = match &status.leader {
-        Some(leader) => format!("{}, token {}", output::visible(&leader.name), leader.token),
+        Some(leader) => format!("{}, token {}", printable(&leader.name), leader.token),
         None => "nobody".to_owned(),
     };
-    let election = output::visible(status.election.as_str());
+    let election = printable(status.election.as_str());
     let mut text = format!("election  {election}\nleader    {leader}\n");
     if status.paused {
         text += "PAUSED    nobody new will lead until it is resumed\n";
     }
     for key in &status.blocked_by {
-        let key = output::visible(key);
+        let key = printable(key);
         let line = format!("BLOCKED   by {key}, which is no candidate's key: delete it\n");
         text += &line;
     }
@@ -79,7 +80,7 @@ fn table(status: &Status, width: Option<usize>) -> String {
 }
 
 fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
-    let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), output::visible);
+    let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), printable);
     let left = candidate.lease_remaining_s;
     // Milliseconds are for scripts.
     let since = known(&candidate.since);
@@ -89,7 +90,7 @@ fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
     [
         if leads { "*" } else { "" }.to_owned(),
         candidate.position.to_string(),
-        output::visible(&candidate.name),
+        printable(&candidate.name),
         candidate.token.to_string(),
         candidate.lease.to_string(),
         left.map_or("-".to_owned(), |left| {

@@ -5,6 +5,8 @@ use std::fmt;
 use ::config::Value;
 use serde::{Deserialize, Serialize};
 
+use crate::log::printable;
+
 /// Where a value stands, as errors show it; the order is the one in which problems are listed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Place {
@@ -127,19 +129,6 @@ impl fmt::Display for Problems {
             "incumbent: {count} {noun} in the configuration; nothing was started"
         )
     }
-}
-
-/// The text with its control characters escaped, so that no file name moves a terminal's cursor.
-pub(super) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
 }
 
 /// The text in quotes, escaped, and cut where a line would get too long to read.

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::advice::Shown;
 use super::keys;
-use super::place::{Place, printable, quoted};
+use super::place::{Place, quoted};
 use super::rules::Settings;
 use super::source::Source;
 use super::timing::{SURVIVES_HUNG_FOLLOWER, SURVIVES_HUNG_LEADER};
 use super::value::Typed;
 use super::{Config, Loaded, SetByUser};
+use crate::log::printable;
 
 /// Which layers there were, what the user set, when a term ends, and every warning; lines for
 /// standard output, with a newline at the end.

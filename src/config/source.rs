@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::keys;
-use super::place::{Place, Problem, printable};
+use super::place::{Place, Problem};
+use crate::log::printable;
 
 /// The file that is read if it is there and no other is named.
 pub const DEFAULT_FILE: &str = "/etc/incumbent/incumbent.toml";

@@ -8,8 +8,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, KEYS};
 use super::layers::Layer;
-use super::place::{Place, Problem, printable};
+use super::place::{Place, Problem};
 use super::value::{self, DATETIME};
+use crate::log::printable;
 
 /// What a file holds.
 #[derive(Debug, Default)]

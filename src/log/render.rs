@@ -31,7 +31,7 @@ pub(super) fn text(record: &Record, colour: bool) -> Vec<u8> {
         (true, _) => ("\x1b[2m", "\x1b[2m", "\x1b[0m"),
     };
     let mut line = format!("{dim}{}{off} {on}{}{off} ", timestamp(record), record.level);
-    push_escaped(&mut line, &record.message);
+    line.push_str(&printable(&record.message));
     let mut field = |name: &str, value: &str| {
         line.push(' ');
         line.push_str(dim);
@@ -68,15 +68,18 @@ fn push_value(line: &mut String, value: &str) {
     }
 }
 
-/// Appends text that stands without quotes; what would break the line is escaped.
-fn push_escaped(line: &mut String, text: &str) {
-    for c in text.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
+/// The text with its control characters escaped: what others wrote must neither break a line nor
+/// move a terminal's cursor.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
         } else {
-            line.push(c);
+            shown.push(character);
         }
     }
+    shown
 }
 
 /// One JSON object: timestamp, level, message, then the fields, without nesting.
