@@ -170,6 +170,8 @@ struct Guarded {
     silent_until: Option<Instant>,
     /// The job's end, for the log, should the daemon not speak up.
     stopped: Option<Line>,
+    /// When to get ready to speak to the store, unless that was done.
+    connect_at: Option<Instant>,
 }
 
 /// The living processes.
@@ -233,6 +235,7 @@ impl Guard {
             term.filter(|guarded| !guarded.late && self.daemon == Daemon::Alive)
                 .map(|guarded| guarded.term.stop_at()),
             term.and_then(|guarded| guarded.silent_until),
+            term.and_then(|guarded| guarded.connect_at),
             self.daemon_kill_at(),
             self.tree_kill_at(),
             killing.map(|killing| killing.next_round),
@@ -275,6 +278,7 @@ impl Guard {
             self.renew(now);
         }
         self.stand_in(now);
+        self.make_ready(now);
     }
 
     /// The present term, if this is its token.

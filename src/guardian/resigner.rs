@@ -1,7 +1,7 @@
 //! The guardian's second thread: it speaks to the store, so that the first one never waits.
 //!
-//! It exists only while there is something to say, which is after a daemon's death or silence. A
-//! guardian whose daemon is well has no runtime and no connection.
+//! It begins early in a term, and is connected then: after a daemon's death or silence nothing is
+//! left to do but to say it. The guardian of a daemon that never led has no runtime and no connection.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};

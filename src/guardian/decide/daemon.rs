@@ -104,9 +104,25 @@ impl Guard {
         self.give_all_back(now);
     }
 
+    /// Gets ready for the store early in a term: should the daemon die, the lease goes back at once.
+    pub(super) fn make_ready(&mut self, now: Instant) {
+        if let Some(guarded) = &mut self.term
+            && guarded.connect_at.take_if(|at| now >= *at).is_some()
+        {
+            let token = guarded.term.token;
+            let lease = self.lease_of(token).and_then(|id| self.leases.get(&id));
+            if let Some(lease) = lease {
+                let resignation = lease.resignation.clone();
+                self.act(Action::Connect(resignation));
+            }
+        }
+    }
+
     /// Stops what runs, politely, since the term is being lost; gets ready for the store meanwhile.
     fn lose_daemon(&mut self, now: Instant) {
+        let mut ready = false;
         if let Some(guarded) = &mut self.term {
+            ready = guarded.connect_at.take().is_none();
             guarded.closed = true;
             guarded.silent_until = None;
             let (token, signal) = (guarded.term.token, guarded.term.stop_signal);
@@ -116,7 +132,9 @@ impl Guard {
             }
         }
         let leases = self.leases.values().map(|lease| &lease.resignation);
-        if let Some(latest) = leases.max_by_key(|resignation| resignation.token) {
+        if let Some(latest) = leases.max_by_key(|resignation| resignation.token)
+            && !ready
+        {
             let latest = latest.clone();
             self.act(Action::Connect(latest));
         }

@@ -1,8 +1,13 @@
 //! What the daemon asks of its guardian, and when a start is refused.
 
+use std::time::Duration;
+
 use super::super::protocol::{CommandSpec, Refusal, Report, Request, Stdin, Term};
 use super::{Action, Guard, Guarded, Lease};
 use crate::clock::Instant;
+
+/// How long a job has for its start before the guardian connects to the store.
+const JOBS_TURN: Duration = Duration::from_millis(500);
 
 impl Guard {
     pub(super) fn asked(&mut self, request: Request, now: Instant) {
@@ -96,6 +101,7 @@ impl Guard {
                     daemon_grace_end: None,
                     silent_until: None,
                     stopped: None,
+                    connect_at: Some(now + JOBS_TURN),
                 });
                 // What an earlier term left behind bars every start until it is gone.
                 self.kill_tree(now);

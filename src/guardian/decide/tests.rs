@@ -175,8 +175,8 @@ fn executed(run: u64) -> Event {
     Event::Executed { run, pid: 100 }
 }
 
-/// A guard of the usual term; its lease is 1f.
-fn guarding() -> Play {
+/// A guard at the beginning of the usual term; its lease is 1f.
+fn beginning() -> Play {
     let mut play = Play::default();
     play.at(0, lease(0x1f, Some(7)), &["remembered 1f"]).at(
         0,
@@ -186,11 +186,18 @@ fn guarding() -> Play {
     play
 }
 
+/// A guard of the usual term that is connected already.
+fn guarding() -> Play {
+    let mut play = beginning();
+    play.timer(500).at(500, Event::Tick, &["connect"]);
+    play
+}
+
 /// The usual term with run 1 alive.
 fn running() -> Play {
     let mut play = guarding();
-    play.at(0, start(7, 1, true), &["spawn 1 before 7000"])
-        .at(0, executed(1), &["started 1"])
+    play.at(500, start(7, 1, true), &["spawn 1 before 7000"])
+        .at(500, executed(1), &["started 1"])
         .timer(7_000);
     play
 }
@@ -427,7 +434,7 @@ fn a_stuck_tree_is_named_while_the_daemon_renews() {
 #[test]
 fn a_stuck_tree_is_renewed_for_when_the_daemon_is_gone() {
     running()
-        .at(1_000, Event::DaemonDead, &["stop tree by 15", "connect"])
+        .at(1_000, Event::DaemonDead, &["stop tree by 15"])
         .at(3_000, Event::Tick, &["kill tree"])
         .at(3_099, Event::Tick, &["kill tree"])
         .timer(3_100)
@@ -455,7 +462,7 @@ fn a_crashed_daemon_costs_no_more_than_the_stop_of_its_job() {
         .at(
             1_000,
             Event::DaemonClosed,
-            &["kill daemon", "stop tree by 15", "connect"],
+            &["kill daemon", "stop tree by 15"],
         )
         .at(1_001, Event::DaemonDead, &[])
         .at(1_002, ended(1), &["main 1 ended"])
@@ -484,7 +491,7 @@ fn nothing_is_given_back_before_the_daemon_is_dead() {
         .at(
             1_000,
             Event::DaemonClosed,
-            &["kill daemon", "stop tree by 15", "connect"],
+            &["kill daemon", "stop tree by 15"],
         )
         .at(
             1_001,
@@ -498,11 +505,11 @@ fn nothing_is_given_back_before_the_daemon_is_dead() {
 #[test]
 fn the_lost_grace_ends_at_the_kill_time_at_the_latest() {
     running()
-        .at(6_000, Event::DaemonDead, &["stop tree by 15", "connect"])
+        .at(6_000, Event::DaemonDead, &["stop tree by 15"])
         .timer(8_000);
     running()
         .at(6_900, deadline(7, 10_000), &["guarded 7 until 10000"])
-        .at(8_500, Event::DaemonDead, &["stop tree by 15", "connect"])
+        .at(8_500, Event::DaemonDead, &["stop tree by 15"])
         .timer(9_000);
 }
 
@@ -511,8 +518,20 @@ fn a_crash_shortens_a_planned_stop() {
     running()
         .at(1_000, deadline(7, 90_000), &["guarded 7 until 90000"])
         .at(1_000, stop(7, 30_000), &["stop tree by 2"])
-        .at(2_000, Event::DaemonDead, &["connect"])
+        .at(2_000, Event::DaemonDead, &[])
         .timer(4_000);
+}
+
+#[test]
+fn a_guardian_is_connected_before_its_daemon_dies_or_connects_then() {
+    beginning()
+        .at(499, Event::Tick, &[])
+        .at(499, Event::DaemonClosed, &["kill daemon", "connect"])
+        .at(500, Event::Tick, &[])
+        .at(501, Event::DaemonDead, &["give back 1f until 15501"]);
+    guarding()
+        .at(1_000, Event::Tick, &[])
+        .at(1_000, Event::DaemonClosed, &["kill daemon"]);
 }
 
 #[test]
@@ -626,7 +645,7 @@ fn a_rust_job_is_killed_with_its_daemon_at_the_deadline() {
             &["say term lost 7 of 1f: deadline", "kill daemon"],
         )
         .timer(9_100)
-        .at(9_001, Event::DaemonClosed, &["connect"])
+        .at(9_001, Event::DaemonClosed, &[])
         .at(9_002, Event::DaemonDead, &["give back 1f until 24002"]);
 }
 
@@ -654,7 +673,7 @@ fn a_rust_job_has_the_grace_of_a_planned_stop_and_the_kill_budget_after_a_loss()
 fn a_daemon_that_cannot_be_killed_is_renewed_for() {
     let mut play = guarding();
     play.at(0, in_daemon(), &["guarded 7 until 10000"])
-        .at(1_000, Event::DaemonClosed, &["kill daemon", "connect"])
+        .at(1_000, Event::DaemonClosed, &["kill daemon"])
         .timer(1_100)
         .at(1_100, Event::Tick, &["renew 1f"])
         .timer(4_100);
