@@ -55,10 +55,8 @@ pub(super) enum Report {
     Joined(i64),
     /// What the campaign waits for now.
     Progress(Progress),
-    /// The claim is complete.
+    /// The claim is complete, and the term record on its way: the job may start.
     Elected(Term),
-    /// The term record is on its way: the job may start.
-    Recorded,
     /// The candidacy or the term is over.
     Lost(Loss),
     /// This candidacy can never lead.
@@ -271,12 +269,11 @@ impl Contestant {
         })?;
         let record = term.record();
         self.claimed.replace(Some(record.clone()));
-        self.report(Report::Elected(term.clone()));
         // The record is on its way before anything may start, so no fork comes first (R8);
         // yielding lets the task send it.
         tokio::spawn(put_record(term.clone(), record));
         tokio::task::yield_now().await;
-        self.report(Report::Recorded);
+        self.report(Report::Elected(term.clone()));
         let mut lookout = Lookout::new(self.store.clone(), term);
         tokio::select! {
             biased;

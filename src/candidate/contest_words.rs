@@ -21,7 +21,6 @@ impl Candidate {
             | Report::Joined(_)
             | Report::Progress(_)
             | Report::Elected(_)
-            | Report::Recorded
             | Report::Left(Left::Revoked | Left::Gone) => self.trouble.over(&self.lines),
             // None of these shows that the store is there.
             Report::Lost(_)
@@ -49,13 +48,13 @@ impl Candidate {
                 Progress::Delayed => lines.delayed(lease, self.config.election.takeover_delay),
             },
             // The contest gives it back by itself.
-            Report::Elected(_) | Report::Recorded if held.leaving => {}
+            Report::Elected(_) if held.leaving => {}
             Report::Elected(term) => {
                 lines.elected(lease, term.token(), clock::now().since(held.since));
                 held.elected(term);
                 self.have_term_guarded();
+                self.on(Event::Elected);
             }
-            Report::Recorded => self.on(Event::Elected),
             Report::Lost(loss) => self.lost(&loss),
             Report::Refused(why) => {
                 lines.refused(lease, &why);

@@ -30,6 +30,9 @@ use crate::term::resignation::Resignation;
 /// How long a guardian has to become ready; it takes a few milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(5);
 
+/// How many requests are written at once, at most.
+const AT_ONCE: usize = 16;
+
 /// How long the last reports of a dead guardian are awaited. They lie in the socket already.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -253,12 +256,17 @@ async fn await_death(pidfd: pipe::Receiver, dead: watch::Sender<bool>) {
 }
 
 /// Sends requests in order until the guardian is dismissed or forgotten; then closes the socket.
+/// What is asked at once is written at once: the guardian wakes once for a term and its job.
 async fn write(mut queue: mpsc::UnboundedReceiver<Option<Request>>, mut socket: OwnedWriteHalf) {
-    while let Some(Some(request)) = queue.recv().await {
+    let mut requests = Vec::new();
+    while queue.recv_many(&mut requests, AT_ONCE).await > 0 {
+        let dismissed = requests.iter().any(Option::is_none);
+        let asked = requests.drain(..).map_while(|request| request);
+        let lines: Vec<u8> = asked
+            .flat_map(|it| encode(&it).unwrap_or_default())
+            .collect();
         // A guardian that reads no more is noticed by the reader.
-        if let Ok(line) = encode(&request)
-            && socket.write_all(&line).await.is_err()
-        {
+        if socket.write_all(&lines).await.is_err() || dismissed {
             return;
         }
     }
