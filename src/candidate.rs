@@ -35,6 +35,8 @@ mod job_words;
 mod lines;
 mod processes;
 mod run;
+mod second_line;
+mod told;
 mod trouble;
 
 use contest::{Contest, Report, Setup};
