@@ -7,9 +7,14 @@ use crate::clock::Instant;
 use crate::config::timing::Timing;
 use crate::guardian::protocol::{Report, Term};
 
-/// How long after D−K a guardian that is seen to act may take to prove the tree empty before it is
-/// taken for stopped. K has room for it (R2).
+/// How long after D−K a guardian that is seen to act may take at most to prove the tree empty before
+/// it is taken for stopped.
 const ACTING_LATE: Duration = Duration::from_millis(100);
+
+/// The same within K, which must do for the death of the tree as well (R2).
+fn acting_late(timing: &Timing) -> Duration {
+    ACTING_LATE.min(timing.kill_budget() / 2)
+}
 
 /// What was said to the guardian, and what it said of itself.
 #[derive(Debug, Default)]
@@ -104,12 +109,40 @@ impl Told {
             .filter(|(acknowledged, _)| *acknowledged == token)
             .map(|(_, deadline)| deadline);
         match acknowledged {
-            Some(acknowledged) if self.acting => Some(timing.kill(acknowledged) + ACTING_LATE),
+            Some(acknowledged) if self.acting => {
+                Some(timing.kill(acknowledged) + acting_late(timing))
+            }
             Some(acknowledged) if acknowledged >= last => Some(timing.kill(last)),
             Some(acknowledged) => Some(timing.polite_stop(acknowledged)),
             // Not even the term itself. That the lease is renewed meanwhile gives it no more time:
             // this candidate would lead for ever and run nothing.
             None => Some(timing.polite_stop(first)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guardian_that_acts_is_given_up_on_while_k_can_still_do_for_a_kill() {
+        let deadline = Instant::from_nanos(20_000_000_000);
+        for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
+            let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
+            let mut told = Told::default();
+            told.term(&Term {
+                token: 7,
+                deadline,
+                lost_grace: timing.lost_grace(),
+                kill_budget,
+                stop_signal: 15,
+                in_daemon: false,
+            });
+            told.note(&Report::Stopping { token: 7 });
+            let silent_at = told.silent_at(&timing, Some((7, deadline))).unwrap();
+            assert!(silent_at > timing.kill(deadline));
+            assert!(silent_at + kill_budget / 2 <= deadline, "{kill_budget:?}");
         }
     }
 }
