@@ -31,6 +31,8 @@ mod contest_words;
 mod due;
 mod guarding;
 mod held;
+#[cfg(test)]
+mod histories;
 mod job_words;
 mod lines;
 mod processes;
