@@ -144,6 +144,7 @@ fn a_lost_candidacy_is_revoked_and_stands_again() {
 
 /// What stands outside of the machine, as far as the rules speak of it.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Outside {
     contending: bool,
     /// The claim is complete, and nothing was given back since.
