@@ -57,6 +57,8 @@ pub fn jitter() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -79,5 +81,47 @@ mod tests {
     fn a_first_pause_over_the_largest_is_cut() {
         let mut backoff = Backoff::new(Duration::from_secs(9), Duration::from_secs(2));
         assert_eq!(backoff.next(u32::MAX), Duration::from_secs(2));
+    }
+
+    fn span() -> impl Strategy<Value = Duration> {
+        (0_u64..120_000_000).prop_map(Duration::from_micros)
+    }
+
+    proptest! {
+        #[test]
+        fn every_pause_is_within_its_limits(
+            first in span(),
+            largest in span(),
+            numbers in prop::collection::vec(any::<u32>(), 1..40),
+        ) {
+            let mut backoff = Backoff::new(first, largest);
+            let mut whole = first.min(largest);
+            for random in numbers {
+                let pause = backoff.next(random);
+                prop_assert!(whole / 2 <= pause && pause <= whole, "{pause:?} of {whole:?}");
+                whole = (whole * 2).min(largest);
+            }
+        }
+
+        #[test]
+        fn jitter_tells_two_candidates_apart(largest in span(), random in any::<u32>()) {
+            prop_assume!(largest > Duration::from_secs(1));
+            let mut one = Backoff::new(largest, largest);
+            let mut other = one.clone();
+            let (one, other) = (one.next(random), other.next(random ^ 1 << 31));
+            let apart = one.max(other).saturating_sub(one.min(other));
+            // Half of the range, which is half of the pause.
+            prop_assert!(apart > largest / 5, "{one:?} and {other:?}");
+        }
+
+        #[test]
+        fn a_reset_starts_again(first in span(), largest in span(), times in 0_usize..20) {
+            let mut backoff = Backoff::new(first, largest);
+            for _ in 0..times {
+                backoff.next(u32::MAX);
+            }
+            backoff.reset();
+            prop_assert_eq!(backoff.next(u32::MAX), first.min(largest));
+        }
     }
 }

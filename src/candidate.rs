@@ -31,10 +31,14 @@ mod contest_words;
 mod due;
 mod guarding;
 mod held;
+#[cfg(test)]
+mod histories;
 mod job_words;
 mod lines;
 mod processes;
 mod run;
+mod second_line;
+mod told;
 mod trouble;
 
 use contest::{Contest, Report, Setup};

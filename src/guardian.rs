@@ -17,7 +17,7 @@
 //! ```
 
 pub mod client;
-mod decide;
+pub(crate) mod decide;
 pub mod fence;
 mod launch;
 mod link;

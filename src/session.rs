@@ -21,6 +21,7 @@ use crate::etcd::keep_alive::Ack;
 use crate::etcd::{Error, Store};
 use crate::keys::LeaseId;
 
+pub(crate) mod deadline;
 pub mod loss;
 mod renewal;
 pub mod status;
@@ -104,7 +105,7 @@ impl Session {
         let ack = grant(store, &options).await?;
         let ttl = Duration::from_secs(u64::try_from(ack.ttl).unwrap_or(0));
         let timing = asked.with_ttl(ttl);
-        let (publish, status) = watch::channel(Status::waiting(timing.deadline(ack.sent), ack));
+        let (publish, status) = watch::channel(Status::granted(ack, timing));
         let (orders, inbox) = mpsc::unbounded_channel();
         let renewal = Renewal::new(store.clone(), options.lease, timing, options.tick, publish);
         let task = tokio::spawn(renewal.run(inbox));
@@ -164,7 +165,7 @@ impl Session {
     /// # Cancel safety
     /// Dropping it may leave the session tied to the term; close it then.
     pub async fn lead(&self, own: OwnKey, acked: Ack, claimed_in: u64) -> Result<(), Loss> {
-        let proven = acked.raft_term == claimed_in;
+        let proven = deadline::is_proven(acked, claimed_in, self.store.seen().raft_term);
         let order = Order::Lead {
             own,
             proven: proven.then_some(acked),

@@ -3,6 +3,7 @@
 use tokio::sync::watch;
 
 use super::lines::Lines;
+use super::second_line::SecondLine;
 use crate::clock::{self, Instant};
 use crate::config::timing::Timing;
 use crate::keys::LeaseId;
@@ -34,7 +35,7 @@ pub(super) struct Held {
     /// Whether it is being given back.
     pub(super) leaving: bool,
     /// What the deadline has asked for so far.
-    asked: Asked,
+    second_line: SecondLine,
     /// What was said of the term's loss.
     loss: Said,
 }
@@ -48,14 +49,6 @@ pub(super) enum Guard {
     Current,
     /// The configuration has changed since.
     Outdated,
-}
-
-/// What the deadline of a term has asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Asked {
-    Nothing,
-    Stop,
-    Kill,
 }
 
 /// What was said of a term's loss.
@@ -82,7 +75,7 @@ impl Held {
             step_down_by: None,
             reason: "resigned",
             leaving: false,
-            asked: Asked::Nothing,
+            second_line: SecondLine::default(),
             loss: Said::Nothing,
         }
     }
@@ -115,12 +108,7 @@ impl Held {
 
     /// The next of the polite stop and the SIGKILL.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let deadline = self.deadline()?;
-        match self.asked {
-            Asked::Nothing => Some(self.timing.polite_stop(deadline)),
-            Asked::Stop => Some(self.timing.kill(deadline)),
-            Asked::Kill => None,
-        }
+        self.second_line.next_due(&self.timing, self.deadline()?)
     }
 
     /// What the deadline asks for by now, each once.
@@ -128,16 +116,8 @@ impl Held {
         let Some(deadline) = self.deadline() else {
             return vec![];
         };
-        let mut due = Vec::new();
-        if self.asked < Asked::Stop && self.timing.polite_stop(deadline).has_passed() {
-            self.asked = Asked::Stop;
-            due.push(Event::StopDue);
-        }
-        if self.asked < Asked::Kill && self.timing.kill(deadline).has_passed() {
-            self.asked = Asked::Kill;
-            due.push(Event::KillDue);
-        }
-        due
+        self.second_line
+            .take_due(&self.timing, deadline, clock::now())
     }
 
     /// The guardian has ended the term, given the lease back, and said all that there is to say.

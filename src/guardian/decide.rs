@@ -30,7 +30,7 @@ const UNKILLABLE: Duration = Duration::from_millis(100);
 
 /// What happened.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// The daemon asks for something.
     Request(Request),
     /// The main process of a run was executed.
@@ -58,7 +58,7 @@ pub(super) enum Event {
 
 /// What is to be done about it, in order.
 #[derive(Debug)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// Tell the daemon.
     Report(Report),
     /// Start a run, unless `before` has come; answered by one of the events that say what became
@@ -93,7 +93,7 @@ pub(super) enum Action {
 
 /// A log line that the guardian writes since the daemon can't.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// `term lost`.
     TermLost {
         lease: Option<LeaseId>,
@@ -118,7 +118,7 @@ pub(super) enum Line {
 
 /// The state that decisions follow from.
 #[derive(Debug, Default)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     leases: BTreeMap<LeaseId, Lease>,
     term: Option<Guarded>,
     /// Every term up to this token has ended here.
@@ -208,7 +208,7 @@ struct Killing {
 
 impl Guard {
     /// Takes in one event and returns what is to be done, in order.
-    pub(super) fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+    pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
             Event::Request(request) if self.daemon == Daemon::Alive => self.asked(request, now),
             // What a daemon said that is being killed counts no more.
@@ -228,7 +228,7 @@ impl Guard {
     }
 
     /// When the next [`Event::Tick`] is due.
-    pub(super) fn next_timer(&self) -> Option<Instant> {
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
         let term = self.term.as_ref().filter(|guarded| !guarded.over);
         let killing = self.killing();
         [

@@ -1,5 +1,7 @@
 //! Claims about the machine, each a short history.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const PAUSE: Duration = Duration::from_secs(1);
@@ -138,4 +140,123 @@ fn a_lost_candidacy_is_revoked_and_stands_again() {
     let pause = Action::RejoinAfter(Pause::Backoff(LOST));
     assert_eq!(machine.on(Event::Left), [pause]);
     assert_eq!(machine.role(), Role::Waiting);
+}
+
+/// What stands outside of the machine, as far as the rules speak of it.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct Outside {
+    contending: bool,
+    /// The claim is complete, and nothing was given back since.
+    leads: bool,
+    /// A stop has begun.
+    stops: bool,
+    /// A run was asked for, and its tree was not proven empty since.
+    tree: bool,
+    /// The guardian is gone, and its tree was not fenced since.
+    unfenced: bool,
+    gave_back: bool,
+    over: bool,
+}
+
+impl Outside {
+    /// What can happen now, of all that could be told: proofs come only of what is true.
+    fn allows(&self, event: &Event) -> bool {
+        match event {
+            Event::Elected => self.contending && !self.leads && !self.gave_back,
+            Event::Left => self.gave_back,
+            Event::Empty => self.leads && !self.unfenced,
+            Event::Fenced => self.unfenced,
+            Event::Guarded => !self.unfenced,
+            Event::MainEnded(_) | Event::NotStarted => self.tree,
+            Event::StopDue | Event::KillDue => self.leads,
+            Event::Lost(_) => self.contending,
+            _ => true,
+        }
+    }
+
+    fn happened(&mut self, event: &Event) {
+        match event {
+            Event::Elected => self.leads = true,
+            Event::Left => {
+                *self = Self {
+                    unfenced: self.unfenced,
+                    ..Self::default()
+                }
+            }
+            Event::Empty => self.tree = false,
+            Event::Fenced => (self.tree, self.unfenced) = (false, false),
+            Event::GuardianGone => self.unfenced = true,
+            _ => {}
+        }
+    }
+
+    /// Checks an action against the rules, and carries it out.
+    fn act(&mut self, action: Action) -> Result<(), &'static str> {
+        let rule = match action {
+            Action::StartRun if !self.leads => "R4: a start without a complete claim",
+            Action::StartRun if self.stops => "R4: a start after a stop has begun",
+            Action::StartRun if self.tree => "R4: a start while the tree isn't empty",
+            Action::StartRun if self.unfenced => "R4: a start without a guardian",
+            Action::GiveBack if self.tree => "R5: given back while the tree isn't empty",
+            Action::GiveBack if self.gave_back => "given back twice",
+            Action::Contend if self.contending => "a candidacy too many",
+            _ if self.over => "something after the exit",
+            _ => "",
+        };
+        match action {
+            Action::Contend => self.contending = true,
+            Action::StartRun => self.tree = true,
+            Action::StopJob(_) | Action::KillJob => self.stops = true,
+            Action::Fence => self.stops |= self.leads,
+            Action::GiveBack => self.gave_back = true,
+            Action::Exit => self.over = true,
+            _ => {}
+        }
+        if rule.is_empty() { Ok(()) } else { Err(rule) }
+    }
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let verdict = prop_oneof![Just(Verdict::Again(PAUSE)), Just(Verdict::GiveBack(PAUSE)),];
+    prop_oneof![
+        4 => Just(Event::RejoinDue),
+        6 => Just(Event::Elected),
+        1 => Just(Event::Lost(LOST)),
+        4 => Just(Event::Left),
+        1 => Just(Event::NotStarted),
+        4 => verdict.prop_map(Event::MainEnded),
+        6 => Just(Event::Empty),
+        4 => Just(Event::RestartDue),
+        1 => Just(Event::StopDue),
+        1 => Just(Event::KillDue),
+        1 => Just(Event::GuardianGone),
+        3 => Just(Event::Fenced),
+        3 => Just(Event::Guarded),
+        1 => Just(Event::Shutdown),
+        1 => Just(Event::ShutdownNow),
+        1 => Just(Event::StepDown),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_history_breaks_the_rules_of_starting_and_giving_back(
+        events in prop::collection::vec(any_event(), 1..120),
+    ) {
+        let (mut machine, mut outside) = (Machine::new(), Outside::default());
+        for event in events {
+            if outside.over || !outside.allows(&event) {
+                continue;
+            }
+            outside.happened(&event);
+            for action in machine.on(event.clone()) {
+                if let Err(rule) = outside.act(action) {
+                    prop_assert!(false, "{rule}: {action:?} on {event:?}");
+                }
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::deadline::is_proven;
 use super::status::Trouble;
 use super::{Loss, OwnKey, Status};
 use crate::backoff::{Backoff, jitter};
@@ -187,16 +188,13 @@ impl Renewal {
         let stream = self.stream.insert(stream);
         let ack = stream.renew(&self.store, end.remaining()).await?;
         let Some(own) = self.own.clone() else {
-            let deadline = self.timing.deadline(ack.sent);
-            self.publish.send_modify(|status| {
-                status.deadline = status.deadline.max(deadline);
-                status.ack = ack;
-                status.trouble = None;
-            });
+            let timing = self.timing;
+            self.publish
+                .send_modify(|status| status.acknowledged(ack, timing));
             return Ok(true);
         };
         let read_in = self.read_own_key(&own, end.remaining()).await?;
-        if ack.raft_term != read_in || ack.raft_term < self.store.seen().raft_term {
+        if !is_proven(ack, read_in, self.store.seen().raft_term) {
             // The acknowledgement may come from a leader of the store that was deposed while it
             // was frozen, and that nobody else heard of (R1).
             tracing::info!(lease = %self.lease, "renewal not proven: the store has a new leader");
@@ -216,24 +214,10 @@ impl Renewal {
     }
 
     /// Moves the deadline to what the proven `ack` gives; never back within a term.
-    fn prove(&mut self, ack: Ack) {
-        let deadline = self.timing.deadline(ack.sent);
-        if self.publish.borrow().loss.is_some() {
-            // A loss is final, whatever is renewed after it.
-            return;
-        }
-        self.publish.send_modify(|status| {
-            status.deadline = if status.proven {
-                status.deadline.max(deadline)
-            } else {
-                deadline
-            };
-            status.proven = true;
-            status.trouble = None;
-            if ack.sent >= status.ack.sent {
-                status.ack = ack;
-            }
-        });
+    fn prove(&self, ack: Ack) {
+        let timing = self.timing;
+        self.publish
+            .send_modify(|status| status.proven(ack, timing));
     }
 
     fn main_loop_hangs(&self) -> bool {

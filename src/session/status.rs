@@ -31,19 +31,6 @@ pub struct Trouble {
     pub error: Error,
 }
 
-impl Status {
-    /// A lease that carries no term yet.
-    pub(super) const fn waiting(deadline: Instant, ack: Ack) -> Self {
-        Self {
-            deadline,
-            ack,
-            proven: false,
-            trouble: None,
-            loss: None,
-        }
-    }
-}
-
 /// Waits until `status` tells of a loss.
 ///
 /// # Cancel safety

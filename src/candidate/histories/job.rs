@@ -1,0 +1,74 @@
+//! The job of a history: its processes, and those that it runs in.
+
+use super::daemon::Word;
+use super::world::{What, World};
+
+/// The job's processes.
+#[derive(Debug, Default)]
+pub(super) struct Job {
+    pub(super) alive: bool,
+    pub(super) ends_at: Option<u64>,
+    /// Whether SIGKILL was sent.
+    killed: bool,
+}
+
+impl World {
+    pub(super) fn job_starts(&mut self) {
+        self.outcome.ran = true;
+        self.job = Job {
+            alive: true,
+            ..Job::default()
+        };
+    }
+
+    /// The job is asked to stop.
+    pub(super) fn job_asked(&mut self) {
+        if self.obedient {
+            let span = self.chance.span(self.truth.lost_grace() * 2);
+            self.job_ends_by(self.now + span);
+        }
+    }
+
+    /// The job's processes get SIGKILL.
+    pub(super) fn job_killed(&mut self) {
+        if !std::mem::replace(&mut self.job.killed, true) {
+            self.job_ends_by(self.now + self.death);
+        }
+    }
+
+    pub(super) fn job_ends_by(&mut self, at: u64) {
+        if self.job.alive && self.job.ends_at.is_none_or(|earlier| at < earlier) {
+            self.job.ends_at = Some(at);
+            self.at(at, What::JobEnds);
+        }
+    }
+
+    pub(super) fn job_ended(&mut self) {
+        self.job.alive = false;
+        if self.in_daemon {
+            self.tell_daemon(Word::NativeEnded);
+        } else if self.guardian.process.dead {
+            if self.daemon.fencing {
+                self.tell_daemon(Word::Fenced);
+            }
+        } else {
+            self.guardian_reaps();
+        }
+    }
+
+    /// The daemon gets SIGKILL.
+    pub(super) fn daemon_killed(&mut self) {
+        if !self.daemon.process.dead {
+            self.daemon.process.dead = true;
+            let span = if self.in_daemon { self.death } else { 0 };
+            self.after(span, What::DaemonEnds);
+        }
+    }
+
+    pub(super) fn daemon_ended(&mut self) {
+        if self.in_daemon {
+            self.job.alive = false;
+        }
+        self.guardian_sees_daemon_dead();
+    }
+}

@@ -1,0 +1,148 @@
+//! What the guardian was told of a term, and when its silence means that it is dead or stopped: no
+//! I/O, no clock.
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+use crate::config::timing::Timing;
+use crate::guardian::protocol::{Report, Term};
+
+/// How long after D−K a guardian that is seen to act may take at most to prove the tree empty before
+/// it is taken for stopped.
+const ACTING_LATE: Duration = Duration::from_millis(100);
+
+/// The same within K, which must do for the death of the tree as well (R2).
+fn acting_late(timing: &Timing) -> Duration {
+    ACTING_LATE.min(timing.kill_budget() / 2)
+}
+
+/// What was said to the guardian, and what it said of itself.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// What it was told of the present term.
+    sent: Option<Sent>,
+    /// It said that it stops the present term, so it knows of the deadline and acts on it.
+    acting: bool,
+    /// It said that the tree can't be emptied: it is not the one to blame.
+    stuck: bool,
+}
+
+/// What the guardian was told of a term.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    token: i64,
+    /// The deadline that the term was sent with.
+    first: Instant,
+    /// The deadline that was sent last.
+    last: Instant,
+    /// How many acknowledgements are on their way: each term and each deadline brings one.
+    pending: u32,
+    /// How many of them come until that of the term as it was sent last.
+    until_taken: u32,
+}
+
+impl Told {
+    /// The guardian is told of a term, or of what changed in it.
+    pub(super) fn term(&mut self, term: &Term) {
+        let before = self.sent.filter(|sent| sent.token == term.token);
+        let pending = before.map_or(0, |sent| sent.pending) + 1;
+        self.sent = Some(Sent {
+            token: term.token,
+            first: term.deadline,
+            last: term.deadline,
+            pending,
+            until_taken: pending,
+        });
+        self.acting = false;
+    }
+
+    /// Whether the guardian is to be told of this deadline: it is later than the last one, and it
+    /// guards this term. Once it stops the term a later deadline saves nothing.
+    pub(super) fn deadline(&mut self, token: i64, deadline: Instant) -> bool {
+        let sent = self.sent.as_mut().filter(|sent| {
+            let later = sent.token == token && sent.last < deadline;
+            later && !self.acting
+        });
+        sent.map(|sent| {
+            sent.last = deadline;
+            sent.pending += 1;
+        })
+        .is_some()
+    }
+
+    /// Whether the guardian has acknowledged the term as it was sent last.
+    pub(super) fn acked(&self, token: i64) -> bool {
+        self.sent
+            .is_some_and(|sent| sent.token == token && sent.until_taken == 0)
+    }
+
+    /// Takes note of what the guardian's words say about itself.
+    pub(super) fn note(&mut self, report: &Report) {
+        match report {
+            Report::Stopping { .. } => self.acting = true,
+            Report::Stuck { .. } => self.stuck = true,
+            Report::Guarded { token, .. } => {
+                if let Some(sent) = &mut self.sent
+                    && sent.token == *token
+                {
+                    sent.pending = sent.pending.saturating_sub(1);
+                    sent.until_taken = sent.until_taken.saturating_sub(1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// When the guardian is to be taken for dead or stopped, unless it is heard before: at D−G−K of
+    /// the deadline that it acknowledged last if a later one was sent to it, else at the latest
+    /// when it should have killed the tree. `acknowledged` is the last term and deadline that it
+    /// acknowledged.
+    pub(super) fn silent_at(
+        &self,
+        timing: &Timing,
+        acknowledged: Option<(i64, Instant)>,
+    ) -> Option<Instant> {
+        let Sent {
+            token, first, last, ..
+        } = self.sent.filter(|_| !self.stuck)?;
+        let acknowledged = acknowledged
+            .filter(|(acknowledged, _)| *acknowledged == token)
+            .map(|(_, deadline)| deadline);
+        match acknowledged {
+            Some(acknowledged) if self.acting => {
+                Some(timing.kill(acknowledged) + acting_late(timing))
+            }
+            Some(acknowledged) if acknowledged >= last => Some(timing.kill(last)),
+            Some(acknowledged) => Some(timing.polite_stop(acknowledged)),
+            // Not even the term itself. That the lease is renewed meanwhile gives it no more time:
+            // this candidate would lead for ever and run nothing.
+            None => Some(timing.polite_stop(first)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guardian_that_acts_is_given_up_on_while_k_can_still_do_for_a_kill() {
+        let deadline = Instant::from_nanos(20_000_000_000);
+        for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
+            let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
+            let mut told = Told::default();
+            told.term(&Term {
+                token: 7,
+                deadline,
+                lost_grace: timing.lost_grace(),
+                kill_budget,
+                stop_signal: 15,
+                in_daemon: false,
+            });
+            told.note(&Report::Stopping { token: 7 });
+            let silent_at = told.silent_at(&timing, Some((7, deadline))).unwrap();
+            assert!(silent_at > timing.kill(deadline));
+            assert!(silent_at + kill_budget / 2 <= deadline, "{kill_budget:?}");
+        }
+    }
+}
