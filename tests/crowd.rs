@@ -7,8 +7,8 @@ use common::*;
 /// How many candidates there are.
 const CROWD: usize = 50;
 
-/// Calls of a hand-over: the two of the resignation, the claim of the next one, its proving read,
-/// and a few renewals and looks of the others beside it. Each of the crowd would add one.
+/// Calls of a hand-over are three: the resignation's two, and the claim. A few more are no herd;
+/// each of the crowd would add one.
 const CALLS: f64 = 20.0;
 
 #[test]

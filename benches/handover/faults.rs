@@ -12,6 +12,9 @@ use super::table::{Case, Row, Target, Who};
 /// A job that beats, so that one that lives on is seen.
 const BEATING: &[&str] = &["--default-term", "--every", "20ms"];
 
+/// The TTL of our replicas, for `etcdctl lock` too; it takes 10 s by itself.
+const LOCK_TTL: &str = "--ttl=15";
+
 /// Between two faults, so that they come at different moments of the renewals.
 const APART: u64 = 137;
 
@@ -106,7 +109,7 @@ impl Pair {
                     cluster.endpoints()
                 };
                 let arguments: Vec<_> = match record {
-                    Some(record) => ["lock", name, "--"]
+                    Some(record) => ["lock", LOCK_TTL, name, "--"]
                         .map(str::to_owned)
                         .into_iter()
                         .chain(record.command(BEATING))

@@ -136,7 +136,7 @@ fn legend() -> String {
     legend
 }
 
-/// All samples of a row, and their median.
+/// All samples of a row, their median, and in how many the old job lived on.
 fn lane(who: Who, row: &Row, y: f64) -> String {
     let mut lane: String = row.samples.iter().map(|ms| mark(who, x(*ms), y)).collect();
     let median = x(row.median());
@@ -149,6 +149,18 @@ fn lane(who: Who, row: &Row, y: f64) -> String {
         y + 8.0
     )
     .unwrap();
+    if let Some(overlaps) = row.overlaps.filter(|overlaps| *overlaps > 0) {
+        let first = row.samples.iter().copied().fold(f64::INFINITY, f64::min);
+        writeln!(
+            lane,
+            "<text class=\"small\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">\
+             two jobs at once in {overlaps} of {}</text>",
+            x(first) - 10.0,
+            y + 4.0,
+            row.samples.len()
+        )
+        .unwrap();
+    }
     lane
 }
 

@@ -82,8 +82,8 @@ struct Joined {
 
 impl Joined {
     async fn join(store: Store, prefix: String, name: String) -> Self {
-        // Long, so that renewals are few beside what is to be counted.
-        let timing = Timing::new(secs(60), millis(300), millis(500));
+        // So long that no renewal comes while somebody counts: the first of each is a call.
+        let timing = Timing::new(secs(600), millis(300), millis(500));
         let opened = Session::open(&store, Options::new(timing)).await;
         let session = opened.expect("a lease is granted");
         let election = Election::new(store, Prefix::new(prefix), &name, secs(1));
