@@ -16,7 +16,7 @@ test: ## Runs all tests, against a real etcd
 	@scripts/deps build etcd
 	cargo test --no-fail-fast
 
-bench: ## Measures hand-overs, faults, memory and CPU time, in about 12 minutes
+bench: ## Measures hand-overs, faults, memory and CPU time, in about 10 minutes
 	@scripts/deps build etcd
 	cargo build --release --example recorder
 	cargo bench --bench handover
