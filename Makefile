@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader test bench lint deps
+.PHONY: help demo kill-leader test bench proof lint deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -16,10 +16,15 @@ test: ## Runs all tests, against a real etcd
 	@scripts/deps build etcd
 	cargo test --no-fail-fast
 
-bench: ## Measures hand-overs, faults, memory and CPU time, in about 8 minutes
+bench: ## Measures hand-overs, faults, memory and CPU time, in about 10 minutes
 	@scripts/deps build etcd
 	cargo build --release --example recorder
 	cargo bench --bench handover
+
+proof: ## Runs torture and bench, and writes docs/proof.md and its picture from their results
+	@$(MAKE) --no-print-directory torture
+	@$(MAKE) --no-print-directory bench
+	cargo run --quiet --example proof -- docs target/handover.json target/torture*.json
 
 lint: ## Checks format, lints and documentation
 	@scripts/deps build

@@ -18,11 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::LeaseId;
 
+pub mod about;
 pub mod error;
 pub mod keep_alive;
 pub mod member;
 pub mod patience;
 pub mod seen;
+pub mod version;
 pub mod watch;
 
 pub use error::Error;

@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 /// The arithmetic of a term's times, `config::timing` with its `advice`, is a leaf of its own:
 /// it reads no configuration.
 const ARROWS: &[(&str, &str)] = &[
-    // One file a command. Each asks what it needs of the rooms below.
+    // One file a command. Each asks what it needs of the rooms below: `check` asks in which unit
+    // it runs.
     (
         "cli",
-        "daemon guardian release status kv job election etcd config runtime_dir log keys backoff clock",
+        "daemon guardian release status kv job election session etcd config runtime_dir log keys cgroup backoff clock",
     ),
     // The life of the process.
     (

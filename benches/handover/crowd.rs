@@ -1,67 +1,113 @@
 //! A large election: what a hand-over costs with many in the queue, and whom it wakes.
 
-use super::common::{Cluster, Daemon, millis};
-use super::replicas::Replicas;
+use super::QUIET;
+use super::common::process::monotonic_ns;
+use super::common::{Cluster, Contenders, Daemon, Served, millis};
+use super::replicas::{Replicas, ms};
 use super::table::{Row, Target};
 
-/// Events that the members have sent to watchers.
-const EVENTS: &str = "etcd_debugging_mvcc_events_total";
+/// What comes so soon after a hand-over belongs to it: the term record, the leader's watch.
+const AFTER_MS: u64 = 50;
 
-/// Calls that the members have begun to serve, by method.
-const CALLS: &str = "grpc_server_started_total";
-
-pub(super) struct Crowd<'a> {
-    cluster: &'a Cluster,
-    replicas: Replicas<'a>,
+/// What a hand-over in a large election is measured by.
+struct Rows {
     took: Row,
     events: Row,
     calls: Row,
 }
 
-impl<'a> Crowd<'a> {
-    pub(super) fn start(cluster: &'a Cluster, n: usize) -> Self {
+impl Rows {
+    fn of(crowd: &str, what: &str) -> Self {
         let floors = Target::Floors {
             median: 2.0,
             worst: None,
         };
-        let row = |what, unit, target| Row::new(&format!("one of {n}: {what}"), unit, target);
+        let row = |what, unit, target| Row::new(&format!("one of {crowd}: {what}"), unit, target);
         Self {
-            cluster,
-            replicas: Replicas::start(cluster, "crowd", n, Daemon::sigterm),
-            took: row("SIGTERM of the leader → next job", "ms", floors),
+            took: row(what, "ms", floors),
             events: row("watch events of a hand-over", "", Target::Median(1.0)),
             calls: row("requests of a hand-over", "", Target::None),
         }
     }
 
-    pub(super) fn sample(&mut self) {
-        let before = self.counts();
-        let (took, past) = self.replicas.hand_over();
-        // What comes after the job's start belongs to it: the term record, the leader's watch.
-        std::thread::sleep(millis(50));
-        let after = self.counts();
-        self.took.samples.push(took);
-        self.events.samples.push(after.0 - before.0);
-        self.calls.samples.push(after.1 - before.1);
-        self.replicas.replace(past);
+    /// Takes a sample; what the members do anyway is counted before, and taken off.
+    fn sample(&mut self, cluster: &Cluster, hand_over: impl FnOnce() -> f64) {
+        let quiet = Window::open(cluster);
+        std::thread::sleep(QUIET);
+        let (noise, quiet) = quiet.close();
+        let window = Window::open(cluster);
+        self.took.samples.push(hand_over());
+        std::thread::sleep(millis(AFTER_MS));
+        let (served, span) = window.close();
+        let share = span / quiet;
+        let net = |all: f64, noise: f64| (all - noise * share).max(0.0);
+        self.events.samples.push(net(served.events, noise.events));
+        self.calls.samples.push(net(served.calls, noise.calls));
     }
 
-    /// Events and calls so far, of all members together.
-    fn counts(&self) -> (f64, f64) {
-        let mut counts = (0.0, 0.0);
-        for member in 0..self.cluster.len() {
-            for (name, value) in self.cluster.metrics(member) {
-                if name == EVENTS {
-                    counts.0 += value;
-                } else if name.starts_with(CALLS) {
-                    counts.1 += value;
-                }
-            }
-        }
-        counts
-    }
-
-    pub(super) fn rows(self) -> [Row; 3] {
+    fn into_rows(self) -> [Row; 3] {
         [self.took, self.events, self.calls]
     }
+}
+
+/// A span of time in which the members' work is counted.
+struct Window<'a> {
+    cluster: &'a Cluster,
+    before: Served,
+    begun: u64,
+}
+
+impl<'a> Window<'a> {
+    fn open(cluster: &'a Cluster) -> Self {
+        Self {
+            cluster,
+            before: cluster.served(),
+            begun: monotonic_ns(),
+        }
+    }
+
+    /// What was done in it, and how long it was in milliseconds.
+    fn close(self) -> (Served, f64) {
+        let span = ms(monotonic_ns() - self.begun);
+        let after = self.cluster.served();
+        let served = Served {
+            events: after.events - self.before.events,
+            calls: after.calls - self.before.calls,
+            watchers: after.watchers - self.before.watchers,
+        };
+        (served, span)
+    }
+}
+
+/// Hand-overs among `n` daemons.
+pub(super) fn of_replicas(cluster: &Cluster, n: usize, runs: usize) -> [Row; 3] {
+    eprintln!("starting {n} replicas");
+    let mut rows = Rows::of(&n.to_string(), "SIGTERM of the leader → next job");
+    let mut replicas = Replicas::start(cluster, "crowd", n, Daemon::sigterm);
+    for run in 1..=runs {
+        eprint!("\rone of {n}: {run} of {runs}");
+        let mut past = None;
+        rows.sample(cluster, || {
+            let (took, leader) = replicas.hand_over();
+            past = Some(leader);
+            took
+        });
+        replicas.replace(past.unwrap());
+    }
+    eprintln!();
+    rows.into_rows()
+}
+
+/// Hand-overs among `n` candidates of the library in this process.
+pub(super) fn of_contenders(cluster: &Cluster, n: usize, runs: usize) -> [Row; 3] {
+    eprintln!("starting {n} candidates");
+    let mut rows = Rows::of(&n.to_string(), "the leader resigns → the next leads");
+    let mut contenders = Contenders::start(cluster, "/contenders", n);
+    for run in 1..=runs {
+        eprint!("\rone of {n}: {run} of {runs}");
+        rows.sample(cluster, || ms(contenders.hand_over()));
+        contenders.replace();
+    }
+    eprintln!();
+    rows.into_rows()
 }

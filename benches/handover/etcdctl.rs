@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -15,22 +14,19 @@ use super::common::process::{self, monotonic_ns};
 use super::common::{Cluster, Record, SOON, eventually, secs};
 use super::replicas::{JOB, ms, next_job};
 
-/// How many leaders of `etcdctl elect` are killed: each costs a minute, side by side.
-const SLOW: usize = 3;
-
 /// One `etcdctl`, leader of a process group of its own.
-struct Etcdctl {
+pub(super) struct Etcdctl {
     child: Child,
     /// When each of its lines came.
     lines: Receiver<u64>,
 }
 
 impl Etcdctl {
-    fn start(cluster: &Cluster, arguments: &[String]) -> Self {
+    pub(super) fn start(cluster: &Cluster, endpoints: &[String], arguments: &[String]) -> Self {
         let mut command = Command::new("etcdctl");
         command
             .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints={}", cluster.endpoints().join(",")))
+            .arg(format!("--endpoints={}", endpoints.join(",")))
             .args(arguments)
             .process_group(0)
             .stdin(Stdio::null())
@@ -48,13 +44,20 @@ impl Etcdctl {
         Self { child, lines }
     }
 
-    fn pid(&self) -> i32 {
+    pub(super) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
     /// When its first line came.
-    fn first_line(&self) -> u64 {
+    pub(super) fn first_line(&self) -> u64 {
         self.lines.recv_timeout(secs(120)).unwrap()
+    }
+
+    /// Signals it and what it started.
+    pub(super) fn signal_group(&self, signal: Signal) {
+        let group = Pid::from_raw(self.pid()).unwrap();
+        // One that has ended is as good.
+        kill_process_group(group, signal).ok();
     }
 
     fn wait(mut self) {
@@ -64,14 +67,12 @@ impl Etcdctl {
 
 impl Drop for Etcdctl {
     fn drop(&mut self) {
-        let group = Pid::from_raw(self.pid()).unwrap();
-        // One that has ended is as good.
-        kill_process_group(group, Signal::KILL).ok();
+        self.signal_group(Signal::KILL);
         self.child.wait().unwrap();
     }
 }
 
-fn wait_in_queue(cluster: &Cluster, election: &str, n: usize) {
+pub(super) fn wait_in_queue(cluster: &Cluster, election: &str, n: usize) {
     eventually(SOON, "etcdctl stands in the queue", || {
         let queue = cluster.queue(election);
         if queue.len() == n { Ok(()) } else { Err(queue) }
@@ -101,43 +102,25 @@ impl<'a> Elect<'a> {
 
     fn join(&mut self, n: usize) {
         let arguments = ["elect".to_owned(), self.election.clone(), "me".to_owned()];
-        self.queue
-            .push_back(Etcdctl::start(self.cluster, &arguments));
+        self.queue.push_back(Etcdctl::start(
+            self.cluster,
+            &self.cluster.endpoints(),
+            &arguments,
+        ));
         wait_in_queue(self.cluster, &self.election, n);
-    }
-
-    fn hand_over(&mut self, signal: Signal) -> f64 {
-        let leader = self.queue.pop_front().unwrap();
-        let begun = monotonic_ns();
-        process::signal(leader.pid(), signal);
-        let took = self.queue[0].first_line() - begun;
-        leader.wait();
-        ms(took)
     }
 }
 
 impl Contest for Elect<'_> {
     fn sample(&mut self) -> f64 {
-        let took = self.hand_over(Signal::TERM);
-        self.join(2);
-        took
-    }
-}
-
-/// Kills leaders of `etcdctl elect`. Their sessions have a TTL of 60 s, which it has no flag for.
-pub(super) fn slow_kills(cluster: &Cluster) -> JoinHandle<Vec<f64>> {
-    let mut handovers = Vec::new();
-    for number in 0..SLOW {
-        let mut elect = Elect::start(cluster, &format!("elect-kill-{number}"));
-        let leader = elect.queue.pop_front().unwrap();
-        let next = elect.queue.pop_front().unwrap();
+        let leader = self.queue.pop_front().unwrap();
         let begun = monotonic_ns();
-        process::signal(leader.pid(), Signal::KILL);
+        process::signal(leader.pid(), Signal::TERM);
+        let took = self.queue[0].first_line() - begun;
         leader.wait();
-        handovers.push((begun, next));
+        self.join(2);
+        ms(took)
     }
-    let wait = |(begun, next): (u64, Etcdctl)| ms(next.first_line() - begun);
-    std::thread::spawn(move || handovers.into_iter().map(wait).collect())
 }
 
 /// `etcdctl lock` with the job of the hand-overs. SIGTERM of etcdctl alone leaves its job running,
@@ -168,8 +151,11 @@ impl<'a> Lock<'a> {
             .into_iter()
             .chain(self.record.command(JOB))
             .collect();
-        self.queue
-            .push_back(Etcdctl::start(self.cluster, &arguments));
+        self.queue.push_back(Etcdctl::start(
+            self.cluster,
+            &self.cluster.endpoints(),
+            &arguments,
+        ));
         wait_in_queue(self.cluster, "lock", n);
     }
 }
@@ -177,9 +163,8 @@ impl<'a> Lock<'a> {
 impl Contest for Lock<'_> {
     fn sample(&mut self) -> f64 {
         let leader = self.queue.pop_front().unwrap();
-        let group = Pid::from_raw(leader.pid()).unwrap();
         let begun = monotonic_ns();
-        kill_process_group(group, Signal::TERM).unwrap();
+        leader.signal_group(Signal::TERM);
         let took = next_job(&self.record, begun) - begun;
         leader.wait();
         self.join(2);

@@ -10,10 +10,11 @@
 //! |---|---|
 //! | `INCUMBENT_BENCH_RUNS` | samples of each hand-over (default 30) |
 //! | `INCUMBENT_BENCH_CUTS` | samples of each fault that cuts a leader off (default 20) |
+//! | `INCUMBENT_BENCH_FAULTS` | samples of each fault's hand-over (default 10; `etcdctl elect`: 3) |
 //! | `INCUMBENT_BENCH_ROWS` | only rows whose name holds one of these words, with commas between |
 //!
 //! The variables of the test harness work too; see `tests/common/mod.rs`. The table is printed, and
-//! written with all samples to `target/handover.json`.
+//! written with all samples to `target/handover.json`, with a picture in `target/handover.svg`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -27,25 +28,33 @@ mod common;
 mod crowd;
 mod cut_off;
 mod etcdctl;
+mod faults;
 mod floor;
 mod idle;
+mod picture;
 mod replicas;
 mod table;
 
 use std::time::Duration;
 
 use common::{Cluster, Daemon};
-use crowd::Crowd;
-use etcdctl::{Elect, Lock, slow_kills};
+use etcdctl::{Elect, Lock};
+use faults::{Fault, Pending};
 use floor::{Exec, Floor};
 use replicas::{Launch, Replicas};
-use table::{Row, Table, Target};
+use table::{Case, Row, Table, Target, Who};
 
 /// Before each hand-over.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// How many replicas stand in the large election.
 const CROWD: usize = 50;
+
+/// How many candidates of the library stand in the largest one.
+const CONTENDERS: usize = 1000;
+
+/// How many leaders of `etcdctl elect` are hit by each fault: its TTL of 60 s has no flag.
+const SLOW: usize = 3;
 
 /// What is measured over and over, beginning each time from quiet.
 trait Contest {
@@ -63,6 +72,7 @@ struct Entry<'a> {
 struct Settings {
     runs: usize,
     cuts: usize,
+    faults: usize,
     rows: Vec<String>,
 }
 
@@ -79,6 +89,7 @@ impl Settings {
         Self {
             runs: number("INCUMBENT_BENCH_RUNS", 30),
             cuts: number("INCUMBENT_BENCH_CUTS", 20),
+            faults: number("INCUMBENT_BENCH_FAULTS", 10),
             rows: rows.split(',').map(str::to_owned).collect(),
         }
     }
@@ -92,37 +103,47 @@ fn main() {
     let settings = Settings::from_env();
     let cluster = Cluster::start(3);
     let mut table = Table::default();
-    let slow = settings
-        .wants("etcdctl elect: kill -9")
-        .then(|| slow_kills(&cluster));
     take_turns(&settings, &cluster, &mut table);
-    if settings.wants("one of 50") {
-        eprintln!("starting {CROWD} replicas");
-        let mut crowd = Crowd::start(&cluster, CROWD);
-        for run in 0..settings.runs {
-            eprint!("\rone of {CROWD}: {} of {}", run + 1, settings.runs);
-            std::thread::sleep(QUIET);
-            crowd.sample();
-        }
-        eprintln!();
-        table.extend(crowd.rows());
+    if settings.wants("one of 50:") {
+        table.extend(crowd::of_replicas(&cluster, CROWD, settings.runs));
     }
+    if settings.wants("one of 1000:") {
+        table.extend(crowd::of_contenders(&cluster, CONTENDERS, settings.runs));
+    }
+    // They take a minute, beside what is measured in seconds.
+    let slow: Vec<_> = begin_faults(&settings, &cluster, Who::Elect, SLOW).collect();
     for fault in [cut_off::STOPPED, cut_off::CUT] {
         if settings.wants(fault.name) {
             table.extend([cut_off::measure(&cluster, fault, settings.cuts)]);
         }
     }
-    if let Some(slow) = slow {
-        let mut row = Row::new("etcdctl elect: kill -9 → elected", "ms", Target::None);
-        row.samples = slow.join().unwrap();
-        table.extend([row]);
+    for who in [Who::Us, Who::Lock] {
+        let hit = begin_faults(&settings, &cluster, who, settings.faults);
+        table.extend(hit.map(Pending::finish));
     }
+    table.extend(slow.into_iter().map(Pending::finish));
     if settings.wants("idle") {
         table.extend(idle::measure(&cluster));
     }
     print!("{table}");
     let file = table.write();
     println!("all samples: {}", file.display());
+}
+
+/// Hits leaders of one kind by each fault that is asked for. Kills of our own daemon are measured
+/// in turns with what they are compared to.
+fn begin_faults(
+    settings: &Settings,
+    cluster: &Cluster,
+    who: Who,
+    n: usize,
+) -> impl Iterator<Item = Pending> {
+    let faults = Fault::ALL.into_iter();
+    let asked = faults.filter(move |fault| {
+        let elsewhere = who == Who::Us && *fault == Fault::Kill;
+        !elsewhere && settings.wants(&Pending::row_name(who, *fault))
+    });
+    asked.map(move |fault| Pending::begin(cluster, who, fault, n))
 }
 
 /// Runs the hand-overs of two or three contestants, one sample of each in turn.
@@ -138,17 +159,28 @@ fn take_turns(settings: &Settings, cluster: &Cluster, table: &mut Table) {
         },
     ];
     macro_rules! enter {
-        ($name:expr, $target:expr, $contest:expr) => {
+        ($name:expr, $case:expr, $target:expr, $contest:expr) => {
             if settings.wants($name) {
+                let mut row = Row::new($name, "ms", $target);
+                row.case = $case;
                 entries.push(Entry {
-                    row: Row::new($name, "ms", $target),
+                    row,
                     contest: Box::new($contest),
                 });
             }
         };
     }
+    let planned = |who| {
+        let fault = table::PLANNED;
+        Some(Case { fault, who })
+    };
+    let killed = Case {
+        fault: Fault::Kill.name(),
+        who: Who::Us,
+    };
     enter!(
         "SIGTERM of the leader → next job",
+        planned(Who::Us),
         Target::Floors {
             median: 1.5,
             worst: None
@@ -157,6 +189,7 @@ fn take_turns(settings: &Settings, cluster: &Cluster, table: &mut Table) {
     );
     enter!(
         "kill -9 of the daemon → next job",
+        Some(killed),
         Target::Floors {
             median: 2.0,
             worst: Some(50.0)
@@ -165,16 +198,19 @@ fn take_turns(settings: &Settings, cluster: &Cluster, table: &mut Table) {
     );
     enter!(
         "launch → job, idle cluster",
+        None,
         Target::Median(30.0),
         Launch::new(cluster)
     );
     enter!(
         "etcdctl lock: SIGTERM of the group → next job",
+        planned(Who::Lock),
         Target::None,
         Lock::start(cluster)
     );
     enter!(
         "etcdctl elect: SIGTERM → elected",
+        planned(Who::Elect),
         Target::None,
         Elect::start(cluster, "elect-term")
     );

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::picture;
+
 /// The rows that together are the floor.
 pub(super) const FLOOR: &str = "F: delete, watch event, linearizable read";
 pub(super) const EXEC: &str = "E: fork and exec of the bare job";
@@ -39,13 +41,46 @@ impl fmt::Display for Target {
     }
 }
 
+/// Who hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Us,
+    Elect,
+    Lock,
+}
+
+impl Who {
+    pub(super) const ALL: [Self; 3] = [Self::Us, Self::Elect, Self::Lock];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Us => "incumbent",
+            Self::Elect => "etcdctl elect",
+            Self::Lock => "etcdctl lock",
+        }
+    }
+}
+
+/// A hand-over that is compared: who was hit by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Case {
+    pub(super) fault: &'static str,
+    pub(super) who: Who,
+}
+
+/// The fault that is none.
+pub(super) const PLANNED: &str = "planned stop";
+
 /// Samples of one thing.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     name: String,
     unit: &'static str,
     target: Target,
+    pub(super) case: Option<Case>,
     pub(super) samples: Vec<f64>,
+    /// In how many of the samples the old job lived on when the next one began.
+    pub(super) overlaps: Option<usize>,
 }
 
 impl Row {
@@ -54,8 +89,16 @@ impl Row {
             name: name.to_owned(),
             unit,
             target,
+            case: None,
             samples: Vec::new(),
+            overlaps: None,
         }
+    }
+
+    /// The same for a hand-over that is compared.
+    pub(super) const fn of(mut self, case: Case) -> Self {
+        self.case = Some(case);
+        self
     }
 
     fn sorted(&self) -> Vec<f64> {
@@ -64,7 +107,7 @@ impl Row {
         samples
     }
 
-    fn median(&self) -> f64 {
+    pub(super) fn median(&self) -> f64 {
         let sorted = self.sorted();
         let middle = sorted.len() / 2;
         match sorted.len() {
@@ -110,8 +153,13 @@ impl Table {
         self.rows.extend(rows);
     }
 
+    /// The row of a hand-over that is compared.
+    pub(super) fn case(&self, case: Case) -> Option<&Row> {
+        self.rows.iter().find(|row| row.case == Some(case))
+    }
+
     /// `F+E`, in milliseconds.
-    fn floor(&self) -> f64 {
+    pub(super) fn floor(&self) -> f64 {
         let parts = self
             .rows
             .iter()
@@ -119,12 +167,14 @@ impl Table {
         parts.map(Row::median).sum()
     }
 
-    /// Writes everything to a file in the folder of all that is built; returns its path.
+    /// Writes everything to a file in the folder of all that is built, and a picture beside it;
+    /// returns the file's path.
     pub(super) fn write(&self) -> PathBuf {
         let program = std::env::current_exe().unwrap();
         let target = program.ancestors().nth(3).unwrap_or(Path::new("."));
         let file = target.join("handover.json");
         std::fs::write(&file, format!("{:#}\n", self.json())).unwrap();
+        std::fs::write(file.with_extension("svg"), picture::draw(self)).unwrap();
         file
     }
 
@@ -140,6 +190,9 @@ impl Table {
                 "n": row.samples.len(),
                 "ratio_to_floor": (row.unit == "ms").then(|| row.median() / floor),
                 "pass": row.passes(floor),
+                "fault": row.case.map(|case| case.fault),
+                "who": row.case.map(|case| case.who.name()),
+                "overlaps": row.overlaps,
                 "samples": row.samples,
             })
         };

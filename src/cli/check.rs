@@ -1,24 +1,40 @@
-//! `incumbent check`: is the configuration good?
+//! `incumbent check`: is the configuration good, and with `--connect`, is the store?
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::exit::Failure;
-use super::options::Options;
+use super::options::{Options, block_on, span};
 use super::output;
 use crate::config;
 use crate::job::Jobs;
 
+mod connect;
+mod election;
+mod host;
+mod members;
+
 /// Check the configuration, and show what follows from it; starts nothing
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
-  incumbent check -c /etc/incumbent/backup.toml")]
+Examples:
+  incumbent check -c /etc/incumbent/backup.toml
+  incumbent check --connect -c /etc/incumbent/backup.toml")]
 pub(super) struct Args {
     #[command(flatten)]
     options: Options,
+
+    /// Ask the store too: versions with known bugs, the smallest TTL, round trips, the queue; and
+    /// look at this host's clock and unit
+    #[arg(long)]
+    connect: bool,
+
+    /// How long to try to reach the store
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = span, requires = "connect")]
+    timeout: Duration,
 }
 
-/// Reports on the configuration.
+/// Reports on the configuration, and on what it leads to.
 pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
     let mut source = args.options.source();
     source.job_kinds = jobs.kinds();
@@ -29,5 +45,9 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
         report += "warning: job.command: there is none; \"run\" needs one after \"--\" then\n";
     }
     output::write(report)?;
+    if args.connect {
+        output::write(host::report(loaded.config.file.as_deref()))?;
+        block_on(connect::check(&loaded.config, args.timeout))?;
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -25,6 +25,9 @@ pub(super) enum Failure {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] Problems),
+    /// The configuration is well formed, and what it names can't be what the user meant.
+    #[error("{0}")]
+    Misconfigured(String),
     /// The runtime directory can't be had.
     #[error("{0:#}")]
     RuntimeDir(anyhow::Error),
@@ -61,7 +64,7 @@ impl Failure {
 
     const fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::RuntimeDir(_) => BAD_CONFIG,
+            Self::Config(_) | Self::Misconfigured(_) | Self::RuntimeDir(_) => BAD_CONFIG,
             Self::Unreachable(_) => UNREACHABLE,
             Self::Refused(_) => REFUSED,
             Self::Failed(_) => FAILED,

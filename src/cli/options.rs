@@ -104,7 +104,7 @@ impl Asking {
 }
 
 /// Reads a time to wait.
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(span) if span.is_zero() => Err("expected a time longer than nothing".to_owned()),
         Ok(span) => Ok(span),

@@ -26,6 +26,7 @@
 pub mod cluster;
 pub mod command;
 pub mod config;
+pub mod contenders;
 pub mod daemon;
 pub mod example;
 pub mod output;
@@ -39,6 +40,7 @@ pub mod wait;
 
 pub use cluster::Cluster;
 pub use command::{Answer, Followed};
+pub use contenders::{Contenders, Served};
 pub use daemon::{Daemon, PREFIX};
 pub use example::example;
 pub use output::Line;

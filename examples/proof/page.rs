@@ -1,0 +1,165 @@
+//! The parts of the page that come from results, as Markdown.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// The faults, in the order of the page.
+const FAULTS: [&str; 5] = ["planned stop", "kill -9", "SIGSTOP", "cut off", "host loss"];
+
+/// Who is compared.
+const WHO: [&str; 3] = ["incumbent", "etcdctl elect", "etcdctl lock"];
+
+/// Puts `part` between the marks of this name.
+pub(crate) fn fill(page: &str, name: &str, part: &str) -> Result<String, String> {
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let missing = || format!("the page has no place for {name}");
+    let (before, rest) = page.split_once(&begin).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
+    Ok(format!("{before}{begin}{}\n{end}{after}", part.trim_end()))
+}
+
+/// The table of hand-overs, of `target/handover.json`.
+pub(crate) fn handovers(results: &Value) -> Result<String, String> {
+    let rows = results["rows"].as_array().ok_or("no rows")?;
+    let case = |fault: &str, who: &str| {
+        let mut rows = rows.iter();
+        rows.find(|row| row["fault"] == fault && row["who"] == who)
+    };
+    let mut page = format!("| | {} |\n|---|---|---|---|\n", WHO.join(" | "));
+    for fault in FAULTS {
+        let cells: Result<Vec<_>, _> = WHO.iter().map(|who| cell(case(fault, who))).collect();
+        writeln!(page, "| {fault} | {} |", cells?.join(" | ")).map_err(|e| e.to_string())?;
+    }
+    let floor = number(results, "floor_ms")?;
+    let cores = results["cores"].as_u64().ok_or("no cores")?;
+    write!(
+        page,
+        "\nMedian, worst of n. The floor in the same run, on a machine with {cores} cores: {}.\n",
+        span(floor)
+    )
+    .map_err(|e| e.to_string())?;
+    let crowds: Vec<_> = rows
+        .iter()
+        .filter(|row| {
+            row["row"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("one of "))
+        })
+        .collect();
+    if !crowds.is_empty() {
+        page += "\n| in a large election | median | worst | n |\n|---|---|---|---|\n";
+    }
+    for row in crowds {
+        let unit = row["unit"].as_str().unwrap_or_default();
+        let shown = |value: f64| match unit {
+            "ms" => span(value),
+            _ => format!("{value:.1}"),
+        };
+        let name = row["row"].as_str().unwrap_or_default();
+        let (median, worst) = (number(row, "median")?, number(row, "worst")?);
+        let (median, worst, n) = (shown(median), shown(worst), &row["n"]);
+        writeln!(page, "| {name} | {median} | {worst} | {n} |").map_err(|e| e.to_string())?;
+    }
+    Ok(page)
+}
+
+fn cell(row: Option<&Value>) -> Result<String, String> {
+    let Some(row) = row else {
+        return Ok("not measured".to_owned());
+    };
+    let (median, worst, n) = (number(row, "median")?, number(row, "worst")?, &row["n"]);
+    let mut cell = format!("{}, {} of {n}", span(median), span(worst));
+    match row["overlaps"].as_u64() {
+        Some(overlaps) if overlaps > 0 => {
+            write!(cell, "; **two jobs at once in {overlaps}**").map_err(|e| e.to_string())?;
+        }
+        _ => {}
+    }
+    Ok(cell)
+}
+
+/// What was thrown and what came of it, of all runs of `make torture` together.
+pub(crate) fn torture(runs: &[Value]) -> Result<String, String> {
+    let mut thrown = BTreeMap::<(bool, String), u64>::new();
+    let mut after = BTreeMap::<String, Vec<f64>>::new();
+    let (mut minutes, mut breaches, mut excepted) = (0.0, 0, 0);
+    let (mut lives, mut writes) = (0, 0);
+    let mut seeds = Vec::new();
+    let list = |run: &Value, name: &str| {
+        let list = run[name].as_array().cloned();
+        list.ok_or(format!("no {name} in a result of the torture run"))
+    };
+    let whole = |value: &Value, name: &str| {
+        let number = value[name].as_u64();
+        number.ok_or(format!("no {name} in a result of the torture run"))
+    };
+    for run in runs {
+        seeds.push(run["seed"].to_string());
+        minutes += number(run, "minutes")?;
+        breaches += list(run, "breaches")?.len();
+        excepted += list(run, "excepted")?.len();
+        lives += whole(run, "runs")?;
+        writes += whole(run, "writes")?;
+        for fault in list(run, "thrown")? {
+            let name = fault["fault"].as_str().ok_or("a fault has no name")?;
+            let class = fault["excepted"].as_bool().unwrap_or(false);
+            *thrown.entry((class, name.to_owned())).or_default() += whole(&fault, "n")?;
+        }
+        for kind in list(run, "handovers")? {
+            let name = kind["after"].as_str().ok_or("hand-overs after nothing")?;
+            let spans = list(&kind, "all_ms")?;
+            let spans = spans.iter().filter_map(Value::as_f64);
+            after.entry(name.to_owned()).or_default().extend(spans);
+        }
+    }
+    let total: u64 = thrown.values().sum();
+    let mut page = format!(
+        "{minutes} minutes in all, seeds {}: {total} faults, {lives} runs of jobs, {writes} guarded \
+         writes accepted.\n\n**{breaches} breaches** of the rules; {excepted} in the class of faults \
+         that are not promised against.\n\n| thrown | how often |\n|---|---|\n",
+        seeds.join(", ")
+    );
+    let mut line = |text: String| {
+        page += &text;
+        page.push('\n');
+    };
+    for ((class, name), n) in &thrown {
+        let class = if *class {
+            " (not promised against)"
+        } else {
+            ""
+        };
+        line(format!("| {name}{class} | {n} |"));
+    }
+    line("\n| hand-over after | n | median | worst |\n|---|---|---|---|".to_owned());
+    for (name, spans) in &mut after {
+        spans.sort_by(f64::total_cmp);
+        let (Some(worst), n) = (spans.last(), spans.len()) else {
+            continue;
+        };
+        let median = spans[n / 2];
+        line(format!(
+            "| {name} | {n} | {} | {} |",
+            span(median),
+            span(*worst)
+        ));
+    }
+    Ok(page)
+}
+
+fn number(value: &Value, name: &str) -> Result<f64, String> {
+    value[name]
+        .as_f64()
+        .ok_or(format!("no number {name} in the results"))
+}
+
+/// Milliseconds as people read them.
+fn span(ms: f64) -> String {
+    if ms < 1000.0 {
+        format!("{ms:.1} ms")
+    } else {
+        format!("{:.1} s", ms / 1000.0)
+    }
+}

@@ -1,0 +1,76 @@
+//! `--connect`: is the store one to trust a term to?
+
+use std::time::Duration;
+
+use super::super::exit::Failure;
+use super::super::output;
+use super::{election, members};
+use crate::config::Config;
+use crate::etcd::{Patience, Settings, Store};
+use crate::log::printable;
+use crate::session::new_lease_id;
+
+/// Writes what the store says; `limit` is for each member, and for all that they are asked
+/// together.
+///
+/// # Errors
+/// If no member serves, or if they are of several clusters.
+pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failure> {
+    let timing = config.timing();
+    let members = members::ask(config, limit).await;
+    let lines = members::report(config, &members, timing.attempt_limit());
+    output::write(lines.join("\n") + "\n")?;
+
+    let clusters = members::clusters(&members);
+    if clusters.len() > 1 {
+        let named = clusters.iter().map(|(id, endpoints)| {
+            let endpoints: Vec<_> = endpoints.iter().copied().map(printable).collect();
+            format!("{} of cluster {id:x}", endpoints.join(", "))
+        });
+        let named: Vec<_> = named.collect();
+        return Err(Failure::Misconfigured(format!(
+            "etcd.endpoints: expected members of one cluster, found {}; \
+             replicas could lead in each of them",
+            named.join("; ")
+        )));
+    }
+    let serving = members.iter().filter(|member| member.serves());
+    let endpoints: Vec<_> = serving.map(|member| member.endpoint.clone()).collect();
+    if endpoints.is_empty() {
+        let errors = members.iter().filter_map(members::Member::error);
+        let why = errors.map(ToString::to_string).next().unwrap_or_default();
+        return Err(Failure::Unreachable(format!(
+            "the store is unreachable: no member serves: {why}"
+        )));
+    }
+    let store = Store::new(&Settings {
+        endpoints,
+        ..config.etcd.clone()
+    });
+    let patience = Patience::new(&store, limit);
+    let mut lines = ttl_lines(config, &store, &patience).await?;
+    lines.extend(election::report(&store, &config.election.prefix, &patience).await?);
+    output::write(lines.join("\n") + "\n")
+}
+
+/// The smallest TTL that the store grants, which may be longer than the one that is asked for.
+async fn ttl_lines(
+    config: &Config,
+    store: &Store,
+    patience: &Patience,
+) -> Result<Vec<String>, Failure> {
+    let lease = new_lease_id();
+    let grant = async |limit| store.smallest_ttl(limit, lease).await;
+    let smallest = patience.ask(grant).await?;
+    let seconds = smallest.as_secs();
+    let mut lines = vec![format!("smallest TTL that the store grants: {seconds}s")];
+    let ttl = config.election.ttl;
+    if smallest > ttl {
+        lines.push(format!(
+            "warning: election.ttl: {}s will be {seconds}s: the store grants no less with its \
+             --election-timeout",
+            ttl.as_secs()
+        ));
+    }
+    Ok(lines)
+}
