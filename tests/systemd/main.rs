@@ -1,0 +1,13 @@
+//! The shipped unit under a real system manager, against a real etcd: what `rig.sh` boots.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the helpers of tests fail as the tests do"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod replicas;
+mod rig;
+
+mod ends;
