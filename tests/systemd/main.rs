@@ -4,6 +4,10 @@
     clippy::unwrap_used,
     reason = "the helpers of tests fail as the tests do"
 )]
+#![allow(
+    clippy::print_stdout,
+    reason = "measured times are shown with --nocapture"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -11,3 +15,6 @@ mod replicas;
 mod rig;
 
 mod ends;
+mod faults;
+mod hook;
+mod unit;

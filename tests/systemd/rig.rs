@@ -54,6 +54,10 @@ fn lacks() -> Option<String> {
 }
 
 impl Rig {
+    #[expect(
+        clippy::zombie_processes,
+        reason = "it outlives this process, and cleans up after it"
+    )]
     fn boot() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("incumbent-")
