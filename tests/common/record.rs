@@ -23,6 +23,11 @@ impl Record {
         }
     }
 
+    /// A record that is kept elsewhere.
+    pub fn at(file: PathBuf) -> Self {
+        Self { file }
+    }
+
     /// Where it is.
     pub fn file(&self) -> &Path {
         &self.file

@@ -1,0 +1,46 @@
+//! Faults that leave processes alive: a hung daemon, and a network that is away.
+
+use crate::common::{eventually, secs};
+use crate::replicas::Replicas;
+use crate::rig::rig;
+
+#[test]
+fn a_stopped_daemon_loses_its_job_before_another_starts_and_is_replaced() {
+    let Some(rig) = rig() else { return };
+    let replicas = Replicas::start(rig, "hung");
+    replicas.wait_term(1);
+    rig.ok(&["kill", "-STOP", &replicas.property(1, "MainPID")]);
+    replicas.wait_term(2);
+    replicas.wait_queued(1);
+    assert_eq!(replicas.property(1, "NRestarts"), "1");
+    let gaps = replicas.proven().handover_gaps();
+    println!("stopped daemon: from the last beat to the next job's start: {gaps:.1?}");
+}
+
+#[test]
+fn an_instance_that_is_cut_off_ends_its_job_before_another_starts() {
+    let Some(rig) = rig() else { return };
+    let replicas = Replicas::start(rig, "cut");
+    replicas.wait_term(1);
+    let (unit, group) = (replicas.unit(1), replicas.property(1, "ControlGroup"));
+    let deny = |what: &str| {
+        let property = format!("IPAddressDeny={what}");
+        rig.ok(&["systemctl", "set-property", "--runtime", &unit, &property]);
+    };
+    let reaches_store = || {
+        let join = format!("echo $$ >/sys/fs/cgroup{group}/cgroup.procs");
+        let ask = format!("{join}; exec timeout 2 etcdctl get x");
+        rig.run(&["sh", "-c", &ask]).status.success()
+    };
+    assert!(reaches_store());
+    deny("any");
+    assert!(!reaches_store());
+    replicas.wait_term(2);
+    replicas.wait_said(1, &["job started", "job stopped"]);
+    let gaps = replicas.proven().handover_gaps();
+    println!("cut off: from the last beat to the next job's start: {gaps:.1?}");
+    deny("");
+    eventually(secs(10), "its network is back", reaches_store);
+    replicas.wait_queued(1);
+    replicas.proven();
+}
