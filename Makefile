@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader test bench proof lint deps
+.PHONY: help demo kill-leader test torture bench proof lint deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -15,6 +15,17 @@ kill-leader: ## Kills the demo's leading daemon with kill -9
 test: ## Runs all tests, against a real etcd
 	@scripts/deps build etcd
 	cargo test --no-fail-fast
+
+MINUTES ?= 10
+SEED ?= 1
+EXCEPTED ?= 0
+
+torture: ## Throws faults at five replicas for MINUTES=10 with SEED=1, and checks every promise
+	@scripts/deps build etcd
+	cargo build --examples
+	INCUMBENT_TORTURE_MINUTES=$(MINUTES) INCUMBENT_TORTURE_SEED=$(SEED) \
+	INCUMBENT_TORTURE_EXCEPTED=$(EXCEPTED) INCUMBENT_TORTURE_ALOUD=1 \
+	cargo test --test torture -- --nocapture no_fault
 
 bench: ## Measures hand-overs, faults, memory and CPU time, in about 10 minutes
 	@scripts/deps build etcd

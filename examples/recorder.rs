@@ -4,6 +4,8 @@
 //! recorder FILE [--every D] [--ignore-term] [--end-after-term D] [--exit-after D] [--code N]
 //!               [--child-own-session] [--spam BYTES] [--spam-errors BYTES]
 //!               [--part-of RUN] [--own-session] [--default-term]
+//!               [--lock FILE] [--count FILE KEY INCUMBENT] [--hang-after D] [--fork-every D]
+//!               [--daemonised-child]
 //! ```
 //! Each line is one write to FILE, opened for appending:
 //! `start|beat|asked|end TOKEN PID NANOSECONDS RUN`, on `CLOCK_MONOTONIC`. RUN is the process id
@@ -11,28 +13,40 @@
 //! to the child. A beat is written before each sleep. `asked` says that SIGTERM came. A killed
 //! process writes no end: its life goes from its first line to its last. With `--default-term`
 //! SIGTERM is not caught, and ends it at once, without a line.
+//!
+//! With `--lock` it holds a lock together with all its descendants, hung and stopped ones included:
+//! the kernel lets go of it with the last of them. A run that finds it held records `clash`. With
+//! `--count` it counts in the store (see `recorder/count.rs`). With `--hang-after` it
+//! records `hang` and lives on without a beat. With `--fork-every` children come and go; `--daemonised-child` leaves its session
+//! and its parent, as daemons of old did.
 
 #![allow(
     clippy::disallowed_methods,
     reason = "its own patience is no deadline of ours"
 )]
 
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use incumbent::clock::{self, Instant};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use signal_hook::consts::SIGTERM;
 
 use record::Record;
 
+#[path = "recorder/count.rs"]
+mod count;
 #[path = "recorder/record.rs"]
 mod record;
 
 /// What the command line asks for.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct Options {
     file: PathBuf,
     every: Duration,
@@ -48,6 +62,12 @@ struct Options {
     part_of: Option<u32>,
     /// It leaves its session for one of its own.
     own_session: bool,
+    lock: Option<PathBuf>,
+    /// The record of its writes, the key it counts in, and the tool that reads and writes it.
+    count: Option<[String; 3]>,
+    hang_after: Option<Duration>,
+    fork_every: Option<Duration>,
+    daemonised_child: bool,
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
@@ -66,6 +86,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
         spam_errors: 0,
         part_of: None,
         own_session: false,
+        lock: None,
+        count: None,
+        hang_after: None,
+        fork_every: None,
+        daemonised_child: false,
     };
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{flag} expects a value"));
@@ -83,6 +108,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--spam-errors" => options.spam_errors = number(value()?)?,
             "--part-of" => options.part_of = value()?.parse().ok(),
             "--own-session" => options.own_session = true,
+            "--lock" => options.lock = Some(value()?.into()),
+            "--count" => options.count = Some([value()?, value()?, value()?]),
+            "--hang-after" => options.hang_after = Some(duration(value()?)?),
+            "--fork-every" => options.fork_every = Some(duration(value()?)?),
+            "--daemonised-child" => options.daemonised_child = true,
             _ => return Err(format!("unknown flag {flag}")),
         }
     }
@@ -106,6 +136,36 @@ fn spam(bytes: usize, mut to: impl Write + Send + 'static) {
     });
 }
 
+/// Takes the lock for this process and all that come of it; says whether it was free.
+fn lock(file: &Path) -> io::Result<bool> {
+    let file = File::options().create(true).append(true).open(file)?;
+    // Handed on to every child: one lock, held until the last of them is dead.
+    fcntl_setfd(&file, FdFlags::empty())?;
+    let free = match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => true,
+        Err(Errno::WOULDBLOCK) => false,
+        Err(error) => return Err(error.into()),
+    };
+    std::mem::forget(file);
+    Ok(free)
+}
+
+/// Starts children of this run that beat for a moment, one after the other.
+fn fork(every: Duration, file: PathBuf, run: u32) {
+    std::thread::spawn(move || {
+        loop {
+            let child = std::env::current_exe().and_then(|this| {
+                Command::new(this)
+                    .arg(&file)
+                    .args(["--exit-after", "60ms", "--part-of", &run.to_string()])
+                    .spawn()
+            });
+            std::thread::sleep(every);
+            child.and_then(|mut child| child.wait()).ok();
+        }
+    });
+}
+
 fn run(options: &Options) -> io::Result<ExitCode> {
     // Before the first line: whoever has seen it may send the signal.
     let asked = Arc::new(AtomicBool::new(false));
@@ -118,15 +178,33 @@ fn run(options: &Options) -> io::Result<ExitCode> {
     let token = std::env::var("INCUMBENT_TOKEN").unwrap_or_else(|_| "0".to_owned());
     let this = std::process::id();
     let run = options.part_of.unwrap_or(this);
-    let mut record = Record::open(&options.file, token, this, run)?;
+    let free = options.lock.as_deref().map_or(Ok(true), lock)?;
+    let mut record = Record::open(&options.file, token.clone(), this, run)?;
     let begun = clock::now();
     record.write("start")?;
+    if !free {
+        record.write("clash")?;
+    }
     if options.child_own_session {
         Command::new(std::env::current_exe()?)
             .arg(&options.file)
             .args(["--ignore-term", "--own-session", "--part-of"])
             .arg(run.to_string())
             .spawn()?;
+    }
+    if options.daemonised_child {
+        Command::new("setsid")
+            .arg("--fork")
+            .arg(std::env::current_exe()?)
+            .arg(&options.file)
+            .args(["--ignore-term", "--part-of", &run.to_string()])
+            .status()?;
+    }
+    if let Some(every) = options.fork_every {
+        fork(every, options.file.clone(), run);
+    }
+    if let Some([file, key, incumbent]) = &options.count {
+        count::start(file, key, incumbent, &token)?;
     }
     spam(options.spam, io::stdout());
     spam(options.spam_errors, io::stderr());
@@ -151,6 +229,15 @@ fn run(options: &Options) -> io::Result<ExitCode> {
             return Ok(ExitCode::from(options.code));
         }
         record.write("beat")?;
+        let hangs = options
+            .hang_after
+            .is_some_and(|after| (begun + after).has_passed());
+        if hangs {
+            record.write("hang")?;
+            loop {
+                std::thread::park();
+            }
+        }
         // Ended early by no signal: std goes on sleeping, so an answer takes one beat at most.
         std::thread::sleep(options.every);
     }

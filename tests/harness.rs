@@ -221,3 +221,36 @@ fn the_jobs_child_has_its_own_session_and_ignores_sigterm() {
         "the sandbox leaves nothing behind"
     );
 }
+
+/// The lock finds what makes no sign: here a child that is stopped, and whose parent is dead.
+#[test]
+fn a_run_beside_a_silent_process_of_another_records_a_clash() {
+    let sandbox = Sandbox::new();
+    let record = Record::new(&sandbox, "record");
+    let lock = sandbox.join("lock");
+    let lock = lock.to_str().unwrap();
+    let mut first = run_recorder(
+        &sandbox,
+        &record,
+        &["--lock", lock, "--child-own-session", "--hang-after", "0s"],
+    );
+    record.wait_lives(7, 2, secs(10));
+    let lives = record.history().lives;
+    assert!(!lives.iter().any(|life| life.clashed));
+    let child = lives.iter().find(|life| !life.is_main()).unwrap().pid;
+    process::freeze(child);
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    let clashes = |n: usize| {
+        let mut run = run_recorder(&sandbox, &record, &["--lock", lock, "--exit-after", "1ms"]);
+        run.wait().unwrap();
+        let history = record.history();
+        assert_eq!(history.runs_of(7).count(), n);
+        history.runs_of(7).last().unwrap().clashed
+    };
+    assert!(clashes(2));
+    process::signal(child, Signal::KILL);
+    eventually(secs(5), "the child is dead", || !process::is_alive(child));
+    assert!(!clashes(3));
+}

@@ -57,7 +57,8 @@ impl Cluster {
         let sandbox = Sandbox::new();
         let mut slot = Some(slot);
         for attempt in 1.. {
-            let cluster = Self::lay_out(n, arguments, &sandbox, &mut slot);
+            let folder = |_| sandbox.path().to_owned();
+            let cluster = Self::lay_out(n, arguments, &sandbox, &folder, &mut slot);
             match cluster.start_all() {
                 Ok(()) => return cluster,
                 // Somebody took a port between our look and etcd's: look again.
@@ -72,7 +73,14 @@ impl Cluster {
 
     /// Chooses addresses for `n` members and starts none: a store that is not there yet.
     pub fn prepare(n: usize) -> Self {
-        Self::lay_out(n, &[], &Sandbox::new(), &mut Some(Slot::take()))
+        let sandbox = Sandbox::new();
+        let folder = sandbox.path().to_owned();
+        Self::prepare_in(n, &sandbox, |_| folder.clone())
+    }
+
+    /// As [`prepare`](Self::prepare), with each member's data in a folder of the caller's.
+    pub fn prepare_in(n: usize, sandbox: &Arc<Sandbox>, folder: impl Fn(usize) -> PathBuf) -> Self {
+        Self::lay_out(n, &[], sandbox, &folder, &mut Some(Slot::take()))
     }
 
     /// Starts all members that have no process, and waits until each serves.
@@ -169,6 +177,11 @@ impl Cluster {
         self.members[i].start(&self.sandbox);
     }
 
+    /// Whether a member's process ended by itself.
+    pub fn has_ended(&self, i: usize) -> bool {
+        self.members[i].has_ended()
+    }
+
     /// Members that are neither dead nor frozen.
     pub fn healthy(&self) -> Vec<usize> {
         let healthy = |i: &usize| {
@@ -181,7 +194,13 @@ impl Cluster {
         (0..self.members.len()).filter(healthy).collect()
     }
 
-    fn lay_out(n: usize, extra: &[&str], sandbox: &Arc<Sandbox>, slot: &mut Option<Slot>) -> Self {
+    fn lay_out(
+        n: usize,
+        extra: &[&str],
+        sandbox: &Arc<Sandbox>,
+        folder: &dyn Fn(usize) -> PathBuf,
+        slot: &mut Option<Slot>,
+    ) -> Self {
         let ports = free_ports(2 * n);
         let address = |port: &u16| SocketAddr::from(([127, 0, 0, 1], *port));
         let (clients, peers) = ports.split_at(n);
@@ -195,7 +214,7 @@ impl Cluster {
                 let client = format!("http://{}", address(&clients[i]));
                 let name = format!("etcd{i}");
                 // A folder of its own for each try, and a cluster id that no other test has.
-                let data = sandbox.join(&format!("{name}-{}.data", clients[0]));
+                let data = folder(i).join(format!("{name}-{}.data", clients[0]));
                 let token = sandbox.join(&clients[0].to_string());
                 let arguments = [
                     "--name",

@@ -102,6 +102,10 @@ pub struct Life {
     pub asked: Option<u64>,
     /// Whether it wrote that it ends; a killed process doesn't.
     pub ended: bool,
+    /// Whether it found another run's process alive when it started.
+    pub clashed: bool,
+    /// Whether it wrote that it lives on without a sign.
+    pub hung: bool,
 }
 
 impl Life {
@@ -152,7 +156,7 @@ impl History {
                 let pid = words.next()?.parse::<i32>().ok()?;
                 let at = words.next()?.parse::<u64>().ok()?;
                 let run = words.next()?.parse::<i32>().ok()?;
-                let known = ["start", "beat", "asked", "end"].contains(&what);
+                let known = ["start", "beat", "asked", "end", "clash", "hang"].contains(&what);
                 (known && words.next().is_none()).then_some((what, token, pid, at, run))
             };
             let (what, token, pid, at, run) =
@@ -165,10 +169,14 @@ impl History {
                 last: at,
                 asked: None,
                 ended: false,
+                clashed: false,
+                hung: false,
             });
             life.start = life.start.min(at);
             life.last = life.last.max(at);
             life.ended |= what == "end";
+            life.clashed |= what == "clash";
+            life.hung |= what == "hang";
             if what == "asked" {
                 life.asked = Some(at);
             }

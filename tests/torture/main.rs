@@ -1,0 +1,216 @@
+//! Every fault, at random moments, several at once, on five replicas and a real cluster; and a
+//! checker that reads afterwards, from what the jobs and the store recorded, whether the promises
+//! held.
+//!
+//! | variable | means |
+//! |---|---|
+//! | `INCUMBENT_TORTURE_MINUTES` | for how long faults are thrown (default 2) |
+//! | `INCUMBENT_TORTURE_SEED` | what decides kinds, targets and moments (default 1) |
+//! | `INCUMBENT_TORTURE_EXCEPTED` | throw also the faults that the promises except |
+//! | `INCUMBENT_TORTURE_ALOUD` | print each fault as it is thrown |
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and this one reports"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod checker;
+#[cfg(test)]
+mod checker_tests;
+mod elect;
+mod faults;
+mod replicas;
+mod report;
+mod schedule;
+mod store;
+
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use checker::{Evidence, Heal, check};
+use common::process::monotonic_ns;
+use common::{Cluster, PREFIX, Record, Sandbox, eventually, millis, patience, secs};
+use elect::Elect;
+use faults::{Range, nanos};
+use replicas::{LONGEST_DELAY, LONGEST_TTL, REPLICAS, Replicas};
+use store::{Chronicle, Disks};
+
+/// One election of etcd's own.
+const ELECTION: Duration = Duration::from_millis(2_500);
+
+/// How long somebody may take to lead once all faults are over: for a lease whose holder is dead, and
+/// whose clock a new etcd leader has just set back. Its end is unclean, so the next one waits.
+const IN_TIME: Duration = LONGEST_TTL
+    .saturating_add(Duration::from_secs(1))
+    .saturating_add(ELECTION)
+    .saturating_add(LONGEST_DELAY);
+
+fn setting<T: FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(format!("INCUMBENT_TORTURE_{name}")).ok()?;
+    if text.is_empty() {
+        return None;
+    }
+    let value = text.parse().ok();
+    Some(value.unwrap_or_else(|| panic!("INCUMBENT_TORTURE_{name}: not a number: {text:?}")))
+}
+
+#[test]
+fn no_fault_ever_makes_two_jobs() {
+    let seed = setting("SEED").unwrap_or(1);
+    let minutes: f64 = setting("MINUTES").unwrap_or(2.0);
+    let excepted = setting::<u8>("EXCEPTED").is_some_and(|on| on != 0);
+    let aloud = setting::<u8>("ALOUD").is_some_and(|on| on != 0);
+    let (cluster, disks) = cluster();
+    let record = Record::new(cluster.sandbox(), "record");
+    let begun = monotonic_ns();
+    let run = report::Run {
+        seed,
+        minutes,
+        excepted,
+        skipped: disks.as_ref().err().cloned(),
+        begun,
+    };
+    let chronicle = Chronicle::default();
+    let replicas = Replicas::start(&cluster, &record, seed);
+    let elect = Elect::default();
+    let range = Range {
+        cluster: &cluster,
+        replicas: &replicas,
+        chronicle: &chronicle,
+        disks: disks.as_ref().ok(),
+        thrown: std::sync::Mutex::default(),
+        aloud,
+        begun,
+    };
+    let (stop, stop_elect) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut evidence = Evidence::default();
+    std::thread::scope(|scope| {
+        // Were it to panic without them, the others would be waited for in vain.
+        let stopped = StopAll(&[&stop, &stop_elect]);
+        scope.spawn(|| chronicle.follow(&cluster, &stop));
+        scope.spawn(|| replicas.supervise(&stop));
+        let standing = scope.spawn(|| elect.stand(&cluster, seed, &stop_elect));
+        wait_led(&cluster, &replicas, &elect, secs(30));
+
+        let end = begun + nanos(Duration::from_secs_f64(minutes * 60.0));
+        for number in 0.. {
+            range.storm(&schedule::storm(seed, number, REPLICAS, excepted));
+            replicas.wait_complete();
+            let at = monotonic_ns();
+            let led = wait_led(&cluster, &replicas, &elect, 2 * IN_TIME);
+            let limit = nanos(patience(IN_TIME));
+            evidence.heals.push(Heal { at, led, limit });
+            // Another storm would take longer than it may.
+            if monotonic_ns() + nanos(schedule::STORM) > end || led.is_none() {
+                break;
+            }
+        }
+        stop_elect.store(true, Ordering::Relaxed);
+        standing.join().unwrap();
+        // Leases whose holders were killed together with their guardians end with their TTL.
+        std::thread::sleep(LONGEST_TTL + secs(1));
+        evidence.leftovers = replicas.stop();
+        evidence.leftovers.extend(left_in_store(&cluster));
+        let revision = cluster.revision();
+        eventually(secs(20), "the whole history is read", || {
+            chronicle.revision() >= revision
+        });
+        drop(stopped);
+    });
+    evidence.lives = checker::lives(&std::fs::read_to_string(record.file()).unwrap());
+    evidence.lives.extend(elect.lives.into_inner().unwrap());
+    let writes = std::fs::read_to_string(cluster.sandbox().join("writes")).unwrap();
+    evidence.writes = checker::parse_writes(&writes);
+    evidence.counts = chronicle.counts();
+    evidence.candidates = chronicle.candidates();
+    evidence.thrown = range.thrown.into_inner().unwrap();
+    evidence.odd_ends = replicas.odd_ends.lock().unwrap().clone();
+
+    let verdict = check(&evidence);
+    report::publish(&run, &evidence, &verdict);
+    for excused in &verdict.excepted {
+        println!("\nexcepted: {}\n    {}", excused.rule, excused.what);
+    }
+    for breach in &verdict.breaches {
+        println!("\nBROKEN: {}\n    {}", breach.rule, breach.what);
+    }
+    if let Some(first) = verdict.breaches.iter().min_by_key(|breach| breach.at) {
+        println!("\nseconds from the beginning, around the first:");
+        println!("{}", report::timeline(&run, &evidence, first));
+        panic!("{} breaches with seed {seed}", verdict.breaches.len());
+    }
+    assert!(evidence.counts.len() > 20, "the jobs hardly ran");
+    drop(disks);
+}
+
+/// Three members, on disks that can be full where that can be had.
+fn cluster() -> (Cluster, Result<Disks, String>) {
+    let sandbox = Sandbox::new();
+    let disks = Disks::new(sandbox.path(), schedule::MEMBERS);
+    for _ in 0..5 {
+        let folder = |i: usize| match &disks {
+            Ok(disks) => disks.path(i),
+            Err(_) => sandbox.path().to_owned(),
+        };
+        let cluster = Cluster::prepare_in(schedule::MEMBERS, &sandbox, folder);
+        match cluster.start_all() {
+            Ok(()) => return (cluster, disks),
+            Err(log) if log.contains("address already in use") => {}
+            Err(log) => panic!("etcd ended while it started:\n{log}"),
+        }
+    }
+    panic!("no free ports");
+}
+
+/// Waits until whoever is first in the queue leads; says when.
+fn wait_led(
+    cluster: &Cluster,
+    replicas: &Replicas<'_>,
+    elect: &Elect,
+    limit: Duration,
+) -> Option<u64> {
+    let end = monotonic_ns() + nanos(patience(limit));
+    while monotonic_ns() < end {
+        let queue = store::try_ask(cluster, async |mut client| {
+            let all = etcd_client::GetOptions::new().with_prefix();
+            client.get(format!("{PREFIX}/"), Some(all)).await
+        });
+        let queue = queue.iter().flat_map(etcd_client::GetResponse::kvs);
+        let first = queue.min_by_key(|kv| kv.create_revision());
+        let led = first.is_some_and(|first| {
+            let token = first.create_revision();
+            elect.leads(token) || replicas.leads(first.value_str().unwrap(), token)
+        });
+        if led {
+            return Some(monotonic_ns());
+        }
+        std::thread::sleep(millis(10));
+    }
+    None
+}
+
+/// Candidate keys, members' records and leases that are there after everybody has left.
+fn left_in_store(cluster: &Cluster) -> Vec<String> {
+    let queue = cluster.queue(PREFIX).into_iter().map(|c| format!("{c:?}"));
+    let members = cluster.queue(&format!("{PREFIX}.meta/members"));
+    let members = members.into_iter().map(|c| format!("{c:?}"));
+    let leases = elect::leases_of_others(cluster).into_iter();
+    let leases = leases.map(|lease| format!("lease {lease:x}"));
+    queue.chain(members).chain(leases).collect()
+}
+
+/// Ends the threads beside the test, however it ends.
+struct StopAll<'a>(&'a [&'a AtomicBool]);
+
+impl Drop for StopAll<'_> {
+    fn drop(&mut self) {
+        for stop in self.0 {
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+}

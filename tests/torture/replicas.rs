@@ -1,0 +1,294 @@
+//! The replicas: each with its own ways to the members, started again when it ends, as systemd
+//! would do it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::common::process::{self, monotonic_ns};
+use crate::common::{Cluster, Daemon, Links, Record, eventually, millis, secs};
+use crate::schedule::{Random, Whom};
+use crate::store::COUNTER;
+
+pub(crate) const REPLICAS: usize = 5;
+
+/// TTL, stop_grace, lost_grace, kill_budget.
+const TIMES: [[&str; 4]; 4] = [
+    ["4s", "2s", "300ms", "500ms"],
+    ["5s", "1s", "800ms", "500ms"],
+    ["4s", "500ms", "100ms", "400ms"],
+    ["6s", "3s", "1s", "600ms"],
+];
+
+/// The longest of [`TIMES`].
+pub(crate) const LONGEST_TTL: std::time::Duration = std::time::Duration::from_secs(6);
+
+/// The longest take-over delay: that of the longest kill_budget.
+pub(crate) const LONGEST_DELAY: std::time::Duration = std::time::Duration::from_millis(1_100);
+
+/// How the jobs misbehave.
+const JOBS: [&[&str]; 9] = [
+    &[],
+    &["--ignore-term"],
+    &["--child-own-session"],
+    &["--ignore-term", "--child-own-session"],
+    &["--daemonised-child"],
+    &["--end-after-term", "700ms"],
+    &["--hang-after", "400ms", "--ignore-term"],
+    &["--fork-every", "50ms"],
+    &["--exit-after", "3s", "--code", "1"],
+];
+
+pub(crate) struct Replica {
+    pub(crate) name: String,
+    pub(crate) links: Links,
+    /// Until when it suffers a fault of its processes, and of its network.
+    busy: [AtomicU64; 2],
+    state: Mutex<State>,
+}
+
+struct State {
+    /// All that were ever started; the last is the current one.
+    daemons: Vec<Daemon>,
+    random: Random,
+    times: usize,
+    ended: Option<u64>,
+}
+
+/// All of them, and what they share.
+pub(crate) struct Replicas<'a> {
+    cluster: &'a Cluster,
+    record: &'a Record,
+    pub(crate) all: Vec<Replica>,
+    pub(crate) odd_ends: Mutex<Vec<(u64, String)>>,
+    /// Whether those that end are started again.
+    wanted: AtomicBool,
+}
+
+impl<'a> Replicas<'a> {
+    pub(crate) fn start(cluster: &'a Cluster, record: &'a Record, seed: u64) -> Self {
+        let replica = |i: usize| Replica {
+            name: format!("r{i}"),
+            links: Links::to(cluster),
+            busy: Default::default(),
+            state: Mutex::new(State {
+                daemons: Vec::new(),
+                random: Random::new(seed ^ (0x1234_5678 + u64::try_from(i).unwrap())),
+                times: i % TIMES.len(),
+                ended: None,
+            }),
+        };
+        let this = Self {
+            cluster,
+            record,
+            all: (0..REPLICAS).map(replica).collect(),
+            odd_ends: Mutex::default(),
+            wanted: AtomicBool::new(true),
+        };
+        for replica in &this.all {
+            this.spawn(replica, &mut replica.state());
+        }
+        this
+    }
+
+    fn spawn(&self, replica: &Replica, state: &mut State) {
+        let [ttl, stop_grace, lost_grace, kill_budget] = TIMES[state.times];
+        let folder = self.cluster.sandbox();
+        let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let binary = std::env::var("INCUMBENT_BIN")
+            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_incumbent").to_owned());
+        let (lock, writes) = (file("lock"), file("writes"));
+        let mut flags = vec!["--every", "10ms", "--lock", &lock];
+        flags.extend(["--count", &writes, COUNTER, &binary]);
+        flags.extend(JOBS[state.random.below(JOBS.len())]);
+        let daemon = Daemon::builder(self.cluster, &replica.name)
+            .through(&replica.links)
+            .records(self.record, &flags)
+            .ttl(ttl)
+            .toml(&format!(
+                "job = {{ stop_grace = '{stop_grace}', lost_grace = '{lost_grace}', \
+                 kill_budget = '{kill_budget}', restart_delay = '200ms', \
+                 restart_delay_max = '2s', yield_cooldown = '3s' }}"
+            ))
+            .spawn();
+        state.daemons.push(daemon);
+        state.ended = None;
+    }
+
+    /// Starts daemons again a moment after their end, until it is told to stop.
+    pub(crate) fn supervise(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            for replica in &self.all {
+                let mut state = replica.state();
+                let Some(status) = state.current().exit_status() else {
+                    continue;
+                };
+                let now = monotonic_ns();
+                let Some(ended) = state.ended else {
+                    state.ended = Some(now);
+                    // Killed: by a fault, or by its guardian. Exit 0: as it was told.
+                    if !status.success()
+                        && std::os::unix::process::ExitStatusExt::signal(&status) != Some(9)
+                    {
+                        let what = format!("{}: {status}", replica.name);
+                        self.odd_ends
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push((now, what));
+                    }
+                    continue;
+                };
+                // The shipped unit leaves systemd's own pause.
+                if now - ended >= 100_000_000 && self.wanted.load(Ordering::Relaxed) {
+                    self.spawn(replica, &mut state);
+                }
+            }
+            std::thread::sleep(millis(10));
+        }
+    }
+
+    /// Waits until each of them has a daemon.
+    pub(crate) fn wait_complete(&self) {
+        eventually(secs(20), "every replica runs", || {
+            self.all
+                .iter()
+                .all(|replica| replica.state().current().is_alive())
+        });
+    }
+
+    /// Who says that it was elected last, and its token.
+    pub(crate) fn leader(&self) -> Option<(usize, i64)> {
+        let last = |i: usize| {
+            let lines = self.all[i].state().current().lines("elected");
+            lines.last().map(|line| (line.token(), i))
+        };
+        let (token, i) = (0..self.all.len()).filter_map(last).max()?;
+        Some((i, token))
+    }
+
+    /// Whether a replica says that it was elected with this token, and that its job started.
+    pub(crate) fn leads(&self, name: &str, token: i64) -> bool {
+        let Some(replica) = self.all.iter().find(|replica| replica.name == name) else {
+            return false;
+        };
+        let state = replica.state();
+        let mut started = state.current().lines("job started").into_iter();
+        started.any(|line| line.token() == token)
+    }
+
+    /// A planned stop of all, for good.
+    pub(crate) fn stop(&self) -> Vec<String> {
+        self.wanted.store(false, Ordering::Relaxed);
+        for replica in &self.all {
+            replica.state().current().sigterm();
+        }
+        for replica in &self.all {
+            let state = replica.state();
+            eventually(secs(20), "every replica stops", || {
+                !state.current().is_alive()
+            });
+        }
+        let left = self.all.iter().flat_map(|replica| {
+            let state = replica.state();
+            let left: BTreeMap<i32, _> = state
+                .daemons
+                .iter()
+                .flat_map(Daemon::processes)
+                .map(|pid| (pid, process::comm(pid)))
+                .collect();
+            let shown = |(pid, comm)| format!("a process of {}: {pid} {comm:?}", replica.name);
+            left.into_iter().map(shown).collect::<Vec<_>>()
+        });
+        left.collect()
+    }
+}
+
+impl Replica {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the replica for a fault of one sort until `end`; false if it suffers one already.
+    pub(crate) fn take(&self, of_network: bool, end: u64) -> bool {
+        let now = monotonic_ns();
+        let free = |until: u64| (until <= now).then_some(end);
+        let busy = &self.busy[usize::from(of_network)];
+        busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free)
+            .is_ok()
+    }
+
+    /// The next start has other times and another job.
+    pub(crate) fn reconfigure(&self) {
+        let mut state = self.state();
+        state.times = (state.times + 1) % TIMES.len();
+        state.current().sigterm();
+    }
+
+    /// Sends a signal; returns the processes that got it, none if there was nobody to get it.
+    pub(crate) fn signal(&self, whom: Whom, signal: Signal) -> Vec<i32> {
+        let state = self.state();
+        let daemon = state.current();
+        if !daemon.is_alive() {
+            return Vec::new();
+        }
+        let pids = match whom {
+            Whom::Daemon => vec![daemon.pid()],
+            Whom::Guardian => guardian(daemon).into_iter().collect(),
+            Whom::Job => job(daemon).into_iter().collect(),
+            Whom::Both => {
+                let Some(guardian) = guardian(daemon) else {
+                    return Vec::new();
+                };
+                // Stopped first, so that it does not see the daemon's end and act.
+                process::freeze(guardian);
+                vec![daemon.pid(), guardian]
+            }
+            Whom::Tree => return whole_tree(daemon, signal),
+        };
+        for pid in &pids {
+            process::signal(*pid, signal);
+        }
+        pids
+    }
+}
+
+impl State {
+    fn current(&self) -> &Daemon {
+        self.daemons.last().unwrap()
+    }
+}
+
+fn guardian(daemon: &Daemon) -> Option<i32> {
+    let mut children = process::children(daemon.pid()).into_iter();
+    children.find(|pid| process::comm(*pid).as_deref() == Some("incumbent-guard"))
+}
+
+/// The main process of its last run, while it lives.
+fn job(daemon: &Daemon) -> Option<i32> {
+    let started = daemon.lines("job started");
+    let pid = started.last()?.get("pid").and_then(Value::as_i64)?;
+    let pid = i32::try_from(pid).ok()?;
+    daemon.processes().contains(&pid).then_some(pid)
+}
+
+/// Signals all there are until no other is found.
+fn whole_tree(daemon: &Daemon, signal: Signal) -> Vec<i32> {
+    let mut got = Vec::new();
+    loop {
+        let new: Vec<_> = daemon
+            .processes()
+            .into_iter()
+            .filter(|pid| signal == Signal::KILL || !got.contains(pid))
+            .collect();
+        if new.is_empty() {
+            return got;
+        }
+        for pid in new {
+            process::signal(pid, signal);
+            got.push(pid);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What was thrown, how often, how long hand-overs took, and what broke.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::checker::{self, Breach, Evidence, Verdict};
+use crate::common::record::Life;
+
+/// How long after a fault's beginning a job's end is put down to it.
+const EFFECT: u64 = 12_000_000_000;
+
+/// What a run was.
+pub(crate) struct Run {
+    pub(crate) seed: u64,
+    pub(crate) minutes: f64,
+    pub(crate) excepted: bool,
+    pub(crate) skipped: Option<String>,
+    pub(crate) begun: u64,
+}
+
+/// Milliseconds without a job, sorted.
+type Spans = Vec<f64>;
+
+fn millis(nanos: u64) -> f64 {
+    std::time::Duration::from_nanos(nanos).as_secs_f64() * 1e3
+}
+
+/// From the last sign of one term's job to the first of the next, by what ended the term. (Of a job
+/// that is stopped, the last sign comes long before its end.)
+pub(crate) fn handovers(evidence: &Evidence) -> BTreeMap<String, Spans> {
+    let mut terms: BTreeMap<i64, Life> = BTreeMap::new();
+    for life in &evidence.lives {
+        let term = terms.entry(life.token).or_insert_with(|| life.clone());
+        term.start = term.start.min(life.start);
+        term.last = term.last.max(life.last);
+        term.hung |= life.hung;
+    }
+    let terms: Vec<_> = terms.into_values().collect();
+    let mut spans: BTreeMap<String, Spans> = BTreeMap::new();
+    for pair in terms.windows(2) {
+        // Nobody knows when it ended.
+        if pair[0].hung {
+            continue;
+        }
+        let span = millis(pair[1].start.saturating_sub(pair[0].last));
+        spans
+            .entry(cause(evidence, &pair[0], pair[1].start))
+            .or_default()
+            .push(span);
+    }
+    for spans in spans.values_mut() {
+        spans.sort_by(f64::total_cmp);
+    }
+    spans
+}
+
+/// The last fault that hit this term's replica, or else the store, before its job ended.
+fn cause(evidence: &Evidence, term: &Life, next: u64) -> String {
+    // Without a quorum nobody can follow, whatever ended the term.
+    let quorum = evidence.thrown.iter().find(|fault| {
+        fault.name.starts_with("quorum") && fault.from < next && term.last < fault.to
+    });
+    if let Some(quorum) = quorum {
+        return quorum.name.clone();
+    }
+    if term.run < 0 {
+        return "etcdctl elect resigned".into();
+    }
+    let named = |c: &&checker::Candidacy| c.token == term.token;
+    let replica = evidence.candidates.iter().find(named).map(|c| &c.name);
+    // The last sign is up to one beat before the end.
+    let end = term.last + 20_000_000;
+    let hit = |own: bool| {
+        let faults = evidence.thrown.iter().filter(move |fault| {
+            let at = if own {
+                fault.replica.as_ref() == replica
+            } else {
+                fault.replica.is_none()
+            };
+            at && fault.from <= end && end - fault.from < EFFECT
+        });
+        faults.max_by_key(|fault| fault.from)
+    };
+    let found = hit(true).or_else(|| hit(false));
+    found.map_or_else(|| "something else".into(), |fault| fault.name.clone())
+}
+
+fn at(sorted: &[f64], share: f64) -> f64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a place in a short list"
+    )]
+    let place = ((sorted.len() - 1) as f64 * share).round() as usize;
+    sorted[place]
+}
+
+fn counted(evidence: &Evidence) -> BTreeMap<(bool, &str), usize> {
+    let mut counted = BTreeMap::new();
+    for fault in &evidence.thrown {
+        *counted
+            .entry((fault.excepted, fault.name.as_str()))
+            .or_default() += 1;
+    }
+    counted
+}
+
+/// Prints it, and writes the same to `target/torture.json`.
+pub(crate) fn publish(run: &Run, evidence: &Evidence, verdict: &Verdict) {
+    let handovers = handovers(evidence);
+    println!(
+        "\nseed {}, {} minutes: thrown {} faults",
+        run.seed,
+        run.minutes,
+        evidence.thrown.len()
+    );
+    for ((excepted, name), n) in counted(evidence) {
+        let class = if excepted { "  (excepted)" } else { "" };
+        println!("{n:6}  {name}{class}");
+    }
+    if let Some(why) = &run.skipped {
+        println!("SKIPPED: full disks: {why}");
+    }
+    println!("\nhand-overs, ms from the last sign of a job to the first of the next");
+    println!(
+        "{:32}{:>6}{:>10}{:>10}{:>10}",
+        "after", "n", "median", "p95", "worst"
+    );
+    for (name, spans) in &handovers {
+        let (n, median) = (spans.len(), at(spans, 0.5));
+        let (p95, worst) = (at(spans, 0.95), at(spans, 1.0));
+        println!("{name:32}{n:6}{median:10.1}{p95:10.1}{worst:10.1}");
+    }
+    let heals = healed(evidence);
+    println!("\nafter the last fault of a storm somebody led within, ms: {heals:.0?}");
+    let (runs, counts) = (checker::runs(&evidence.lives).len(), evidence.counts.len());
+    let terms = evidence.lives.iter().map(|life| life.token);
+    let terms = terms.collect::<std::collections::BTreeSet<_>>().len();
+    println!("{terms} terms, {runs} runs, {counts} guarded writes accepted");
+    println!(
+        "{} breaches; {} overlaps in the excepted class",
+        verdict.breaches.len(),
+        verdict.excepted.len()
+    );
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/target/torture.json");
+    let text = serde_json::to_string_pretty(&as_json(run, evidence, verdict)).unwrap();
+    std::fs::write(file, text + "\n").unwrap();
+}
+
+fn healed(evidence: &Evidence) -> Spans {
+    let led = evidence
+        .heals
+        .iter()
+        .filter_map(|heal| Some((heal.at, heal.led?)));
+    led.map(|(at, led)| millis(led.saturating_sub(at)))
+        .collect()
+}
+
+fn as_json(run: &Run, evidence: &Evidence, verdict: &Verdict) -> Value {
+    let thrown: Vec<_> = counted(evidence)
+        .into_iter()
+        .map(|((excepted, name), n)| json!({"fault": name, "excepted": excepted, "n": n}))
+        .collect();
+    let spans: Vec<_> = handovers(evidence)
+        .iter()
+        .map(|(name, spans)| {
+            json!({"after": name, "n": spans.len(), "median_ms": at(spans, 0.5),
+                   "p95_ms": at(spans, 0.95), "worst_ms": at(spans, 1.0), "all_ms": spans})
+        })
+        .collect();
+    let broken = |breaches: &[Breach]| -> Vec<_> {
+        let shown = breaches.iter();
+        shown
+            .map(|b| json!({"rule": b.rule, "at_ns": b.at, "what": b.what}))
+            .collect()
+    };
+    json!({
+        "seed": run.seed, "minutes": run.minutes, "excepted_faults": run.excepted,
+        "skipped": run.skipped, "thrown": thrown, "handovers": spans,
+        "led_after_heal_ms": healed(evidence),
+        "runs": checker::runs(&evidence.lives).len(), "writes": evidence.counts.len(),
+        "breaches": broken(&verdict.breaches), "excepted": broken(&verdict.excepted),
+    })
+}
+
+/// The last seconds before a breach, and a moment after: faults, runs and terms as they came.
+pub(crate) fn timeline(run: &Run, evidence: &Evidence, breach: &Breach) -> String {
+    const BEFORE: u64 = 10_000_000_000;
+    const AFTER: u64 = 1_000_000_000;
+    let mut lines: Vec<(u64, String)> = Vec::new();
+    for fault in &evidence.thrown {
+        let whom = fault.replica.as_deref().unwrap_or("store");
+        lines.push((fault.from, format!("{whom}: {} begins", fault.name)));
+        lines.push((fault.to, format!("{whom}: {} ends", fault.name)));
+    }
+    for job in checker::runs(&evidence.lives) {
+        let named = evidence.candidates.iter().find(|c| c.token == job.token);
+        let whose = named.map_or("?", |c| c.name.as_str());
+        lines.push((
+            job.start,
+            format!("{whose}: run {} starts, token {}", job.run, job.token),
+        ));
+        lines.push((
+            job.last,
+            format!("{whose}: run {} gives its last sign", job.run),
+        ));
+    }
+    for heal in &evidence.heals {
+        lines.push((heal.at, "all faults are over".into()));
+    }
+    let last = lines.iter().map(|(at, _)| *at).max().unwrap_or(0);
+    let moment = breach.at.min(last);
+    lines.retain(|(at, _)| moment.saturating_sub(BEFORE) <= *at && *at <= moment + AFTER);
+    lines.sort();
+    let shown = lines.iter().map(|(at, what)| {
+        let seconds = millis(at.saturating_sub(run.begun)) / 1e3;
+        format!("{seconds:10.4}  {what}\n")
+    });
+    shown.collect()
+}

@@ -1,0 +1,217 @@
+//! The store, as the torture needs it: its whole history, questions that may fail, and disks that
+//! can be full.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{Client, Error, EventType, WatchOptions};
+
+use crate::checker::{Candidacy, Count};
+use crate::common::process::monotonic_ns;
+use crate::common::{Cluster, PREFIX};
+
+/// The key that the jobs count in.
+pub(crate) const COUNTER: &str = "/torture/count";
+
+/// Longest wait for one member's answer.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// A member that says nothing for so long is left for the next one.
+const SILENT: Duration = Duration::from_millis(1500);
+
+/// What happened to the keys that matter, from the first revision on.
+#[derive(Clone, Default)]
+pub(crate) struct Chronicle(Arc<Mutex<Told>>);
+
+#[derive(Default)]
+struct Told {
+    revision: i64,
+    counts: Vec<Count>,
+    /// By key and token.
+    candidates: BTreeMap<i64, Candidacy>,
+}
+
+impl Chronicle {
+    /// Follows the store until it is told to stop.
+    pub(crate) fn follow(&self, cluster: &Cluster, stop: &AtomicBool) {
+        for turn in 0.. {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let client = cluster.client(turn % cluster.len());
+            // Whatever ended it, the next member goes on from where this one left off.
+            cluster.block_on(self.follow_one(client, stop)).ok();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    async fn follow_one(&self, mut client: Client, stop: &AtomicBool) -> Result<(), ()> {
+        let options = WatchOptions::new()
+            .with_all_keys()
+            .with_start_revision(self.revision() + 1);
+        let watch = client.watch("", Some(options));
+        let mut stream = tokio::time::timeout(LIMIT, watch)
+            .await
+            .map_err(drop)?
+            .map_err(drop)?;
+        while !stop.load(Ordering::Relaxed) {
+            let message = tokio::time::timeout(SILENT, stream.message()).await;
+            let message = message.map_err(drop)?.map_err(drop)?.ok_or(())?;
+            assert_eq!(message.compact_revision(), 0, "history was compacted away");
+            let at = monotonic_ns();
+            for event in message.events() {
+                let kv = event.kv().unwrap();
+                let key = kv.key_str().unwrap_or_default();
+                let value = kv.value_str().unwrap_or_default();
+                let deleted = event.event_type() == EventType::Delete;
+                self.note(
+                    at,
+                    key,
+                    value,
+                    deleted,
+                    (kv.create_revision(), kv.mod_revision()),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, at: u64, key: &str, value: &str, deleted: bool, revisions: (i64, i64)) {
+        let (token, revision) = revisions;
+        let mut told = self.told();
+        told.revision = told.revision.max(revision);
+        if key == COUNTER {
+            let word = |i: usize| value.split(' ').nth(i).unwrap().parse::<i64>().unwrap();
+            let id = (
+                word(1),
+                i32::try_from(word(2)).unwrap(),
+                word(3).unsigned_abs(),
+            );
+            let number = word(0).unsigned_abs();
+            told.counts.push(Count {
+                revision,
+                at,
+                id,
+                number,
+            });
+        } else if key
+            .strip_prefix(PREFIX)
+            .is_some_and(|rest| rest.starts_with('/'))
+        {
+            if deleted {
+                let mut standing = told.candidates.values_mut();
+                if let Some(gone) = standing.find(|c| c.key == key && c.deleted.is_none()) {
+                    gone.deleted = Some(revision);
+                }
+            } else {
+                told.candidates.entry(token).or_insert(Candidacy {
+                    key: key.to_owned(),
+                    name: value.to_owned(),
+                    token,
+                    deleted: None,
+                });
+            }
+        }
+    }
+
+    /// The last revision that it has heard of.
+    pub(crate) fn revision(&self) -> i64 {
+        self.told().revision
+    }
+
+    pub(crate) fn counts(&self) -> Vec<Count> {
+        self.told().counts.clone()
+    }
+
+    pub(crate) fn candidates(&self) -> Vec<Candidacy> {
+        self.told().candidates.values().cloned().collect()
+    }
+
+    /// The key of the candidate with this token, if it stands.
+    pub(crate) fn standing(&self, token: i64) -> Option<String> {
+        let told = self.told();
+        let candidate = told.candidates.get(&token)?;
+        candidate.deleted.is_none().then(|| candidate.key.clone())
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lease that a candidate key is named after.
+pub(crate) fn lease_of(key: &str) -> Option<i64> {
+    i64::from_str_radix(key.rsplit('/').next()?, 16).ok()
+}
+
+/// Asks each member that runs, once; `None` if none of them answers.
+pub(crate) fn try_ask<T>(
+    cluster: &Cluster,
+    ask: impl AsyncFn(Client) -> Result<T, Error>,
+) -> Option<T> {
+    cluster.healthy().into_iter().find_map(|i| {
+        let answer = async { tokio::time::timeout(LIMIT, ask(cluster.client(i))).await };
+        cluster.block_on(answer).ok()?.ok()
+    })
+}
+
+/// Disks of the members: small file systems in memory, which end with this process.
+pub(crate) struct Disks(Vec<Disk>);
+
+struct Disk {
+    /// Keeps the file system, which has no place in the file tree any more.
+    root: File,
+}
+
+impl Disks {
+    /// One for each member; says why if that can't be.
+    pub(crate) fn new(folder: &Path, n: usize) -> Result<Self, String> {
+        let disk = |i: usize| {
+            let place = folder.join(format!("disk{i}"));
+            std::fs::create_dir(&place).map_err(|e| e.to_string())?;
+            run(Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "size=256m,mode=0700", "tmpfs"])
+                .arg(&place))?;
+            let root = File::open(&place).map_err(|e| e.to_string());
+            run(Command::new("umount").arg("--lazy").arg(&place))?;
+            Ok(Disk { root: root? })
+        };
+        (0..n).map(disk).collect::<Result<_, String>>().map(Self)
+    }
+
+    /// The path by which other processes reach a disk.
+    pub(crate) fn path(&self, i: usize) -> PathBuf {
+        let fd = self.0[i].root.as_raw_fd();
+        PathBuf::from(format!("/proc/{}/fd/{fd}", std::process::id()))
+    }
+
+    /// Leaves no byte free.
+    pub(crate) fn fill(&self, i: usize) {
+        let mut ballast = File::create(self.path(i).join("ballast")).unwrap();
+        let chunk = vec![0; 1 << 20];
+        for size in [1 << 20, 4096] {
+            while ballast.write_all(&chunk[..size]).is_ok() {}
+        }
+    }
+
+    /// Gives back what was filled.
+    pub(crate) fn free(&self, i: usize) {
+        std::fs::remove_file(self.path(i).join("ballast")).unwrap();
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let done = command.output().map_err(|error| error.to_string())?;
+    if done.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&done.stderr).trim().to_owned())
+    }
+}
