@@ -52,7 +52,6 @@ impl Candidate {
             Report::Elected(term) => {
                 lines.elected(lease, term.token(), clock::now().since(held.since));
                 held.elected(term);
-                self.have_term_guarded();
                 self.on(Event::Elected);
             }
             Report::Lost(loss) => self.lost(&loss),

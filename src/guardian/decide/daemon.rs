@@ -106,15 +106,18 @@ impl Guard {
 
     /// Gets ready for the store early in a term: should the daemon die, the lease goes back at once.
     pub(super) fn make_ready(&mut self, now: Instant) {
-        if let Some(guarded) = &mut self.term
-            && guarded.connect_at.take_if(|at| now >= *at).is_some()
-        {
-            let token = guarded.term.token;
-            let lease = self.lease_of(token).and_then(|id| self.leases.get(&id));
-            if let Some(lease) = lease {
-                let resignation = lease.resignation.clone();
-                self.act(Action::Connect(resignation));
-            }
+        let due = |guarded: &mut Guarded| guarded.connect_at.take_if(|at| now >= *at);
+        if self.term.as_mut().and_then(due).is_some() {
+            self.connect();
+        }
+    }
+
+    /// Connects for the lease that will be given back first: the present term's, if there is one.
+    fn connect(&mut self) {
+        let leases = self.leases.values().map(|lease| &lease.resignation);
+        if let Some(latest) = leases.max_by_key(|resignation| resignation.token) {
+            let latest = latest.clone();
+            self.act(Action::Connect(latest));
         }
     }
 
@@ -131,12 +134,8 @@ impl Guard {
                 self.stop_tree(token, signal, grace_end, now);
             }
         }
-        let leases = self.leases.values().map(|lease| &lease.resignation);
-        if let Some(latest) = leases.max_by_key(|resignation| resignation.token)
-            && !ready
-        {
-            let latest = latest.clone();
-            self.act(Action::Connect(latest));
+        if !ready {
+            self.connect();
         }
     }
 
