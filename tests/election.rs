@@ -12,7 +12,7 @@
 mod common;
 
 use std::fs::File;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use common::*;
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
@@ -214,15 +214,8 @@ struct Etcdctl {
 impl Etcdctl {
     fn elect(cluster: &Cluster, name: &str) -> Self {
         let printed = cluster.sandbox().join(name);
-        let mut command = Command::new("etcdctl");
-        command
-            .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints={}", cluster.endpoints().join(",")))
-            .args(["elect", PREFIX, name])
-            .stdin(Stdio::null())
-            .stdout(File::create(&printed).unwrap())
-            .stderr(Stdio::null());
-        cluster.sandbox().mark(&mut command, name);
+        let mut command = cluster.etcdctl_beside(name, &["elect", PREFIX, name]);
+        command.stdout(File::create(&printed).unwrap());
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("cannot run etcdctl: {error}; apt-get install etcd-client")
         });

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::*;
 use serde_json::{Value, json};
@@ -88,16 +88,8 @@ fn nobody_there_is_an_answer() {
 #[test]
 fn candidates_of_go_have_nulls() {
     let cluster = Cluster::start(1);
-    let endpoints = cluster.endpoints().join(",");
-    let mut elect = Command::new("etcdctl");
-    elect
-        .env("ETCDCTL_API", "3")
-        .env("ETCDCTL_ENDPOINTS", endpoints);
-    elect
-        .args(["elect", PREFIX, "from go"])
-        .stdout(Stdio::null());
-    cluster.sandbox().mark(&mut elect, "elect");
-    let mut elect = elect.spawn().unwrap();
+    let mut elect = cluster.etcdctl_beside("elect", &["elect", PREFIX, "from go"]);
+    let mut elect = elect.stdout(Stdio::null()).spawn().unwrap();
     cluster.wait_names(PREFIX, &["from go"]);
 
     let told = status(&cluster);

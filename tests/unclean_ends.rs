@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use common::daemon::Builder;
@@ -48,18 +48,8 @@ struct GoHolder(Child);
 
 impl GoHolder {
     fn start(scene: &Scene, words: &[&str]) -> Self {
-        let mut command = Command::new("etcdctl");
-        command
-            .env("ETCDCTL_API", "3")
-            .arg(format!(
-                "--endpoints={}",
-                scene.cluster.endpoints().join(",")
-            ))
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        scene.cluster.sandbox().mark(&mut command, "go");
+        let mut command = scene.cluster.etcdctl_beside("go", words);
+        command.stdout(Stdio::null());
         let holder = Self(
             command
                 .spawn()

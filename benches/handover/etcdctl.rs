@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -23,17 +23,14 @@ pub(super) struct Etcdctl {
 
 impl Etcdctl {
     pub(super) fn start(cluster: &Cluster, endpoints: &[String], arguments: &[String]) -> Self {
-        let mut command = Command::new("etcdctl");
-        command
-            .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints={}", endpoints.join(",")))
-            .args(arguments)
+        let mut child = cluster
+            .etcdctl_beside("etcdctl", arguments)
+            .env("ETCDCTL_ENDPOINTS", endpoints.join(","))
             .process_group(0)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(cluster.sandbox().join("etcdctl.log")).unwrap());
-        cluster.sandbox().mark(&mut command, "etcdctl");
-        let mut child = command.spawn().unwrap();
+            .stderr(File::create(cluster.sandbox().join("etcdctl.log")).unwrap())
+            .spawn()
+            .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {

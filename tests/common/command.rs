@@ -77,6 +77,20 @@ impl Cluster {
             .env("ETCDCTL_API", "3")
             .env("ETCDCTL_ENDPOINTS", self.endpoints().join(","))
     }
+
+    /// `etcdctl …` for this cluster, to be started beside a test; `name` is for the sandbox. Its
+    /// standard output is left to the caller.
+    pub fn etcdctl_beside<S: AsRef<OsStr>>(&self, name: &str, arguments: &[S]) -> Command {
+        let mut command = Command::new("etcdctl");
+        command
+            .args(arguments)
+            .env("ETCDCTL_API", "3")
+            .env("ETCDCTL_ENDPOINTS", self.endpoints().join(","))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        self.sandbox().mark(&mut command, name);
+        command
+    }
 }
 
 impl Typed {

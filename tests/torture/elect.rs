@@ -2,7 +2,7 @@
 //! or has died.
 
 use std::fs::File;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -127,16 +127,9 @@ impl Elect {
 }
 
 fn start(cluster: &Cluster, name: &str, printed: &std::path::Path) -> Child {
-    let mut command = Command::new("etcdctl");
-    command
-        .env("ETCDCTL_API", "3")
-        .arg(format!("--endpoints={}", cluster.endpoints().join(",")))
-        .args(["elect", PREFIX, name])
-        .stdin(Stdio::null())
+    cluster
+        .etcdctl_beside(name, &["elect", PREFIX, name])
         .stdout(File::create(printed).unwrap())
-        .stderr(Stdio::null());
-    cluster.sandbox().mark(&mut command, name);
-    command
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run etcdctl: {error}; apt-get install etcd-client"))
 }
