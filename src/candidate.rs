@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backoff::Backoff;
 use crate::clock::{self, Instant, Tick};
@@ -35,6 +35,7 @@ mod held;
 mod histories;
 mod job_words;
 mod lines;
+mod once;
 mod processes;
 mod run;
 mod second_line;
@@ -45,6 +46,8 @@ use contest::{Contest, Report, Setup};
 use guarding::Guarding;
 use held::Held;
 use lines::Lines;
+use once::Once;
+pub use once::{Ended, Outcome};
 use processes::Processes;
 use run::Run;
 use trouble::StoreTrouble;
@@ -67,6 +70,15 @@ pub enum Order {
     ShutdownNow,
     /// Let somebody else lead.
     StepDown,
+    /// Pass this signal on to the job; where none runs, end the candidacy if it `ends` processes.
+    PassOn {
+        /// Its number.
+        signal: i32,
+        /// Whether a process that doesn't handle it ends.
+        ends: bool,
+    },
+    /// Stop and exit, unless it leads or its one run has begun.
+    GiveUp,
     /// Go on with this configuration; only what may change at run time differs.
     Reload(Arc<Config>),
 }
@@ -153,6 +165,8 @@ pub struct Candidate {
     restart_at: Option<Instant>,
     rejoin_at: Option<Instant>,
     exiting: bool,
+    /// The one run of a candidate that is to have no other.
+    once: Option<Once>,
 }
 
 /// What a candidate is made of.
@@ -176,6 +190,25 @@ impl Candidate {
     /// # Errors
     /// When a process or a thread can't be started.
     pub async fn start(parts: Parts) -> io::Result<(Self, watch::Receiver<Public>)> {
+        Self::start_with(parts, None).await
+    }
+
+    /// As [`start`](Self::start), for a candidate that runs its command once, with this process's
+    /// standard input, and is done with its end. `tell` is told at the very end.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_once(
+        parts: Parts,
+        tell: oneshot::Sender<Outcome>,
+    ) -> io::Result<(Self, watch::Receiver<Public>)> {
+        Self::start_with(parts, Some(Once::new(tell))).await
+    }
+
+    async fn start_with(
+        parts: Parts,
+        once: Option<Once>,
+    ) -> io::Result<(Self, watch::Receiver<Public>)> {
         let config = parts.config;
         let timing = config.timing();
         let tick = Tick::new();
@@ -190,7 +223,7 @@ impl Candidate {
             takeover_delay: config.election.takeover_delay,
             tick: tick.clone(),
         })?;
-        let guarding = Guarding::start(&config).await?;
+        let guarding = Guarding::start(&config, once.is_some()).await?;
         let (publish, public) = watch::channel(Public {
             role: Role::Waiting,
             lease: None,
@@ -229,6 +262,7 @@ impl Candidate {
             restart_at: None,
             rejoin_at: None,
             exiting: false,
+            once,
         };
         Ok((candidate, public))
     }
@@ -269,6 +303,9 @@ impl Candidate {
         // Everything is given back, or can't be: the guardian has nothing left to guard.
         let guardian = self.guarding.guardian();
         guardian.dismiss(DISMISSAL).await;
+        if let Some(once) = self.once {
+            once.tell();
+        }
     }
 
     /// Feeds the machine and does what it says.
@@ -284,6 +321,8 @@ impl Candidate {
             Order::Shutdown => self.on(Event::Shutdown),
             Order::ShutdownNow => self.on(Event::ShutdownNow),
             Order::StepDown => self.step_down("signal"),
+            Order::PassOn { signal, ends } => self.pass_on(signal, ends),
+            Order::GiveUp => self.give_up(),
             Order::Reload(config) => {
                 // Even with the same settings: the files that they name may have changed.
                 self.contest

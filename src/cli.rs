@@ -15,12 +15,14 @@ use crate::job::Jobs;
 
 mod away;
 mod check;
+mod exec;
 mod exit;
 mod guardian;
 mod kv;
 mod observe;
 mod options;
 mod output;
+mod progress;
 mod release;
 mod run;
 mod status;
@@ -45,6 +47,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Exec(exec::Args),
     Status(status::Args),
     Observe(observe::Args),
     Kv(kv::Args),
@@ -57,6 +60,7 @@ enum Command {
 pub fn main(jobs: Jobs) -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Run(args) => run::run(args, jobs),
+        Command::Exec(args) => exec::run(args),
         Command::Status(args) => status::run(&args),
         Command::Observe(args) => observe::run(&args),
         Command::Kv(args) => kv::run(args),

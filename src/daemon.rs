@@ -17,6 +17,7 @@ use crate::runtime_dir::RuntimeDir;
 use crate::runtime_dir::lease_file::Keeper;
 use crate::signals::{Arriving, Signal};
 
+pub mod once;
 mod service;
 
 /// How long one round of fencing what an earlier daemon left may take before it is said again.

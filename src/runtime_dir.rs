@@ -5,6 +5,7 @@
 //! the daemon's death, without holding the lock.
 
 pub mod lease_file;
+pub mod own;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};

@@ -1,8 +1,8 @@
-//! The signals that the daemon understands.
+//! The signals that the daemon understands, and those that `exec` passes on.
 
 use std::io;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook_tokio::Signals;
 use tokio_stream::StreamExt;
 
@@ -42,4 +42,67 @@ impl Arriving {
             None => std::future::pending().await,
         }
     }
+}
+
+/// The signals that a command passes on to the job that it waits for.
+pub struct PassedOn(Signals);
+
+/// A signal to be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Its number.
+    pub signal: i32,
+    /// Whether it asks for the end, so that a second one is impatient: SIGTERM and SIGINT.
+    pub is_stop: bool,
+    /// Whether a process that doesn't handle it ends.
+    pub ends: bool,
+}
+
+impl PassedOn {
+    /// Takes the signals over from their defaults, at once. One that whoever started us had
+    /// ignored, as `nohup` does, stays so.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor to spare.
+    pub fn new() -> io::Result<Self> {
+        let ignored = ignored();
+        let all = [
+            SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP,
+        ];
+        let heard = all.into_iter().filter(|signal| {
+            let bit = 1_u64 << (signal - 1);
+            *signal == SIGTERM || ignored & bit == 0
+        });
+        Signals::new(heard).map(Self)
+    }
+
+    /// Waits for the next one.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn next(&mut self) -> Passed {
+        loop {
+            let Some(signal) = self.0.next().await else {
+                // Nothing closes the stream.
+                std::future::pending().await
+            };
+            // Stopped, we would renew no more, and the job would be killed. It can't be stopped
+            // alone either: it is in a session without a shell.
+            if signal != SIGTSTP {
+                return Passed {
+                    signal,
+                    is_stop: [SIGTERM, SIGINT].contains(&signal),
+                    ends: [SIGTERM, SIGINT, SIGHUP, SIGQUIT].contains(&signal),
+                };
+            }
+        }
+    }
+}
+
+/// The signals that this process ignores, a bit each.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }

@@ -10,6 +10,7 @@ fn every_command_shows_an_example() {
     for words in [
         &["--help"][..],
         &["run", "--help"],
+        &["exec", "--help"],
         &["status", "--help"],
         &["observe", "--help"],
         &["check", "--help"],
@@ -55,10 +56,16 @@ fn wrong_usage_is_2() {
 #[test]
 fn a_named_file_that_is_missing_is_78() {
     let sandbox = Sandbox::new();
-    for command in ["run", "status", "observe", "check"] {
-        let flag = sandbox.incumbent(&[command, "-c", "/no/such.toml"]).run();
+    for command in ["run", "exec", "status", "observe", "check"] {
+        let job: &[&str] = if command == "exec" {
+            &["--", "true"]
+        } else {
+            &[]
+        };
+        let named = [&[command, "-c", "/no/such.toml"], job].concat();
+        let flag = sandbox.incumbent(&named).run();
         let variable = sandbox
-            .incumbent(&[command])
+            .incumbent(&[&[command], job].concat())
             .env("INCUMBENT_CONFIG", "/no/such.toml");
         for answer in [flag, variable.run()] {
             assert_eq!(answer.code, Some(78), "{command}: {}", answer.errors);

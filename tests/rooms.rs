@@ -44,7 +44,7 @@ const ARROWS: &[(&str, &str)] = &[
     // What an earlier daemon left.
     ("fencing", "keys proc clock"),
     // The lease file says how to give back.
-    ("runtime_dir", "term etcd keys proc cgroup"),
+    ("runtime_dir", "term etcd keys proc cgroup backoff"),
     // What the commands ask.
     ("status", "election etcd keys"),
     ("kv", "etcd keys backoff"),

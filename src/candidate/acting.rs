@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::held::Guard;
-use super::{Candidate, Held, Run, Word, contest, guarding};
+use super::{Candidate, Held, Once, Run, Word, contest, guarding};
 use crate::backoff::jitter;
 use crate::clock;
 use crate::guardian::protocol::{self, Request};
@@ -42,6 +42,9 @@ impl Candidate {
             Action::KillJob => self.kill_job(),
             Action::Fence => self.fence(),
             Action::SayLost(reason) => {
+                if let Some(once) = &mut self.once {
+                    once.lost(reason.0);
+                }
                 if let Some(held) = &mut self.held {
                     held.reason = reason.0;
                     held.lost(&self.lines, reason.0);
@@ -52,6 +55,10 @@ impl Candidate {
             Action::RestartAfter(pause) => {
                 self.run = None;
                 self.restart_at = Some(clock::now() + pause);
+            }
+            // The one run was had: there is nothing to stand for any more.
+            Action::RejoinAfter(_) if self.once.as_ref().is_some_and(Once::is_done) => {
+                self.on(Event::Shutdown);
             }
             Action::RejoinAfter(pause) => self.rejoin_after(pause),
             Action::Exit => self.exiting = true,
@@ -143,10 +150,15 @@ impl Candidate {
         };
         let Some(factory) = self.jobs.get(&self.config.job.kind) else {
             self.asked = run.id;
+            let mut command = command::spec(&self.config, &term);
+            if let Some(once) = &mut self.once {
+                once.asked();
+                command.stdin = protocol::Stdin::Inherit;
+            }
             self.guarding.send(Request::Start {
                 token: term.token(),
                 run: run.id,
-                command: command::spec(&self.config, &term),
+                command,
                 sole: true,
             });
             self.run = Some(run);
@@ -306,12 +318,13 @@ impl Candidate {
         let config = self.config.clone();
         let lines = self.lines.clone();
         let words = self.words.0.clone();
+        let with_input = self.once.is_some();
         tokio::spawn(async move {
             while !guardian.fence(None).await {}
             drop(guardian);
             drop(words.send(Word::Fenced));
             loop {
-                match guarding::start(&config).await {
+                match guarding::start(&config, with_input).await {
                     Ok(started) => break drop(words.send(Word::Guardian(started))),
                     Err(error) => {
                         lines.guardian_not_started(&error);

@@ -1,6 +1,7 @@
 //! The candidate's hold on its guardian: which one there is, and whether it still answers.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use tokio::sync::mpsc;
 
@@ -27,14 +28,18 @@ pub(super) struct Guarding {
     pub(super) gone: bool,
 }
 
-/// Starts a guardian for the candidate of `config`.
-pub(super) async fn start(config: &Config) -> io::Result<Started> {
-    Guardian::start(&config.log, &config.election.prefix, &config.candidate_name).await
+/// Starts a guardian for the candidate of `config`, which hands our standard input over to it if
+/// its job is to have that.
+pub(super) async fn start(config: &Config, with_input: bool) -> io::Result<Started> {
+    let stdin = io::stdin();
+    let input = with_input.then(|| stdin.as_fd());
+    let (election, candidate) = (&config.election.prefix, &config.candidate_name);
+    Guardian::start_with_input(&config.log, election, candidate, input).await
 }
 
 impl Guarding {
-    pub(super) async fn start(config: &Config) -> io::Result<Self> {
-        Ok(Self::new(start(config).await?))
+    pub(super) async fn start(config: &Config, with_input: bool) -> io::Result<Self> {
+        Ok(Self::new(start(config, with_input).await?))
     }
 
     fn new((guardian, events): Started) -> Self {

@@ -60,6 +60,9 @@ impl Candidate {
                 } else if let Some(held) = &self.held
                     && let Some(token) = held.token()
                 {
+                    if let Some(once) = &mut self.once {
+                        once.refused();
+                    }
                     let reason = reason.to_string();
                     self.lines.job_not_started(held.lease, token, &reason);
                     self.on(Event::NotStarted);
@@ -134,6 +137,9 @@ impl Candidate {
         if self.processes.ended(id, &end) {
             return;
         }
+        if let Some(once) = &mut self.once {
+            once.ended(&end);
+        }
         self.run_ended(id, &end);
     }
 
@@ -185,7 +191,12 @@ impl Candidate {
         let ran = run.ran();
         run.pid = None;
         run.said = false;
-        self.lines.job_ended(held.lease, token, end, ran);
+        if self.once.is_some() {
+            // Whoever typed the command gets its exit code.
+            self.lines.job_ended_once(held.lease, token, end, ran);
+        } else {
+            self.lines.job_ended(held.lease, token, end, ran);
+        }
         let verdict: restart::Verdict = self.restarts.decide(end.failed(), ran, jitter());
         self.on(Event::MainEnded(verdict));
     }

@@ -74,6 +74,11 @@ impl Lines {
         }
     }
 
+    pub(super) fn job_ended_once(&self, lease: LeaseId, token: i64, end: &End, ran: Duration) {
+        let (pid, code, signal, ran_ms) = (end.pid, end.code, end.signal, ms(ran));
+        line!(info, self, %lease, token, pid, code, signal, ran_ms, "job ended");
+    }
+
     pub(super) fn job_stopped(
         &self,
         lease: LeaseId,

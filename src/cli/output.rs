@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::oneshot;
@@ -46,7 +47,12 @@ pub(super) async fn closed() {
 
 /// How many characters fit on a line of standard output; `None` if it is no terminal.
 pub(super) fn width() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    width_of(&io::stdout())
+}
+
+/// How many characters fit on a line of this terminal; `None` if it is none.
+pub(super) fn width_of(terminal: &impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 

@@ -5,14 +5,16 @@
 //! last; the caller then [fences](Guardian::fence) and may start another.
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
 };
@@ -104,8 +106,30 @@ impl Guardian {
         election: &Prefix,
         candidate: &str,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        Self::start_with_input(log, election, candidate, None).await
+    }
+
+    /// As [`start`](Self::start), and hands `input` over: a run may have it as its standard input.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    ///
+    /// # Cancel safety
+    /// As [`start`](Self::start).
+    pub async fn start_with_input(
+        log: &crate::log::Settings,
+        election: &Prefix,
+        candidate: &str,
+        input: Option<BorrowedFd<'_>>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         become_subreaper()?;
-        let (pid, pidfd, socket) = spawn()?;
+        let hello = Request::Hello {
+            daemon: std::process::id(),
+            log: log.clone(),
+            election: election.clone(),
+            candidate: candidate.to_owned(),
+        };
+        let (pid, pidfd, socket) = spawn(&hello, input)?;
         let (outgoing, queue) = mpsc::unbounded_channel();
         let (events, mut reports) = mpsc::unbounded_channel();
         let (acked_sender, acked) = watch::channel(None);
@@ -128,12 +152,6 @@ impl Guardian {
         tokio::spawn(await_death(pidfd, dead_sender));
         tokio::spawn(write(queue, writer));
         tokio::spawn(reader.run(guardian.dead.clone()));
-        guardian.send(Request::Hello {
-            daemon: std::process::id(),
-            log: log.clone(),
-            election: election.clone(),
-            candidate: candidate.to_owned(),
-        });
         match tokio::time::timeout(START_LIMIT, reports.recv()).await {
             Ok(Some(Event::Report(Report::Ready { .. }))) => Ok((guardian, reports)),
             answer => {
@@ -231,9 +249,31 @@ impl Guardian {
 }
 
 /// Starts the process: the executable that runs now, even if its file was replaced meanwhile.
-fn spawn() -> io::Result<(Pid, pipe::Receiver, UnixStream)> {
+/// Its first message lies in the socket by then, and `input` beside it.
+fn spawn(
+    hello: &Request,
+    input: Option<BorrowedFd<'_>>,
+) -> io::Result<(Pid, pipe::Receiver, UnixStream)> {
     let (ours, theirs) = Socket::pair()?;
     ours.set_nonblocking(true)?;
+    let line = encode(hello)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let input: Vec<_> = input.into_iter().collect();
+    if !input.is_empty() {
+        beside.push(SendAncillaryMessage::ScmRights(&input));
+    }
+    let sent = sendmsg(
+        &ours,
+        &[IoSlice::new(&line)],
+        &mut beside,
+        SendFlags::NOSIGNAL,
+    )?;
+    if sent < line.len() {
+        return Err(io::Error::other(
+            "the first message is longer than a socket holds",
+        ));
+    }
     let child = Command::new("/proc/self/exe")
         .arg0("incumbent")
         .arg("guardian")

@@ -70,6 +70,8 @@ pub(crate) enum Action {
     },
     /// Ask the tree to stop: the groups of all main processes, or where none is left, everyone.
     StopTree { signal: i32 },
+    /// Pass a signal on to the tree, as [`Action::StopTree`] does.
+    SignalTree { signal: i32 },
     /// Send SIGKILL to the whole tree.
     KillTree,
     /// Send SIGKILL to the daemon.

@@ -10,7 +10,7 @@ use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
@@ -40,7 +40,7 @@ struct Plan {
     guardian: Pid,
     before: Instant,
     directory: Option<CString>,
-    /// `/dev/null`, never one of the standard descriptors itself.
+    /// The standard input to be, never one of the standard descriptors itself.
     input: OwnedFd,
     /// Where the program may be, in the order in which it is sought.
     programs: Vec<CString>,
@@ -52,12 +52,17 @@ struct Plan {
     error: Option<Errno>,
 }
 
-/// Executes `spec` in a session of its own, as a child that dies with the calling thread, unless
+/// Executes `spec`, with `input` or `/dev/null` as its standard input, in a session of its own, as a child that dies with the calling thread, unless
 /// `before` has come. Returns when it is executed, or can't be.
 ///
 /// # Errors
 /// What the system said; [`TOO_LATE`] when `before` had come.
-pub(super) fn launch(spec: &CommandSpec, guardian: Pid, before: Instant) -> io::Result<Pid> {
+pub(super) fn launch(
+    spec: &CommandSpec,
+    input: Option<BorrowedFd<'_>>,
+    guardian: Pid,
+    before: Instant,
+) -> io::Result<Pid> {
     let text = |text: Vec<u8>| CString::new(text).map_err(|_| io::Error::from(Errno::INVAL));
     let [program, ..] = spec.argv.as_slice() else {
         return Err(Errno::NOENT.into());
@@ -78,7 +83,10 @@ pub(super) fn launch(spec: &CommandSpec, guardian: Pid, before: Instant) -> io::
         guardian,
         before,
         directory: directory.transpose()?,
-        input: fcntl_dupfd_cloexec(File::open("/dev/null")?, 3)?,
+        input: match input {
+            Some(input) => fcntl_dupfd_cloexec(input, 3)?,
+            None => fcntl_dupfd_cloexec(File::open("/dev/null")?, 3)?,
+        },
         programs: programs.collect::<io::Result<_>>()?,
         arguments: terminated(words.iter().map(|word| word.as_ptr())),
         script: terminated(script.chain(words[1..].iter().map(|word| word.as_ptr()))),

@@ -1,10 +1,14 @@
 //! The guardian's end of the socket to its daemon. Nothing here ever waits.
 
-use std::io::{self, ErrorKind, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::net::{SendFlags, send};
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, SendFlags, recvmsg, send,
+};
 
 use super::protocol::{Inbox, Report, Request, encode};
 
@@ -23,6 +27,8 @@ pub(super) struct Link {
     inbox: Inbox,
     outbox: Vec<u8>,
     open: bool,
+    /// A descriptor that came with a message.
+    handed_over: Option<OwnedFd>,
 }
 
 impl Link {
@@ -40,7 +46,13 @@ impl Link {
             inbox: Inbox::default(),
             outbox: Vec::new(),
             open: true,
+            handed_over: None,
         })
+    }
+
+    /// The descriptor that came with what was received so far, if one did.
+    pub(super) fn take_handed_over(&mut self) -> Option<OwnedFd> {
+        self.handed_over.take()
     }
 
     /// Whether the daemon's end is open, as far as is known.
@@ -75,14 +87,23 @@ impl Link {
         let mut chunk = [0; 16 * 1024];
         let mut total = 0;
         while self.open && total < READ_LIMIT {
-            match self.socket.read(&mut chunk) {
-                Ok(0) => self.open = false,
-                Ok(length) => {
-                    self.inbox.push(&chunk[..length]);
-                    total += length;
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut beside = RecvAncillaryBuffer::new(&mut space);
+            let into = &mut [IoSliceMut::new(&mut chunk)];
+            let received = recvmsg(&self.socket, into, &mut beside, RecvFlags::CMSG_CLOEXEC);
+            for message in beside.drain() {
+                if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                    self.handed_over = descriptors.last();
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            }
+            match received {
+                Ok(RecvMsg { bytes: 0, .. }) => self.open = false,
+                Ok(RecvMsg { bytes, .. }) => {
+                    self.inbox.push(&chunk[..bytes]);
+                    total += bytes;
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR) => {}
                 Err(_) => self.open = false,
             }
         }
@@ -103,8 +124,8 @@ impl Link {
                 Ok(sent) => {
                     self.outbox.drain(..sent);
                 }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
                     // Judged only here, where a daemon that reads has had its chance.
                     self.open = self.outbox.len() <= OUTBOX_LIMIT;
                     return;

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal, setsid};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use tracing::field::display;
 
 use super::decide::{Action, Event, Guard, Line};
@@ -62,6 +62,8 @@ fn run() -> io::Result<ExitCode> {
     if proc::id(parent) != hello.daemon || getppid() != Some(parent) {
         return Err(io::Error::other("its parent is not the daemon"));
     }
+    let mut tree = tree;
+    tree.take_input(link.take_handed_over());
     let log = crate::log::init(&hello.log);
     let mut guardian = Guardian {
         guard: Guard::default(),
@@ -102,7 +104,7 @@ fn leave_session() -> io::Result<()> {
 /// Signals that the daemon understands, and that reach its guardian too where they are sent by
 /// name or through the unit's cgroup. A terminal's stop signals don't: the kernel spares a group
 /// whose session has no other.
-const DEAF_TO: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1];
+const DEAF_TO: [i32; 6] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
 
 /// Survives what is meant for the daemon, and hears of the ends of processes.
 ///
@@ -270,6 +272,7 @@ impl Guardian {
                 self.feed(outcome, now);
             }
             Action::StopTree { signal } => self.tree.stop(signal),
+            Action::SignalTree { signal } => self.tree.signal(signal),
             Action::KillTree => self.tree.kill(),
             Action::KillDaemon => {
                 if let Err(error) = pidfd_send_signal(&self.daemon.pidfd, Signal::KILL)

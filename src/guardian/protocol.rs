@@ -85,6 +85,14 @@ pub enum Request {
         /// From now until SIGKILL. D−K still rules.
         grace: Duration,
     },
+    /// Passes a signal on to the job: to the groups of its main processes, or where none is left,
+    /// to everyone. The run goes on unless the job makes something of it.
+    Signal {
+        /// The term.
+        token: i64,
+        /// The number of the signal.
+        signal: i32,
+    },
     /// Kills the tree at once; the term accepts no start any more. [`Report::Empty`] follows, also
     /// if the tree is empty already.
     Kill {
@@ -150,7 +158,8 @@ pub enum Stdin {
     /// `/dev/null`.
     #[default]
     Null,
-    /// The daemon's own. Not built yet: such a start is [refused](Refusal::Stdin).
+    /// The one that the daemon has handed over beside [`Request::Hello`]. Without it the command
+    /// is not executed.
     Inherit,
 }
 
@@ -265,9 +274,6 @@ pub enum Refusal {
     /// A process of an earlier run is alive.
     #[error("an earlier run is alive")]
     NotEmpty,
-    /// The standard input can't be passed on.
-    #[error("standard input can't be passed on")]
-    Stdin,
 }
 
 /// A message as it stands on the wire, with its line end.

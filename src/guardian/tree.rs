@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, WaitStatus, getpid, kill_process_group, set_child_subreaper};
@@ -13,7 +14,7 @@ use rustix::process::{Pid, Signal, WaitStatus, getpid, kill_process_group, set_c
 use super::decide::Event;
 use super::launch::{TOO_LATE, launch};
 use super::proc::{self, Reaped};
-use super::protocol::{CommandSpec, Exit};
+use super::protocol::{CommandSpec, Exit, Stdin};
 use crate::clock::Instant;
 
 /// The processes of the job, all of them descendants of this process.
@@ -22,6 +23,8 @@ pub(super) struct Tree {
     guardian: Pid,
     /// The main processes that were not reaped yet, each the leader of its group.
     mains: BTreeMap<u64, Pid>,
+    /// The standard input for a run that is to have the daemon's.
+    input: Option<OwnedFd>,
 }
 
 impl Tree {
@@ -32,14 +35,32 @@ impl Tree {
         Ok(Self {
             guardian,
             mains: BTreeMap::new(),
+            input: None,
         })
+    }
+
+    /// Keeps the standard input that the daemon handed over, if it did.
+    pub(super) fn take_input(&mut self, input: Option<OwnedFd>) {
+        self.input = input;
     }
 
     /// Starts a run, unless `before` has come; says what became of it. Blocks until its exec.
     pub(super) fn spawn(&mut self, run: u64, spec: &CommandSpec, before: Instant) -> Event {
-        match launch(spec, self.guardian, before) {
+        let input = match (spec.stdin, &self.input) {
+            (Stdin::Null, _) => None,
+            (Stdin::Inherit, Some(input)) => Some(input.as_fd()),
+            (Stdin::Inherit, None) => {
+                let (code, error) = (126, "there is no standard input to pass on".to_owned());
+                return Event::NotExecuted { run, code, error };
+            }
+        };
+        match launch(spec, input, self.guardian, before) {
             Ok(pid) => {
                 self.mains.insert(run, pid);
+                if spec.stdin == Stdin::Inherit {
+                    // Whoever writes to it must see it closed when the job closes it.
+                    self.input = None;
+                }
                 let pid = proc::id(pid);
                 Event::Executed { run, pid }
             }
@@ -56,14 +77,24 @@ impl Tree {
     /// Asks the tree to stop: the groups of the main processes, or where none is left, everyone.
     pub(super) fn stop(&self, signal: i32) {
         // A stopped process would only hear of it when continued.
-        let signals = [named(signal), Signal::CONT];
+        self.send(&[named(signal), Signal::CONT]);
+    }
+
+    /// Passes a signal on to whom [`stop`](Self::stop) asks.
+    pub(super) fn signal(&self, signal: i32) {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            self.send(&[signal]);
+        }
+    }
+
+    fn send(&self, signals: &[Signal]) {
         for group in self.mains.values() {
             for signal in signals {
-                kill_process_group(*group, signal).ok();
+                kill_process_group(*group, *signal).ok();
             }
         }
         if self.mains.is_empty() {
-            proc::signal_descendants(self.guardian, &signals);
+            proc::signal_descendants(self.guardian, signals);
         }
     }
 

@@ -126,6 +126,11 @@ impl Typed {
         self
     }
 
+    /// The command itself, for who needs more of it than its answer.
+    pub fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Runs it to its end.
     #[track_caller]
     pub fn run(self) -> Answer {
@@ -184,6 +189,11 @@ impl Typed {
 pub struct Running(Child);
 
 impl Running {
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+
     /// Waits for its end.
     pub fn wait(self) -> Answer {
         let Output {
@@ -212,6 +222,20 @@ impl Answer {
 }
 
 impl Followed {
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Waits for its end; returns its exit code, or `None` if a signal ended it.
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> Option<i32> {
+        let status = eventually(secs(20), "the command ends", || {
+            self.child.try_wait().unwrap()
+        });
+        status.code()
+    }
+
     /// All lines of standard output so far.
     pub fn lines(&self) -> Vec<String> {
         kept(&self.output)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::protocol::{CommandSpec, Refusal, Report, Request, Stdin, Term};
+use super::super::protocol::{Refusal, Report, Request, Term};
 use super::{Action, Guard, Guarded, Lease};
 use crate::clock::Instant;
 
@@ -35,7 +35,7 @@ impl Guard {
                 sole,
             } => {
                 self.last_run = self.last_run.max(run);
-                match self.may_start(token, &command, sole, now) {
+                match self.may_start(token, sole, now) {
                     Ok(before) => self.act(Action::Spawn {
                         run,
                         command,
@@ -65,6 +65,12 @@ impl Guard {
                 stop_signal,
                 grace,
             } => self.stop_tree(token, stop_signal, now + grace, now),
+            Request::Signal { token, signal } => {
+                // A job that has ended meanwhile hears nothing any more.
+                if self.tree.as_ref().is_some_and(|tree| tree.token == token) {
+                    self.act(Action::SignalTree { signal });
+                }
+            }
             Request::Kill { token } => {
                 let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
                 self.close(token, now + budget.unwrap_or_default());
@@ -122,13 +128,7 @@ impl Guard {
     }
 
     /// Until when a start may be executed, or why it may not (R4).
-    fn may_start(
-        &self,
-        token: i64,
-        command: &CommandSpec,
-        sole: bool,
-        now: Instant,
-    ) -> Result<Instant, Refusal> {
+    fn may_start(&self, token: i64, sole: bool, now: Instant) -> Result<Instant, Refusal> {
         if token <= self.ended {
             return Err(Refusal::Ended);
         }
@@ -151,10 +151,7 @@ impl Guard {
                 return Err(Refusal::NotEmpty);
             }
         }
-        match command.stdin {
-            Stdin::Null => Ok(before),
-            Stdin::Inherit => Err(Refusal::Stdin),
-        }
+        Ok(before)
     }
 
     /// Accepts no start of the term any more.

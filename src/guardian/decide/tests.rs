@@ -60,6 +60,7 @@ fn text(action: &Action) -> String {
         Action::Report(Report::Resigned { lease, .. }) => format!("report resigned {lease}"),
         Action::Spawn { run, before, .. } => format!("spawn {run} before {}", ms(*before)),
         Action::StopTree { signal } => format!("stop tree by {signal}"),
+        Action::SignalTree { signal } => format!("signal tree by {signal}"),
         Action::KillTree => "kill tree".into(),
         Action::KillDaemon => "kill daemon".into(),
         Action::SayStuck { .. } => "say stuck".into(),
@@ -378,18 +379,13 @@ fn a_command_that_cannot_be_executed_ends_its_run() {
 }
 
 #[test]
-fn a_standard_input_that_cannot_be_passed_on_is_refused() {
-    let command = CommandSpec {
-        stdin: Stdin::Inherit,
-        ..CommandSpec::default()
-    };
-    let start = Request::Start {
-        token: 7,
-        run: 1,
-        command,
-        sole: true,
-    };
-    guarding().at(0, start, &["refused 1: standard input can't be passed on"]);
+fn a_signal_is_passed_on_to_a_living_job_of_its_term_and_stops_nothing() {
+    let signal = |token| Request::Signal { token, signal: 10 };
+    guarding().at(0, signal(7), &[]);
+    running()
+        .at(1, signal(7), &["signal tree by 10"])
+        .at(2, signal(8), &[])
+        .at(3, start(7, 2, false), &["spawn 2 before 7000"]);
 }
 
 #[test]

@@ -1,0 +1,138 @@
+//! `incumbent exec`: one run of a command, by the leader.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::exit::Failure;
+use super::options::{HEADING, Options, span, warned};
+use super::output;
+use super::progress::Progress;
+use crate::config::{self, Config, Flag, Restart};
+use crate::daemon::once::{self, Outcome, Public, Role};
+use crate::runtime_dir::own::OwnDir;
+
+/// Wait for leadership, run a command once, give back, and exit with the command's own code
+///
+/// The command has this process's standard input, output and error. SIGTERM, SIGINT, SIGHUP,
+/// SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to it; a second SIGTERM or SIGINT kills it. It can't
+/// be suspended. Exit codes: that of the command, 128+n if signal n ended it, 127 or 126 if it
+/// can't be executed; 3 if it was not started within --wait; 1 if the term was lost.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  incumbent exec --election /jobs/report -- report --daily
+  incumbent exec -c /etc/incumbent/backup.toml --wait 10m -- sh -c 'pg_dump shop > shop.sql'")]
+pub(super) struct Args {
+    #[command(flatten)]
+    options: Options,
+
+    /// Name of this candidate, instead of candidate.name
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    name: Option<String>,
+
+    /// How long to wait for leadership; for ever without it
+    #[arg(long, value_name = "DURATION", value_parser = span)]
+    wait: Option<Duration>,
+
+    /// The command; no shell reads it
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Runs the command, if it comes to that.
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let mut source = args.options.source();
+    source.needs_job = true;
+    let flags = &mut source.flags;
+    flags.extend(
+        args.name
+            .map(|name| Flag::text("candidate.name", "--name", name)),
+    );
+    flags.push(Flag::text("job.kind", "--", "command"));
+    flags.push(Flag::list("job.command", "--", args.command));
+    let loaded = config::load(&source)?;
+    let is_quiet = !loaded.set.iter().any(|set| set.key == "log.filter");
+    let mut config = warned(loaded);
+    config.job.restart = Restart::Never;
+    if is_quiet {
+        // The command's own words are what is to be read.
+        "warn".clone_into(&mut config.log.filter);
+    }
+    keep_to_the_foreground();
+    let parents = [config.runtime_dir.clone(), std::env::temp_dir()];
+    let directory = OwnDir::hold(&parents).map_err(|error| Failure::RuntimeDir(error.into()))?;
+    let election = config.election.prefix.to_string();
+    let outcome = wait_and_run(config, &directory, args.wait);
+    // Removed before anything is said: whoever reads that may look.
+    drop(directory);
+    told(&outcome?, &election, args.wait)
+}
+
+fn wait_and_run(
+    config: Config,
+    directory: &OwnDir,
+    wait: Option<Duration>,
+) -> anyhow::Result<Outcome> {
+    let progress = Progress::new();
+    let election = crate::log::printable(config.election.prefix.as_str());
+    let watched = |public: &Public| match public.role {
+        Role::Waiting | Role::Campaigning => {
+            let queue = match public.position {
+                Some(0) => "first in the queue".to_owned(),
+                Some(position) => format!("joined the queue at {position}"),
+                None => "not in the queue yet".to_owned(),
+            };
+            progress.say(format!("waiting to lead {election}: {queue}"));
+        }
+        _ => progress.clear(),
+    };
+    once::run(config, directory.dir(), wait, watched)
+}
+
+/// Says what there is to say, and returns the exit code.
+fn told(outcome: &Outcome, election: &str, wait: Option<Duration>) -> Result<ExitCode, Failure> {
+    let mut code = 1;
+    if let Some(ended) = &outcome.ended {
+        if let Some(error) = &ended.error {
+            output::complain(format_args!("the command can't be executed: {error}"));
+        }
+        code = match (ended.code, ended.signal) {
+            (Some(code), _) => code,
+            (None, Some(signal)) => 128 + signal,
+            (None, None) => 1,
+        };
+    }
+    if let Some(reason) = outcome.lost {
+        output::complain(format_args!(
+            "the term was lost ({reason}), and the command was stopped"
+        ));
+        // However well it took that: it did not come to its end.
+        code = code.max(1);
+    } else if !outcome.ran {
+        match (outcome.signal, wait) {
+            (Some(signal), _) => code = 128 + signal,
+            (None, Some(wait)) => {
+                let wait = humantime::format_duration(wait);
+                return Err(Failure::Refused(format!(
+                    "not elected in {election} within {wait}; the command was not started"
+                )));
+            }
+            (None, None) => output::complain("the command was not started"),
+        }
+    }
+    Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1)))
+}
+
+/// In the background of a terminal, the command would take the input that is the shell's: the
+/// kernel stops only those of the terminal's own session for that.
+fn keep_to_the_foreground() {
+    let stdin = io::stdin();
+    let foreground = rustix::termios::tcgetpgrp(&stdin);
+    if stdin.is_terminal()
+        && foreground.is_ok_and(|group| group != rustix::process::getpgrp())
+        && let Ok(null) = std::fs::File::open("/dev/null")
+    {
+        _ = rustix::stdio::dup2_stdin(null);
+    }
+}

@@ -1,0 +1,97 @@
+//! One run of a command under leadership: the daemon's parts, without what only a service needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, oneshot};
+
+use super::fence_leftovers;
+use crate::candidate::{Candidate, Order, Parts};
+pub use crate::candidate::{Ended, Outcome, Public};
+use crate::clock;
+use crate::config::Config;
+use crate::guardian;
+use crate::job::Jobs;
+use crate::log;
+pub use crate::role::Role;
+use crate::runtime_dir::RuntimeDir;
+use crate::runtime_dir::lease_file::Keeper;
+use crate::signals::{Passed, PassedOn};
+
+/// Stands for election, runs the command of `config` once, and gives back. Blocks.
+///
+/// For at most `wait` it waits to lead, and then runs nothing. `watched` sees all that changes;
+/// it must not block, since renewals depend on this thread.
+///
+/// # Errors
+/// When a process, a thread or a descriptor can't be had.
+pub fn run(
+    config: Config,
+    directory: &RuntimeDir,
+    wait: Option<Duration>,
+    mut watched: impl FnMut(&Public),
+) -> anyhow::Result<Outcome> {
+    let logs = Arc::new(log::init(&config.log));
+    guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let outcome = runtime.block_on(async {
+        let mut signals = PassedOn::new().context("signals can't be handled")?;
+        fence_leftovers(&config);
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let parts = Parts {
+            config: Arc::new(config),
+            jobs: Jobs::default(),
+            files: Keeper::start(directory.path()).context("no thread for the lease file")?,
+            logs,
+            orders: inbox,
+        };
+        let (tell, told) = oneshot::channel();
+        let started = Candidate::start_once(parts, tell).await;
+        let (candidate, mut public) = started.context("no guardian")?;
+        let over = async {
+            match wait {
+                Some(wait) => clock::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        let running = candidate.run();
+        tokio::pin!(running, over);
+        let (mut stops, mut waited, mut is_watched) = (0, false, true);
+        loop {
+            let order = tokio::select! {
+                () = &mut running => break,
+                passed = signals.next() => obey(passed, &mut stops),
+                () = &mut over, if !waited => {
+                    waited = true;
+                    Order::GiveUp
+                }
+                changed = public.changed(), if is_watched => {
+                    is_watched = changed.is_ok();
+                    watched(&public.borrow_and_update());
+                    continue;
+                }
+            };
+            // The candidate's loop ends only with this one.
+            drop(orders.send(order));
+        }
+        told.await.context("the candidate did not say how it ended")
+    });
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The first that asks for the end is the job's to heed; the second is heeded for it.
+fn obey(passed: Passed, stops: &mut u32) -> Order {
+    *stops += u32::from(passed.is_stop);
+    if passed.is_stop && *stops > 1 {
+        return Order::ShutdownNow;
+    }
+    Order::PassOn {
+        signal: passed.signal,
+        ends: passed.ends,
+    }
+}
