@@ -39,6 +39,7 @@ mod once;
 mod processes;
 mod run;
 mod second_line;
+mod successor;
 mod told;
 mod trouble;
 
@@ -320,7 +321,7 @@ impl Candidate {
         match order {
             Order::Shutdown => self.on(Event::Shutdown),
             Order::ShutdownNow => self.on(Event::ShutdownNow),
-            Order::StepDown => self.step_down("signal"),
+            Order::StepDown => self.step_down(None),
             Order::PassOn { signal, ends } => self.pass_on(signal, ends),
             Order::GiveUp => self.give_up(),
             Order::Reload(config) => {
@@ -334,19 +335,6 @@ impl Candidate {
                 self.config = config;
                 self.tell_of_reload();
             }
-        }
-    }
-
-    /// Steps down if there is somebody to follow, which the contest has to look up.
-    fn step_down(&mut self, by: &str) {
-        if let Some(held) = &mut self.held
-            && held.term.is_some()
-        {
-            held.step_down_by = Some(by.to_owned());
-            let limit = held.timing.attempt_limit();
-            self.contest.send(contest::Command::LookForOthers(limit));
-        } else {
-            self.lines.step_down_without_term();
         }
     }
 

@@ -22,10 +22,12 @@ mod kv;
 mod observe;
 mod options;
 mod output;
+mod pause;
 mod progress;
 mod release;
 mod run;
 mod status;
+mod step_down;
 mod table;
 
 /// Runs a job on exactly one of several machines, elected through etcd.
@@ -50,6 +52,9 @@ enum Command {
     Exec(exec::Args),
     Status(status::Args),
     Observe(observe::Args),
+    StepDown(step_down::Args),
+    Pause(pause::Args),
+    Resume(pause::ResumeArgs),
     Kv(kv::Args),
     Check(check::Args),
     Release(release::Args),
@@ -63,6 +68,9 @@ pub fn main(jobs: Jobs) -> ExitCode {
         Command::Exec(args) => exec::run(args),
         Command::Status(args) => status::run(&args),
         Command::Observe(args) => observe::run(&args),
+        Command::StepDown(args) => step_down::run(&args),
+        Command::Pause(args) => pause::run(&args),
+        Command::Resume(args) => pause::resume(&args),
         Command::Kv(args) => kv::run(args),
         Command::Check(args) => check::run(&args, &jobs),
         Command::Release(args) => release::run(&args),

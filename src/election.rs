@@ -25,13 +25,16 @@ use crate::keys::Prefix;
 use crate::session::{self, Loss, Session};
 use crate::term::record::Member;
 use crate::term::resignation::Resignation;
-use crate::term::{Term, WriteError};
+use crate::term::{self, Term, WriteError};
 
 pub mod campaign;
 mod claim;
 pub mod control;
+pub mod follow;
+pub mod make_way;
 pub mod observe;
 pub mod queue;
+pub mod wishes;
 
 pub use campaign::{CampaignError, Progress};
 pub use observe::Observer;
@@ -58,6 +61,8 @@ pub struct Candidacy {
     pub create_revision: i64,
     /// How many stood in front on joining.
     pub position: i64,
+    /// Its member record.
+    pub member: Member,
 }
 
 impl Election {
@@ -123,6 +128,7 @@ impl Election {
             key,
             create_revision,
             position,
+            member: member.clone(),
         })
     }
 
@@ -181,6 +187,21 @@ impl Election {
     /// [`WriteError::NotLeader`] if the term is over.
     pub async fn proclaim(&self, term: &Term, value: &str) -> Result<(), WriteError> {
         term.proclaim(value).await
+    }
+
+    /// Says in the member record that the pause with this mod_revision is heeded.
+    async fn heed_pause(
+        &self,
+        session: &Session,
+        candidacy: &Candidacy,
+        paused_at: i64,
+    ) -> Result<(), Loss> {
+        let record = candidacy.member.heeding(paused_at);
+        let lease = PutOptions::new().with_lease(session.lease().get());
+        let put = TxnOp::put(self.prefix.member(session.lease()), record, Some(lease));
+        let txn = term::guarded(&candidacy.key, candidacy.create_revision, vec![put]);
+        let said = until_lost(session, || self.txn(session, txn.clone())).await;
+        said.map(drop)
     }
 
     async fn txn(

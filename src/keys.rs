@@ -92,6 +92,11 @@ impl Prefix {
         format!("{}/{lease}", self.0)
     }
 
+    /// What every record of ours begins with.
+    pub fn records(&self) -> String {
+        format!("{}{META}", self.0)
+    }
+
     /// The member record of `lease`, which goes with the lease as the candidate key does.
     pub fn member(&self, lease: LeaseId) -> String {
         format!("{}{META}members/{lease}", self.0)

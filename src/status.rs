@@ -10,6 +10,7 @@ use crate::election::queue;
 use crate::etcd::patience::Failure;
 use crate::etcd::{Lifetime, Patience, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::term::record::Pause;
 
 /// An election at one revision; as JSON the very shape of `status -o json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +25,9 @@ pub struct Status {
     pub blocked_by: Vec<String>,
     /// Whether the election is paused.
     pub paused: bool,
+    /// Who paused it and how, for people; not part of the JSON.
+    #[serde(skip)]
+    pub pause: Option<Pause>,
     /// Every term up to this token was proven dead or waited out.
     pub marker: Option<i64>,
     /// The revision at which all of this was so.
@@ -111,6 +115,7 @@ impl Status {
             queue: all,
             blocked_by: queue.blocked_by.into_iter().map(|(_, key)| key).collect(),
             paused: queue.paused,
+            pause: queue.pause,
             marker: queue.marker,
             revision: queue.revision,
         }

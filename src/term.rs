@@ -23,6 +23,7 @@ pub mod resignation;
 
 pub use etcd_client::{TxnOp, TxnOpResponse, TxnResponse};
 use process::{Command, Spawner};
+use record::Member;
 
 /// One leadership, from its complete claim to its end. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -277,6 +278,21 @@ impl Term {
     pub async fn proclaim(&self, value: impl Into<Vec<u8>>) -> Result<(), WriteError> {
         let lease = PutOptions::new().with_lease(self.lease().get());
         let put = TxnOp::put(self.key(), value, Some(lease));
+        self.repeat(vec![put]).await.map(drop)
+    }
+
+    /// Says in the member record that this term heeds the pause with this mod_revision.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub(crate) async fn heed_pause(
+        &self,
+        member: &Member,
+        paused_at: i64,
+    ) -> Result<(), WriteError> {
+        let lease = PutOptions::new().with_lease(self.lease().get());
+        let record = self.election().member(self.lease());
+        let put = TxnOp::put(record, member.heeding(paused_at), Some(lease));
         self.repeat(vec![put]).await.map(drop)
     }
 

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon guardian release status kv job election session etcd config runtime_dir log keys cgroup backoff clock",
+        "daemon guardian release status kv job election session term etcd config runtime_dir log keys cgroup backoff clock",
     ),
     // The life of the process.
     (
@@ -46,7 +46,7 @@ const ARROWS: &[(&str, &str)] = &[
     // The lease file says how to give back.
     ("runtime_dir", "term etcd keys proc cgroup backoff"),
     // What the commands ask.
-    ("status", "election etcd keys"),
+    ("status", "election term etcd keys"),
     ("kv", "etcd keys backoff"),
     // A term comes of an election and hangs on its session.
     ("election", "term session etcd keys timing backoff clock"),

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::successor::{self, Asked};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
 use crate::config::timing::Timing;
 use crate::election::control::{Lookout, Notice};
-use crate::election::{CampaignError, Election, Progress, Queue};
+use crate::election::{CampaignError, Election, Progress, wishes};
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::session::{Loss, Options, Session, Status};
@@ -40,8 +41,10 @@ pub(super) enum Command {
     GiveBack(Resignation, &'static str),
     /// Stop trying to give back at this instant.
     Hurry(Instant),
-    /// Tell whether anyone else stands in the queue, in one attempt of at most this long.
-    LookForOthers(Duration),
+    /// Tell whether somebody can follow, as asked.
+    LookForSuccessor(Asked),
+    /// Take the wish to step down with this mod_revision back, in one attempt of at most this long.
+    TakeBack(i64, Duration),
     /// Reach the store by other endpoints or credentials.
     Reload(Settings),
 }
@@ -65,8 +68,10 @@ pub(super) enum Report {
     Unreachable(Error),
     /// The term is asked something.
     Notice(Notice),
-    /// Whether anyone else stands in the queue, if the store told.
-    Others(Result<bool, Error>),
+    /// Whether the term is to step down, or why not, if the store told.
+    Successor(Result<Result<(), String>, Error>),
+    /// Others in front of the one that is to lead: the candidacy is to begin anew behind it.
+    MakeWay,
     /// The lease is given back, or the attempts to are over.
     Left(Left),
 }
@@ -208,13 +213,18 @@ impl Contestant {
         match command {
             Command::GiveBack(resignation, reason) => return Some((resignation, reason)),
             Command::Reload(settings) => self.store.reload(&settings),
-            Command::LookForOthers(limit) => {
+            Command::LookForSuccessor(asked) => {
                 let (store, reports) = (self.store.clone(), self.reports.clone());
                 let prefix = self.setup.prefix.clone();
                 tokio::spawn(async move {
-                    let queue = Queue::read(&store, limit, &prefix).await;
-                    let others = queue.map(|queue| queue.candidates.len() > 1);
-                    drop(reports.send(Report::Others(others)));
+                    let found = successor::look(&store, &prefix, asked).await;
+                    drop(reports.send(Report::Successor(found)));
+                });
+            }
+            Command::TakeBack(asked_at, limit) => {
+                let (store, prefix) = (self.store.clone(), self.setup.prefix.clone());
+                tokio::spawn(async move {
+                    drop(wishes::take_back(&store, limit, &prefix, asked_at).await);
                 });
             }
             Command::Contend(..) | Command::Hurry(_) => {}
@@ -266,6 +276,7 @@ impl Contestant {
         let term = campaign.map_err(|error| match error {
             CampaignError::Lost(loss) => Report::Lost(loss),
             CampaignError::Refused(why) => Report::Refused(why),
+            CampaignError::MakeWay => Report::MakeWay,
         })?;
         let record = term.record();
         self.claimed.replace(Some(record.clone()));
@@ -288,6 +299,13 @@ impl Contestant {
             };
             match notice {
                 Notice::Lost(loss) => session.lose(loss),
+                Notice::Paused { pause, at } if pause.keep_leader => {
+                    let (term, member) = (lookout.term().clone(), member.clone());
+                    tokio::spawn(async move {
+                        // A term that is over needs to heed nothing.
+                        drop(term.heed_pause(&member, at).await);
+                    });
+                }
                 notice => self.report(Report::Notice(notice)),
             }
         }

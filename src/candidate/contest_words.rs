@@ -1,6 +1,7 @@
 //! What the candidate makes of the words of the contest: the queue, the term, the lease.
 
-use super::contest::Left;
+use super::contest::{Command, Left};
+use super::successor::Asked;
 use super::{Candidate, Report};
 use crate::clock;
 use crate::election::Progress;
@@ -9,6 +10,7 @@ use crate::etcd::Error;
 use crate::guardian::protocol::Request;
 use crate::role::{Event, Reason};
 use crate::session::Loss;
+use crate::term::record::StepDown;
 
 impl Candidate {
     pub(super) fn reported(&mut self, report: Report) {
@@ -26,7 +28,8 @@ impl Candidate {
             Report::Lost(_)
             | Report::Refused(_)
             | Report::Notice(_)
-            | Report::Others(_)
+            | Report::Successor(_)
+            | Report::MakeWay
             | Report::Left(Left::Unconfirmed) => {}
         }
         if let Report::Left(left) = report {
@@ -65,7 +68,11 @@ impl Candidate {
                 }
             }
             Report::Notice(notice) => self.noticed(notice),
-            Report::Others(others) => self.others(others),
+            Report::Successor(found) => self.successor(found),
+            Report::MakeWay => {
+                lines.making_way(lease);
+                self.on(Event::StepDown);
+            }
             Report::Left(_) => {}
         }
     }
@@ -79,35 +86,50 @@ impl Candidate {
 
     pub(super) fn noticed(&mut self, notice: Notice) {
         match notice {
-            Notice::StepDown { request, asked_at } => {
-                if let Some(held) = &mut self.held {
-                    held.resignation.step_down = Some(asked_at);
-                }
-                self.step_down(&request.by);
-            }
-            Notice::Paused(pause) if !pause.keep_leader => self.on(Event::StepDown),
-            Notice::Paused(_) | Notice::Lost(_) => {}
+            Notice::StepDown { request, asked_at } => self.step_down(Some((request, asked_at))),
+            Notice::Paused { pause, .. } if !pause.keep_leader => self.on(Event::StepDown),
+            Notice::Paused { .. } | Notice::Lost(_) => {}
         }
     }
 
-    pub(super) fn others(&mut self, others: Result<bool, Error>) {
+    /// Steps down if somebody can follow, which the contest has to look up. Asked by the record
+    /// with this mod_revision, or by a signal.
+    pub(super) fn step_down(&mut self, wish: Option<(StepDown, i64)>) {
+        let Some(held) = self.held.as_mut().filter(|held| held.term.is_some()) else {
+            return self.lines.step_down_without_term();
+        };
+        let (request, asked_at) = wish.unzip();
+        let limit = held.timing.attempt_limit();
+        held.resignation.step_down = asked_at;
+        let by = request.as_ref().map_or("signal", |request| &request.by);
+        held.step_down_by = Some(by.to_owned());
+        self.contest.send(Command::LookForSuccessor(Asked {
+            token: held.token().unwrap_or_default(),
+            to: request.as_ref().and_then(|request| request.to.clone()),
+            force: request.is_some_and(|request| request.force),
+            limit,
+        }));
+    }
+
+    pub(super) fn successor(&mut self, found: Result<Result<(), String>, Error>) {
         let Some(held) = &mut self.held else { return };
         let (Some(by), Some(token)) = (held.step_down_by.take(), held.token()) else {
             return;
         };
-        match others {
-            Ok(true) => {
-                self.lines.stepping_down(held.lease, token, &by);
-                self.on(Event::StepDown);
+        let lease = held.lease;
+        let stays = match found {
+            Ok(Ok(())) => {
+                self.lines.stepping_down(lease, token, &by);
+                return self.on(Event::StepDown);
             }
-            Ok(false) => {
-                held.resignation.step_down = None;
-                self.lines.step_down_alone(held.lease, token);
-            }
-            Err(error) => {
-                let error = error.to_string();
-                self.lines.step_down_failed(held.lease, token, &error);
-            }
+            Ok(Err(why)) => why,
+            Err(error) => format!("the queue can't be read: {error}"),
+        };
+        self.lines.not_stepping_down(lease, token, &stays);
+        if let Some(asked_at) = held.resignation.step_down.take() {
+            // Nobody is to come to it later, when whoever asked has long done something else.
+            let limit = held.timing.attempt_limit();
+            self.contest.send(Command::TakeBack(asked_at, limit));
         }
     }
 

@@ -119,12 +119,12 @@ impl Lines {
         line!(info, self, after_ms = ms(after), "staying out of the queue");
     }
 
-    pub(super) fn step_down_alone(&self, lease: LeaseId, token: i64) {
-        line!(warn, self, %lease, token, "not stepping down: no other candidate");
+    pub(super) fn not_stepping_down(&self, lease: LeaseId, token: i64, reason: &str) {
+        line!(warn, self, %lease, token, reason, "not stepping down");
     }
 
-    pub(super) fn step_down_failed(&self, lease: LeaseId, token: i64, error: &str) {
-        line!(warn, self, %lease, token, error, "not stepping down: the queue can't be read");
+    pub(super) fn making_way(&self, lease: LeaseId) {
+        line!(info, self, %lease, "making way");
     }
 
     pub(super) fn daemon_killed(&self, lease: LeaseId, token: i64) {
@@ -132,7 +132,7 @@ impl Lines {
     }
 
     pub(super) fn step_down_without_term(&self) {
-        line!(warn, self, "not stepping down: not the leader");
+        line!(warn, self, reason = "not the leader", "not stepping down");
     }
 
     pub(super) fn stepping_down(&self, lease: LeaseId, token: i64, by: &str) {

@@ -103,6 +103,19 @@ impl Asking {
     }
 }
 
+/// Who asks for something, as the record of it says.
+pub(super) fn who() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| {
+            let user = std::env::var(name).ok();
+            user.filter(|user| !user.is_empty())
+        });
+    let user = user.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()));
+    let host = rustix::system::uname();
+    format!("{user}@{}", host.nodename().to_string_lossy())
+}
+
 /// Reads a time to wait.
 pub(super) fn span(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {

@@ -57,7 +57,16 @@ fn table(status: &Status, width: Option<usize>) -> String {
     let election = printable(status.election.as_str());
     let mut text = format!("election  {election}\nleader    {leader}\n");
     if status.paused {
-        text += "PAUSED    nobody new will lead until it is resumed\n";
+        let by = status.pause.as_ref().map_or(String::new(), |pause| {
+            let (by, since) = (printable(&pause.by), printable(&pause.since));
+            let how = if pause.keep_leader {
+                ", keeping the leader"
+            } else {
+                ""
+            };
+            format!("by {by} since {since}{how}: ")
+        });
+        text += &format!("PAUSED    {by}nobody new will lead until it is resumed\n");
     }
     for key in &status.blocked_by {
         let key = printable(key);
@@ -131,6 +140,7 @@ mod tests {
             queue,
             blocked_by: Vec::new(),
             paused: false,
+            pause: None,
             marker: None,
             revision: 99,
         }

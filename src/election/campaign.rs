@@ -25,6 +25,9 @@ pub enum CampaignError {
     /// The store's memory rules this candidacy out.
     #[error("refusing to lead: {0}")]
     Refused(String),
+    /// The leader was asked to step down for one behind this candidate: join again, behind that.
+    #[error("making way for the one that is to lead")]
+    MakeWay,
 }
 
 impl From<Loss> for CampaignError {
@@ -67,6 +70,8 @@ impl Election {
         let mut watch = None;
         // The end of the last term, where it had to be waited out.
         let mut waited_out = None;
+        // The pause that was heeded last, so that it is said once.
+        let mut heeded = None;
         loop {
             let txn = claim::txn(&self.prefix, &candidacy.key, mine);
             // The renewal that the claim proves is one acknowledged before the attempt that was
@@ -81,8 +86,14 @@ impl Election {
                     session.lose(Loss::Deleted);
                     return Err(Loss::Deleted.into());
                 }
-                Claim::Behind(predecessor) => {
+                Claim::Behind(predecessor, asked) => {
                     waited_out = None;
+                    if let Some(record) = asked.filter(|record| record.to.is_some()) {
+                        let look = || self.is_to_make_way(session, &record, mine);
+                        if until_lost(session, look).await? {
+                            return Err(CampaignError::MakeWay);
+                        }
+                    }
                     self.waited_for = predecessor.create_revision();
                     progress(self.waiting_for(&predecessor));
                     let front = Some(predecessor.key());
@@ -92,8 +103,12 @@ impl Election {
                 Claim::First(standing) => {
                     match standing.next(mine, self.waited_for, waited_out.is_some()) {
                         Next::Refuse(why) => return Err(CampaignError::Refused(why)),
-                        Next::Pause => {
-                            progress(Progress::Paused);
+                        Next::Pause(at) => {
+                            if heeded != Some(at) {
+                                progress(Progress::Paused);
+                                self.heed_pause(session, candidacy, at).await?;
+                                heeded = Some(at);
+                            }
                             self.wait(session, candidacy, None, seen.revision, &mut watch)
                                 .await?;
                         }

@@ -4,15 +4,15 @@ use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarge
 use etcd_client::{Txn, TxnOp, TxnOpResponse, TxnResponse};
 
 use crate::keys::Prefix;
-use crate::term::record;
+use crate::term::record::{self, StepDown};
 
 /// What a claim found.
 #[derive(Clone, Debug)]
 pub(super) enum Claim {
     /// Nobody stands in front.
     First(Standing),
-    /// This candidate stands in front, as the last of them.
-    Behind(KeyValue),
+    /// This candidate stands in front, as the last of them; and what the leader is asked.
+    Behind(KeyValue, Option<StepDown>),
     /// The own key is gone, or is another than the one that joined.
     Gone,
 }
@@ -24,8 +24,8 @@ pub(super) struct Standing {
     pub(super) marker: i64,
     /// The term on record.
     pub(super) recorded: Option<record::Term>,
-    /// Whether the election is paused.
-    pub(super) paused: bool,
+    /// mod_revision of the pause, if there is one.
+    pub(super) paused: Option<i64>,
 }
 
 /// The transaction for the candidate whose `key` was created at `mine`.
@@ -50,6 +50,7 @@ pub(super) fn txn(prefix: &Prefix, key: &str, mine: i64) -> Txn {
         .or_else([
             TxnOp::get(key, None),
             TxnOp::get(prefix.candidates(), Some(in_front)),
+            TxnOp::get(prefix.step_down(), None),
         ])
 }
 
@@ -71,13 +72,14 @@ impl Claim {
                     .and_then(|kv| record::number(kv.value()))
                     .unwrap_or(0),
                 recorded,
-                paused: pause.is_some(),
+                paused: pause.map(|kv| kv.mod_revision()),
             });
         }
-        let (own, in_front) = (next(), next());
+        let (own, in_front, step_down) = (next(), next(), next());
+        let asked = step_down.and_then(|kv| serde_json::from_slice(kv.value()).ok());
         match (own, in_front) {
             (Some(own), Some(predecessor)) if own.create_revision() == mine => {
-                Self::Behind(predecessor)
+                Self::Behind(predecessor, asked)
             }
             _ => Self::Gone,
         }
@@ -91,8 +93,8 @@ pub(super) enum Next {
     Lead,
     /// Wait `takeover_delay`, then claim again.
     Delay,
-    /// Wait until the pause is over.
-    Pause,
+    /// Wait until the pause with this mod_revision is over.
+    Pause(i64),
     /// Never lead: what the store remembers can't have happened before this candidacy.
     Refuse(String),
 }
@@ -108,8 +110,8 @@ impl Standing {
                  was the store restored from a snapshot without a revision bump?"
             ));
         }
-        if self.paused {
-            return Next::Pause;
+        if let Some(at) = self.paused {
+            return Next::Pause(at);
         }
         if delayed || self.last(waited_for) <= self.marker {
             Next::Lead
@@ -144,7 +146,7 @@ mod tests {
                 host: "h".into(),
                 since: String::new(),
             }),
-            paused: false,
+            paused: None,
         }
     }
 
@@ -173,10 +175,10 @@ mod tests {
     #[test]
     fn a_paused_election_starts_nobody() {
         let paused = Standing {
-            paused: true,
+            paused: Some(7),
             ..standing(5, 5)
         };
-        assert_eq!(paused.next(9, 5, true), Next::Pause);
+        assert_eq!(paused.next(9, 5, true), Next::Pause(7));
     }
 
     #[test]

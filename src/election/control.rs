@@ -24,7 +24,12 @@ pub enum Notice {
         asked_at: i64,
     },
     /// The election was paused.
-    Paused(Pause),
+    Paused {
+        /// How.
+        pause: Pause,
+        /// mod_revision of the record.
+        at: i64,
+    },
 }
 
 /// Watches over one term from its claim's revision on.
@@ -45,6 +50,11 @@ impl Lookout {
             watch: None,
             notices: VecDeque::new(),
         }
+    }
+
+    /// The term that it watches over.
+    pub const fn term(&self) -> &Term {
+        &self.term
     }
 
     /// Waits for the next notice. A watch that merely breaks is none: the deadline still rules,
@@ -126,7 +136,9 @@ impl Lookout {
                 })
             }
             Change::Put(kv) if kv.key() == election.pause().as_bytes() => {
-                serde_json::from_slice(kv.value()).ok().map(Notice::Paused)
+                let pause = serde_json::from_slice(kv.value()).ok()?;
+                let at = kv.mod_revision();
+                Some(Notice::Paused { pause, at })
             }
             Change::Put(_) | Change::Delete { .. } => None,
         }

@@ -34,6 +34,10 @@ pub struct Queue {
     pub blocked_by: Vec<(i64, String)>,
     /// Whether the election is paused.
     pub paused: bool,
+    /// How it is paused, as far as the record can be read.
+    pub pause: Option<record::Pause>,
+    /// mod_revision of the wish that a term step down, if there is one.
+    pub step_down: Option<i64>,
     /// Every term up to this token was proven dead or waited out.
     pub marker: Option<i64>,
     /// The term on record.
@@ -58,6 +62,7 @@ impl Queue {
             TxnOp::get(prefix.ended(), None),
             TxnOp::get(prefix.term(), None),
             TxnOp::get(prefix.pause(), None),
+            TxnOp::get(prefix.step_down(), None),
         ]);
         let (answer, seen) = store.txn(limit, txn).await?;
         let mut reads = answer.op_responses().into_iter().map(|response| {
@@ -69,7 +74,7 @@ impl Queue {
         });
         let mut next = || reads.next().unwrap_or_default();
         let (keys, members) = (next(), next());
-        let (marker, term, pause) = (next(), next(), next());
+        let (marker, term, pause, step_down) = (next(), next(), next(), next());
         let mut members: BTreeMap<String, Member> = members
             .iter()
             .filter_map(|kv| {
@@ -79,6 +84,10 @@ impl Queue {
             .collect();
         let mut queue = Self {
             paused: !pause.is_empty(),
+            pause: pause
+                .first()
+                .and_then(|kv| serde_json::from_slice(kv.value()).ok()),
+            step_down: step_down.first().map(KeyValue::mod_revision),
             marker: marker.first().and_then(|kv| record::number(kv.value())),
             term: term
                 .first()

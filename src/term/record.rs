@@ -18,6 +18,9 @@ pub struct Member {
     pub version: String,
     /// When it joined, RFC 3339 in UTC.
     pub since: String,
+    /// mod_revision of the pause that it heeds, if it ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<i64>,
 }
 
 impl Member {
@@ -29,7 +32,19 @@ impl Member {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: clock::wall_time(),
+            paused: None,
         }
+    }
+}
+
+impl Member {
+    /// The record as JSON, once its candidate heeds the pause with this mod_revision.
+    pub(crate) fn heeding(&self, paused_at: i64) -> String {
+        let member = Self {
+            paused: Some(paused_at),
+            ..self.clone()
+        };
+        serde_json::to_string(&member).unwrap_or_default()
     }
 }
 
@@ -108,8 +123,11 @@ pub struct StepDown {
     pub since: String,
     /// The token of the term that is meant; no other obeys.
     pub token: i64,
-    /// The candidate that is to follow.
+    /// The lease of the candidate that is to follow.
     pub to: Option<String>,
+    /// Even with no other candidate there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// The decimal number in `value`; `None` if it is anything else.

@@ -1,0 +1,60 @@
+//! Who is to follow a leader that is asked to step down, and whether that can be.
+
+use std::time::Duration;
+
+use crate::backoff::{Backoff, jitter};
+use crate::clock;
+use crate::election::Queue;
+use crate::election::make_way::{Way, way};
+use crate::etcd::{Error, Store};
+use crate::keys::{LeaseId, Prefix};
+
+/// How long those in front of the chosen one may take to make way; it takes them milliseconds.
+const MAKE_WAY: Duration = Duration::from_secs(10);
+
+/// First and largest pause between looks at whether they have.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// What the leader was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The term.
+    pub(super) token: i64,
+    /// Who is to follow.
+    pub(super) to: Option<String>,
+    /// Whether to step down even with nobody there.
+    pub(super) force: bool,
+    /// The limit of one attempt.
+    pub(super) limit: Duration,
+}
+
+/// Looks whether the term is to step down, waiting for those who make way; or says why not.
+pub(super) async fn look(
+    store: &Store,
+    prefix: &Prefix,
+    asked: Asked,
+) -> Result<Result<(), String>, Error> {
+    let until = clock::now() + MAKE_WAY;
+    let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
+    loop {
+        let queue = Queue::read(store, asked.limit, prefix).await?;
+        let Some(to) = &asked.to else {
+            let others = queue.candidates.len() > 1 || asked.force;
+            return Ok(others.then_some(()).ok_or_else(|| ALONE.to_owned()));
+        };
+        let Ok(chosen) = to.parse::<LeaseId>() else {
+            return Ok(Err(format!("{to} is not a lease id")));
+        };
+        match way(&queue, asked.token, chosen) {
+            Way::Clear => return Ok(Ok(())),
+            Way::Barred(why) => return Ok(Err(why)),
+            Way::Wait if until.has_passed() => {
+                return Ok(Err("those in front made no way".to_owned()));
+            }
+            Way::Wait => clock::sleep(pauses.next(jitter())).await,
+        }
+    }
+}
+
+/// Why a leader stays that could hand over to nobody.
+pub(super) const ALONE: &str = "no other candidate";

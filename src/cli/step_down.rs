@@ -1,0 +1,217 @@
+//! `incumbent step-down`: a planned switch-over.
+
+use std::process::ExitCode;
+
+use super::away::Away;
+use super::exit::Failure;
+use super::options::{Asking, block_on, who};
+use super::output;
+use super::progress::Progress;
+use crate::clock;
+use crate::election::follow::Follower;
+use crate::election::make_way::{Way, way};
+use crate::election::queue::{Candidate, Queue};
+use crate::election::wishes;
+use crate::etcd::Store;
+use crate::etcd::patience::LONGEST_ATTEMPT;
+use crate::keys::Prefix;
+use crate::log::printable;
+use crate::term::record::StepDown;
+
+/// Have the leader stop its job and let another candidate lead
+///
+/// It stands in the queue again afterwards. Refused (exit code 3), with nothing changed, if nobody
+/// else is there, or if the one named by --to can't be made next: a candidate of a Go program in
+/// front of it makes no way.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  incumbent step-down --election /backup --wait
+  incumbent step-down --election /backup --to node2 --wait")]
+pub(super) struct Args {
+    #[command(flatten)]
+    asking: Asking,
+
+    /// Who is to lead: a candidate's name or lease; those in front of it join again behind it
+    #[arg(long, value_name = "NAME|LEASE")]
+    to: Option<String>,
+
+    /// Return once another leads: with --to, that one
+    #[arg(long)]
+    wait: bool,
+
+    /// Step down even if nobody else is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// Asks the leader to step down.
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let config = args.asking.load()?;
+    let store = Store::new(&config.etcd);
+    block_on(ask(args, store, config.election.prefix))
+}
+
+async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Failure> {
+    let patience = args.asking.patience(&store);
+    let read = async |limit| Queue::read(&store, limit, &prefix).await;
+    let queue = patience.ask(read).await?;
+    let leader = leader(&queue)?;
+    let name = shown(leader);
+    let chosen = match &args.to {
+        Some(to) => Some(find(&queue, to)?),
+        None => None,
+    };
+    if let Some(chosen) = chosen {
+        if chosen.lease == leader.lease {
+            output::write(format!("{name} leads already\n"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Way::Barred(why) = way(&queue, leader.token, chosen.lease) {
+            let chosen = shown(chosen);
+            return Err(refused(format!(
+                "{chosen} can't be made next: {}",
+                printable(&why)
+            )));
+        }
+    } else if queue.candidates.len() < 2 && !args.force {
+        return Err(refused(format!(
+            "no other candidate; with --force {name} stops its job all the same"
+        )));
+    }
+    let record = StepDown {
+        by: who(),
+        since: clock::wall_time(),
+        token: leader.token,
+        to: chosen.map(|chosen| chosen.lease.to_string()),
+        force: args.force,
+    };
+    let put = async |limit| wishes::step_down(&store, limit, &prefix, leader.lease, &record).await;
+    let Some(asked_at) = patience.ask(put).await? else {
+        return Err(refused(format!("{name} leads no more")));
+    };
+    if !args.wait {
+        output::write(format!("asked {name} to step down\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let progress = Progress::new();
+    progress.say(format!("waiting for {name} to step down"));
+    let wish = Wish {
+        leader,
+        asked_at,
+        to: chosen.map(|chosen| chosen.lease),
+    };
+    let next = wish.granted(store, prefix).await?;
+    drop(progress);
+    output::write(format!("{} leads\n", shown(&next)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was asked, and of whom.
+struct Wish<'a> {
+    leader: &'a Candidate,
+    asked_at: i64,
+    to: Option<crate::keys::LeaseId>,
+}
+
+impl Wish<'_> {
+    /// Waits until another leads; goes on while the store is away.
+    async fn granted(&self, store: Store, prefix: Prefix) -> Result<Candidate, Failure> {
+        let mut follower = Follower::new(store, prefix, LONGEST_ATTEMPT);
+        let mut away = Away::new();
+        loop {
+            match follower.next().await {
+                Ok(queue) => {
+                    if let Some(next) = self.outcome(&queue)? {
+                        return Ok(next);
+                    }
+                }
+                Err(error) => away.wait(error).await?,
+            }
+        }
+    }
+
+    /// Who leads in the old one's place, or why nobody will.
+    fn outcome(&self, queue: &Queue) -> Result<Option<Candidate>, Failure> {
+        let leader = shown(self.leader);
+        let first = queue.leader();
+        if first.is_some_and(|first| first.token == self.leader.token) {
+            if queue.step_down != Some(self.asked_at) {
+                return Err(refused(format!(
+                    "{leader} goes on leading; its log says why"
+                )));
+            }
+            return Ok(None);
+        }
+        if let Some(to) = self.to {
+            let gone = !queue
+                .candidates
+                .iter()
+                .any(|candidate| candidate.lease == to);
+            if gone {
+                return Err(refused(format!(
+                    "{leader} stepped down, but lease {to} is gone"
+                )));
+            }
+        }
+        // One of ours leads once its claim is complete, which its record tells.
+        let leads = |candidate: &&Candidate| {
+            let recorded = queue.term.as_ref().map(|term| term.token);
+            let is_wanted = self.to.is_none_or(|to| candidate.lease == to);
+            is_wanted && (candidate.member.is_none() || recorded == Some(candidate.token))
+        };
+        Ok(first.filter(leads).cloned())
+    }
+}
+
+/// The leader, if it is one that hears.
+fn leader(queue: &Queue) -> Result<&Candidate, Failure> {
+    let nobody = || refused("nobody leads".to_owned());
+    let leader = queue.leader().ok_or_else(nobody)?;
+    if leader.member.is_none() {
+        let leader = shown(leader);
+        return Err(refused(format!(
+            "{leader} is no incumbent and would not hear it"
+        )));
+    }
+    let recorded = queue.term.as_ref().map(|term| term.token);
+    if queue.paused && recorded != Some(leader.token) {
+        return Err(refused("nobody leads: the election is paused".to_owned()));
+    }
+    Ok(leader)
+}
+
+/// The candidate with this name or lease, if there is one and no other.
+fn find<'a>(queue: &'a Queue, text: &str) -> Result<&'a Candidate, Failure> {
+    let is_lease = |candidate: &&Candidate| candidate.lease.to_string() == text;
+    if let Some(found) = queue.candidates.iter().find(is_lease) {
+        return Ok(found);
+    }
+    let of_name = queue
+        .candidates
+        .iter()
+        .filter(|candidate| candidate.name == text);
+    let found: Vec<&Candidate> = of_name.collect();
+    match found[..] {
+        [one] => Ok(one),
+        [] => Err(refused(format!(
+            "no candidate has the name or lease {}",
+            printable(text)
+        ))),
+        _ => {
+            let leases: Vec<String> = found.iter().map(|it| it.lease.to_string()).collect();
+            let (text, leases) = (printable(text), leases.join(", "));
+            Err(refused(format!(
+                "several candidates have the name {text}: name a lease of {leases}"
+            )))
+        }
+    }
+}
+
+fn shown(candidate: &Candidate) -> String {
+    format!("{} (lease {})", printable(&candidate.name), candidate.lease)
+}
+
+fn refused(why: String) -> Failure {
+    Failure::Refused(why)
+}

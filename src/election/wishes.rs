@@ -1,0 +1,124 @@
+//! What operators ask of an election: the records under `control/`, and who heeds them.
+
+use std::time::Duration;
+
+use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
+
+use super::queue::{Candidate, Queue};
+use crate::etcd::{Error, Store};
+use crate::keys::{LeaseId, Prefix};
+use crate::term::guarded;
+use crate::term::record::{Pause, StepDown};
+
+/// Asks the term that `record` names to step down, if its key under `lease` still is; returns the
+/// record's mod_revision then. One attempt of at most `limit`; may be repeated.
+///
+/// # Errors
+/// As [`Store::attempt`].
+pub async fn step_down(
+    store: &Store,
+    limit: Duration,
+    prefix: &Prefix,
+    lease: LeaseId,
+    record: &StepDown,
+) -> Result<Option<i64>, Error> {
+    let text = serde_json::to_string(record).unwrap_or_default();
+    let put = vec![TxnOp::put(prefix.step_down(), text, None)];
+    let txn = guarded(&prefix.candidate(lease), record.token, put);
+    let (answer, seen) = store.txn(limit, txn).await?;
+    Ok(answer.succeeded().then_some(seen.revision))
+}
+
+/// Takes back the wish with this mod_revision, that nobody comes to it later.
+///
+/// # Errors
+/// As [`Store::attempt`].
+pub async fn take_back(
+    store: &Store,
+    limit: Duration,
+    prefix: &Prefix,
+    asked_at: i64,
+) -> Result<(), Error> {
+    let record = prefix.step_down();
+    let same = Compare::mod_revision(record.as_str(), CompareOp::Equal, asked_at);
+    let txn = Txn::new()
+        .when([same])
+        .and_then([TxnOp::delete(record.as_str(), None)])
+        .or_else([TxnOp::get(record, None)]);
+    store.txn(limit, txn).await.map(drop)
+}
+
+/// Pauses the election; returns the record's mod_revision. One attempt; may be repeated.
+///
+/// # Errors
+/// As [`Store::attempt`].
+pub async fn pause(
+    store: &Store,
+    limit: Duration,
+    prefix: &Prefix,
+    record: &Pause,
+) -> Result<i64, Error> {
+    let text = serde_json::to_string(record).unwrap_or_default();
+    let txn = Txn::new().and_then([TxnOp::put(prefix.pause(), text, None)]);
+    let (_, seen) = store.txn(limit, txn).await?;
+    Ok(seen.revision)
+}
+
+/// Ends a pause; returns whether there was one. One attempt; may be repeated.
+///
+/// # Errors
+/// As [`Store::attempt`].
+pub async fn resume(store: &Store, limit: Duration, prefix: &Prefix) -> Result<bool, Error> {
+    let txn = Txn::new().and_then([TxnOp::delete(prefix.pause(), None)]);
+    let (answer, _) = store.txn(limit, txn).await?;
+    let mut answers = answer.op_responses().into_iter();
+    Ok(answers.any(|it| matches!(it, TxnOpResponse::Delete(deleted) if deleted.deleted() > 0)))
+}
+
+/// The candidate that may lead a term which does not heed the pause with this mod_revision.
+///
+/// Who joined after it claims after it, and is told. Who joined before may have claimed before;
+/// it heeds the pause once its member record says so.
+pub fn unpaused(queue: &Queue, paused_at: i64) -> Option<&Candidate> {
+    let first = queue.leader()?;
+    let heeded = first.member.as_ref().and_then(|member| member.paused);
+    (first.token < paused_at && heeded < Some(paused_at)).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::term::record::Member;
+
+    fn queue(token: i64, heeded: Option<i64>) -> Queue {
+        let lease = LeaseId::new(1).unwrap();
+        Queue {
+            candidates: vec![Candidate {
+                name: "a".to_owned(),
+                lease,
+                token,
+                key: Prefix::new("/a").candidate(lease),
+                member: Some(Member {
+                    paused: heeded,
+                    ..Member::of_this_process("a")
+                }),
+            }],
+            ..Queue::default()
+        }
+    }
+
+    #[test]
+    fn a_term_is_unpaused_until_it_says_otherwise_or_is_over() {
+        assert!(unpaused(&queue(5, None), 9).is_some());
+        assert!(
+            unpaused(&queue(5, Some(7)), 9).is_some(),
+            "that was an earlier pause"
+        );
+        assert!(unpaused(&queue(5, Some(9)), 9).is_none());
+        assert!(
+            unpaused(&queue(11, None), 9).is_none(),
+            "it joined after the pause"
+        );
+        assert!(unpaused(&Queue::default(), 9).is_none());
+    }
+}
