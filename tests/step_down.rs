@@ -68,8 +68,9 @@ fn those_in_front_of_the_chosen_one_rejoin_behind_it() {
     let by_lease = ["step-down", "--to", &lease, "--wait"];
     scene.cluster.incumbent(&by_lease).text();
     scene.wait_leads(&b, 1, SOON);
+    // No claim on the gap: a chosen one that still waited for who made way when the leader resigned
+    // can't tell that one from a term that ended unproven, and waits the takeover delay.
     scene.assert_no_overlap();
-    scene.assert_gaps_below(millis(1000));
 }
 
 #[test]
