@@ -54,6 +54,7 @@ fn serve(
     guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
     fence_leftovers(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .on_thread_park(log::idle)
         .enable_all()
         .build()
         .context("no runtime")?;

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
@@ -18,6 +18,7 @@ use crate::election::control::{Lookout, Notice};
 use crate::election::{CampaignError, Election, Progress, Queue};
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::log;
 use crate::session::{Loss, Options, Session, Status};
 use crate::term::history::put_past;
 use crate::term::record::{self, Member, PastTerm};
@@ -30,6 +31,10 @@ const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Durat
 /// Between the election and the first look of the lookout, which then sees all that came before it:
 /// the job starts in these milliseconds, and neither daemon nor store should be busy with less.
 const JOBS_TURN: Duration = Duration::from_millis(10);
+
+/// So many turns of the runtime see the term record off: its task, the buffer of the connection, its
+/// headers, its body, and some to spare. Turns without work take no time.
+const RECORD_TURNS: usize = 10;
 
 /// What the candidate asks for.
 #[derive(Debug)]
@@ -55,8 +60,9 @@ pub(super) enum Report {
     Joined(i64),
     /// What the campaign waits for now.
     Progress(Progress),
-    /// The claim is complete, and the term record on its way: the job may start.
-    Elected(Term),
+    /// The claim is complete; the job may start once the term record is on its way, which the
+    /// receiver tells.
+    Elected(Term, oneshot::Receiver<()>),
     /// The candidacy or the term is over.
     Lost(Loss),
     /// This candidacy can never lead.
@@ -105,6 +111,7 @@ impl Contest {
     /// When there is no thread or runtime to be had.
     pub(super) fn start(setup: Setup) -> io::Result<(Self, mpsc::UnboundedReceiver<Report>)> {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .on_thread_park(log::idle)
             .enable_all()
             .max_blocking_threads(4)
             .build()?;
@@ -269,11 +276,15 @@ impl Contestant {
         })?;
         let record = term.record();
         self.claimed.replace(Some(record.clone()));
-        // The record is on its way before anything may start, so no fork comes first (R8);
-        // yielding lets the task send it.
+        // The candidate gets ready meanwhile, but asks for nothing before the record is on its
+        // way: no fork comes first (R8).
+        let (recorded, on_its_way) = oneshot::channel();
+        self.report(Report::Elected(term.clone(), on_its_way));
         tokio::spawn(put_record(term.clone(), record));
-        tokio::task::yield_now().await;
-        self.report(Report::Elected(term.clone()));
+        for _ in 0..RECORD_TURNS {
+            tokio::task::yield_now().await;
+        }
+        drop(recorded);
         let mut lookout = Lookout::new(self.store.clone(), term);
         tokio::select! {
             biased;

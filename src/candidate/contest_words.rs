@@ -20,7 +20,7 @@ impl Candidate {
             Report::Granted(..)
             | Report::Joined(_)
             | Report::Progress(_)
-            | Report::Elected(_)
+            | Report::Elected(..)
             | Report::Left(Left::Revoked | Left::Gone) => self.trouble.over(&self.lines),
             // None of these shows that the store is there.
             Report::Lost(_)
@@ -48,8 +48,9 @@ impl Candidate {
                 Progress::Delayed => lines.delayed(lease, self.config.election.takeover_delay),
             },
             // The contest gives it back by itself.
-            Report::Elected(_) if held.leaving => {}
-            Report::Elected(term) => {
+            Report::Elected(..) if held.leaving => {}
+            Report::Elected(term, recorded) => {
+                self.guarding.hold(recorded);
                 lines.elected(lease, term.token(), clock::now().since(held.since));
                 held.elected(term);
                 self.on(Event::Elected);

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::held::Held;
 use super::told::Told;
@@ -85,6 +85,11 @@ impl Guarding {
             self.told.term(term);
         }
         self.guardian.send(request);
+    }
+
+    /// Holds back all that is sent from now on until `done` is said.
+    pub(super) fn hold(&self, done: oneshot::Receiver<()>) {
+        self.guardian.hold(done);
     }
 
     /// Tells the guardian of a later deadline of the term that it guards.
