@@ -13,8 +13,12 @@
 mod common;
 mod replicas;
 mod rig;
+mod store;
 
+mod check;
+mod credentials;
 mod ends;
 mod faults;
 mod hook;
 mod unit;
+mod watchdog;
