@@ -15,6 +15,7 @@ mod replicas;
 mod rig;
 mod store;
 
+mod bench;
 mod check;
 mod credentials;
 mod ends;

@@ -111,6 +111,22 @@ impl Rig {
         PathBuf::from(format!("/proc/{}/root{path}", self.init))
     }
 
+    /// The process id that this process knows a process inside by.
+    pub(crate) fn outer_pid(&self, inner: &str) -> i32 {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let ours = namespace(&self.init.to_string());
+        let is_it = |pid: &String| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let numbers = status.lines().find(|line| line.starts_with("NSpid:"));
+            let innermost = numbers.and_then(|line| line.split_whitespace().last());
+            innermost == Some(inner) && namespace(pid) == ours
+        };
+        let listed = fs::read_dir("/proc").unwrap();
+        let mut pids = listed.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let found = pids.find(is_it).and_then(|pid| pid.parse().ok());
+        found.unwrap_or_else(|| panic!("no process {inner} inside"))
+    }
+
     /// Runs a command inside, as root.
     pub(crate) fn run(&self, command: &[&str]) -> Output {
         Command::new("nsenter")
