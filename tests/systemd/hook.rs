@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::common::process::monotonic_ns;
 use crate::common::{eventually, secs, throughout};
 use crate::replicas::{Replicas, Setup};
 use crate::rig::rig;
@@ -57,6 +56,8 @@ fn the_hook_kills_what_outlived_the_daemon_before_it_gives_the_lease_back() {
     let setup = Setup {
         instances: 2,
         job: &["--ignore-term", "--child-own-session"],
+        // Once its hooks are over systemd kills who is left, which must not do the hook's work.
+        drop_in: "ExecStopPost=/bin/sleep 3\n",
         ..Setup::default()
     };
     let replicas = Replicas::start_with(rig, "outlive", &setup);
@@ -72,22 +73,20 @@ fn the_hook_kills_what_outlived_the_daemon_before_it_gives_the_lease_back() {
     replicas.wait_said(1, &["stopping"]);
     // Neither must get to see the other's death.
     rig.ok(&["kill", "-STOP", &guardian, &daemon]);
-    let dead = monotonic_ns();
     rig.ok(&["kill", "-KILL", &guardian, &daemon]);
     replicas.wait_term(2);
-    let history = replicas.proven();
-    let lives = |pid: i32| {
-        let mut lives = history.lives.iter();
-        let life = lives.find(|life| life.token == job.token && life.pid == pid);
-        life.unwrap().last
-    };
-    let outlived = Duration::from_nanos(lives(child.pid).saturating_sub(dead));
-    println!("the child lived on for {outlived:.1?}");
-    assert!(!outlived.is_zero(), "nobody was left: {history:?}");
     let resigned = replicas.wait_line(1, "that its hook resigned", |line| {
         line["MESSAGE"] == "resigned" && line["INCUMBENT_BY"] == "release"
     });
     assert_eq!(resigned["INCUMBENT_CONFIRMED"], "true", "{resigned}");
+    let history = replicas.proven();
+    let mut lives = history.lives.iter();
+    let child = lives.find(|life| life.pid == child.pid && life.token == job.token);
+    let seen_dead = replicas.property(1, "ExecMainExitTimestampMonotonic");
+    let seen_dead = Duration::from_micros(seen_dead.parse().unwrap());
+    let outlived = Duration::from_nanos(child.unwrap().last).saturating_sub(seen_dead);
+    println!("the child lived on for {outlived:.1?}");
+    assert!(!outlived.is_zero(), "nobody was left: {history:?}");
 }
 
 #[test]

@@ -76,6 +76,8 @@ fn a_unit_that_hangs_whole_is_killed_and_fenced_before_its_lease_ends() {
     let setup = Setup {
         instances: 2,
         config: "election.ttl = \"5s\"\n",
+        // Once its hooks are over systemd kills who is left, which must not do the hook's work.
+        drop_in: "ExecStopPost=/bin/sleep 3\n",
         ..Setup::default()
     };
     let replicas = Replicas::start_with(rig, "whole", &setup);
