@@ -145,6 +145,11 @@ fn the_hook_and_the_next_daemon_see_what_an_earlier_one_left() {
 }
 
 #[test]
+fn the_hook_need_not_wait_for_mounts_that_a_plain_user_does_without() {
+    assert!(values("Service", "ProtectKernelTunables").is_empty());
+}
+
+#[test]
 fn ordinary_commands_run_as_jobs() {
     // Each of these was seen to break one: java, chown, ps, ip.
     assert!(values("Service", "MemoryDenyWriteExecute").is_empty());
