@@ -28,8 +28,9 @@ use crate::term::{Term, WriteError};
 /// First and largest pause between attempts to give back to a store that is away.
 const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Between the election and the first look of the lookout, which then sees all that came before it:
-/// the job starts in these milliseconds, and neither daemon nor store should be busy with less.
+/// Between the election and all that can wait, such as the first look of the lookout, which then
+/// sees all that came before it: the job starts in these milliseconds, and neither daemon nor store
+/// should be busy with less.
 const JOBS_TURN: Duration = Duration::from_millis(10);
 
 /// So many turns of the runtime see the term record off: its task, the buffer of the connection, its
@@ -366,10 +367,13 @@ impl Contestant {
     }
 }
 
-/// Writes the term record, and then tidies the history; see [`Term::put_record`].
+/// Writes the term record, and later tidies the history; see [`Term::put_record`].
 async fn put_record(term: Term, record: record::Term) {
     let outcome = match term.put_record(&record).await {
-        Ok(()) => term.trim_history().await,
+        Ok(()) => {
+            clock::sleep(JOBS_TURN).await;
+            term.trim_history().await
+        }
         Err(error) => Err(error),
     };
     if let Err(WriteError::Store(error)) = outcome {
