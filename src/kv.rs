@@ -48,6 +48,16 @@ pub enum Error {
         /// The term's token.
         token: i64,
     },
+    /// The term that guards the write is over. An attempt before that was not answered, and the
+    /// key has changed since: it may have been this write, which is overwritten now.
+    #[error(
+        "the outcome is unknown, the write may have been applied before the term with token {token} \
+         ended"
+    )]
+    Overtaken {
+        /// The term's token.
+        token: i64,
+    },
     /// The write was sent, and not answered in time.
     #[error("the outcome is unknown, the write may still be applied: {0}")]
     InDoubt(Failure),

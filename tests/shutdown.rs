@@ -214,6 +214,29 @@ fn sigusr1_with_nobody_else_there_changes_nothing() {
 }
 
 #[test]
+fn a_reload_changes_the_format_of_the_guardians_log_too() {
+    let scene = Scene::start(1);
+    let (a, _) = scene.leader(scene.daemon("a"));
+    let job = a.wait_job(SOON);
+    let lines = |part: &str| {
+        let lines = a.logs().into_iter().map(|line| line.text);
+        lines.filter(|line| line.contains(part)).collect::<Vec<_>>()
+    };
+    a.reload("log.format = 'text'");
+    eventually(SOON, "it reloads", || !lines("reloaded").is_empty());
+    // The guardian starts the next run, so it has heard what came before.
+    process::signal(job, rustix::process::Signal::KILL);
+    eventually(SOON, "the job is started again", || {
+        lines("job started").len() == 2
+    });
+    a.sigkill();
+    let resigned = eventually(SOON, "the guardian says that it resigned", || {
+        lines("resigned").pop()
+    });
+    assert!(!resigned.starts_with('{'), "{resigned}");
+}
+
+#[test]
 fn sighup_gives_the_next_run_a_new_command_and_keeps_the_term() {
     let scene = Scene::start(1);
     let quick = "job = { restart_delay = '50ms', restart_delay_max = '1s' }";

@@ -180,6 +180,7 @@ impl Candidate {
 
     /// Guardian and stop hook must reach the store as we do now; the next run brings the rest.
     pub(super) fn tell_of_reload(&mut self) {
+        self.guarding.send(Request::Log(self.config.log.clone()));
         let Some(held) = &mut self.held else { return };
         held.resignation.store = self.config.etcd.clone();
         if held.guard == Guard::Current {

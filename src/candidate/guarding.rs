@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::held::Held;
 use super::told::Told;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::guardian::client::{Event, Guardian};
 use crate::guardian::protocol::{Report, Request};
@@ -83,6 +83,9 @@ impl Guarding {
     pub(super) fn send(&mut self, request: Request) {
         if let Request::Term(term) = &request {
             self.told.term(term);
+        }
+        if matches!(request, Request::Kill { .. }) {
+            self.told.kill(clock::now());
         }
         self.guardian.send(request);
     }

@@ -62,8 +62,8 @@ fn run() -> io::Result<ExitCode> {
     if proc::id(parent) != hello.daemon || getppid() != Some(parent) {
         return Err(io::Error::other("its parent is not the daemon"));
     }
-    let log = crate::log::init(&hello.log);
     let mut guardian = Guardian {
+        log: crate::log::init(&hello.log),
         guard: Guard::default(),
         tree,
         link,
@@ -85,7 +85,6 @@ fn run() -> io::Result<ExitCode> {
     if let Err(error) = &outcome {
         tracing::error!(%error, "guardian failed");
     }
-    drop(log);
     Ok(outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
 }
 
@@ -170,6 +169,7 @@ struct Daemon {
 
 /// Everything that the loop works with.
 struct Guardian {
+    log: crate::log::Guard,
     guard: Guard,
     tree: Tree,
     link: Link,
@@ -253,6 +253,9 @@ impl Guardian {
     }
 
     fn feed(&mut self, event: Event, now: Instant) {
+        if let Event::Request(Request::Log(settings)) = &event {
+            self.log.reload(settings);
+        }
         for action in self.guard.handle(event, now) {
             self.act(action, now);
         }

@@ -75,12 +75,18 @@ impl Cluster {
     pub fn prepare(n: usize) -> Self {
         let sandbox = Sandbox::new();
         let folder = sandbox.path().to_owned();
-        Self::prepare_in(n, &sandbox, |_| folder.clone())
+        Self::prepare_in(n, &sandbox, &[], |_| folder.clone())
     }
 
-    /// As [`prepare`](Self::prepare), with each member's data in a folder of the caller's.
-    pub fn prepare_in(n: usize, sandbox: &Arc<Sandbox>, folder: impl Fn(usize) -> PathBuf) -> Self {
-        Self::lay_out(n, &[], sandbox, &folder, &mut Some(Slot::take()))
+    /// As [`prepare`](Self::prepare), with each member's data in a folder of the caller's, and
+    /// arguments added to each one's command line.
+    pub fn prepare_in(
+        n: usize,
+        sandbox: &Arc<Sandbox>,
+        arguments: &[&str],
+        folder: impl Fn(usize) -> PathBuf,
+    ) -> Self {
+        Self::lay_out(n, arguments, sandbox, &folder, &mut Some(Slot::take()))
     }
 
     /// Starts all members that have no process, and waits until each serves.
@@ -175,6 +181,12 @@ impl Cluster {
     pub fn start_again(&self, i: usize) {
         self.members[i].kill();
         self.members[i].start(&self.sandbox);
+    }
+
+    /// The process of a member that runs.
+    pub fn pid(&self, i: usize) -> i32 {
+        let process = self.members[i].process.lock();
+        process.unwrap_or_else(PoisonError::into_inner).pid()
     }
 
     /// Whether a member's process ended by itself.

@@ -41,6 +41,8 @@ struct Rules {
     up: Flow,
     down: Flow,
     delay: Duration,
+    /// New connections are closed at once.
+    refuse: bool,
     /// Connections made before the last change of this number are cut.
     generation: u64,
 }
@@ -109,6 +111,14 @@ impl Proxy {
     /// Closes all connections; new ones are served.
     pub fn drop_connections(&self) {
         self.rules.send_modify(|rules| rules.generation += 1);
+    }
+
+    /// Closes all connections, and each new one as soon as it is made, until [`heal`](Self::heal).
+    pub fn refuse(&self) {
+        self.rules.send_modify(|rules| {
+            rules.generation += 1;
+            rules.refuse = true;
+        });
     }
 
     /// Holds all bytes back until [`heal`](Self::heal); none is lost.
@@ -228,7 +238,9 @@ async fn serve(
     // Dropped with this future, and every connection with it.
     let mut connections = JoinSet::new();
     loop {
-        if let Ok((replica, _)) = listener.accept().await {
+        if let Ok((replica, _)) = listener.accept().await
+            && !rules.borrow().refuse
+        {
             let carried = Arc::clone(&carried);
             connections.spawn(connection(replica, upstream, rules.clone(), carried));
         }
