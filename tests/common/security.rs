@@ -10,7 +10,10 @@ use rcgen::{
 };
 
 use super::cluster::Cluster;
+use super::daemon::Daemon;
+use super::output::Line;
 use super::store;
+use super::wait::{eventually, secs};
 
 /// Who may do everything once authentication is on.
 pub const ROOT: (&str, &str) = ("root", "root-of-the-tests");
@@ -216,6 +219,26 @@ impl Cluster {
     pub fn set_password(&self, name: &str, password: &str) {
         self.ask("a new password", async |mut client| {
             client.user_change_password(name, password).await.map(drop)
+        });
+    }
+}
+
+impl Daemon {
+    /// Waits for a line with this message that holds these words. The store's absence is said every
+    /// 30 s, and on a busy machine the first reason may be another.
+    #[track_caller]
+    pub fn wait_said(&self, message: &str, words: &str) {
+        let what = format!("{} says {words:?} in {message:?}", self.name());
+        let field = |line: &Line| {
+            let said = ["error", "reason"].map(|field| line.get(field).cloned());
+            let said = said.into_iter().flatten();
+            said.filter_map(|value| value.as_str().map(str::to_owned))
+                .collect::<String>()
+        };
+        eventually(secs(45), &what, || {
+            let said: Vec<_> = self.lines(message).iter().map(field).collect();
+            let is_said = said.iter().any(|said| said.contains(words));
+            if is_said { Ok(()) } else { Err(said) }
         });
     }
 }
