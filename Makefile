@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader test torture bench bench-systemd proof lint deps
+.PHONY: help demo kill-leader test torture bench bench-systemd proof lint deny deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -49,6 +49,9 @@ lint: ## Checks format, lints and documentation
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+deny: ## Checks licences, sources and known holes of what we depend on
+	@scripts/deny
 
 deps: ## Installs what building, testing and the demo need
 	@scripts/deps build etcd demo

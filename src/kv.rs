@@ -161,7 +161,8 @@ impl Keys {
     async fn oldest(&self, span: &Span, compacted: i64) -> Result<i64, Failure> {
         let look = async |limit| {
             let watched = [(span.start(), span.of_watch().with_start_revision(compacted))];
-            let mut watch = Watch::open_with(&self.store, limit, watched).await?;
+            let watch = Watch::open_with(&self.store, limit, watched).await?;
+            let mut watch = watch.through_proxy();
             Ok(watch.message().await?.compact_revision())
         };
         self.patience.ask(look).await

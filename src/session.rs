@@ -102,6 +102,7 @@ impl Session {
     /// Dropping it leaves the grant's outcome unknown.
     pub async fn open(store: &Store, options: Options) -> Result<Self, Error> {
         let asked = options.timing;
+        store.find_member(asked.attempt_limit()).await?;
         let ack = grant(store, &options).await?;
         let ttl = Duration::from_secs(u64::try_from(ack.ttl).unwrap_or(0));
         let timing = asked.with_ttl(ttl);

@@ -18,6 +18,7 @@ use super::process;
 use super::proxy::Links;
 use super::record::Record;
 use super::sandbox::Sandbox;
+use super::security::Tls;
 use super::wait::{eventually, secs};
 
 /// The election of tests that need only one.
@@ -197,6 +198,10 @@ impl Daemon {
             config: toml::Table::new(),
             environment: BTreeMap::new(),
         };
+        let tls = cluster.tls().map(Tls::settings).unwrap_or_default();
+        let builder = tls.iter().fold(builder, |builder, (key, file)| {
+            builder.toml(&format!("etcd.tls.{key} = '{}'", file.display()))
+        });
         builder
             .toml(&format!("candidate.name = {name:?}"))
             .toml(&format!("etcd.endpoints = {:?}", cluster.endpoints()))

@@ -35,6 +35,7 @@ pub mod proxy;
 pub mod record;
 pub mod sandbox;
 pub mod scene;
+pub mod security;
 pub mod store;
 pub mod wait;
 
@@ -48,5 +49,6 @@ pub use proxy::{Direction, Links, Proxy};
 pub use record::{History, Record};
 pub use sandbox::Sandbox;
 pub use scene::{SOON, STOPPED, Scene};
+pub use security::{Authority, Issued, ROOT, Tls};
 pub use store::{Candidate, Vigil};
 pub use wait::{eventually, millis, patience, secs, throughout};

@@ -173,23 +173,31 @@ impl Drop for Proxy {
 }
 
 /// One replica's ways to all members: a [`Proxy`] for each.
-pub struct Links(Vec<Proxy>);
+pub struct Links {
+    proxies: Vec<Proxy>,
+    scheme: &'static str,
+}
 
 impl Links {
     /// New ways to all members of a cluster.
     pub fn to(cluster: &Cluster) -> Self {
         let members = 0..cluster.len();
-        Self(members.map(|i| Proxy::to(cluster.address(i))).collect())
+        let proxies = members.map(|i| Proxy::to(cluster.address(i)));
+        Self {
+            proxies: proxies.collect(),
+            scheme: cluster.scheme(),
+        }
     }
 
     /// URLs in the order of the members.
     pub fn urls(&self) -> Vec<String> {
-        self.0.iter().map(Proxy::url).collect()
+        let url = |proxy: &Proxy| format!("{}://{}", self.scheme, proxy.address());
+        self.proxies.iter().map(url).collect()
     }
 
     /// Does something to each proxy.
     pub fn each(&self, fault: impl Fn(&Proxy)) {
-        self.0.iter().for_each(fault);
+        self.proxies.iter().for_each(fault);
     }
 
     /// See [`Proxy::black_hole`].
@@ -212,7 +220,7 @@ impl std::ops::Index<usize> for Links {
     type Output = Proxy;
 
     fn index(&self, i: usize) -> &Proxy {
-        &self.0[i]
+        &self.proxies[i]
     }
 }
 
