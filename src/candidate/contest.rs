@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use super::pulse::Pulse;
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
 use crate::config::timing::Timing;
@@ -18,6 +19,7 @@ use crate::election::control::{Lookout, Notice};
 use crate::election::{CampaignError, Election, Progress, Queue};
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::metrics::Metrics;
 use crate::session::{Loss, Options, Session, Status};
 use crate::term::history::put_past;
 use crate::term::record::{self, Member, PastTerm};
@@ -52,11 +54,16 @@ pub(super) enum Report {
     /// The lease is granted.
     Granted(Timing, watch::Receiver<Status>),
     /// The candidate key is in the queue, behind so many.
-    Joined(i64),
+    Joined {
+        position: i64,
+        /// `create_revision` of the key.
+        revision: i64,
+    },
     /// What the campaign waits for now.
     Progress(Progress),
-    /// The claim is complete, and the term record on its way: the job may start.
-    Elected(Term),
+    /// The claim is complete, and the term record, which says since when, on its way: the job may
+    /// start.
+    Elected(Term, String),
     /// The candidacy or the term is over.
     Lost(Loss),
     /// This candidacy can never lead.
@@ -90,6 +97,9 @@ pub(super) struct Setup {
     pub(super) candidate: String,
     pub(super) takeover_delay: Duration,
     pub(super) tick: Tick,
+    /// Of the thread itself.
+    pub(super) pulse: Pulse,
+    pub(super) metrics: Metrics,
 }
 
 /// The candidate's end of the contest.
@@ -145,6 +155,7 @@ impl Contestant {
     }
 
     async fn run(self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        tokio::spawn(self.setup.pulse.clone().beat());
         let mut election = Election::new(
             self.store.clone(),
             self.setup.prefix.clone(),
@@ -235,6 +246,7 @@ impl Contestant {
             lease,
             timing,
             tick: Some(self.setup.tick.clone()),
+            metrics: self.setup.metrics.clone(),
         };
         let Err(report) = self.try_to_stand(options, election, session).await;
         self.report(report);
@@ -260,7 +272,10 @@ impl Contestant {
         let member = Member::of_this_process(&self.setup.candidate);
         let joined = election.join(session, &member).await;
         let candidacy = joined.map_err(Report::Lost)?;
-        self.report(Report::Joined(candidacy.position));
+        self.report(Report::Joined {
+            position: candidacy.position,
+            revision: candidacy.create_revision,
+        });
         let progress = |progress| self.report(Report::Progress(progress));
         let campaign = election.campaign(session, &candidacy, progress).await;
         let term = campaign.map_err(|error| match error {
@@ -271,9 +286,10 @@ impl Contestant {
         self.claimed.replace(Some(record.clone()));
         // The record is on its way before anything may start, so no fork comes first (R8);
         // yielding lets the task send it.
+        let since = record.since.clone();
         tokio::spawn(put_record(term.clone(), record));
         tokio::task::yield_now().await;
-        self.report(Report::Elected(term.clone()));
+        self.report(Report::Elected(term.clone(), since));
         let mut lookout = Lookout::new(self.store.clone(), term);
         tokio::select! {
             biased;
