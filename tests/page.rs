@@ -134,7 +134,7 @@ fn the_page_tells_all_without_scripts() {
     );
     // Nothing comes from elsewhere.
     assert!(
-        !page.contains("//") || !page.contains("src=\"http"),
+        !page.contains("http://") && !page.contains("https://"),
         "{page}"
     );
     let reply = request(shown.address, "GET", "/").unwrap();
@@ -215,12 +215,10 @@ fn a_browser_keeps_it_live() {
         shown.address,
         &["--virtual-time-budget=6000", "--dump-dom"],
     );
+    // The class is set by a fetch that came through.
     assert!(
         dom.contains("<span id=\"live\" class=\"\">Live.</span>"),
         "{dom}"
     );
-    assert!(
-        dom.contains("leads</b>") || dom.contains("</b> leads since"),
-        "{dom}"
-    );
+    assert!(dom.contains("</b> leads since"), "{dom}");
 }
