@@ -23,6 +23,8 @@ fn the_answer_comes_when_the_new_configuration_holds() {
     let answer = reload(&scene, &a);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert_eq!(a.lines("reloaded").len(), 1);
+    // A leader that nothing happens to has no details to tell.
+    process::signal(a.wait_job(SOON), rustix::process::Signal::KILL);
     let details = |line: &Line| line.text.contains("\"DEBUG\"");
     eventually(SOON, "details are logged", || a.logs().iter().any(details));
     scene.still_leads(&a, token).unwrap();
