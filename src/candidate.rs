@@ -21,7 +21,8 @@ use crate::job::native;
 use crate::job::restart::Restarts;
 use crate::keys::LeaseId;
 use crate::log;
-use crate::role::{Event, Machine, Role};
+use crate::metrics::Metrics;
+use crate::role::{Event, Machine};
 use crate::runtime_dir::lease_file::{Keeper, Place};
 use crate::term::process::SpawnRequest;
 
@@ -36,10 +37,12 @@ mod histories;
 mod job_words;
 mod lines;
 mod processes;
+mod pulse;
 mod run;
 mod second_line;
 mod told;
 mod trouble;
+mod view;
 
 use contest::{Contest, Report, Setup};
 use guarding::Guarding;
@@ -48,6 +51,9 @@ use lines::Lines;
 use processes::Processes;
 use run::Run;
 use trouble::StoreTrouble;
+
+pub use pulse::Pulse;
+pub use view::{JobView, PastRun, Public, View};
 
 /// First and largest pause before a candidate that lost its place stands again.
 const REJOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -69,25 +75,6 @@ pub enum Order {
     StepDown,
     /// Go on with this configuration; only what may change at run time differs.
     Reload(Arc<Config>),
-}
-
-/// What everybody may know of the candidate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Public {
-    /// Its role.
-    pub role: Role,
-    /// The lease of its candidacy.
-    pub lease: Option<LeaseId>,
-    /// The fencing token, while it leads.
-    pub token: Option<i64>,
-    /// `D`, while it leads.
-    pub deadline: Option<Instant>,
-    /// The times that follow from the granted TTL.
-    pub timing: Timing,
-    /// The job's process.
-    pub pid: Option<u32>,
-    /// How many stood in front of it when it joined.
-    pub position: Option<i64>,
 }
 
 /// A word from one of the candidate's own tasks.
@@ -112,6 +99,7 @@ enum Next {
     Spawn(SpawnRequest),
     Word(Word),
     Status,
+    Asked,
     Time,
 }
 
@@ -131,6 +119,8 @@ pub struct Candidate {
     orders: mpsc::UnboundedReceiver<Order>,
     publish: watch::Sender<Public>,
     tick: Tick,
+    pulse: Pulse,
+    metrics: Metrics,
     words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
     natives: (
         mpsc::UnboundedSender<native::Progress>,
@@ -146,6 +136,8 @@ pub struct Candidate {
     trouble: StoreTrouble,
     held: Option<Held>,
     run: Option<Run>,
+    /// What the runs before came to.
+    job: JobView,
     /// The number of the last run; never used twice.
     runs: u64,
     /// The last run that the guardian was asked to start.
@@ -175,10 +167,13 @@ impl Candidate {
     ///
     /// # Errors
     /// When a process or a thread can't be started.
-    pub async fn start(parts: Parts) -> io::Result<(Self, watch::Receiver<Public>)> {
+    pub async fn start(parts: Parts) -> io::Result<(Self, View)> {
         let config = parts.config;
         let timing = config.timing();
         let tick = Tick::new();
+        let pulse = Pulse::new(tick.clone());
+        let contest_pulse = Pulse::new(Tick::new());
+        let metrics = Metrics::default();
         let lines = Lines {
             election: config.election.prefix.clone(),
             candidate: config.candidate_name.clone(),
@@ -189,17 +184,11 @@ impl Candidate {
             candidate: config.candidate_name.clone(),
             takeover_delay: config.election.takeover_delay,
             tick: tick.clone(),
+            pulse: contest_pulse.clone(),
+            metrics: metrics.clone(),
         })?;
         let guarding = Guarding::start(&config).await?;
-        let (publish, public) = watch::channel(Public {
-            role: Role::Waiting,
-            lease: None,
-            token: None,
-            deadline: None,
-            timing,
-            pid: None,
-            position: None,
-        });
+        let (publish, public) = watch::channel(Public::new(timing));
         let candidate = Self {
             processes: Processes::default(),
             restarts: Restarts::new(&config.job),
@@ -217,6 +206,8 @@ impl Candidate {
             orders: parts.orders,
             publish,
             tick,
+            pulse: pulse.clone(),
+            metrics: metrics.clone(),
             words: mpsc::unbounded_channel(),
             natives: mpsc::unbounded_channel(),
             spawns: mpsc::unbounded_channel(),
@@ -224,13 +215,19 @@ impl Candidate {
             trouble: StoreTrouble::default(),
             held: None,
             run: None,
+            job: JobView::default(),
             runs: 0,
             asked: 0,
             restart_at: None,
             rejoin_at: None,
             exiting: false,
         };
-        Ok((candidate, public))
+        let view = View {
+            public,
+            pulses: vec![("main loop", pulse), ("contest", contest_pulse)],
+            metrics,
+        };
+        Ok((candidate, view))
     }
 
     /// Contends, leads, and contends again, until a shutdown is complete.
@@ -249,6 +246,7 @@ impl Candidate {
                 Some(request) = self.spawns.1.recv() => Next::Spawn(request),
                 Some(word) = self.words.1.recv() => Next::Word(word),
                 () = held::changed(&mut self.held) => Next::Status,
+                () = self.pulse.asked() => Next::Asked,
                 () = clock::sleep_until(wake) => Next::Time,
             };
             if clock::now().since(wake) > STOPPED {
@@ -262,6 +260,8 @@ impl Candidate {
                 Next::Spawn(request) => self.spawn(request),
                 Next::Word(word) => self.heard(word),
                 Next::Status => self.status_changed(),
+                // The tick of the next round is the answer.
+                Next::Asked => {}
                 Next::Time => self.time_came(),
             }
         }
@@ -274,7 +274,10 @@ impl Candidate {
     /// Feeds the machine and does what it says.
     fn on(&mut self, event: Event) {
         tracing::debug!(?event, role = self.machine.role().word(), "event");
-        for action in self.machine.on(event) {
+        let actions = self.machine.on(event);
+        // Whoever asks must not be told that it leads once its job is being stopped.
+        self.publish();
+        for action in actions {
             self.act(action);
         }
     }
@@ -330,27 +333,5 @@ impl Candidate {
             Word::Fenced => self.fenced(),
             Word::Guardian(started) => self.guarded_anew(started),
         }
-    }
-
-    fn publish(&mut self) {
-        let held = self.held.as_ref();
-        // A term that is being given back is nobody's business any more, nor the watchdog's.
-        let term = held
-            .filter(|held| !held.leaving)
-            .and_then(|held| held.term.as_ref());
-        let public = Public {
-            role: self.machine.role(),
-            lease: held.map(|held| held.lease),
-            token: term.map(crate::term::Term::token),
-            deadline: term.map(crate::term::Term::deadline),
-            timing: held.map_or(self.timing, |held| held.timing),
-            pid: self.run.as_ref().and_then(|run| run.pid),
-            position: held.and_then(|held| held.position),
-        };
-        self.publish.send_if_modified(|now| {
-            let changed = *now != public;
-            *now = public;
-            changed
-        });
     }
 }

@@ -22,6 +22,7 @@ mod observe;
 mod options;
 mod output;
 mod release;
+mod reload;
 mod run;
 mod status;
 mod table;
@@ -49,6 +50,7 @@ enum Command {
     Observe(observe::Args),
     Kv(kv::Args),
     Check(check::Args),
+    Reload(reload::Args),
     Release(release::Args),
     Guardian(guardian::Args),
 }
@@ -61,6 +63,7 @@ pub fn main(jobs: Jobs) -> ExitCode {
         Command::Observe(args) => observe::run(&args),
         Command::Kv(args) => kv::run(args),
         Command::Check(args) => check::run(&args, &jobs),
+        Command::Reload(args) => reload::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Guardian(args) => Ok(guardian::run(&args)),
     };

@@ -172,21 +172,21 @@ pub fn load(source: &Source) -> Result<Loaded, Problems> {
     }
 }
 
-/// What the unit's stop hook needs of the configuration.
+/// What can be read of a configuration even where the rest has faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OfHook {
+pub struct Readable {
     /// `runtime_dir`, absolute.
     pub runtime_dir: PathBuf,
     /// `log.*`.
     pub log: crate::log::Settings,
 }
 
-/// What the unit's stop hook needs, whatever else is wrong by now: it must find what the daemon
-/// left, and can't read the credentials that the configuration names.
-pub fn of_hook(source: &Source) -> OfHook {
+/// What can be read, whatever else is wrong by now. The unit's stop hook must find what the daemon
+/// left, and can't read the credentials that the configuration names; `reload` must find the daemon.
+pub fn readable(source: &Source) -> Readable {
     let settings = Read::new(source).settings;
     let runtime_dir = settings.get("runtime_dir");
-    OfHook {
+    Readable {
         runtime_dir: runtime_dir.unwrap_or_else(|| source.runtime_dir()),
         log: log(&settings),
     }

@@ -212,6 +212,7 @@ impl Candidate {
                 run.said = true;
                 run.native = Some(native);
                 self.run = Some(run);
+                self.run_begins();
             }
             Err(error) => {
                 self.run = Some(run);

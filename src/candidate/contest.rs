@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::pulse::Pulse;
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
 use crate::config::timing::Timing;
@@ -19,6 +20,7 @@ use crate::election::{CampaignError, Election, Progress, Queue};
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::log;
+use crate::metrics::Metrics;
 use crate::session::{Loss, Options, Session, Status};
 use crate::term::history::put_past;
 use crate::term::record::{self, Member, PastTerm};
@@ -58,12 +60,16 @@ pub(super) enum Report {
     /// The lease is granted.
     Granted(Timing, watch::Receiver<Status>),
     /// The candidate key is in the queue, behind so many.
-    Joined(i64),
+    Joined {
+        position: i64,
+        /// `create_revision` of the key.
+        revision: i64,
+    },
     /// What the campaign waits for now.
     Progress(Progress),
-    /// The claim is complete; the job may start once the term record is on its way, which the
-    /// receiver tells.
-    Elected(Term, oneshot::Receiver<()>),
+    /// The claim is complete; the job may start once the term record, which says since when, is on
+    /// its way, as the receiver tells.
+    Elected(Term, String, oneshot::Receiver<()>),
     /// The candidacy or the term is over.
     Lost(Loss),
     /// This candidacy can never lead.
@@ -97,6 +103,9 @@ pub(super) struct Setup {
     pub(super) candidate: String,
     pub(super) takeover_delay: Duration,
     pub(super) tick: Tick,
+    /// Of the thread itself.
+    pub(super) pulse: Pulse,
+    pub(super) metrics: Metrics,
 }
 
 /// The candidate's end of the contest.
@@ -153,6 +162,7 @@ impl Contestant {
     }
 
     async fn run(self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        tokio::spawn(self.setup.pulse.clone().beat());
         let mut election = Election::new(
             self.store.clone(),
             self.setup.prefix.clone(),
@@ -243,6 +253,7 @@ impl Contestant {
             lease,
             timing,
             tick: Some(self.setup.tick.clone()),
+            metrics: self.setup.metrics.clone(),
         };
         let Err(report) = self.try_to_stand(options, election, session).await;
         self.report(report);
@@ -268,7 +279,10 @@ impl Contestant {
         let member = Member::of_this_process(&self.setup.candidate);
         let joined = election.join(session, &member).await;
         let candidacy = joined.map_err(Report::Lost)?;
-        self.report(Report::Joined(candidacy.position));
+        self.report(Report::Joined {
+            position: candidacy.position,
+            revision: candidacy.create_revision,
+        });
         let progress = |progress| self.report(Report::Progress(progress));
         let campaign = election.campaign(session, &candidacy, progress).await;
         let term = campaign.map_err(|error| match error {
@@ -280,7 +294,11 @@ impl Contestant {
         // The candidate gets ready meanwhile, but asks for nothing before the record is on its
         // way: no fork comes first (R8).
         let (recorded, on_its_way) = oneshot::channel();
-        self.report(Report::Elected(term.clone(), on_its_way));
+        self.report(Report::Elected(
+            term.clone(),
+            record.since.clone(),
+            on_its_way,
+        ));
         tokio::spawn(put_record(term.clone(), record));
         for _ in 0..RECORD_TURNS {
             tokio::task::yield_now().await;

@@ -18,7 +18,7 @@ impl Candidate {
                     .failed(clock::now(), &error.to_string(), &self.lines);
             }
             Report::Granted(..)
-            | Report::Joined(_)
+            | Report::Joined { .. }
             | Report::Progress(_)
             | Report::Elected(..)
             | Report::Left(Left::Revoked | Left::Gone) => self.trouble.over(&self.lines),
@@ -37,8 +37,8 @@ impl Candidate {
         let lease = held.lease;
         match report {
             Report::Granted(timing, status) => held.granted(timing, status),
-            Report::Joined(position) => {
-                held.position = Some(position);
+            Report::Joined { position, revision } => {
+                held.joined(position, revision);
                 lines.campaigning(lease, position);
             }
             Report::Progress(progress) => match progress {
@@ -49,10 +49,10 @@ impl Candidate {
             },
             // The contest gives it back by itself.
             Report::Elected(..) if held.leaving => {}
-            Report::Elected(term, recorded) => {
+            Report::Elected(term, since, recorded) => {
                 self.guarding.hold(recorded);
                 lines.elected(lease, term.token(), clock::now().since(held.since));
-                held.elected(term);
+                held.elected(term, &since);
                 self.on(Event::Elected);
             }
             Report::Lost(loss) => self.lost(&loss),
@@ -137,6 +137,9 @@ impl Candidate {
             }
             self.guarding.send(Request::Forget { lease: held.lease });
             drop(self.files.remove(held.lease));
+            if held.term.is_some() {
+                self.metrics.term_ended(held.ended());
+            }
             let survived = clock::now().since(held.since);
             if held.term.is_some() || survived > self.timing.ttl() {
                 self.rejoin.reset();

@@ -21,7 +21,7 @@ pub(super) struct Args {
 
 /// Runs the hook.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let config = config::of_hook(&args.options.source());
+    let config = config::readable(&args.options.source());
     let _guard = log::init(&config.log);
     let outcome = block_on(async { Ok(release::run(&config.runtime_dir).await) })?;
     Ok(ExitCode::from(outcome.code()))

@@ -96,7 +96,6 @@ impl Cluster {
         Self::prepare_in(n, &sandbox, &[], |_| folder.clone())
     }
 
-<<<<<<< HEAD
     /// As [`prepare`](Self::prepare), with each member's data in a folder of the caller's, and
     /// arguments added to each one's command line.
     pub fn prepare_in(
@@ -105,12 +104,14 @@ impl Cluster {
         arguments: &[&str],
         folder: impl Fn(usize) -> PathBuf,
     ) -> Self {
-        Self::lay_out(n, arguments, sandbox, &folder, &mut Some(Slot::take()))
-=======
-    /// As [`prepare`](Self::prepare), with each member's data in a folder of the caller's.
-    pub fn prepare_in(n: usize, sandbox: &Arc<Sandbox>, folder: impl Fn(usize) -> PathBuf) -> Self {
-        Self::lay_out(n, &[], sandbox, &folder, &mut Some(Slot::take()), None)
->>>>>>> security
+        Self::lay_out(
+            n,
+            arguments,
+            sandbox,
+            &folder,
+            &mut Some(Slot::take()),
+            None,
+        )
     }
 
     /// Starts all members that have no process, and waits until each serves.

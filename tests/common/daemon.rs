@@ -303,10 +303,15 @@ impl Daemon {
 
     /// Writes the config anew with these changes, and asks for a reload.
     pub fn reload(&self, text: &str) {
+        self.change(text);
+        self.sighup();
+    }
+
+    /// Writes the config anew with these changes, of which the daemon hears nothing yet.
+    pub fn change(&self, text: &str) {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         config::merge(&mut config, text);
         config::write(&self.file, &config);
-        self.sighup();
     }
 
     /// Waits until the daemon has exited.

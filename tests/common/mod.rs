@@ -29,6 +29,7 @@ pub mod config;
 pub mod contenders;
 pub mod daemon;
 pub mod example;
+pub mod http;
 pub mod output;
 pub mod process;
 pub mod proxy;

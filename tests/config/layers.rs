@@ -301,12 +301,12 @@ fn the_hook_finds_its_directory_and_how_to_log_whatever_else_is_wrong() {
                 [log]\nformat = \"journald\"\nlevel = x\n";
     let fixture = Fixture::new(text);
     assert!(fixture.load().is_err());
-    let found = of_hook(&fixture.source);
+    let found = readable(&fixture.source);
     assert_eq!(found.runtime_dir, fixture.path("run"));
     assert_eq!(found.log.format, Format::Journald);
     let broken = Fixture::new("runtime_dir = 5\nlog.format = 6\nlog.filter = \"debug\"\n")
         .env("RUNTIME_DIRECTORY", "/run/a");
-    let found = of_hook(&broken.source);
+    let found = readable(&broken.source);
     assert_eq!(found.runtime_dir, Path::new("/run/a"));
     assert_eq!(found.log.format, Format::Text);
     assert_eq!(found.log.filter, "debug");

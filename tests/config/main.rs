@@ -20,7 +20,7 @@ use std::time::Duration;
 use incumbent::config::keys::{KEYS, Kind, Preset};
 use incumbent::config::source::FlagValue;
 use incumbent::config::{
-    Config, Flag, Loaded, Place, Problems, Restart, Source, check_report, load, of_hook, reload,
+    Config, Flag, Loaded, Place, Problems, Restart, Source, check_report, load, readable, reload,
     shipped,
 };
 use incumbent::log::Format;
