@@ -243,6 +243,8 @@ fn line(text: &mut String, name: &str, labels: &str, value: &dyn Display) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "what is read is what was written")]
+
     use super::*;
 
     fn values(metrics: &Metrics, gauges: &Gauges) -> BTreeMap<String, f64> {

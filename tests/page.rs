@@ -3,7 +3,9 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a helper of tests is part of them; a test that is skipped says so"
+    clippy::float_cmp,
+    clippy::cast_precision_loss,
+    reason = "a helper of tests is part of them; a test that is skipped says so; counts are small"
 )]
 
 mod common;

@@ -1,5 +1,7 @@
 //! `incumbent reload`: a new configuration without losing the term, and an answer.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 mod common;
 
 use common::*;
@@ -77,8 +79,8 @@ fn what_cannot_change_is_named() {
 fn an_address_that_is_taken_is_a_problem_and_changes_nothing() {
     let scene = Scene::start(1);
     let (a, token) = scene.leader(scene.daemon("a"));
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
     a.change(&format!("http.listen = '{address}'\nlog.filter = 'debug'"));
     let answer = reload(&scene, &a);
     assert_eq!(answer.code, Some(78), "{answer:?}");

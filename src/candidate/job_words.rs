@@ -42,11 +42,11 @@ impl Candidate {
         {
             held.given_back_by_guardian();
             let token = held.token().unwrap_or_default();
-            if let Some(run) = &mut self.run {
-                if std::mem::take(&mut run.said) {
-                    let (ran, end) = (run.ran(), End::default());
-                    self.run_over(token, ran, RunResult::Stopped, &end);
-                }
+            if let Some(run) = &mut self.run
+                && std::mem::take(&mut run.said)
+            {
+                let (ran, end) = (run.ran(), End::default());
+                self.run_over(token, ran, RunResult::Stopped, &end);
             }
         }
     }
