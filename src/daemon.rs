@@ -16,7 +16,7 @@ use crate::job::Jobs;
 use crate::log;
 use crate::runtime_dir::RuntimeDir;
 use crate::runtime_dir::lease_file::Keeper;
-use crate::signals::Arriving;
+use crate::signals::{Arriving, Signal};
 
 mod control;
 mod service;
@@ -47,25 +47,28 @@ fn serve(
     logs: &Arc<log::Guard>,
     directory: &RuntimeDir,
 ) -> anyhow::Result<()> {
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        election = %config.election.prefix,
-        candidate = config.candidate_name,
-        endpoints = config.etcd.endpoints.join(","),
-        "incumbent starts"
-    );
     // Whoever started us may have blocked what we are to hear.
     guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
-    fence_leftovers(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .on_thread_park(log::idle)
         .enable_all()
         .build()
         .context("no runtime")?;
     let outcome = runtime.block_on(async {
+        // First of all: what a signal does by default is to kill.
         let mut signals = Arriving::new().context("signals can't be handled")?;
-        let (orders, inbox) = mpsc::unbounded_channel();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            election = %config.election.prefix,
+            candidate = config.candidate_name,
+            endpoints = config.etcd.endpoints.join(","),
+            "incumbent starts"
+        );
         let config = Arc::new(config);
+        let Some(early) = fenced(&config, &mut signals).await? else {
+            return Ok(());
+        };
+        let (orders, inbox) = mpsc::unbounded_channel();
         let parts = Parts {
             config: Arc::clone(&config),
             jobs,
@@ -81,6 +84,9 @@ fn serve(
             .with_context(|| format!("cannot listen on {}", socket.display()))?;
         let (loads, mut loaded) = mpsc::unbounded_channel();
         let mut control = Control::new(orders, config, source, loads, Arc::clone(logs), server);
+        for signal in early {
+            control.obey(signal);
+        }
         let running = candidate.run();
         tokio::pin!(running);
         let telling = service.run();
@@ -102,8 +108,31 @@ fn serve(
     outcome
 }
 
+/// Fences what an earlier daemon left, off this thread. Returns the signals that came meanwhile, or
+/// nothing if one of them was to stop: then there is nothing yet that must be stopped.
+async fn fenced(
+    config: &Arc<Config>,
+    signals: &mut Arriving,
+) -> anyhow::Result<Option<Vec<Signal>>> {
+    let of = Arc::clone(config);
+    let mut fencing = tokio::task::spawn_blocking(move || fence_leftovers(&of));
+    let mut early = Vec::new();
+    loop {
+        tokio::select! {
+            done = &mut fencing => {
+                done.context("what an earlier daemon left can't be looked for")?;
+                return Ok(Some(early));
+            }
+            signal = signals.next() => match signal {
+                Signal::Stop => return Ok(None),
+                signal => early.push(signal),
+            },
+        }
+    }
+}
+
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
-/// nothing may start here (R4).
+/// nothing may start here (R4). Blocks.
 fn fence_leftovers(config: &Config) {
     loop {
         let left = fencing::fence(&config.election.prefix, FENCE_ROUND);

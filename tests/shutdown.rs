@@ -46,6 +46,22 @@ fn sigint_is_a_planned_stop_too() {
 }
 
 #[test]
+fn a_daemon_that_only_starts_outlives_the_signals_that_ask_for_less_than_its_end() {
+    let scene = Scene::start(1);
+    let a = scene.daemon("a").spawn();
+    a.wait_log("incumbent starts", SOON);
+    a.sigusr1();
+    a.sighup();
+    scene.wait_leads(&a, 1, SOON);
+
+    let b = scene.daemon("b").spawn();
+    b.wait_log("incumbent starts", SOON);
+    b.sigterm();
+    assert_eq!(b.wait_exit(STOPPED).code(), Some(0));
+    scene.cluster.wait_names(PREFIX, &["a"]);
+}
+
+#[test]
 fn a_waiting_candidate_leaves_the_queue_and_disturbs_nobody() {
     let scene = Scene::start(3);
     let (a, token) = scene.leader(scene.daemon("a"));
