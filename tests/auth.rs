@@ -1,5 +1,7 @@
 //! A store with authentication on: the least that a user needs, and logins that go stale.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 mod common;
 
 use std::path::PathBuf;

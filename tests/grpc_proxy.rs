@@ -1,5 +1,7 @@
 //! etcd's grpc-proxy between us and the store: what works through it, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 mod common;
 
 use std::net::TcpStream;

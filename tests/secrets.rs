@@ -1,5 +1,11 @@
 //! Passwords and keys: nowhere but in their files, and in nobody's reach.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a helper of tests is part of them"
+)]
+
 mod common;
 
 use std::fs;
