@@ -1,9 +1,9 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader test torture bench proof lint deps
+.PHONY: help demo kill-leader test torture bench bench-systemd proof lint deny deps
 
 help: ## Lists the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: ## Runs three etcd members and three replicas here, until Ctrl-C
 	@scripts/deps build etcd demo
@@ -32,16 +32,26 @@ bench: ## Measures hand-overs, faults, memory and CPU time, in about 10 minutes
 	cargo build --release --example recorder
 	cargo bench --bench handover
 
-proof: ## Runs torture and bench, and writes docs/proof.md and its picture from their results
+bench-systemd: ## Measures hand-overs under the shipped unit, as root, in about 10 minutes
+	@scripts/deps build etcd
+	cargo build --release --example recorder
+	cargo test --release --test systemd -- --ignored --nocapture
+
+proof: ## Runs torture and both benches, and writes docs/proof.md and its picture from their results
 	@$(MAKE) --no-print-directory torture
 	@$(MAKE) --no-print-directory bench
-	cargo run --quiet --example proof -- docs target/handover.json target/torture*.json
+	@$(MAKE) --no-print-directory bench-systemd
+	cargo run --quiet --example proof -- docs target/handover.json target/systemd.json \
+	    target/torture*.json
 
 lint: ## Checks format, lints and documentation
 	@scripts/deps build
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+deny: ## Checks licences, sources and known holes of what we depend on
+	@scripts/deny
 
 deps: ## Installs what building, testing and the demo need
 	@scripts/deps build etcd demo

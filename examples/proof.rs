@@ -1,7 +1,7 @@
 //! Writes the tables and the picture of `docs/proof.md` from what was measured: `make proof`.
 //!
 //! ```sh
-//! cargo run --example proof -- docs target/handover.json target/torture.json
+//! cargo run --example proof -- docs target/handover.json target/systemd.json target/torture.json
 //! ```
 //!
 //! Any number of results of `make torture` may be named; they are added up. What has no results is
@@ -26,15 +26,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut next = || {
         arguments
             .next()
-            .ok_or("usage: proof DOCS HANDOVER.json TORTURE.json…")
+            .ok_or("usage: proof DOCS HANDOVER.json SYSTEMD.json TORTURE.json…")
     };
-    let (docs, handover) = (next()?, next()?);
+    let (docs, handover, systemd) = (next()?, next()?, next()?);
     let torture: Vec<PathBuf> = arguments.collect();
     let file = docs.join("proof.md");
     let mut text = fs::read_to_string(&file)?;
     if let Some(results) = read(&handover)? {
         text = page::fill(&text, "handovers", &page::handovers(&results)?)?;
         fs::copy(handover.with_extension("svg"), docs.join("handover.svg"))?;
+    }
+    if let Some(results) = read(&systemd)? {
+        text = page::fill(&text, "systemd", &page::under_the_unit(&results)?)?;
     }
     let mut runs = Vec::new();
     for file in &torture {

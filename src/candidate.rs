@@ -21,7 +21,8 @@ use crate::job::native;
 use crate::job::restart::Restarts;
 use crate::keys::LeaseId;
 use crate::log;
-use crate::role::{Event, Machine, Role};
+use crate::metrics::Metrics;
+use crate::role::{Event, Machine};
 use crate::runtime_dir::lease_file::{Keeper, Place};
 use crate::term::process::SpawnRequest;
 
@@ -37,11 +38,13 @@ mod job_words;
 mod lines;
 mod once;
 mod processes;
+mod pulse;
 mod run;
 mod second_line;
 mod successor;
 mod told;
 mod trouble;
+mod view;
 
 use contest::{Contest, Report, Setup};
 use guarding::Guarding;
@@ -52,6 +55,9 @@ pub use once::{Ended, Outcome};
 use processes::Processes;
 use run::Run;
 use trouble::StoreTrouble;
+
+pub use pulse::Pulse;
+pub use view::{JobView, PastRun, Public, View};
 
 /// First and largest pause before a candidate that lost its place stands again.
 const REJOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -84,25 +90,6 @@ pub enum Order {
     Reload(Arc<Config>),
 }
 
-/// What everybody may know of the candidate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Public {
-    /// Its role.
-    pub role: Role,
-    /// The lease of its candidacy.
-    pub lease: Option<LeaseId>,
-    /// The fencing token, while it leads.
-    pub token: Option<i64>,
-    /// `D`, while it leads.
-    pub deadline: Option<Instant>,
-    /// The times that follow from the granted TTL.
-    pub timing: Timing,
-    /// The job's process.
-    pub pid: Option<u32>,
-    /// How many stood in front of it when it joined.
-    pub position: Option<i64>,
-}
-
 /// A word from one of the candidate's own tasks.
 #[derive(Debug)]
 enum Word {
@@ -125,6 +112,7 @@ enum Next {
     Spawn(SpawnRequest),
     Word(Word),
     Status,
+    Asked,
     Time,
 }
 
@@ -144,6 +132,8 @@ pub struct Candidate {
     orders: mpsc::UnboundedReceiver<Order>,
     publish: watch::Sender<Public>,
     tick: Tick,
+    pulse: Pulse,
+    metrics: Metrics,
     words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
     natives: (
         mpsc::UnboundedSender<native::Progress>,
@@ -159,6 +149,8 @@ pub struct Candidate {
     trouble: StoreTrouble,
     held: Option<Held>,
     run: Option<Run>,
+    /// What the runs before came to.
+    job: JobView,
     /// The number of the last run; never used twice.
     runs: u64,
     /// The last run that the guardian was asked to start.
@@ -190,7 +182,7 @@ impl Candidate {
     ///
     /// # Errors
     /// When a process or a thread can't be started.
-    pub async fn start(parts: Parts) -> io::Result<(Self, watch::Receiver<Public>)> {
+    pub async fn start(parts: Parts) -> io::Result<(Self, View)> {
         Self::start_with(parts, None).await
     }
 
@@ -202,17 +194,17 @@ impl Candidate {
     pub async fn start_once(
         parts: Parts,
         tell: oneshot::Sender<Outcome>,
-    ) -> io::Result<(Self, watch::Receiver<Public>)> {
+    ) -> io::Result<(Self, View)> {
         Self::start_with(parts, Some(Once::new(tell))).await
     }
 
-    async fn start_with(
-        parts: Parts,
-        once: Option<Once>,
-    ) -> io::Result<(Self, watch::Receiver<Public>)> {
+    async fn start_with(parts: Parts, once: Option<Once>) -> io::Result<(Self, View)> {
         let config = parts.config;
         let timing = config.timing();
         let tick = Tick::new();
+        let pulse = Pulse::new(tick.clone());
+        let contest_pulse = Pulse::new(Tick::new());
+        let metrics = Metrics::default();
         let lines = Lines {
             election: config.election.prefix.clone(),
             candidate: config.candidate_name.clone(),
@@ -223,17 +215,11 @@ impl Candidate {
             candidate: config.candidate_name.clone(),
             takeover_delay: config.election.takeover_delay,
             tick: tick.clone(),
+            pulse: contest_pulse.clone(),
+            metrics: metrics.clone(),
         })?;
         let guarding = Guarding::start(&config, once.is_some()).await?;
-        let (publish, public) = watch::channel(Public {
-            role: Role::Waiting,
-            lease: None,
-            token: None,
-            deadline: None,
-            timing,
-            pid: None,
-            position: None,
-        });
+        let (publish, public) = watch::channel(Public::new(timing));
         let candidate = Self {
             processes: Processes::default(),
             restarts: Restarts::new(&config.job),
@@ -251,6 +237,8 @@ impl Candidate {
             orders: parts.orders,
             publish,
             tick,
+            pulse: pulse.clone(),
+            metrics: metrics.clone(),
             words: mpsc::unbounded_channel(),
             natives: mpsc::unbounded_channel(),
             spawns: mpsc::unbounded_channel(),
@@ -258,6 +246,7 @@ impl Candidate {
             trouble: StoreTrouble::default(),
             held: None,
             run: None,
+            job: JobView::default(),
             runs: 0,
             asked: 0,
             restart_at: None,
@@ -265,7 +254,12 @@ impl Candidate {
             exiting: false,
             once,
         };
-        Ok((candidate, public))
+        let view = View {
+            public,
+            pulses: vec![("main loop", pulse), ("contest", contest_pulse)],
+            metrics,
+        };
+        Ok((candidate, view))
     }
 
     /// Contends, leads, and contends again, until a shutdown is complete.
@@ -284,6 +278,7 @@ impl Candidate {
                 Some(request) = self.spawns.1.recv() => Next::Spawn(request),
                 Some(word) = self.words.1.recv() => Next::Word(word),
                 () = held::changed(&mut self.held) => Next::Status,
+                () = self.pulse.asked() => Next::Asked,
                 () = clock::sleep_until(wake) => Next::Time,
             };
             if clock::now().since(wake) > STOPPED {
@@ -297,6 +292,8 @@ impl Candidate {
                 Next::Spawn(request) => self.spawn(request),
                 Next::Word(word) => self.heard(word),
                 Next::Status => self.status_changed(),
+                // The tick of the next round is the answer.
+                Next::Asked => {}
                 Next::Time => self.time_came(),
             }
         }
@@ -312,7 +309,10 @@ impl Candidate {
     /// Feeds the machine and does what it says.
     fn on(&mut self, event: Event) {
         tracing::debug!(?event, role = self.machine.role().word(), "event");
-        for action in self.machine.on(event) {
+        let actions = self.machine.on(event);
+        // Whoever asks must not be told that it leads once its job is being stopped.
+        self.publish();
+        for action in actions {
             self.act(action);
         }
     }
@@ -357,27 +357,5 @@ impl Candidate {
             Word::Fenced => self.fenced(),
             Word::Guardian(started) => self.guarded_anew(started),
         }
-    }
-
-    fn publish(&mut self) {
-        let held = self.held.as_ref();
-        // A term that is being given back is nobody's business any more, nor the watchdog's.
-        let term = held
-            .filter(|held| !held.leaving)
-            .and_then(|held| held.term.as_ref());
-        let public = Public {
-            role: self.machine.role(),
-            lease: held.map(|held| held.lease),
-            token: term.map(crate::term::Term::token),
-            deadline: term.map(crate::term::Term::deadline),
-            timing: held.map_or(self.timing, |held| held.timing),
-            pid: self.run.as_ref().and_then(|run| run.pid),
-            position: held.and_then(|held| held.position),
-        };
-        self.publish.send_if_modified(|now| {
-            let changed = *now != public;
-            *now = public;
-            changed
-        });
     }
 }

@@ -25,6 +25,7 @@ mod output;
 mod pause;
 mod progress;
 mod release;
+mod reload;
 mod run;
 mod status;
 mod step_down;
@@ -57,6 +58,7 @@ enum Command {
     Resume(pause::ResumeArgs),
     Kv(kv::Args),
     Check(check::Args),
+    Reload(reload::Args),
     Release(release::Args),
     Guardian(guardian::Args),
 }
@@ -73,6 +75,7 @@ pub fn main(jobs: Jobs) -> ExitCode {
         Command::Resume(args) => pause::resume(&args),
         Command::Kv(args) => kv::run(args),
         Command::Check(args) => check::run(&args, &jobs),
+        Command::Reload(args) => reload::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Guardian(args) => Ok(guardian::run(&args)),
     };

@@ -110,9 +110,14 @@ impl Tick {
         self.0.store(now().0, Ordering::Relaxed);
     }
 
+    /// When the last tick was.
+    pub fn last(&self) -> Instant {
+        Instant(self.0.load(Ordering::Relaxed))
+    }
+
     /// How long ago the last tick was.
     pub fn age(&self) -> Duration {
-        now().since(Instant(self.0.load(Ordering::Relaxed)))
+        now().since(self.last())
     }
 }
 

@@ -172,11 +172,38 @@ pub fn load(source: &Source) -> Result<Loaded, Problems> {
     }
 }
 
-/// `runtime_dir` alone, whatever else is wrong by now: the unit's stop hook must find what the
-/// daemon left there, and can't read the credentials that the configuration names.
-pub fn runtime_dir(source: &Source) -> PathBuf {
-    let configured = Read::new(source).settings.get("runtime_dir");
-    configured.unwrap_or_else(|| source.runtime_dir())
+/// What can be read of a configuration even where the rest has faults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// `runtime_dir`, absolute.
+    pub runtime_dir: PathBuf,
+    /// `log.*`.
+    pub log: crate::log::Settings,
+}
+
+/// What can be read, whatever else is wrong by now. The unit's stop hook must find what the daemon
+/// left, and can't read the credentials that the configuration names; `reload` must find the daemon.
+pub fn readable(source: &Source) -> Readable {
+    let settings = Read::new(source).settings;
+    let runtime_dir = settings.get("runtime_dir");
+    Readable {
+        runtime_dir: runtime_dir.unwrap_or_else(|| source.runtime_dir()),
+        log: log(&settings),
+    }
+}
+
+/// `log.*`; a default where a value is none.
+fn log(settings: &Settings) -> crate::log::Settings {
+    let defaults = crate::log::Settings::default();
+    let format = settings.get::<String>("log.format");
+    crate::log::Settings {
+        filter: settings.get("log.filter").unwrap_or(defaults.filter),
+        format: match format.as_deref() {
+            Some("json") => crate::log::Format::Json,
+            Some("journald") => crate::log::Format::Journald,
+            _ => crate::log::Format::Text,
+        },
+    }
 }
 
 /// A configuration whose values were checked one by one.
@@ -278,13 +305,6 @@ fn assemble(settings: &Settings, file: Option<PathBuf>) -> Option<Config> {
         },
         runtime_dir: settings.get("runtime_dir")?,
         http_listen: settings.get::<Option<SocketAddr>>("http.listen")?,
-        log: crate::log::Settings {
-            filter: text("log.filter")?,
-            format: match text("log.format")?.as_str() {
-                "json" => crate::log::Format::Json,
-                "journald" => crate::log::Format::Journald,
-                _ => crate::log::Format::Text,
-            },
-        },
+        log: log(settings),
     })
 }

@@ -7,18 +7,22 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::mpsc;
 
-use crate::candidate::{Candidate, Order, Parts};
-use crate::config::{self, Config, Loaded, Problems, Source};
+use crate::candidate::{Candidate, Parts};
+use crate::config::{Config, Source};
 use crate::fencing;
 use crate::guardian;
+use crate::http::{Ask, Server};
 use crate::job::Jobs;
 use crate::log;
 use crate::runtime_dir::RuntimeDir;
 use crate::runtime_dir::lease_file::Keeper;
 use crate::signals::{Arriving, Signal};
 
+mod control;
 pub mod once;
 mod service;
+
+use control::Control;
 
 /// How long one round of fencing what an earlier daemon left may take before it is said again.
 const FENCE_ROUND: Duration = Duration::from_secs(5);
@@ -44,24 +48,28 @@ fn serve(
     logs: &Arc<log::Guard>,
     directory: &RuntimeDir,
 ) -> anyhow::Result<()> {
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        election = %config.election.prefix,
-        candidate = config.candidate_name,
-        endpoints = config.etcd.endpoints.join(","),
-        "incumbent starts"
-    );
     // Whoever started us may have blocked what we are to hear.
     guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
-    fence_leftovers(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .on_thread_park(log::idle)
         .enable_all()
         .build()
         .context("no runtime")?;
     let outcome = runtime.block_on(async {
+        // First of all: what a signal does by default is to kill.
         let mut signals = Arriving::new().context("signals can't be handled")?;
-        let (orders, inbox) = mpsc::unbounded_channel();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            election = %config.election.prefix,
+            candidate = config.candidate_name,
+            endpoints = config.etcd.endpoints.join(","),
+            "incumbent starts"
+        );
         let config = Arc::new(config);
+        let Some(early) = fenced(&config, &mut signals).await? else {
+            return Ok(());
+        };
+        let (orders, inbox) = mpsc::unbounded_channel();
         let parts = Parts {
             config: Arc::clone(&config),
             jobs,
@@ -69,18 +77,17 @@ fn serve(
             logs: Arc::clone(logs),
             orders: inbox,
         };
-        let (candidate, public) = Candidate::start(parts).await.context("no guardian")?;
-        let service = service::Service::new(public);
+        let (candidate, view) = Candidate::start(parts).await.context("no guardian")?;
+        let service = service::Service::new(view.public.clone());
+        let (asks, mut asked) = mpsc::unbounded_channel();
+        let socket = directory.control_socket();
+        let server = Server::start(&socket, Arc::clone(&config), view, asks)
+            .with_context(|| format!("cannot listen on {}", socket.display()))?;
         let (loads, mut loaded) = mpsc::unbounded_channel();
-        let mut control = Control {
-            orders,
-            config,
-            source,
-            loads,
-            logs: Arc::clone(logs),
-            loading: Loading::No,
-            stops: 0,
-        };
+        let mut control = Control::new(orders, config, source, loads, Arc::clone(logs), server);
+        for signal in early {
+            control.obey(signal);
+        }
         let running = candidate.run();
         tokio::pin!(running);
         let telling = service.run();
@@ -89,6 +96,9 @@ fn serve(
             tokio::select! {
                 () = &mut running => return Ok(()),
                 signal = signals.next() => control.obey(signal),
+                Some(ask) = asked.recv() => match ask {
+                    Ask::Reload(answer) => control.load(Some(answer)),
+                },
                 Some(loaded) = loaded.recv() => control.loaded(loaded),
                 () = &mut telling => {}
             }
@@ -99,8 +109,31 @@ fn serve(
     outcome
 }
 
+/// Fences what an earlier daemon left, off this thread. Returns the signals that came meanwhile, or
+/// nothing if one of them was to stop: then there is nothing yet that must be stopped.
+async fn fenced(
+    config: &Arc<Config>,
+    signals: &mut Arriving,
+) -> anyhow::Result<Option<Vec<Signal>>> {
+    let of = Arc::clone(config);
+    let mut fencing = tokio::task::spawn_blocking(move || fence_leftovers(&of));
+    let mut early = Vec::new();
+    loop {
+        tokio::select! {
+            done = &mut fencing => {
+                done.context("what an earlier daemon left can't be looked for")?;
+                return Ok(Some(early));
+            }
+            signal = signals.next() => match signal {
+                Signal::Stop => return Ok(None),
+                signal => early.push(signal),
+            },
+        }
+    }
+}
+
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
-/// nothing may start here (R4).
+/// nothing may start here (R4). Blocks.
 fn fence_leftovers(config: &Config) {
     loop {
         let left = fencing::fence(&config.election.prefix, FENCE_ROUND);
@@ -109,105 +142,5 @@ fn fence_leftovers(config: &Config) {
         }
         let pids: Vec<i32> = left.iter().map(|process| process.pid).collect();
         tracing::error!(election = %config.election.prefix, ?pids, "processes left behind can't be killed");
-    }
-}
-
-/// Turns signals into orders.
-struct Control {
-    orders: mpsc::UnboundedSender<Order>,
-    config: Arc<Config>,
-    source: Source,
-    loads: mpsc::UnboundedSender<Result<Loaded, Problems>>,
-    logs: Arc<log::Guard>,
-    loading: Loading,
-    stops: u32,
-}
-
-/// Whether the configuration is being read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loading {
-    No,
-    Once,
-    /// And must be read once more after that.
-    Again,
-}
-
-impl Control {
-    fn obey(&mut self, signal: Signal) {
-        let (election, candidate) = self.who();
-        let order = match signal {
-            Signal::Stop => {
-                self.stops += 1;
-                if self.stops == 1 {
-                    tracing::info!(election, candidate, "stopping");
-                    Order::Shutdown
-                } else {
-                    tracing::warn!(election, candidate, "stopping at once");
-                    Order::ShutdownNow
-                }
-            }
-            Signal::StepDown => Order::StepDown,
-            Signal::Reload => return self.load(),
-        };
-        // The candidate's loop ends only with the daemon.
-        drop(self.orders.send(order));
-    }
-
-    /// What every log line has.
-    fn who(&self) -> (String, String) {
-        let config = &self.config;
-        (
-            config.election.prefix.to_string(),
-            config.candidate_name.clone(),
-        )
-    }
-
-    /// Reads the configuration anew, off the main loop: the disk that it lies on may hang.
-    fn load(&mut self) {
-        if self.loading != Loading::No {
-            // The file may have changed since it was read.
-            self.loading = Loading::Again;
-            return;
-        }
-        let (source, loads) = (self.source.clone(), self.loads.clone());
-        self.loading = Loading::Once;
-        tokio::task::spawn_blocking(move || drop(loads.send(config::load(&source))));
-    }
-
-    /// Takes over what was read; a bad configuration, or one that changes what can't change,
-    /// changes nothing.
-    fn loaded(&mut self, loaded: Result<Loaded, Problems>) {
-        if std::mem::replace(&mut self.loading, Loading::No) == Loading::Again {
-            return self.load();
-        }
-        let (election, candidate) = self.who();
-        let new = match loaded {
-            Ok(loaded) => loaded.config,
-            Err(problems) => {
-                for problem in problems.iter() {
-                    tracing::error!(election, candidate, %problem, "reload refused");
-                }
-                return;
-            }
-        };
-        match config::reload(&self.config, new) {
-            Ok(new) => {
-                let new = Arc::new(new);
-                self.logs.reload(&new.log);
-                self.config = Arc::clone(&new);
-                tracing::info!(election, candidate, "reloaded");
-                // The candidate's loop ends only with the daemon.
-                drop(self.orders.send(Order::Reload(new)));
-            }
-            Err(keys) => {
-                let keys = keys.join(", ");
-                tracing::error!(
-                    election,
-                    candidate,
-                    keys,
-                    "reload refused: these can't change at run time"
-                );
-            }
-        }
     }
 }

@@ -23,6 +23,9 @@ pub mod error;
 pub mod keep_alive;
 pub mod member;
 pub mod patience;
+pub mod proxy;
+mod reason;
+pub(crate) mod secret;
 pub mod seen;
 pub mod version;
 pub mod watch;
@@ -142,9 +145,7 @@ impl Store {
         let member = self.current();
         let tried = tokio::time::timeout(limit, async {
             let client = member.client().await?;
-            op(client)
-                .await
-                .map_err(|error| Error::classify(&member.endpoint, &error))
+            op(client).await.map_err(|error| member.classify(&error))
         });
         let outcome = tried.await.unwrap_or_else(|_| {
             Err(Error::Timeout {

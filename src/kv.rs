@@ -48,6 +48,16 @@ pub enum Error {
         /// The term's token.
         token: i64,
     },
+    /// The term that guards the write is over. An attempt before that was not answered, and the
+    /// key has changed since: it may have been this write, which is overwritten now.
+    #[error(
+        "the outcome is unknown, the write may have been applied before the term with token {token} \
+         ended"
+    )]
+    Overtaken {
+        /// The term's token.
+        token: i64,
+    },
     /// The write was sent, and not answered in time.
     #[error("the outcome is unknown, the write may still be applied: {0}")]
     InDoubt(Failure),
@@ -151,7 +161,8 @@ impl Keys {
     async fn oldest(&self, span: &Span, compacted: i64) -> Result<i64, Failure> {
         let look = async |limit| {
             let watched = [(span.start(), span.of_watch().with_start_revision(compacted))];
-            let mut watch = Watch::open_with(&self.store, limit, watched).await?;
+            let watch = Watch::open_with(&self.store, limit, watched).await?;
+            let mut watch = watch.through_proxy();
             Ok(watch.message().await?.compact_revision())
         };
         self.patience.ask(look).await

@@ -89,6 +89,7 @@
 //! |---|---|
 //! | [`cli`] | the command line, one file a command |
 //! | [`daemon`] | the life of the process: configuration, signals, service manager |
+//! | [`http`] | status endpoints, metrics, the page, and the control socket |
 //! | [`candidate`] | carries out what the role machine decides; the daemon's main loop |
 //! | [`role`] | the role as a pure state machine |
 //! | [`job`] | what a leader runs: a command, or Rust code on a runtime of its own |
@@ -102,6 +103,7 @@
 //! | [`fencing`] | what an earlier daemon left on this host |
 //! | [`runtime_dir`] | one daemon's folder: its lock, its lease file |
 //! | [`config`] | the configuration, and the [times](config::timing) that follow from it |
+//! | [`metrics`] | what is counted for `/metrics` |
 //! | [`log`] | lines that hold nobody up |
 //! | [`notify`], [`signals`] | words to and from the service manager |
 //! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`] | leaves: names, time, pauses, `/proc` |
@@ -139,10 +141,12 @@ pub mod election;
 pub mod etcd;
 pub mod fencing;
 pub mod guardian;
+pub mod http;
 pub mod job;
 pub mod keys;
 pub mod kv;
 pub mod log;
+pub mod metrics;
 pub mod notify;
 pub mod proc;
 pub mod release;

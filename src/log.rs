@@ -11,7 +11,7 @@ mod writer;
 
 use std::io::IsTerminal;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -117,10 +117,23 @@ pub fn init(settings: &Settings) -> Guard {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colour = stderr.is_terminal() && !no_color;
         writer::spawn(Arc::clone(&queue), Output::new(stderr, colour));
+        QUEUE.get_or_init(|| Arc::clone(&queue));
     }
     Guard {
         queue,
         filter: handle,
+    }
+}
+
+static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+
+/// Says that the calling thread has nothing else to do, so that the lines it has logged may be
+/// written: to wake the writer costs a system call, and often the thread's turn on its processor,
+/// in the middle of a hand-over. For tokio's `on_thread_park`. A thread that has never said it has
+/// its lines written at once.
+pub fn idle() {
+    if let Some(queue) = QUEUE.get() {
+        queue.idle();
     }
 }
 

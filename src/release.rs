@@ -134,6 +134,8 @@ async fn attempt(dir: &Path) -> Outcome {
     if let Err(error) = lease_file::remove(dir, resignation.lease) {
         tracing::warn!(%error, "lease file not removed");
     }
+    // Last: nobody needs it to go on.
+    resignation.explain(UNIT_FAILED).await;
     Outcome::Resigned
 }
 
@@ -148,6 +150,9 @@ fn log_resigned(resignation: &Resignation, confirmed: bool) {
         "resigned"
     );
 }
+
+/// Why a term ended whose unit had to be cleaned up after: in the history.
+const UNIT_FAILED: &str = "unit_failed";
 
 /// Where a recorded process is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

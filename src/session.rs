@@ -20,6 +20,7 @@ use crate::config::timing::Timing;
 use crate::etcd::keep_alive::Ack;
 use crate::etcd::{Error, Store};
 use crate::keys::LeaseId;
+use crate::metrics::Metrics;
 
 pub(crate) mod deadline;
 pub mod loss;
@@ -40,6 +41,8 @@ pub struct Options {
     pub timing: Timing,
     /// Renewals stop if this has not ticked within the TTL; `None` renews for ever.
     pub tick: Option<Tick>,
+    /// Where renewals are counted.
+    pub metrics: Metrics,
 }
 
 impl Options {
@@ -52,6 +55,7 @@ impl Options {
             lease: new_lease_id(),
             timing,
             tick: None,
+            metrics: Metrics::default(),
         }
     }
 }
@@ -102,12 +106,13 @@ impl Session {
     /// Dropping it leaves the grant's outcome unknown.
     pub async fn open(store: &Store, options: Options) -> Result<Self, Error> {
         let asked = options.timing;
+        store.find_member(asked.attempt_limit()).await?;
         let ack = grant(store, &options).await?;
         let ttl = Duration::from_secs(u64::try_from(ack.ttl).unwrap_or(0));
         let timing = asked.with_ttl(ttl);
         let (publish, status) = watch::channel(Status::granted(ack, timing));
         let (orders, inbox) = mpsc::unbounded_channel();
-        let renewal = Renewal::new(store.clone(), options.lease, timing, options.tick, publish);
+        let renewal = Renewal::new(store.clone(), &options, timing, publish);
         let task = tokio::spawn(renewal.run(inbox));
         Ok(Self {
             store: store.clone(),

@@ -10,7 +10,8 @@ use crate::election::queue;
 use crate::etcd::patience::Failure;
 use crate::etcd::{Lifetime, Patience, Store};
 use crate::keys::{LeaseId, Prefix};
-use crate::term::record::Pause;
+use crate::term::history::read_past;
+use crate::term::record::{PastTerm, Pause};
 
 /// An election at one revision; as JSON the very shape of `status -o json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -120,6 +121,50 @@ impl Status {
             revision: queue.revision,
         }
     }
+}
+
+/// An election and its past, for the page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overview {
+    /// The election now.
+    pub status: Status,
+    /// The terms that ended, the latest first.
+    pub terms: Vec<PastTerm>,
+}
+
+impl Overview {
+    /// Reads the election under `prefix`, and its history.
+    ///
+    /// # Errors
+    /// If one of them can't be read.
+    pub async fn read(
+        store: &Store,
+        prefix: &Prefix,
+        patience: &Patience,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            status: Status::read(store, prefix, patience).await?,
+            terms: patience
+                .ask(async |limit| read_past(store, limit, prefix).await)
+                .await?,
+        })
+    }
+}
+
+/// The place in the queue of the candidate with this lease; `None` if it stands there no more.
+///
+/// # Errors
+/// If the queue can't be read.
+pub async fn position(
+    store: &Store,
+    prefix: &Prefix,
+    lease: LeaseId,
+    patience: &Patience,
+) -> Result<Option<usize>, Failure> {
+    let read = async |limit| queue::Queue::read(store, limit, prefix).await;
+    let queue = patience.ask(read).await?;
+    let mut leases = queue.candidates.iter().map(|candidate| candidate.lease);
+    Ok(leases.position(|candidate| candidate == lease))
 }
 
 /// Asks for all leases at once; those that are gone, or not answered for, are missing.

@@ -15,7 +15,6 @@ use std::fs::File;
 use std::process::Child;
 
 use common::*;
-use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
 use rustix::process::Signal;
 
 #[test]
@@ -159,48 +158,6 @@ fn without_a_store_it_waits_says_so_once_and_recovers() {
     });
     scene.cluster.start_all().unwrap();
     scene.wait_leads(&a, 1, SOON);
-}
-
-#[test]
-fn an_expired_token_of_etcd_costs_neither_term_nor_place() {
-    // Renewals are further apart than tokens last.
-    let scene = Scene::on(Cluster::start_with(1, &["--auth-token-ttl", "1"]));
-    log_in(&scene.cluster);
-    let password = scene.cluster.sandbox().join("password");
-    std::fs::write(&password, "secret").unwrap();
-    let login = format!("etcd = {{ username = 'daemon', password_file = {password:?} }}");
-    let (a, token) = scene.leader(scene.daemon("a").ttl("15s").toml(&login));
-    let b = scene.waiter(scene.daemon("b").ttl("15s").toml(&login));
-    throughout(secs(10), "a leads on", || scene.still_leads(&a, token));
-    assert_eq!(scene.place(&b), Some(1));
-    a.sigterm();
-    scene.wait_leads(&b, 1, SOON);
-    scene.assert_no_overlap();
-    scene.assert_gaps_below(secs(1));
-}
-
-/// Turns authentication on: `daemon` may use the test's election, the harness everything.
-fn log_in(cluster: &Cluster) {
-    let clients = cluster.block_on(async {
-        let mut client = cluster.client(0);
-        client.user_add("root", "root", None).await.unwrap();
-        client.user_grant_role("root", "root").await.unwrap();
-        client.user_add("daemon", "secret", None).await.unwrap();
-        client.role_add("candidate").await.unwrap();
-        let permission = Permission::new(PermissionType::Readwrite, PREFIX).with_prefix();
-        client
-            .role_grant_permission("candidate", permission)
-            .await
-            .unwrap();
-        client.user_grant_role("daemon", "candidate").await.unwrap();
-        client.auth_enable().await.unwrap();
-        let options = ConnectOptions::new()
-            .with_user("root", "root")
-            .with_auto_token_refresh(true);
-        let endpoints = cluster.endpoints();
-        vec![Client::connect(endpoints, Some(options)).await.unwrap()]
-    });
-    cluster.set_clients(clients);
 }
 
 // --- etcd's own tool --------------------------------------------------------------------------

@@ -253,13 +253,20 @@ fn every_ended_term_stands_in_the_history() {
         let record = scene.cluster.get(&key).ok_or("it is not there")?;
         serde_json::from_str::<serde_json::Value>(&record).map_err(|_| "it is no JSON")
     };
-    // Its own daemon could not say, so its successor did.
-    let first = eventually(SOON, "the killed term is in the history", || past(killed));
+    // Its own daemon could not say, so its guardian did.
+    let first = eventually(SOON, "the guardian's word is in the history", || {
+        let past = past(killed)?;
+        if past["reason"] == "daemon_lost" {
+            Ok(past)
+        } else {
+            Err("it is another's")
+        }
+    });
     assert_eq!(
-        (&first["token"], &first["reason"]),
-        (&killed.into(), &"unknown".into())
+        (&first["token"], &first["candidate"]),
+        (&killed.into(), &"a".into())
     );
-    assert!(first["ended"].is_null());
+    assert!(first["ended"].is_string());
 
     b.sigterm();
     assert_eq!(b.wait_exit(SOON).code(), Some(0));
@@ -269,4 +276,20 @@ fn every_ended_term_stands_in_the_history() {
         (&"b".into(), &"resigned".into())
     );
     assert!(second["ended"].is_string());
+}
+
+#[test]
+fn a_term_that_nobody_could_end_is_in_the_history_all_the_same() {
+    let scene = Scene::start(1);
+    let (a, killed) = scene.leader(scene.daemon("a"));
+    let b = scene.waiter(scene.daemon("b"));
+    a.sigkill_both();
+    scene.wait_leads(&b, 1, secs(20));
+    let key = format!("{PREFIX}.meta/terms/{killed}");
+    let past = eventually(SOON, "its successor put it there", || {
+        scene.cluster.get(&key)
+    });
+    let past: serde_json::Value = serde_json::from_str(&past).unwrap();
+    assert_eq!(past["reason"], "unknown");
+    assert!(past["ended"].is_null());
 }

@@ -93,6 +93,23 @@ fn a_guardian_stopped_for_good_is_replaced_and_its_job_is_over_before_the_lease(
 }
 
 #[test]
+fn a_guardian_stopped_when_the_lease_is_revoked_keeps_no_job_alive() {
+    let scene = Scene::start(1);
+    let flags = ["--ignore-term", "--child-own-session"];
+    let (a, token) = scene.leader(scene.daemon_with("a", &flags).ttl("15s"));
+    let b = scene.waiter(scene.daemon("b"));
+    scene.record.wait_lives(token, 2, SOON);
+    a.guardian_sigstop();
+    scene
+        .cluster
+        .revoke(scene.cluster.first(PREFIX).unwrap().lease);
+    // It waits for its take-over delay and no longer.
+    scene.wait_leads(&b, 1, SOON);
+    scene.assert_no_overlap();
+    assert!(a.is_alive());
+}
+
+#[test]
 fn both_stopped_for_less_than_the_lease_keep_the_term() {
     let scene = Scene::start(3);
     let (a, token) = scene.leader(scene.daemon("a").ttl("5s"));

@@ -85,6 +85,45 @@ fn a_put_whose_answer_is_lost_is_done_once() {
     assert_eq!(cluster.revision(), before + 1);
 }
 
+/// What a guarded put says whose answer was lost, and whose term ended before it could look again;
+/// `then` comes in between.
+fn put_of_an_ended_term(then: impl FnOnce(&Cluster)) -> Answer {
+    let cluster = Cluster::start(1);
+    cluster.put("k", "old");
+    cluster.put("leader", "");
+    let token = cluster.revision().to_string();
+    let proxy = Proxy::to(cluster.address(0));
+    proxy.delay(millis(250));
+    let running = cluster
+        .incumbent(&["kv", "put", "k", "new", "--timeout", "20s"])
+        .env("INCUMBENT__ETCD__ENDPOINTS", proxy.url())
+        .env("INCUMBENT_TOKEN", token)
+        .env("INCUMBENT_LEADER_KEY", "leader")
+        .start();
+    eventually(SOON, "the write is applied", || {
+        cluster.get("k").as_deref() == Some("new")
+    });
+    // Its answer is on its way still, and is not heard.
+    proxy.refuse();
+    cluster.delete("leader");
+    then(&cluster);
+    proxy.heal();
+    running.wait()
+}
+
+#[test]
+fn a_guarded_put_that_may_have_been_overwritten_does_not_say_that_nothing_was_written() {
+    let answer = put_of_an_ended_term(|cluster| cluster.put("k", "the next leader's"));
+    assert_eq!(answer.code, Some(1), "{}", answer.errors);
+    assert!(
+        answer.errors.contains("the outcome is unknown"),
+        "{}",
+        answer.errors
+    );
+    let answer = put_of_an_ended_term(|_| {});
+    assert_eq!(answer.code, Some(0), "it is there: {}", answer.errors);
+}
+
 #[test]
 fn a_deletion_whose_answer_is_lost_is_in_doubt() {
     let cluster = Cluster::start(1);

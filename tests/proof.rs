@@ -49,6 +49,18 @@ fn every_case_has_its_place_and_two_jobs_at_once_are_said_aloud() {
 }
 
 #[test]
+fn the_unit_has_a_table_of_its_own() {
+    let row = json!({"fault": "kill -9 of everything", "median": 61.24, "worst": 88.0,
+                     "gap_median": 60.0, "gap_worst": 1_500.0, "n": 30});
+    let table = page::under_the_unit(&json!({"cores": 2, "rows": [row.clone()]})).unwrap();
+    let line = "| kill -9 of everything | 61.2 ms, 88.0 ms of 30 | 60.0 ms, 1.5 s of 30 |";
+    assert!(table.lines().any(|found| found == line), "{table}");
+    assert!(table.contains("2 cores"), "{table}");
+    page::fill(PAGE, "systemd", &table).unwrap();
+    page::under_the_unit(&json!({"cores": 2, "rows": [{"fault": "none"}]})).unwrap_err();
+}
+
+#[test]
 fn the_runs_of_several_seeds_are_added_up() {
     let run = |seed: u64, breaches: Value| {
         json!({"seed": seed, "minutes": 10, "runs": 5, "writes": 100, "breaches": breaches,

@@ -21,17 +21,23 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon guardian release status kv job election session term etcd config runtime_dir log keys cgroup backoff clock",
+        "daemon http guardian release status kv job election session term etcd config runtime_dir log keys cgroup backoff clock",
     ),
     // The life of the process.
     (
         "daemon",
-        "candidate guardian fencing role job config runtime_dir notify signals log keys clock",
+        "http candidate guardian fencing role job config runtime_dir notify signals log keys clock",
+    ),
+    // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
+    // control socket.
+    (
+        "http",
+        "candidate role status config metrics etcd log keys term backoff clock",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
         "candidate",
-        "role job guardian election session term etcd config runtime_dir log keys proc timing backoff clock",
+        "role job guardian election session term etcd config runtime_dir log metrics keys proc timing backoff clock",
     ),
     // Pure: of a job it knows what is to follow a run.
     ("role", "job"),
@@ -51,7 +57,7 @@ const ARROWS: &[(&str, &str)] = &[
     // A term comes of an election and hangs on its session.
     ("election", "term session etcd keys timing backoff clock"),
     ("term", "session etcd keys timing backoff clock"),
-    ("session", "etcd keys timing backoff clock"),
+    ("session", "etcd metrics keys timing backoff clock"),
     // Only types: how to reach the store, how to log, what an election is called.
     ("config", "etcd log keys timing"),
     ("etcd", "keys backoff clock"),
@@ -60,6 +66,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("timing", "clock"),
     ("backoff", "clock"),
     ("log", ""),
+    ("metrics", ""),
     ("signals", ""),
     ("keys", ""),
     ("proc", ""),

@@ -46,6 +46,22 @@ fn sigint_is_a_planned_stop_too() {
 }
 
 #[test]
+fn a_daemon_that_only_starts_outlives_the_signals_that_ask_for_less_than_its_end() {
+    let scene = Scene::start(1);
+    let a = scene.daemon("a").spawn();
+    a.wait_log("incumbent starts", SOON);
+    a.sigusr1();
+    a.sighup();
+    scene.wait_leads(&a, 1, SOON);
+
+    let b = scene.daemon("b").spawn();
+    b.wait_log("incumbent starts", SOON);
+    b.sigterm();
+    assert_eq!(b.wait_exit(STOPPED).code(), Some(0));
+    scene.cluster.wait_names(PREFIX, &["a"]);
+}
+
+#[test]
 fn a_waiting_candidate_leaves_the_queue_and_disturbs_nobody() {
     let scene = Scene::start(3);
     let (a, token) = scene.leader(scene.daemon("a"));
@@ -211,6 +227,29 @@ fn sigusr1_with_nobody_else_there_changes_nothing() {
     throughout(secs(2), "a leads on", || scene.still_leads(&a, token));
     let history = scene.record.history();
     assert_eq!(history.lives.len(), 1, "{history:?}");
+}
+
+#[test]
+fn a_reload_changes_the_format_of_the_guardians_log_too() {
+    let scene = Scene::start(1);
+    let (a, _) = scene.leader(scene.daemon("a"));
+    let job = a.wait_job(SOON);
+    let lines = |part: &str| {
+        let lines = a.logs().into_iter().map(|line| line.text);
+        lines.filter(|line| line.contains(part)).collect::<Vec<_>>()
+    };
+    a.reload("log.format = 'text'");
+    eventually(SOON, "it reloads", || !lines("reloaded").is_empty());
+    // The guardian starts the next run, so it has heard what came before.
+    process::signal(job, rustix::process::Signal::KILL);
+    eventually(SOON, "the job is started again", || {
+        lines("job started").len() == 2
+    });
+    a.sigkill();
+    let resigned = eventually(SOON, "the guardian says that it resigned", || {
+        lines("resigned").pop()
+    });
+    assert!(!resigned.starts_with('{'), "{resigned}");
 }
 
 #[test]

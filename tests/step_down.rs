@@ -1,5 +1,7 @@
 //! `incumbent step-down`: who leads next is as asked, or nothing changes.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
 mod common;
 
 use std::process::{Child, Stdio};

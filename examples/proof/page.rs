@@ -65,6 +65,28 @@ pub(crate) fn handovers(results: &Value) -> Result<String, String> {
     Ok(page)
 }
 
+/// The table of hand-overs under the shipped unit, of `target/systemd.json`.
+pub(crate) fn under_the_unit(results: &Value) -> Result<String, String> {
+    let rows = results["rows"].as_array().ok_or("no rows")?;
+    let mut page = "| | to the next job | without a job |\n|---|---|---|\n".to_owned();
+    for row in rows {
+        let fault = row["fault"].as_str().ok_or("a row has no fault")?;
+        let both = |median: &str, worst: &str| -> Result<String, String> {
+            let (median, worst) = (number(row, median)?, number(row, worst)?);
+            Ok(format!("{}, {} of {}", span(median), span(worst), row["n"]))
+        };
+        let (took, gap) = (both("median", "worst")?, both("gap_median", "gap_worst")?);
+        writeln!(page, "| {fault} | {took} | {gap} |").map_err(|e| e.to_string())?;
+    }
+    let cores = results["cores"].as_u64().ok_or("no cores")?;
+    write!(
+        page,
+        "\nMedian, worst of n, on a machine with {cores} cores.\n"
+    )
+    .map_err(|e| e.to_string())?;
+    Ok(page)
+}
+
 fn cell(row: Option<&Value>) -> Result<String, String> {
     let Some(row) = row else {
         return Ok("not measured".to_owned());

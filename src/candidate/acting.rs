@@ -192,6 +192,7 @@ impl Candidate {
 
     /// Guardian and stop hook must reach the store as we do now; the next run brings the rest.
     pub(super) fn tell_of_reload(&mut self) {
+        self.guarding.send(Request::Log(self.config.log.clone()));
         let Some(held) = &mut self.held else { return };
         held.resignation.store = self.config.etcd.clone();
         if held.guard == Guard::Current {
@@ -223,6 +224,7 @@ impl Candidate {
                 run.said = true;
                 run.native = Some(native);
                 self.run = Some(run);
+                self.run_begins();
             }
             Err(error) => {
                 self.run = Some(run);

@@ -9,8 +9,9 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::pulse::Pulse;
 use super::successor::{self, Asked};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
@@ -19,6 +20,8 @@ use crate::election::control::{Lookout, Notice};
 use crate::election::{CampaignError, Election, Progress, wishes};
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::log;
+use crate::metrics::Metrics;
 use crate::session::{Loss, Options, Session, Status};
 use crate::term::history::put_past;
 use crate::term::record::{self, Member, PastTerm};
@@ -28,9 +31,14 @@ use crate::term::{Term, WriteError};
 /// First and largest pause between attempts to give back to a store that is away.
 const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Between the election and the first look of the lookout, which then sees all that came before it:
-/// the job starts in these milliseconds, and neither daemon nor store should be busy with less.
+/// Between the election and all that can wait, such as the first look of the lookout, which then
+/// sees all that came before it: the job starts in these milliseconds, and neither daemon nor store
+/// should be busy with less.
 const JOBS_TURN: Duration = Duration::from_millis(10);
+
+/// So many turns of the runtime see the term record off: its task, the buffer of the connection, its
+/// headers, its body, and some to spare. Turns without work take no time.
+const RECORD_TURNS: usize = 10;
 
 /// What the candidate asks for.
 #[derive(Debug)]
@@ -55,11 +63,16 @@ pub(super) enum Report {
     /// The lease is granted.
     Granted(Timing, watch::Receiver<Status>),
     /// The candidate key is in the queue, behind so many.
-    Joined(i64),
+    Joined {
+        position: i64,
+        /// `create_revision` of the key.
+        revision: i64,
+    },
     /// What the campaign waits for now.
     Progress(Progress),
-    /// The claim is complete, and the term record on its way: the job may start.
-    Elected(Term),
+    /// The claim is complete; the job may start once the term record, which says since when, is on
+    /// its way, as the receiver tells.
+    Elected(Term, String, oneshot::Receiver<()>),
     /// The candidacy or the term is over.
     Lost(Loss),
     /// This candidacy can never lead.
@@ -95,6 +108,9 @@ pub(super) struct Setup {
     pub(super) candidate: String,
     pub(super) takeover_delay: Duration,
     pub(super) tick: Tick,
+    /// Of the thread itself.
+    pub(super) pulse: Pulse,
+    pub(super) metrics: Metrics,
 }
 
 /// The candidate's end of the contest.
@@ -110,6 +126,7 @@ impl Contest {
     /// When there is no thread or runtime to be had.
     pub(super) fn start(setup: Setup) -> io::Result<(Self, mpsc::UnboundedReceiver<Report>)> {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .on_thread_park(log::idle)
             .enable_all()
             .max_blocking_threads(4)
             .build()?;
@@ -150,6 +167,7 @@ impl Contestant {
     }
 
     async fn run(self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        tokio::spawn(self.setup.pulse.clone().beat());
         let mut election = Election::new(
             self.store.clone(),
             self.setup.prefix.clone(),
@@ -245,6 +263,7 @@ impl Contestant {
             lease,
             timing,
             tick: Some(self.setup.tick.clone()),
+            metrics: self.setup.metrics.clone(),
         };
         let Err(report) = self.try_to_stand(options, election, session).await;
         self.report(report);
@@ -270,7 +289,10 @@ impl Contestant {
         let member = Member::of_this_process(&self.setup.candidate);
         let joined = election.join(session, &member).await;
         let candidacy = joined.map_err(Report::Lost)?;
-        self.report(Report::Joined(candidacy.position));
+        self.report(Report::Joined {
+            position: candidacy.position,
+            revision: candidacy.create_revision,
+        });
         let progress = |progress| self.report(Report::Progress(progress));
         let campaign = election.campaign(session, &candidacy, progress).await;
         let term = campaign.map_err(|error| match error {
@@ -280,11 +302,19 @@ impl Contestant {
         })?;
         let record = term.record();
         self.claimed.replace(Some(record.clone()));
-        // The record is on its way before anything may start, so no fork comes first (R8);
-        // yielding lets the task send it.
+        // The candidate gets ready meanwhile, but asks for nothing before the record is on its
+        // way: no fork comes first (R8).
+        let (recorded, on_its_way) = oneshot::channel();
+        self.report(Report::Elected(
+            term.clone(),
+            record.since.clone(),
+            on_its_way,
+        ));
         tokio::spawn(put_record(term.clone(), record));
-        tokio::task::yield_now().await;
-        self.report(Report::Elected(term.clone()));
+        for _ in 0..RECORD_TURNS {
+            tokio::task::yield_now().await;
+        }
+        drop(recorded);
         let mut lookout = Lookout::new(self.store.clone(), term);
         tokio::select! {
             biased;
@@ -373,10 +403,13 @@ impl Contestant {
     }
 }
 
-/// Writes the term record, and then tidies the history; see [`Term::put_record`].
+/// Writes the term record, and later tidies the history; see [`Term::put_record`].
 async fn put_record(term: Term, record: record::Term) {
     let outcome = match term.put_record(&record).await {
-        Ok(()) => term.trim_history().await,
+        Ok(()) => {
+            clock::sleep(JOBS_TURN).await;
+            term.trim_history().await
+        }
         Err(error) => Err(error),
     };
     if let Err(WriteError::Store(error)) = outcome {

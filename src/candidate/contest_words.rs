@@ -20,9 +20,9 @@ impl Candidate {
                     .failed(clock::now(), &error.to_string(), &self.lines);
             }
             Report::Granted(..)
-            | Report::Joined(_)
+            | Report::Joined { .. }
             | Report::Progress(_)
-            | Report::Elected(_)
+            | Report::Elected(..)
             | Report::Left(Left::Revoked | Left::Gone) => self.trouble.over(&self.lines),
             // None of these shows that the store is there.
             Report::Lost(_)
@@ -40,8 +40,8 @@ impl Candidate {
         let lease = held.lease;
         match report {
             Report::Granted(timing, status) => held.granted(timing, status),
-            Report::Joined(position) => {
-                held.position = Some(position);
+            Report::Joined { position, revision } => {
+                held.joined(position, revision);
                 lines.campaigning(lease, position);
             }
             Report::Progress(progress) => match progress {
@@ -51,10 +51,11 @@ impl Candidate {
                 Progress::Delayed => lines.delayed(lease, self.config.election.takeover_delay),
             },
             // The contest gives it back by itself.
-            Report::Elected(_) if held.leaving => {}
-            Report::Elected(term) => {
+            Report::Elected(..) if held.leaving => {}
+            Report::Elected(term, since, recorded) => {
+                self.guarding.hold(recorded);
                 lines.elected(lease, term.token(), clock::now().since(held.since));
-                held.elected(term);
+                held.elected(term, &since);
                 self.on(Event::Elected);
             }
             Report::Lost(loss) => self.lost(&loss),
@@ -158,6 +159,9 @@ impl Candidate {
             }
             self.guarding.send(Request::Forget { lease: held.lease });
             drop(self.files.remove(held.lease));
+            if held.term.is_some() {
+                self.metrics.term_ended(held.ended());
+            }
             let survived = clock::now().since(held.since);
             if held.term.is_some() || survived > self.timing.ttl() {
                 self.rejoin.reset();

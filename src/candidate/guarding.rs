@@ -3,11 +3,11 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::held::Held;
 use super::told::Told;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::guardian::client::{Event, Guardian};
 use crate::guardian::protocol::{Report, Request};
@@ -89,7 +89,15 @@ impl Guarding {
         if let Request::Term(term) = &request {
             self.told.term(term);
         }
+        if matches!(request, Request::Kill { .. }) {
+            self.told.kill(clock::now());
+        }
         self.guardian.send(request);
+    }
+
+    /// Holds back all that is sent from now on until `done` is said.
+    pub(super) fn hold(&self, done: oneshot::Receiver<()>) {
+        self.guardian.hold(done);
     }
 
     /// Tells the guardian of a later deadline of the term that it guards.

@@ -1,5 +1,7 @@
 //! What the candidate holds of its candidacy: the lease, and the term once there is one.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use super::lines::Lines;
@@ -22,6 +24,11 @@ pub(super) struct Held {
     /// Since when it stands.
     pub(super) since: Instant,
     pub(super) position: Option<i64>,
+    /// create_revision of its candidate key.
+    pub(super) revision: Option<i64>,
+    /// When it joined, and when its term began, for people.
+    pub(super) joined: Option<Arc<str>>,
+    pub(super) led_since: Option<Arc<str>>,
     pub(super) status: Option<watch::Receiver<Status>>,
     pub(super) term: Option<Term>,
     /// What the guardian has been told of the term.
@@ -38,6 +45,8 @@ pub(super) struct Held {
     second_line: SecondLine,
     /// What was said of the term's loss.
     loss: Said,
+    /// Why the term ended, as it was said; for the metrics.
+    said_lost: Option<&'static str>,
 }
 
 /// What the guardian has been told of a term.
@@ -68,6 +77,9 @@ impl Held {
             timing,
             since: clock::now(),
             position: None,
+            revision: None,
+            joined: None,
+            led_since: None,
             status: None,
             term: None,
             guard: Guard::None,
@@ -77,6 +89,7 @@ impl Held {
             leaving: false,
             second_line: SecondLine::default(),
             loss: Said::Nothing,
+            said_lost: None,
         }
     }
 
@@ -86,7 +99,14 @@ impl Held {
         self.status = Some(status);
     }
 
-    pub(super) fn elected(&mut self, term: Term) {
+    pub(super) fn joined(&mut self, position: i64, revision: i64) {
+        self.position = Some(position);
+        self.revision = Some(revision);
+        self.joined = Some(clock::wall_time().into());
+    }
+
+    pub(super) fn elected(&mut self, term: Term, since: &str) {
+        self.led_since = Some(since.into());
         self.resignation.token = Some(term.token());
         self.resignation.may_mark = true;
         self.term = Some(term);
@@ -127,23 +147,29 @@ impl Held {
     }
 
     /// Says once why the term was lost.
-    pub(super) fn say_lost(&mut self, lines: &Lines, reason: &str) {
+    pub(super) fn say_lost(&mut self, lines: &Lines, reason: &'static str) {
         if let Some(token) = self.token()
             && self.loss != Said::Reason
         {
             self.loss = Said::Reason;
+            self.said_lost = Some(reason);
             lines.term_lost(self.lease, token, reason);
         }
     }
 
     /// Says why the term was lost, or waits with it: a key that is gone was deleted, or its lease
     /// revoked, and the contest asks which.
-    pub(super) fn lost(&mut self, lines: &Lines, reason: &str) {
+    pub(super) fn lost(&mut self, lines: &Lines, reason: &'static str) {
         if reason != Loss::Deleted.reason() {
             self.say_lost(lines, reason);
         } else if self.loss == Said::Nothing {
             self.loss = Said::KeyGone;
         }
+    }
+
+    /// Why the term ended, by the last that is known.
+    pub(super) fn ended(&self) -> &'static str {
+        self.said_lost.unwrap_or(self.reason)
     }
 
     /// The key was gone; the revocation has told whether the lease was gone with it.

@@ -11,6 +11,7 @@ use crate::guardian::protocol::{Exit, Report, Request};
 use crate::job::native::{self, Stage};
 use crate::job::{command, restart};
 use crate::keys::LeaseId;
+use crate::metrics::RunResult;
 use crate::role::Event;
 use crate::term::process::{ProcessError, SpawnRequest};
 
@@ -40,8 +41,12 @@ impl Candidate {
             && held.lease == lease
         {
             held.given_back_by_guardian();
-            if let Some(run) = &mut self.run {
-                run.said = false;
+            let token = held.token().unwrap_or_default();
+            if let Some(run) = &mut self.run
+                && std::mem::take(&mut run.said)
+            {
+                let (ran, end) = (run.ran(), End::default());
+                self.run_over(token, ran, RunResult::Stopped, &end);
             }
         }
     }
@@ -118,6 +123,7 @@ impl Candidate {
             run.pid = Some(pid);
             run.said = true;
             self.lines.job_started(held.lease, token, Some(pid));
+            self.run_begins();
         }
     }
 
@@ -197,6 +203,12 @@ impl Candidate {
         } else {
             self.lines.job_ended(held.lease, token, end, ran);
         }
+        let result = if end.failed() {
+            RunResult::Failure
+        } else {
+            RunResult::Success
+        };
+        self.run_over(token, ran, result, end);
         let verdict: restart::Verdict = self.restarts.decide(end.failed(), ran, jitter());
         self.on(Event::MainEnded(verdict));
     }
@@ -233,6 +245,12 @@ impl Candidate {
             if run.said {
                 self.lines
                     .job_stopped(held.lease, token, run.pid, killed, took);
+                let result = if killed {
+                    RunResult::Killed
+                } else {
+                    RunResult::Stopped
+                };
+                self.run_over(token, run.ran(), result, &End::default());
             }
             self.run = None;
         }

@@ -25,6 +25,8 @@ pub(super) struct Told {
     acting: bool,
     /// It said that the tree can't be emptied: it is not the one to blame.
     stuck: bool,
+    /// When it was first told to kill the tree at once.
+    to_kill: Option<Instant>,
 }
 
 /// What the guardian was told of a term.
@@ -54,6 +56,14 @@ impl Told {
             until_taken: pending,
         });
         self.acting = false;
+        if before.is_none() {
+            self.to_kill = None;
+        }
+    }
+
+    /// The guardian is told to kill the tree, since the term is lost already.
+    pub(super) fn kill(&mut self, now: Instant) {
+        self.to_kill.get_or_insert(now);
     }
 
     /// Whether the guardian is to be told of this deadline: it is later than the last one, and it
@@ -108,22 +118,48 @@ impl Told {
         let acknowledged = acknowledged
             .filter(|(acknowledged, _)| *acknowledged == token)
             .map(|(_, deadline)| deadline);
-        match acknowledged {
-            Some(acknowledged) if self.acting => {
-                Some(timing.kill(acknowledged) + acting_late(timing))
-            }
-            Some(acknowledged) if acknowledged >= last => Some(timing.kill(last)),
-            Some(acknowledged) => Some(timing.polite_stop(acknowledged)),
+        let silent_at = match acknowledged {
+            Some(acknowledged) if self.acting => timing.kill(acknowledged) + acting_late(timing),
+            Some(acknowledged) if acknowledged >= last => timing.kill(last),
+            Some(acknowledged) => timing.polite_stop(acknowledged),
             // Not even the term itself. That the lease is renewed meanwhile gives it no more time:
             // this candidate would lead for ever and run nothing.
-            None => Some(timing.polite_stop(first)),
-        }
+            None => timing.polite_stop(first),
+        };
+        // The term was lost before its deadline: from then on the next leader waits for no more
+        // than K, so the deadline gives no time any more (R7, R13).
+        let unkilled = self.to_kill.map(|at| at + acting_late(timing));
+        Some(unkilled.map_or(silent_at, |unkilled| silent_at.min(unkilled)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guardian_that_is_told_to_kill_and_does_not_is_given_up_on_within_k() {
+        let deadline = Instant::from_nanos(20_000_000_000);
+        let lost = Instant::from_nanos(9_000_000_000);
+        for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
+            let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
+            let mut told = Told::default();
+            told.term(&Term {
+                token: 7,
+                deadline,
+                lost_grace: timing.lost_grace(),
+                kill_budget,
+                stop_signal: 15,
+                in_daemon: false,
+            });
+            told.kill(lost);
+            // Said again, it is given no more time.
+            told.kill(deadline);
+            let silent_at = told.silent_at(&timing, Some((7, deadline))).unwrap();
+            assert!(silent_at > lost);
+            assert!(silent_at + kill_budget / 2 <= lost + kill_budget);
+        }
+    }
 
     #[test]
     fn a_guardian_that_acts_is_given_up_on_while_k_can_still_do_for_a_kill() {

@@ -13,13 +13,15 @@ mod connect;
 mod election;
 mod host;
 mod members;
+mod role;
 
 /// Check the configuration, and show what follows from it; starts nothing
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   incumbent check -c /etc/incumbent/backup.toml
-  incumbent check --connect -c /etc/incumbent/backup.toml")]
+  incumbent check --connect -c /etc/incumbent/backup.toml
+  incumbent check --print-role -c /etc/incumbent/backup.toml | sh -ex")]
 pub(super) struct Args {
     #[command(flatten)]
     options: Options,
@@ -28,6 +30,11 @@ pub(super) struct Args {
     /// look at this host's clock and unit
     #[arg(long)]
     connect: bool,
+
+    /// Print instead how to make a user and a role that may touch the keys of this election and no
+    /// others: lines of etcdctl, to be run by who may manage the store's users
+    #[arg(long, conflicts_with = "connect")]
+    print_role: bool,
 
     /// How long to try to reach the store
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = span, requires = "connect")]
@@ -39,6 +46,10 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
     let mut source = args.options.source();
     source.job_kinds = jobs.kinds();
     let loaded = config::load(&source)?;
+    if args.print_role {
+        output::write(role::lines(&loaded.config))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut report = config::check_report(&loaded, &source);
     let job = &loaded.config.job;
     if job.kind == "command" && job.command.is_empty() {

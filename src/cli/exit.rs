@@ -96,7 +96,9 @@ impl From<kv::Error> for Failure {
             kv::Error::InDoubt(patience::Failure::TimedOut { .. }) => {
                 Self::Unreachable(error.to_string())
             }
-            kv::Error::InDoubt(_) | kv::Error::Compacted { .. } => Self::Failed(error.into()),
+            kv::Error::InDoubt(_) | kv::Error::Overtaken { .. } | kv::Error::Compacted { .. } => {
+                Self::Failed(error.into())
+            }
         }
     }
 }

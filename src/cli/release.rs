@@ -21,11 +21,8 @@ pub(super) struct Args {
 
 /// Runs the hook.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let source = args.options.source();
-    // What else is wrong was the daemon's to say, and must not keep the hook from its work.
-    let settings = config::load(&source).map(|loaded| loaded.config.log);
-    let _guard = log::init(&settings.unwrap_or_default());
-    let dir = config::runtime_dir(&source);
-    let outcome = block_on(async { Ok(release::run(&dir).await) })?;
+    let config = config::readable(&args.options.source());
+    let _guard = log::init(&config.log);
+    let outcome = block_on(async { Ok(release::run(&config.runtime_dir).await) })?;
     Ok(ExitCode::from(outcome.code()))
 }

@@ -66,7 +66,8 @@ fn table(status: &Status, width: Option<usize>) -> String {
             };
             format!("by {by} since {since}{how}: ")
         });
-        text += &format!("PAUSED    {by}nobody new will lead until it is resumed\n");
+        let line = format!("PAUSED    {by}nobody new will lead until it is resumed\n");
+        text += &line;
     }
     for key in &status.blocked_by {
         let key = printable(key);

@@ -82,8 +82,6 @@ pub struct Key {
     pub doc: &'static str,
     /// Whether its value is never shown.
     pub secret: bool,
-    /// Whether what it switches on is built yet; if not, setting it draws a warning.
-    pub built: bool,
 }
 
 impl Key {
@@ -94,20 +92,12 @@ impl Key {
             preset,
             doc,
             secret: false,
-            built: true,
         }
     }
 
     const fn secret(self) -> Self {
         Self {
             secret: true,
-            ..self
-        }
-    }
-
-    const fn not_built_yet(self) -> Self {
-        Self {
-            built: false,
             ..self
         }
     }
@@ -205,7 +195,7 @@ pub const KEYS: &[Key] = &[
         "Handed to a job written in Rust, which knows what belongs there.").secret(),
 
     Key::new("http.listen", Address, Constant(r#""off""#),
-        "Where the status endpoints listen, such as \"127.0.0.1:9180\"; \"off\" for nowhere.").not_built_yet(),
+        "Where the status endpoints listen, such as \"127.0.0.1:9180\"; \"off\" for nowhere."),
 
     Key::new("log.filter", Filter, Constant(r#""info""#),
         "off, error, warn, info, debug or trace; or, by part, \"info,incumbent::session=debug\"."),

@@ -199,17 +199,6 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         let place = settings.place(name);
         warnings.push(Problem::new(place, name, what).to_string());
     };
-    for key in KEYS
-        .iter()
-        .filter(|key| !key.built && settings.is_set(key.name))
-    {
-        if settings.get(key.name) != Some(Typed::Address(None)) {
-            warn(
-                key.name,
-                "has no effect yet: this version doesn't have the feature",
-            );
-        }
-    }
     let is_command = settings
         .get("job.kind")
         .is_some_and(|kind: String| kind == "command");

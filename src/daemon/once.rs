@@ -35,6 +35,7 @@ pub fn run(
     let logs = Arc::new(log::init(&config.log));
     guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .on_thread_park(log::idle)
         .enable_all()
         .build()
         .context("no runtime")?;
@@ -51,7 +52,8 @@ pub fn run(
         };
         let (tell, told) = oneshot::channel();
         let started = Candidate::start_once(parts, tell).await;
-        let (candidate, mut public) = started.context("no guardian")?;
+        let (candidate, view) = started.context("no guardian")?;
+        let mut public = view.public.clone();
         let over = async {
             match wait {
                 Some(wait) => clock::sleep(wait).await,

@@ -86,9 +86,9 @@ impl Election {
                     session.lose(Loss::Deleted);
                     return Err(Loss::Deleted.into());
                 }
-                Claim::Behind(predecessor, asked) => {
+                Claim::Behind(predecessor, wish) => {
                     waited_out = None;
-                    if let Some(record) = asked.filter(|record| record.to.is_some()) {
+                    if let Some(record) = wish.filter(|record| record.to.is_some()) {
                         let look = || self.is_to_make_way(session, &record, mine);
                         if until_lost(session, look).await? {
                             return Err(CampaignError::MakeWay);

@@ -101,7 +101,7 @@ impl Observer {
                 .await?;
             let target = vec![Target::Prefix(everyone)];
             let watch = Watch::open(&self.store, self.limit, target, seen.revision + 1).await?;
-            self.watch = Some(watch);
+            self.watch = Some(watch.through_proxy());
             self.queue.clear();
             for kv in answer.kvs() {
                 self.put(kv);

@@ -32,6 +32,24 @@ pub enum Error {
         /// What the member said.
         reason: String,
     },
+    /// The store knows no such user with this password.
+    #[error("{endpoint}: {reason}")]
+    LoginRefused {
+        /// The member that was asked.
+        endpoint: String,
+        /// What the member said.
+        reason: String,
+    },
+    /// It isn't a member of the store, but a proxy of etcd's before it: what it says of a lease
+    /// proves nothing (R1).
+    #[error(
+        "{endpoint}: this is etcd's grpc-proxy, through which no renewal of a lease can be proven: \
+         etcd.endpoints must name the members themselves"
+    )]
+    Proxied {
+        /// The endpoint.
+        endpoint: String,
+    },
     /// The lease is expired or revoked. Nothing was written.
     #[error("the lease is gone")]
     LeaseGone,
@@ -69,6 +87,7 @@ impl Error {
                 | Self::LeaseExists
                 | Self::Compacted { .. }
                 | Self::Refused { .. }
+                | Self::Proxied { .. }
                 | Self::ClusterChanged(_)
         )
     }
@@ -80,6 +99,8 @@ impl Error {
             Self::Timeout { .. }
                 | Self::Unreachable { .. }
                 | Self::Unauthenticated { .. }
+                | Self::LoginRefused { .. }
+                | Self::Proxied { .. }
                 | Self::Credentials(_)
         )
     }
@@ -88,7 +109,10 @@ impl Error {
     pub const fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::Timeout { .. } | Self::Unreachable { .. } | Self::Unauthenticated { .. }
+            Self::Timeout { .. }
+                | Self::Unreachable { .. }
+                | Self::Unauthenticated { .. }
+                | Self::LoginRefused { .. }
         )
     }
 
@@ -96,7 +120,7 @@ impl Error {
     ///
     /// The code alone does not tell what happened (etcd uses `Unavailable` for errors of both
     /// kinds), so what isn't known to be definite is taken as ambiguous.
-    pub(crate) fn classify(endpoint: &str, cause: &Cause) -> Self {
+    pub(super) fn classify(endpoint: &str, cause: &Cause) -> Self {
         let endpoint = endpoint.to_owned();
         let reason = describe(cause);
         match cause {
@@ -106,7 +130,7 @@ impl Error {
                 OUT_OF_RANGE if reason.contains("compacted") => Self::Compacted { oldest: 0 },
                 UNAUTHENTICATED => Self::Unauthenticated { endpoint, reason },
                 // A token or a password that is out of date: connecting anew reads the file again.
-                INVALID_ARGUMENT if reason.contains("auth") => {
+                INVALID_ARGUMENT if LOGIN_ERRORS.iter().any(|word| reason.contains(word)) => {
                     Self::Unauthenticated { endpoint, reason }
                 }
                 RESOURCE_EXHAUSTED if LASTING_LACKS.iter().any(|lack| reason.contains(lack)) => {
@@ -126,7 +150,7 @@ impl Error {
 
     /// Whether this is a watch's cancellation for an expired token: the stream itself stays open
     /// and silent then, and the crate's own refresh doesn't see it.
-    pub(crate) fn from_cancellation(endpoint: &str, reason: &str) -> Self {
+    pub(super) fn from_cancellation(endpoint: &str, reason: &str) -> Self {
         let endpoint = endpoint.to_owned();
         let reason = if reason.is_empty() {
             "the watch was cancelled".to_owned()
@@ -153,6 +177,10 @@ const FAILED_PRECONDITION: i32 = 9;
 const OUT_OF_RANGE: i32 = 11;
 const UNIMPLEMENTED: i32 = 12;
 const UNAUTHENTICATED: i32 = 16;
+
+/// What etcd says of a login: "authentication failed", "revision of auth store is old" after any
+/// change of a user, and "user name is empty" where authentication was turned on since.
+const LOGIN_ERRORS: [&str; 2] = ["auth", "user name is empty"];
 
 /// What resources are exhausted for good: others, such as a rate, come back.
 const LASTING_LACKS: [&str; 3] = ["database space exceeded", "larger than max", "too large"];

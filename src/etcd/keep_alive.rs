@@ -37,14 +37,19 @@ impl KeepAlive {
     /// it counts for nothing.
     ///
     /// # Errors
-    /// [`Error::LeaseGone`] if there is no such lease.
+    /// [`Error::LeaseGone`] if there is no such lease; [`Error::Proxied`] if it isn't a member that
+    /// would answer.
     pub async fn open(store: &Store, limit: Duration, lease: LeaseId) -> Result<Self, Error> {
         let member = store.current();
-        let (keeper, answers) = store
-            .attempt(limit, async |client: Client| {
-                client.lease_client().keep_alive(lease.get()).await
-            })
-            .await?;
+        let opened = store.attempt(limit, async |client: Client| {
+            client.lease_client().keep_alive(lease.get()).await
+        });
+        // Half of the time, so that a member that is slow to tell may be renewed through yet.
+        let (opened, shown) = tokio::join!(opened, store.require_member(limit / 2));
+        if let Err(error @ Error::Proxied { .. }) = shown {
+            return Err(error);
+        }
+        let (keeper, answers) = opened?;
         Ok(Self {
             lease,
             member,
@@ -80,7 +85,7 @@ impl KeepAlive {
 
     async fn exchange(&mut self, store: &Store) -> Result<Ack, Error> {
         let endpoint = &self.member.endpoint;
-        let classify = |error| Error::classify(endpoint, &error);
+        let classify = |error| self.member.classify(&error);
         let sent = clock::now();
         self.keeper.keep_alive().await.map_err(classify)?;
         let answer = self.answers.message().await.map_err(classify)?;

@@ -1,11 +1,11 @@
 //! One member of the cluster and the connection to it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 
-use super::{Error, Settings, Tls};
+use super::{Error, Settings, Tls, secret};
 
 /// A connection is pinged after this long without a frame from the member. etcd takes pings more
 /// often than every 5 s for an attack and hangs up (measured; `grpc-keepalive-min-time`).
@@ -21,6 +21,10 @@ pub struct Member {
     pub endpoint: String,
     settings: Settings,
     client: Mutex<Option<Connected>>,
+    /// Held while connecting: a login is dear to the store.
+    connecting: tokio::sync::Mutex<()>,
+    /// Set once it has shown that it is no proxy.
+    pub(super) shown: OnceLock<()>,
 }
 
 /// A client without the crate's missing `Debug`.
@@ -39,21 +43,53 @@ impl Member {
             endpoint,
             settings,
             client: Mutex::default(),
+            shown: OnceLock::new(),
+            connecting: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Sorts what the client crate says, and explains it in the words of the configuration.
+    pub(super) fn classify(&self, cause: &etcd_client::Error) -> Error {
+        self.explained(Error::classify(&self.endpoint, cause))
+    }
+
+    /// The error of a watch that was cancelled for this reason.
+    pub(super) fn cancelled(&self, reason: &str) -> Error {
+        self.explained(Error::from_cancellation(&self.endpoint, reason))
     }
 
     /// The client of this member; makes one if there is none. With a user that includes a round
     /// trip, without one nothing is sent yet. The caller bounds it.
+    ///
+    /// As etcd's own client does, it goes on without a user where authentication is off: so users
+    /// can be configured before it is turned on.
     pub(super) async fn client(&self) -> Result<Client, Error> {
-        if let Some(Connected(client)) = &*self.lock() {
-            return Ok(client.clone());
+        if let Some(client) = self.connected() {
+            return Ok(client);
         }
-        let options = self.options().await?;
-        let client = Client::connect([&self.endpoint], Some(options))
-            .await
-            .map_err(|error| Error::classify(&self.endpoint, &error))?;
+        let _connecting = self.connecting.lock().await;
+        if let Some(client) = self.connected() {
+            return Ok(client);
+        }
+        let user = self.user().await?;
+        let client = match self.connect(user.as_ref()).await {
+            Err(Error::Refused { reason, .. }) if reason.contains(AUTH_IS_OFF) => {
+                self.connect(None).await?
+            }
+            // That a token or a password has been replaced is another matter: this one was read
+            // from the file just now.
+            Err(Error::Unauthenticated { endpoint, reason }) => {
+                return Err(Error::LoginRefused { endpoint, reason });
+            }
+            connected => connected?,
+        };
         *self.lock() = Some(Connected(client.clone()));
         Ok(client)
+    }
+
+    fn connected(&self) -> Option<Client> {
+        let connected = self.lock();
+        connected.as_ref().map(|Connected(client)| client.clone())
     }
 
     /// Forgets the client, so that the next attempt connects anew. Open streams are not touched.
@@ -61,12 +97,21 @@ impl Member {
         *self.lock() = None;
     }
 
-    /// Reads the credentials afresh each time: they may have been rotated on disk.
-    async fn options(&self) -> Result<ConnectOptions, Error> {
+    /// The user and the password, read afresh each time: they may have been rotated on disk.
+    async fn user(&self) -> Result<Option<(&str, String)>, Error> {
+        let (Some(name), Some(file)) = (&self.settings.username, &self.settings.password_file)
+        else {
+            return Ok(None);
+        };
+        let password = read(file).await?;
+        let password = password.trim_end_matches(['\r', '\n']);
+        Ok(Some((name, password.to_owned())))
+    }
+
+    /// Connects with certificates that are read afresh each time, too.
+    async fn connect(&self, user: Option<&(&str, String)>) -> Result<Client, Error> {
         let Settings {
             connect_timeout,
-            username,
-            password_file,
             tls,
             ..
         } = &self.settings;
@@ -76,14 +121,32 @@ impl Member {
             .with_keep_alive(PING_AFTER, PING_LIMIT)
             .with_keep_alive_while_idle(false)
             .with_auto_token_refresh(true);
-        if let (Some(name), Some(file)) = (username, password_file) {
-            let password = read(file).await?;
-            options = options.with_user(name, password.trim_end_matches(['\r', '\n']));
+        if let Some((name, password)) = user {
+            options = options.with_user(*name, password);
         }
         if self.endpoint.starts_with("https:") {
             options = options.with_tls(tls_options(tls).await?);
         }
-        Ok(options)
+        let connected = Client::connect([&self.endpoint], Some(options)).await;
+        connected.map_err(|error| self.classify(&error))
+    }
+
+    fn explained(&self, mut error: Error) -> Error {
+        // Without a user there is nobody to log in as again.
+        if let Error::Unauthenticated { endpoint, reason } = &error
+            && self.settings.username.is_none()
+            && reason.contains("user name is empty")
+        {
+            let (endpoint, reason) = (endpoint.clone(), reason.clone());
+            error = Error::Refused { endpoint, reason };
+        }
+        if let Error::Unreachable { reason, .. }
+        | Error::Unauthenticated { reason, .. }
+        | Error::Refused { reason, .. } = &mut error
+        {
+            super::reason::explain(reason, &self.endpoint, &self.settings);
+        }
+        error
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Connected>> {
@@ -106,11 +169,14 @@ async fn tls_options(tls: &Tls) -> Result<TlsOptions, Error> {
     Ok(options)
 }
 
+/// What etcd says to a login while authentication is off.
+const AUTH_IS_OFF: &str = "authentication is not enabled";
+
 /// Reads a file of credentials on a thread of its own: a disk that hangs must not hold up the
 /// renewals of the session (R14).
 async fn read(file: &std::path::Path) -> Result<String, Error> {
     let path = file.to_owned();
-    let text = tokio::task::spawn_blocking(move || std::fs::read_to_string(path))
+    let text = tokio::task::spawn_blocking(move || secret::read(&path))
         .await
         .map_err(|error| Error::Credentials(error.to_string()))?;
     text.map_err(|error| Error::Credentials(format!("{}: {error}", file.display())))

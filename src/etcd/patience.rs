@@ -80,6 +80,8 @@ impl Patience {
         loop {
             match attempt(self.attempt()).await {
                 Ok(answer) => return Ok(answer),
+                // A password that is wrong now is wrong on every member.
+                Err(error @ Error::LoginRefused { .. }) => return Err(error.into()),
                 Err(error) if !error.may_pass() => return Err(error.into()),
                 Err(error) => attempts.failed(error).await?,
             }

@@ -51,7 +51,15 @@ pub struct Watch {
     stream: WatchStream,
     limit: Duration,
     probed: bool,
+    /// Whether the member has shown that it is a proxy, by its answer to the first request.
+    proxied: Option<bool>,
+    /// Whether a proxy will do.
+    bears_proxy: bool,
 }
+
+/// Watches are numbered by us: a member takes our numbers, and etcd's grpc-proxy, which hands out
+/// its own, is found out by its answer.
+const FIRST_ID: i64 = 7001;
 
 impl Watch {
     /// Watches `targets` from revision `from` on, over the current member.
@@ -78,7 +86,10 @@ impl Watch {
         requests: impl IntoIterator<Item = (impl Into<Vec<u8>>, WatchOptions)>,
     ) -> Result<Self, Error> {
         let member = store.current();
-        let mut requests = requests.into_iter();
+        let mut requests = requests
+            .into_iter()
+            .zip(FIRST_ID..)
+            .map(|((key, options), id)| (key, options.with_watch_id(id)));
         let (key, options) = requests.next().ok_or_else(|| Error::Refused {
             endpoint: member.endpoint.clone(),
             reason: "nothing to watch".to_owned(),
@@ -100,7 +111,27 @@ impl Watch {
             stream,
             limit,
             probed: false,
+            proxied: None,
+            bears_proxy: false,
         })
+    }
+
+    /// Goes on through a proxy, too, whose silence can't be told from its death: for who only looks
+    /// on. Otherwise the first answer of one is an error.
+    #[must_use]
+    pub const fn through_proxy(mut self) -> Self {
+        self.bears_proxy = true;
+        self
+    }
+
+    /// What it goes through.
+    pub(super) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// Whether what answers is a proxy of etcd's; `None` before the first answer.
+    pub(super) const fn is_proxied(&self) -> Option<bool> {
+        self.proxied
     }
 
     /// Waits for the next changes; probes the stream while it is silent.
@@ -138,10 +169,25 @@ impl Watch {
         outcome
     }
 
+    /// Waits for the first answer, with events or without.
+    pub(super) async fn answered(&mut self) -> Result<(), Error> {
+        let message = self.stream.message().await;
+        let message = message.map_err(|error| self.member.classify(&error))?;
+        match message {
+            Some(message) => self.take_note_of(&message),
+            None => Ok(()),
+        }
+    }
+
     async fn wait(&mut self) -> Result<WatchResponse, Error> {
         loop {
             let patience = if self.probed { self.limit } else { PROBE_AFTER };
-            let Ok(message) = tokio::time::timeout(patience, self.stream.message()).await else {
+            let silence = tokio::time::timeout(patience, self.stream.message());
+            let Ok(message) = silence.await else {
+                if self.proxied == Some(true) {
+                    // It answers no probe, and old ones crash on it.
+                    continue;
+                }
                 if self.probed {
                     return Err(Error::Timeout {
                         endpoint: self.member.endpoint.clone(),
@@ -151,27 +197,46 @@ impl Watch {
                 self.probed = true;
                 let probe = tokio::time::timeout(self.limit, self.stream.request_progress());
                 if let Ok(Err(error)) = probe.await {
-                    return Err(Error::classify(&self.member.endpoint, &error));
+                    return Err(self.member.classify(&error));
                 }
                 continue;
             };
             self.probed = false;
-            let message =
-                message.map_err(|error| Error::classify(&self.member.endpoint, &error))?;
+            let message = message.map_err(|error| self.member.classify(&error))?;
             let message = message.ok_or_else(|| Error::Unreachable {
                 endpoint: self.member.endpoint.clone(),
                 reason: "the member ended the watch".to_owned(),
             })?;
-            self.store.note(message.header(), None)?;
+            self.take_note_of(&message)?;
+            if self.proxied == Some(true) && !self.bears_proxy {
+                return Err(Error::Proxied {
+                    endpoint: self.member.endpoint.clone(),
+                });
+            }
             if message.compact_revision() != 0 || !message.events().is_empty() {
                 return Ok(message);
             }
             // A cancelled watch leaves its stream open and silent.
             if message.canceled() {
                 let reason = message.cancel_reason();
-                return Err(Error::from_cancellation(&self.member.endpoint, reason));
+                return Err(self.member.cancelled(reason));
             }
         }
+    }
+
+    fn take_note_of(&mut self, message: &WatchResponse) -> Result<(), Error> {
+        if self.proxied.is_none() {
+            let ours = message.watch_id() >= FIRST_ID;
+            let is_nobody = message
+                .header()
+                .is_none_or(|header| header.cluster_id() == 0);
+            self.proxied = Some(is_nobody || !(ours || message.canceled()));
+        }
+        // A proxy leaves out of which cluster it speaks.
+        if self.proxied == Some(false) {
+            self.store.note(message.header(), None)?;
+        }
+        Ok(())
     }
 }
 

@@ -60,11 +60,20 @@ pub struct Gone;
 #[derive(Clone, Debug)]
 pub struct Guardian {
     pid: Pid,
-    /// `None` closes the socket once all before it is sent.
-    outgoing: mpsc::UnboundedSender<Option<Request>>,
+    outgoing: mpsc::UnboundedSender<Outgoing>,
     waiting: Arc<Waiting>,
     acked: watch::Receiver<Option<(i64, Instant)>>,
     dead: watch::Receiver<bool>,
+}
+
+/// What goes out to the guardian, in order.
+#[derive(Debug)]
+enum Outgoing {
+    Request(Request),
+    /// Wait for this before anything more is sent.
+    After(oneshot::Receiver<()>),
+    /// Close the socket.
+    Close,
 }
 
 /// Those who wait for a lease to be remembered, in the order of sending.
@@ -176,8 +185,13 @@ impl Guardian {
         if let Request::Lease(resignation) = request {
             drop(self.send_lease(*resignation));
         } else {
-            self.outgoing.send(Some(request)).ok();
+            self.outgoing.send(Outgoing::Request(request)).ok();
         }
+    }
+
+    /// Holds back all that is sent from now on until `done` is said, or its sender is gone.
+    pub fn hold(&self, done: oneshot::Receiver<()>) {
+        self.outgoing.send(Outgoing::After(done)).ok();
     }
 
     /// Has the guardian remember a lease; returns once it has.
@@ -202,7 +216,7 @@ impl Guardian {
         if let Some(queue) = &mut *self.waiting.lock() {
             queue.push_back((resignation.lease, sender));
             let request = Request::Lease(Box::new(resignation));
-            self.outgoing.send(Some(request)).ok();
+            self.outgoing.send(Outgoing::Request(request)).ok();
         }
         remembered
     }
@@ -234,7 +248,7 @@ impl Guardian {
     /// Only with every lease forgotten, every term ended and the tree empty: a guardian that
     /// still has something to guard kills this process instead.
     pub async fn dismiss(&self, limit: Duration) -> bool {
-        self.outgoing.send(None).ok();
+        self.outgoing.send(Outgoing::Close).ok();
         let mut dead = self.dead.clone();
         let gone = tokio::time::timeout(limit, dead.wait_for(|dead| *dead)).await;
         // Nobody else but a fence reaps it, and then it is gone too.
@@ -297,16 +311,28 @@ async fn await_death(pidfd: pipe::Receiver, dead: watch::Sender<bool>) {
 
 /// Sends requests in order until the guardian is dismissed or forgotten; then closes the socket.
 /// What is asked at once is written at once: the guardian wakes once for a term and its job.
-async fn write(mut queue: mpsc::UnboundedReceiver<Option<Request>>, mut socket: OwnedWriteHalf) {
-    let mut requests = Vec::new();
-    while queue.recv_many(&mut requests, AT_ONCE).await > 0 {
-        let dismissed = requests.iter().any(Option::is_none);
-        let asked = requests.drain(..).map_while(|request| request);
-        let lines: Vec<u8> = asked
-            .flat_map(|it| encode(&it).unwrap_or_default())
-            .collect();
+async fn write(mut queue: mpsc::UnboundedReceiver<Outgoing>, mut socket: OwnedWriteHalf) {
+    let mut outgoing = Vec::new();
+    while queue.recv_many(&mut outgoing, AT_ONCE).await > 0 {
+        let (mut lines, mut closed) = (Vec::new(), false);
+        for it in outgoing.drain(..) {
+            match it {
+                Outgoing::Request(request) => lines.extend(encode(&request).unwrap_or_default()),
+                Outgoing::After(done) => {
+                    if socket.write_all(&lines).await.is_err() {
+                        return;
+                    }
+                    lines.clear();
+                    done.await.ok();
+                }
+                Outgoing::Close => {
+                    closed = true;
+                    break;
+                }
+            }
+        }
         // A guardian that reads no more is noticed by the reader.
-        if socket.write_all(&lines).await.is_err() || dismissed {
+        if socket.write_all(&lines).await.is_err() || closed {
             return;
         }
     }

@@ -64,8 +64,8 @@ fn run() -> io::Result<ExitCode> {
     }
     let mut tree = tree;
     tree.take_input(link.take_handed_over());
-    let log = crate::log::init(&hello.log);
     let mut guardian = Guardian {
+        log: crate::log::init(&hello.log),
         guard: Guard::default(),
         tree,
         link,
@@ -87,7 +87,6 @@ fn run() -> io::Result<ExitCode> {
     if let Err(error) = &outcome {
         tracing::error!(%error, "guardian failed");
     }
-    drop(log);
     Ok(outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
 }
 
@@ -172,6 +171,7 @@ struct Daemon {
 
 /// Everything that the loop works with.
 struct Guardian {
+    log: crate::log::Guard,
     guard: Guard,
     tree: Tree,
     link: Link,
@@ -255,6 +255,9 @@ impl Guardian {
     }
 
     fn feed(&mut self, event: Event, now: Instant) {
+        if let Event::Request(Request::Log(settings)) = &event {
+            self.log.reload(settings);
+        }
         for action in self.guard.handle(event, now) {
             self.act(action, now);
         }

@@ -31,6 +31,8 @@ pub enum Request {
         /// The candidate's name, for the guardian's log lines.
         candidate: String,
     },
+    /// The guardian is to log so from now on.
+    Log(crate::log::Settings),
     /// A lease to give back in the daemon's place; acknowledged by [`Report::Remembered`], and not
     /// granted before that (R6).
     ///

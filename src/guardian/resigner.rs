@@ -17,6 +17,9 @@ use crate::etcd::{Settings, Store};
 use crate::keys::LeaseId;
 use crate::term::resignation::Resignation;
 
+/// Why a term ended that its daemon did not give back: in the history.
+const DAEMON_LOST: &str = "daemon_lost";
+
 /// What the thread is to do.
 #[derive(Debug)]
 enum Order {
@@ -171,7 +174,13 @@ async fn work(mut todo: UnboundedReceiver<Order>, tell: Telephone) {
                 let tell = tell.clone();
                 drop(spawn_local(async move {
                     let lease = resignation.lease;
-                    let work = async move { resignation.carry_out_on(&store, until).await };
+                    let work = async move {
+                        let confirmed = resignation.carry_out_on(&store, until).await;
+                        if confirmed {
+                            resignation.explain_on(&store, DAEMON_LOST).await;
+                        }
+                        confirmed
+                    };
                     // A panic must not leave the guardian waiting for ever.
                     let confirmed = spawn_local(work).await.unwrap_or(false);
                     tell.tell((lease, confirmed));

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use etcd_client::{Compare, CompareOp, KeyValue, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Compare, CompareOp, TxnOp, TxnOpResponse, TxnResponse};
 
 /// The variable with the job's fencing token.
 const TOKEN: &str = "INCUMBENT_TOKEN";
@@ -62,12 +62,15 @@ impl Guard {
 
     /// Whether the guard held, as [`look`](Self::look) in a transaction that failed tells.
     pub(super) fn held(&self, answer: &TxnResponse) -> bool {
+        // Another read may follow it.
         answer.op_responses().iter().any(|response| {
             let TxnOpResponse::Get(leader) = response else {
                 return false;
             };
-            let leader = leader.kvs().first().map(KeyValue::create_revision);
-            leader == Some(self.token)
+            let leader = leader.kvs().first();
+            leader.is_some_and(|leader| {
+                leader.key() == self.key.as_bytes() && leader.create_revision() == self.token
+            })
         })
     }
 }

@@ -104,7 +104,8 @@ impl Follower {
             options = options.with_prev_key();
         }
         let watched = [(self.request.span.start(), options)];
-        self.watch = Some(Watch::open_with(&self.store, limit, watched).await?);
+        let watch = Watch::open_with(&self.store, limit, watched).await?;
+        self.watch = Some(watch.through_proxy());
         Ok(())
     }
 }

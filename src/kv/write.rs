@@ -13,8 +13,10 @@ impl Keys {
     /// As [`Error`] lists them.
     pub async fn put(&self, put: &Put, guard: Option<&Guard>) -> Result<Written, Error> {
         let span = Span::key(put.key.clone());
-        // What was there before a write that was not answered.
+        // What was there before a write that was not answered, and as of which revision it was
+        // before the first of them.
         let mut unanswered: Option<Option<KeyValue>> = None;
+        let mut untouched = None;
         let mut attempts = self.patience.attempts();
         loop {
             let looked = self.read(&span, &GetOptions::new()).await;
@@ -36,14 +38,21 @@ impl Keys {
                 Ok((answer, _)) if answer.succeeded() => return Ok(Written::of(answer)),
                 Ok((answer, _)) => match guard {
                     Some(guard) if !guard.held(&answer) => {
-                        return Err(Error::NotLeader {
-                            token: guard.token(),
+                        let token = guard.token();
+                        // None of the earlier ones can be applied any more; one may have been, and
+                        // overwritten, if the key has changed since.
+                        let same = |revision| Put::revision_in(&answer) == Some(revision);
+                        return Err(if untouched.is_none_or(same) {
+                            Error::NotLeader { token }
+                        } else {
+                            Error::Overtaken { token }
                         });
                     }
                     // Somebody wrote the key since it was looked at.
                     _ => {}
                 },
                 Err(error) if error.may_pass() => {
+                    untouched.get_or_insert(mod_revision(now.as_ref()));
                     unanswered = Some(now);
                     attempts.failed(error).await.map_err(Error::InDoubt)?;
                 }
@@ -100,7 +109,7 @@ impl Keys {
 impl Put {
     /// The transaction that writes if the key still is as it was when it was looked at.
     fn over(&self, now: Option<&KeyValue>, guard: Option<&Guard>) -> Txn {
-        let revision = now.map_or(0, KeyValue::mod_revision);
+        let revision = mod_revision(now);
         let unchanged = Compare::mod_revision(self.key.clone(), CompareOp::Equal, revision);
         let mut options = PutOptions::new();
         if let Some(lease) = self.lease {
@@ -114,20 +123,37 @@ impl Put {
             .into_iter()
             .flatten()
             .collect();
-        let otherwise: Vec<TxnOp> = guard.map(Guard::look).into_iter().collect();
+        let keys_only = Some(GetOptions::new().with_keys_only());
+        let otherwise = guard.map(|guard| {
+            let key = TxnOp::get(self.key.clone(), keys_only);
+            vec![guard.look(), key]
+        });
         Txn::new()
             .when(conditions)
             .and_then([put])
-            .or_else(otherwise)
+            .or_else(otherwise.unwrap_or_default())
+    }
+
+    /// The key's mod_revision as [`over`](Self::over) reads it beside the guard when it fails.
+    fn revision_in(answer: &TxnResponse) -> Option<i64> {
+        let read = answer.op_responses().into_iter().nth(1);
+        match read {
+            Some(TxnOpResponse::Get(key)) => Some(mod_revision(key.kvs().first())),
+            _ => None,
+        }
     }
 
     /// Whether the key holds now what an unanswered write over `before` was to put there.
     fn is_done(&self, before: Option<&KeyValue>, now: Option<&KeyValue>) -> bool {
         let lease = self.lease.map_or(0, crate::keys::LeaseId::get);
-        let revision = |kv: Option<&KeyValue>| kv.map_or(0, KeyValue::mod_revision);
-        revision(before) != revision(now)
+        mod_revision(before) != mod_revision(now)
             && now.is_some_and(|kv| kv.value() == self.value && kv.lease() == lease)
     }
+}
+
+/// When a key was written last; 0 if it is not there.
+fn mod_revision(key: Option<&KeyValue>) -> i64 {
+    key.map_or(0, KeyValue::mod_revision)
 }
 
 impl Written {

@@ -1,5 +1,6 @@
 //! The bounded queue, and the one thread that writes lines.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
@@ -21,6 +22,13 @@ const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where the journal takes datagrams in its native protocol.
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+
+thread_local! {
+    /// Whether this thread says when it has nothing else to do, and so when its lines are written.
+    static SAYS_IDLE: Cell<bool> = const { Cell::new(false) };
+    /// Whether it has logged since it said so last.
+    static HAS_LOGGED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What stands between the threads that log and the one that writes.
 ///
@@ -82,7 +90,20 @@ impl Queue {
             state.dropped += 1;
         }
         drop(state);
-        self.filled.notify_one();
+        if SAYS_IDLE.get() {
+            HAS_LOGGED.set(true);
+        } else {
+            self.filled.notify_one();
+        }
+    }
+
+    /// The calling thread has nothing else to do: its lines may be written now. From the first
+    /// time on, what it logs waits for the next.
+    pub(super) fn idle(&self) {
+        SAYS_IDLE.set(true);
+        if HAS_LOGGED.replace(false) {
+            self.filled.notify_one();
+        }
     }
 
     /// Changes how records are written from now on.
@@ -117,6 +138,7 @@ impl Queue {
 
     /// Waits until everything is written, for at most `limit`.
     pub(super) fn flush(&self, limit: Duration) {
+        self.filled.notify_one();
         let is_busy = |state: &mut State| state.writing || !state.records.is_empty();
         let outcome = self
             .drained
@@ -278,6 +300,24 @@ mod tests {
         let mut chunk = [0; 4096];
         let read = reader.read(&mut chunk).unwrap();
         assert!(chunk[..read].ends_with(b"INFO the last\n"));
+    }
+
+    #[test]
+    fn the_lines_of_a_thread_that_says_when_it_is_idle_are_written_then_and_at_a_flush() {
+        let (mut reader, pipe) = std::io::pipe().unwrap();
+        let queue = started(Format::Text, Output::new(pipe, false));
+        let mut read = move || {
+            let mut chunk = [0; 4096];
+            let length = reader.read(&mut chunk).unwrap();
+            String::from_utf8_lossy(&chunk[..length]).into_owned()
+        };
+        queue.idle();
+        queue.push(line("one"));
+        queue.idle();
+        assert!(read().ends_with("INFO one\n"));
+        queue.push(line("two"));
+        queue.flush(PATIENCE);
+        assert!(read().ends_with("INFO two\n"));
     }
 
     #[test]

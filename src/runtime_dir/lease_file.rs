@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::etcd::{Settings, Tls};
+use crate::etcd::{Settings, Tls, secret};
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::{self, Process};
 use crate::term::resignation::Resignation;
@@ -200,7 +200,7 @@ impl Credentials {
     fn read(settings: &Settings) -> Self {
         let read = |path: &Option<PathBuf>| {
             let path = path.as_ref()?;
-            let text = fs::read_to_string(path);
+            let text = secret::read(path);
             text.inspect_err(|error| {
                 let path = path.display();
                 tracing::warn!(%path, %error, "credentials missing from the lease file");

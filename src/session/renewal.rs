@@ -6,13 +6,14 @@ use tokio::sync::{mpsc, watch};
 
 use super::deadline::is_proven;
 use super::status::Trouble;
-use super::{Loss, OwnKey, Status};
+use super::{Loss, Options, OwnKey, Status};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
 use crate::config::timing::{LARGEST_BACKOFF, Timing};
 use crate::etcd::keep_alive::{Ack, KeepAlive};
 use crate::etcd::{Error, Store};
 use crate::keys::LeaseId;
+use crate::metrics::{Metrics, Renewed as Counted};
 
 /// The first pause after a failed attempt: a refused connection fails in less than that, and would
 /// be tried in a spin.
@@ -38,6 +39,7 @@ pub(super) struct Renewal {
     lease: LeaseId,
     timing: Timing,
     tick: Option<Tick>,
+    metrics: Metrics,
     publish: watch::Sender<Status>,
     /// The open stream; dropped after any failure.
     stream: Option<KeepAlive>,
@@ -49,16 +51,16 @@ pub(super) struct Renewal {
 impl Renewal {
     pub(super) fn new(
         store: Store,
-        lease: LeaseId,
+        options: &Options,
         timing: Timing,
-        tick: Option<Tick>,
         publish: watch::Sender<Status>,
     ) -> Self {
         Self {
             store,
-            lease,
+            lease: options.lease,
             timing,
-            tick,
+            tick: options.tick.clone(),
+            metrics: options.metrics.clone(),
             publish,
             stream: None,
             own: None,
@@ -177,9 +179,22 @@ impl Renewal {
         }
     }
 
+    /// One whole attempt, counted.
+    async fn renew(&mut self) -> Result<bool, Failed> {
+        let begun = clock::now();
+        let outcome = self.renew_once().await;
+        let counted = match &outcome {
+            Ok(true) => Counted::Ok,
+            Ok(false) => Counted::Unproven,
+            Err(_) => Counted::Failed,
+        };
+        self.metrics.renewed(counted, clock::now().since(begun));
+        outcome
+    }
+
     /// One whole attempt within `Q`: open a stream if there is none, renew, and while the lease
     /// carries a term read the own key. Returns whether the deadline has moved.
-    async fn renew(&mut self) -> Result<bool, Failed> {
+    async fn renew_once(&mut self) -> Result<bool, Failed> {
         let end = clock::now() + self.timing.attempt_limit();
         let stream = match self.stream.take() {
             Some(stream) => stream,

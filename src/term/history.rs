@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, GetOptions, SortOrder, SortTarget, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp};
 
 use super::{Before, Term, WriteError, record};
 use crate::clock;
@@ -91,4 +91,21 @@ pub(crate) async fn put_past(
 ) -> Result<(), Error> {
     let put = TxnOp::put(prefix.past_term(past.term.token), json(past), None);
     store.txn(limit, Txn::new().and_then([put])).await.map(drop)
+}
+
+/// The terms that ended, the latest first; what can't be read of them is left out.
+///
+/// # Errors
+/// As [`Store::attempt`].
+pub(crate) async fn read_past(
+    store: &Store,
+    limit: Duration,
+    prefix: &Prefix,
+) -> Result<Vec<record::PastTerm>, Error> {
+    let all = GetOptions::new().with_prefix();
+    let (history, _) = store.get(limit, prefix.terms(), Some(all)).await?;
+    let read = |kv: &KeyValue| serde_json::from_slice(kv.value()).ok();
+    let mut terms: Vec<record::PastTerm> = history.kvs().iter().filter_map(read).collect();
+    terms.sort_by_key(|past| std::cmp::Reverse(past.term.token));
+    Ok(terms)
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use serde::{Deserialize, Serialize};
 
-use super::guarded;
+use super::history::put_past;
+use super::{guarded, record};
 use crate::clock::{self, Instant};
 use crate::etcd::keep_alive::KeepAlive;
 use crate::etcd::{Error, Settings, Store};
@@ -71,6 +72,37 @@ impl Resignation {
                 }
             }
         }
+    }
+
+    /// Gives the ended term its place in the history, for a daemon that can't; one attempt, since
+    /// the next term says at least that it was.
+    pub(crate) async fn explain_on(&self, store: &Store, reason: &str) {
+        if let Err(error) = self.try_to_explain(store, reason).await {
+            tracing::debug!(%error, "history not written");
+        }
+    }
+
+    /// [`explain_on`](Self::explain_on), over connections of its own.
+    pub(crate) async fn explain(&self, reason: &str) {
+        self.explain_on(&Store::new(&self.store), reason).await;
+    }
+
+    async fn try_to_explain(&self, store: &Store, reason: &str) -> Result<(), Error> {
+        let Some(token) = self.token else {
+            return Ok(());
+        };
+        // The next leader's record may be where this term's was, which is then in the history.
+        for place in [self.prefix.past_term(token), self.prefix.term()] {
+            let (found, _) = store.get(self.attempt_limit, place, None).await?;
+            let record = found.kvs().first();
+            let record: Option<record::Term> =
+                record.and_then(|kv| serde_json::from_slice(kv.value()).ok());
+            if let Some(term) = record.filter(|term| term.token == token) {
+                let past = record::PastTerm::ended_now(term, reason);
+                return put_past(store, self.attempt_limit, &self.prefix, &past).await;
+            }
+        }
+        Ok(())
     }
 
     /// Tries once to delete the key, and once to revoke the lease, a few milliseconds later;

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::process;
 use super::sandbox::{Sandbox, Slot};
+use super::security::Tls;
 use super::store;
 use super::wait::{eventually, secs};
 
@@ -27,12 +28,14 @@ pub struct Cluster {
     pub(super) runtime: Runtime,
     sandbox: Arc<Sandbox>,
     slot: Slot,
+    tls: Option<Arc<Tls>>,
 }
 
 /// One member: what it is started with, and its process while it has one.
 struct Member {
     name: String,
     client: SocketAddr,
+    scheme: &'static str,
     arguments: Vec<String>,
     data: PathBuf,
     log: PathBuf,
@@ -53,12 +56,27 @@ impl Cluster {
 
     /// As [`start`](Self::start), with arguments added to each member's command line.
     pub fn start_with(n: usize, arguments: &[&str]) -> Self {
-        let slot = Slot::take();
+        Self::start_in(n, &Sandbox::new(), arguments, None)
+    }
+
+    /// As [`start_with`](Self::start_with), with TLS; `is_mutual` if clients must show a
+    /// certificate of the same authority.
+    pub fn start_tls(n: usize, is_mutual: bool, arguments: &[&str]) -> Self {
         let sandbox = Sandbox::new();
-        let mut slot = Some(slot);
+        let tls = Tls::new(sandbox.join("tls"), is_mutual);
+        Self::start_in(n, &sandbox, arguments, Some(&Arc::new(tls)))
+    }
+
+    fn start_in(
+        n: usize,
+        sandbox: &Arc<Sandbox>,
+        arguments: &[&str],
+        tls: Option<&Arc<Tls>>,
+    ) -> Self {
+        let mut slot = Some(Slot::take());
         for attempt in 1.. {
             let folder = |_| sandbox.path().to_owned();
-            let cluster = Self::lay_out(n, arguments, &sandbox, &folder, &mut slot);
+            let cluster = Self::lay_out(n, arguments, sandbox, &folder, &mut slot, tls);
             match cluster.start_all() {
                 Ok(()) => return cluster,
                 // Somebody took a port between our look and etcd's: look again.
@@ -75,12 +93,25 @@ impl Cluster {
     pub fn prepare(n: usize) -> Self {
         let sandbox = Sandbox::new();
         let folder = sandbox.path().to_owned();
-        Self::prepare_in(n, &sandbox, |_| folder.clone())
+        Self::prepare_in(n, &sandbox, &[], |_| folder.clone())
     }
 
-    /// As [`prepare`](Self::prepare), with each member's data in a folder of the caller's.
-    pub fn prepare_in(n: usize, sandbox: &Arc<Sandbox>, folder: impl Fn(usize) -> PathBuf) -> Self {
-        Self::lay_out(n, &[], sandbox, &folder, &mut Some(Slot::take()))
+    /// As [`prepare`](Self::prepare), with each member's data in a folder of the caller's, and
+    /// arguments added to each one's command line.
+    pub fn prepare_in(
+        n: usize,
+        sandbox: &Arc<Sandbox>,
+        arguments: &[&str],
+        folder: impl Fn(usize) -> PathBuf,
+    ) -> Self {
+        Self::lay_out(
+            n,
+            arguments,
+            sandbox,
+            &folder,
+            &mut Some(Slot::take()),
+            None,
+        )
     }
 
     /// Starts all members that have no process, and waits until each serves.
@@ -107,6 +138,16 @@ impl Cluster {
     /// Where a member serves its clients.
     pub fn address(&self, i: usize) -> SocketAddr {
         self.members[i].client
+    }
+
+    /// How clients speak to the members.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// What certificates there are, if any.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_deref()
     }
 
     /// The test's folder and marks.
@@ -177,6 +218,12 @@ impl Cluster {
         self.members[i].start(&self.sandbox);
     }
 
+    /// The process of a member that runs.
+    pub fn pid(&self, i: usize) -> i32 {
+        let process = self.members[i].process.lock();
+        process.unwrap_or_else(PoisonError::into_inner).pid()
+    }
+
     /// Whether a member's process ended by itself.
     pub fn has_ended(&self, i: usize) -> bool {
         self.members[i].has_ended()
@@ -200,7 +247,10 @@ impl Cluster {
         sandbox: &Arc<Sandbox>,
         folder: &dyn Fn(usize) -> PathBuf,
         slot: &mut Option<Slot>,
+        tls: Option<&Arc<Tls>>,
     ) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let secured = tls.map(|tls| tls.arguments()).unwrap_or_default();
         let ports = free_ports(2 * n);
         let address = |port: &u16| SocketAddr::from(([127, 0, 0, 1], *port));
         let (clients, peers) = ports.split_at(n);
@@ -211,7 +261,7 @@ impl Cluster {
         let members: Vec<_> = (0..n)
             .map(|i| {
                 let peer = format!("http://{}", address(&peers[i]));
-                let client = format!("http://{}", address(&clients[i]));
+                let client = format!("{scheme}://{}", address(&clients[i]));
                 let name = format!("etcd{i}");
                 // A folder of its own for each try, and a cluster id that no other test has.
                 let data = folder(i).join(format!("{name}-{}.data", clients[0]));
@@ -236,10 +286,12 @@ impl Cluster {
                 ];
                 Member {
                     client: address(&clients[i]),
+                    scheme,
                     arguments: arguments
                         .iter()
                         .chain(extra)
                         .map(|argument| (*argument).to_owned())
+                        .chain(secured.clone())
                         .collect(),
                     data,
                     log: sandbox.join(&format!("{name}.log")),
@@ -255,7 +307,10 @@ impl Cluster {
             .unwrap();
         let clients = members
             .iter()
-            .map(|member| runtime.block_on(store::connect(&member.url())))
+            .map(|member| {
+                let tls = tls.map(Arc::as_ref);
+                runtime.block_on(store::connect_with(&member.url(), tls, |options| options))
+            })
             .collect();
         Self {
             members,
@@ -263,6 +318,7 @@ impl Cluster {
             runtime,
             sandbox: Arc::clone(sandbox),
             slot: slot.take().unwrap(),
+            tls: tls.cloned(),
         }
     }
 
@@ -286,7 +342,7 @@ impl Cluster {
 
 impl Member {
     fn url(&self) -> String {
-        format!("http://{}", self.client)
+        format!("{}://{}", self.scheme, self.client)
     }
 
     fn start(&self, sandbox: &Sandbox) {

@@ -10,6 +10,7 @@ use super::cluster::Cluster;
 use super::daemon::PREFIX;
 use super::example::example;
 use super::sandbox::Sandbox;
+use super::security::Tls;
 use super::wait::{eventually, secs};
 
 /// A command line of the built binary, or of `etcdctl`.
@@ -65,17 +66,25 @@ impl Sandbox {
 impl Cluster {
     /// `incumbent …` for this cluster and the election of the tests.
     pub fn incumbent<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
-        self.sandbox()
+        let typed = self
+            .sandbox()
             .incumbent(arguments)
             .env("INCUMBENT__ETCD__ENDPOINTS", self.endpoints().join(","))
-            .env("INCUMBENT__ELECTION__PREFIX", PREFIX)
+            .env("INCUMBENT__ELECTION__PREFIX", PREFIX);
+        let tls = self.tls().map(Tls::settings).unwrap_or_default();
+        tls.iter().fold(typed, |typed, (key, file)| {
+            let name = format!("INCUMBENT__ETCD__TLS__{}", key.to_uppercase());
+            typed.env(&name, file)
+        })
     }
 
     /// `etcdctl …` for this cluster.
     pub fn etcdctl<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
-        Typed::new(OsStr::new("etcdctl"), arguments, self.sandbox())
+        let typed = Typed::new(OsStr::new("etcdctl"), arguments, self.sandbox())
             .env("ETCDCTL_API", "3")
-            .env("ETCDCTL_ENDPOINTS", self.endpoints().join(","))
+            .env("ETCDCTL_ENDPOINTS", self.endpoints().join(","));
+        let tls = self.tls().into_iter().flat_map(Tls::variables);
+        tls.fold(typed, |typed, (name, file)| typed.env(name, file))
     }
 
     /// `etcdctl …` for this cluster, to be started beside a test; `name` is for the sandbox. Its

@@ -18,6 +18,7 @@ use super::process;
 use super::proxy::Links;
 use super::record::Record;
 use super::sandbox::Sandbox;
+use super::security::Tls;
 use super::wait::{eventually, secs};
 
 /// The election of tests that need only one.
@@ -197,6 +198,10 @@ impl Daemon {
             config: toml::Table::new(),
             environment: BTreeMap::new(),
         };
+        let tls = cluster.tls().map(Tls::settings).unwrap_or_default();
+        let builder = tls.iter().fold(builder, |builder, (key, file)| {
+            builder.toml(&format!("etcd.tls.{key} = '{}'", file.display()))
+        });
         builder
             .toml(&format!("candidate.name = {name:?}"))
             .toml(&format!("etcd.endpoints = {:?}", cluster.endpoints()))
@@ -298,10 +303,15 @@ impl Daemon {
 
     /// Writes the config anew with these changes, and asks for a reload.
     pub fn reload(&self, text: &str) {
+        self.change(text);
+        self.sighup();
+    }
+
+    /// Writes the config anew with these changes, of which the daemon hears nothing yet.
+    pub fn change(&self, text: &str) {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         config::merge(&mut config, text);
         config::write(&self.file, &config);
-        self.sighup();
     }
 
     /// Waits until the daemon has exited.

@@ -16,6 +16,17 @@ pub fn example(name: &str) -> PathBuf {
         if !example.exists() {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
             cargo.args(["build", "--quiet", "--examples"]);
+            // What cargo tells a test, the build script of `ring` would take for a change: all
+            // that rests on it would be compiled anew, and again when cargo is called by hand.
+            for (name, _) in std::env::vars_os() {
+                if name.to_str().is_some_and(|name| {
+                    ["CARGO_PKG_", "CARGO_MANIFEST_"]
+                        .iter()
+                        .any(|cargos| name.starts_with(cargos))
+                }) {
+                    cargo.env_remove(&name);
+                }
+            }
             if profile.ends_with("release") {
                 cargo.arg("--release");
             }

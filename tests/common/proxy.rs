@@ -41,6 +41,8 @@ struct Rules {
     up: Flow,
     down: Flow,
     delay: Duration,
+    /// New connections are closed at once.
+    refuse: bool,
     /// Connections made before the last change of this number are cut.
     generation: u64,
 }
@@ -111,6 +113,14 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.generation += 1);
     }
 
+    /// Closes all connections, and each new one as soon as it is made, until [`heal`](Self::heal).
+    pub fn refuse(&self) {
+        self.rules.send_modify(|rules| {
+            rules.generation += 1;
+            rules.refuse = true;
+        });
+    }
+
     /// Holds all bytes back until [`heal`](Self::heal); none is lost.
     pub fn pause(&self) {
         self.rules.send_modify(|rules| {
@@ -163,23 +173,31 @@ impl Drop for Proxy {
 }
 
 /// One replica's ways to all members: a [`Proxy`] for each.
-pub struct Links(Vec<Proxy>);
+pub struct Links {
+    proxies: Vec<Proxy>,
+    scheme: &'static str,
+}
 
 impl Links {
     /// New ways to all members of a cluster.
     pub fn to(cluster: &Cluster) -> Self {
         let members = 0..cluster.len();
-        Self(members.map(|i| Proxy::to(cluster.address(i))).collect())
+        let proxies = members.map(|i| Proxy::to(cluster.address(i)));
+        Self {
+            proxies: proxies.collect(),
+            scheme: cluster.scheme(),
+        }
     }
 
     /// URLs in the order of the members.
     pub fn urls(&self) -> Vec<String> {
-        self.0.iter().map(Proxy::url).collect()
+        let url = |proxy: &Proxy| format!("{}://{}", self.scheme, proxy.address());
+        self.proxies.iter().map(url).collect()
     }
 
     /// Does something to each proxy.
     pub fn each(&self, fault: impl Fn(&Proxy)) {
-        self.0.iter().for_each(fault);
+        self.proxies.iter().for_each(fault);
     }
 
     /// See [`Proxy::black_hole`].
@@ -202,7 +220,7 @@ impl std::ops::Index<usize> for Links {
     type Output = Proxy;
 
     fn index(&self, i: usize) -> &Proxy {
-        &self.0[i]
+        &self.proxies[i]
     }
 }
 
@@ -228,7 +246,9 @@ async fn serve(
     // Dropped with this future, and every connection with it.
     let mut connections = JoinSet::new();
     loop {
-        if let Ok((replica, _)) = listener.accept().await {
+        if let Ok((replica, _)) = listener.accept().await
+            && !rules.borrow().refuse
+        {
             let carried = Arc::clone(&carried);
             connections.spawn(connection(replica, upstream, rules.clone(), carried));
         }

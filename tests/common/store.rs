@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
 use super::process::monotonic_ns;
+use super::security::Tls;
 use super::wait::{eventually, secs};
 
 /// Limit of one question to one member.
@@ -39,10 +40,23 @@ impl Candidate {
 
 /// A client of one member; it connects when it is first used.
 pub async fn connect(url: &str) -> Client {
-    let options = ConnectOptions::new()
+    connect_with(url, None, |options| options).await
+}
+
+/// The same with TLS and more options; with a user it connects at once.
+pub async fn connect_with(
+    url: &str,
+    tls: Option<&Tls>,
+    more: impl Fn(ConnectOptions) -> ConnectOptions,
+) -> Client {
+    let mut options = ConnectOptions::new()
         .with_connect_timeout(LIMIT)
-        .with_keep_alive_while_idle(false);
-    Client::connect([url], Some(options)).await.unwrap()
+        .with_keep_alive_while_idle(false)
+        .with_auto_token_refresh(true);
+    if let Some(tls) = tls {
+        options = options.with_tls(tls.options());
+    }
+    Client::connect([url], Some(more(options))).await.unwrap()
 }
 
 impl Cluster {

@@ -295,12 +295,19 @@ fn credentials_of_systemd_are_found() {
 }
 
 #[test]
-fn the_runtime_directory_is_found_whatever_else_is_wrong() {
+fn the_hook_finds_its_directory_and_how_to_log_whatever_else_is_wrong() {
     let text = "runtime_dir = \"run\"\n[etcd]\nusername = \"u\"\n\
-                password_file = \"${CREDENTIALS_DIRECTORY}/password\"\n[log]\nlevel = x\n";
+                password_file = \"${CREDENTIALS_DIRECTORY}/password\"\n\
+                [log]\nformat = \"journald\"\nlevel = x\n";
     let fixture = Fixture::new(text);
     assert!(fixture.load().is_err());
-    assert_eq!(runtime_dir(&fixture.source), fixture.path("run"));
-    let broken = Fixture::new("runtime_dir = 5\n").env("RUNTIME_DIRECTORY", "/run/a");
-    assert_eq!(runtime_dir(&broken.source), Path::new("/run/a"));
+    let found = readable(&fixture.source);
+    assert_eq!(found.runtime_dir, fixture.path("run"));
+    assert_eq!(found.log.format, Format::Journald);
+    let broken = Fixture::new("runtime_dir = 5\nlog.format = 6\nlog.filter = \"debug\"\n")
+        .env("RUNTIME_DIRECTORY", "/run/a");
+    let found = readable(&broken.source);
+    assert_eq!(found.runtime_dir, Path::new("/run/a"));
+    assert_eq!(found.log.format, Format::Text);
+    assert_eq!(found.log.filter, "debug");
 }

@@ -20,9 +20,10 @@ use std::time::Duration;
 use incumbent::config::keys::{KEYS, Kind, Preset};
 use incumbent::config::source::FlagValue;
 use incumbent::config::{
-    Config, Flag, Loaded, Place, Problems, Restart, Source, check_report, load, reload,
-    runtime_dir, shipped,
+    Config, Flag, Loaded, Place, Problems, Restart, Source, check_report, load, readable, reload,
+    shipped,
 };
+use incumbent::log::Format;
 use proptest::prelude::*;
 use tempfile::TempDir;
 

@@ -127,9 +127,6 @@ fn warnings_say_what_has_no_effect() {
         loaded.warnings,
         [
             format!(
-                "{file}:2:10: http.listen: has no effect yet: this version doesn't have the feature"
-            ),
-            format!(
                 "{file}:4:5: job.settings: has no effect: a command gets job.env and its arguments"
             ),
             format!("{file}:6:13: etcd.endpoints: some members are reached without TLS"),

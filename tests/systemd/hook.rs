@@ -1,14 +1,24 @@
 //! `incumbent release` as the unit's stop hook: whom it kills, and when it gives nothing back.
 
-use crate::common::{eventually, secs};
-use crate::replicas::Replicas;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::common::{eventually, secs, throughout};
+use crate::replicas::{Replicas, Setup};
 use crate::rig::rig;
 
 #[test]
 fn a_survivor_that_the_hook_may_not_kill_keeps_the_lease() {
     let Some(rig) = rig() else { return };
-    let replicas = Replicas::start(rig, "keep");
-    replicas.wait_term(1);
+    let ttl = secs(5);
+    let setup = Setup {
+        instances: 2,
+        config: "election.ttl = \"5s\"\n",
+        ..Setup::default()
+    };
+    let replicas = Replicas::start_with(rig, "keep", &setup);
+    let job = replicas.wait_term(1);
     // Of root, so that the hook's user may not signal it.
     let group = replicas.property(1, "ControlGroup");
     let stranger = rig.ok(&[
@@ -19,26 +29,64 @@ fn a_survivor_that_the_hook_may_not_kill_keeps_the_lease() {
         ),
     ]);
     // With both stopped nobody gives back in order; the watchdog kills the daemon alone.
-    let main = replicas.property(1, "MainPID");
-    let job = replicas.wait_term(1).pid.to_string();
-    let guardian = rig.ok(&["ps", "-o", "ppid=", "-p", &job]);
-    rig.ok(&["kill", "-STOP", guardian.trim(), &main]);
-    eventually(secs(60), "the hook says whom it can't kill", || {
-        let lines = replicas.journal(1);
-        lines.iter().any(|line| {
-            line["MESSAGE"]
-                .as_str()
-                .is_some_and(|text| text.contains("processes not killed yet"))
-        })
+    let guardian = replicas.guardian_of(&job);
+    rig.ok(&["kill", "-STOP", &guardian, &replicas.daemon(1)]);
+    replicas.wait_line(1, "whom the hook can't kill", |line| {
+        let text = line["MESSAGE"].as_str().unwrap_or_default();
+        text.contains("processes not killed yet")
     });
-    // Longer than the lease: it is renewed, for who lives might be the job.
-    std::thread::sleep(secs(17));
+    // For who lives might be the job. Nobody else renews any more, so this is twice as long as the
+    // lease could last by itself.
+    let held = |status: &Value| status["leader"]["token"].as_i64() == Some(job.token);
+    throughout(ttl * 2 + secs(1), "the hook holds the lease", || {
+        let status = replicas.status();
+        if held(&status) { Ok(()) } else { Err(status) }
+    });
     let history = replicas.proven();
-    assert_eq!(history.tokens().len(), 1, "{history:?}");
+    assert_eq!(history.tokens(), [job.token], "{history:?}");
     assert!(rig.run(&["kill", "-0", &stranger]).status.success());
     rig.ok(&["kill", "-KILL", &stranger]);
     replicas.wait_term(2);
     replicas.proven();
+}
+
+#[test]
+fn the_hook_kills_what_outlived_the_daemon_before_it_gives_the_lease_back() {
+    let Some(rig) = rig() else { return };
+    let setup = Setup {
+        instances: 2,
+        job: &["--ignore-term", "--child-own-session"],
+        // Once its hooks are over systemd kills who is left, which must not do the hook's work.
+        drop_in: "ExecStopPost=/bin/sleep 3\n",
+        ..Setup::default()
+    };
+    let replicas = Replicas::start_with(rig, "outlive", &setup);
+    let job = replicas.wait_term(1);
+    let child = eventually(secs(10), "the job has a child", || {
+        let lives = replicas.record.history().lives;
+        lives.into_iter().find(|life| !life.is_main())
+    });
+    let (daemon, guardian) = (replicas.daemon(1), replicas.guardian_of(&job));
+    // Once a unit is being stopped, systemd starts the hook as soon as the daemon is gone, and
+    // kills nobody else before.
+    rig.ok(&["systemctl", "stop", "--no-block", &replicas.unit(1)]);
+    replicas.wait_said(1, &["stopping"]);
+    // Neither must get to see the other's death.
+    rig.ok(&["kill", "-STOP", &guardian, &daemon]);
+    rig.ok(&["kill", "-KILL", &guardian, &daemon]);
+    replicas.wait_term(2);
+    let resigned = replicas.wait_line(1, "that its hook resigned", |line| {
+        line["MESSAGE"] == "resigned" && line["INCUMBENT_BY"] == "release"
+    });
+    assert_eq!(resigned["INCUMBENT_CONFIRMED"], "true", "{resigned}");
+    let history = replicas.proven();
+    let mut lives = history.lives.iter();
+    let child = lives.find(|life| life.pid == child.pid && life.token == job.token);
+    let seen_dead = replicas.property(1, "ExecMainExitTimestampMonotonic");
+    let seen_dead = Duration::from_micros(seen_dead.parse().unwrap());
+    let outlived = Duration::from_nanos(child.unwrap().last).saturating_sub(seen_dead);
+    println!("the child lived on for {outlived:.1?}");
+    assert!(!outlived.is_zero(), "nobody was left: {history:?}");
 }
 
 #[test]

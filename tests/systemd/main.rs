@@ -13,8 +13,13 @@
 mod common;
 mod replicas;
 mod rig;
+mod store;
 
+mod bench;
+mod check;
+mod credentials;
 mod ends;
 mod faults;
 mod hook;
 mod unit;
+mod watchdog;

@@ -1,4 +1,4 @@
-//! Three instances of the shipped unit, in an election of their own.
+//! Instances of the shipped unit, in an election of their own.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,41 +7,102 @@ use serde_json::Value;
 
 use crate::common::{History, Record, eventually, record::Life, secs};
 use crate::rig::Rig;
+use crate::store::Store;
 
-/// Instances `NAME-1` to `NAME-3`; stopped on drop.
+/// What a test wants otherwise than most of them.
+pub(crate) struct Setup<'a> {
+    /// How many instances there are.
+    pub(crate) instances: usize,
+    /// The store, if it isn't that of all tests.
+    pub(crate) store: Option<&'a Store>,
+    /// More arguments of the job.
+    pub(crate) job: &'a [&'a str],
+    /// More lines of the configuration, with whole keys.
+    pub(crate) config: &'a str,
+    /// More lines of the unit's drop-in, in its section `[Service]`.
+    pub(crate) drop_in: &'a str,
+    /// What the commands of this test, which no unit starts, need in their environment.
+    pub(crate) variables: &'a [&'a str],
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            instances: 3,
+            store: None,
+            job: &[],
+            config: "",
+            drop_in: "",
+            variables: &[],
+        }
+    }
+}
+
+/// Instances `NAME-1`, `NAME-2`, …; stopped on drop.
 pub(crate) struct Replicas {
     pub(crate) rig: &'static Rig,
     pub(crate) name: &'static str,
+    pub(crate) instances: usize,
     pub(crate) record: Record,
+    variables: Vec<String>,
 }
 
 impl Replicas {
-    /// Configures and starts them one after the other, so that they queue in order.
+    /// Three instances, as shipped.
     pub(crate) fn start(rig: &'static Rig, name: &'static str) -> Self {
+        Self::start_with(rig, name, &Setup::default())
+    }
+
+    /// Configures and starts instances one after the other, so that they queue in order.
+    pub(crate) fn start_with(rig: &'static Rig, name: &'static str, setup: &Setup<'_>) -> Self {
+        let replicas = Self::prepare(rig, name, setup);
+        for i in 1..=replicas.instances {
+            replicas.start_one(i);
+        }
+        replicas
+    }
+
+    /// Configures instances, and starts none.
+    pub(crate) fn prepare(rig: &'static Rig, name: &'static str, setup: &Setup<'_>) -> Self {
         let file = rig.file(&format!("{name}.record"));
         fs::write(&file, "").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        let variables = setup.variables.iter().map(|set| (*set).to_owned());
         let replicas = Self {
             rig,
             name,
+            instances: setup.instances,
             record: Record::at(file),
+            variables: variables.collect(),
         };
-        for i in 1..=3 {
+        let endpoints = setup.store.unwrap_or_else(|| rig.store()).endpoints();
+        let record = format!("/rig/{name}.record");
+        let command = [&["/usr/bin/recorder", &record], setup.job].concat();
+        for i in 1..=replicas.instances {
             let config = format!(
-                "[candidate]\nname = \"{name}-{i}\"\n[election]\nprefix = \"/{name}\"\n\
-                 [job]\ncommand = [\"/usr/bin/recorder\", \"/rig/{name}.record\"]\n\
-                 [log]\nformat = \"journald\"\n"
+                "candidate.name = \"{name}-{i}\"\nelection.prefix = \"/{name}\"\n\
+                 etcd.endpoints = {endpoints:?}\njob.command = {command:?}\n\
+                 log.format = \"journald\"\n{}",
+                setup.config
             );
             rig.write(&format!("/etc/incumbent/{name}-{i}.toml"), &config);
-            let drop_in = format!("/etc/systemd/system/incumbent@{name}-{i}.service.d/rig.conf");
-            rig.write(&drop_in, "[Service]\nReadWritePaths=/rig\n");
+            replicas.drop_in(i, "rig", &format!("ReadWritePaths=/rig\n{}", setup.drop_in));
         }
         rig.ok(&["systemctl", "daemon-reload"]);
-        for i in 1..=3 {
-            rig.ok(&["systemctl", "start", &replicas.unit(i)]);
-            replicas.wait_queued(i);
-        }
         replicas
+    }
+
+    /// Writes a drop-in of one instance; it counts after a `daemon-reload`.
+    pub(crate) fn drop_in(&self, i: usize, name: &str, lines: &str) {
+        let unit = self.unit(i);
+        let file = format!("/etc/systemd/system/{unit}.d/{name}.conf");
+        self.rig.write(&file, &format!("[Service]\n{lines}"));
+    }
+
+    /// Starts one instance, and waits until it is the last of the queue.
+    pub(crate) fn start_one(&self, i: usize) {
+        self.rig.ok(&["systemctl", "start", &self.unit(i)]);
+        self.wait_queued(i);
     }
 
     pub(crate) fn unit(&self, i: usize) -> String {
@@ -55,13 +116,30 @@ impl Replicas {
             .ok(&["systemctl", "show", "--value", &property, &self.unit(i)])
     }
 
+    /// The daemon's process.
+    pub(crate) fn daemon(&self, i: usize) -> String {
+        self.property(i, "MainPID")
+    }
+
+    /// The guardian's: the parent of the job's.
+    pub(crate) fn guardian_of(&self, job: &Life) -> String {
+        let job = job.pid.to_string();
+        let parent = self.rig.ok(&["ps", "-o", "ppid=", "-p", &job]);
+        parent.trim().to_owned()
+    }
+
+    /// What `incumbent status` says.
+    pub(crate) fn status(&self) -> Value {
+        let config = format!("INCUMBENT_CONFIG=/etc/incumbent/{}-1.toml", self.name);
+        let mut command = vec!["env", &config];
+        command.extend(self.variables.iter().map(String::as_str));
+        command.extend(["incumbent", "status", "-o", "json"]);
+        serde_json::from_str(&self.rig.ok(&command)).unwrap()
+    }
+
     /// Candidates in the order of the queue.
     pub(crate) fn queue(&self) -> Vec<String> {
-        let config = format!("INCUMBENT_CONFIG=/etc/incumbent/{}-1.toml", self.name);
-        let text = self
-            .rig
-            .ok(&["env", &config, "incumbent", "status", "-o", "json"]);
-        let status: Value = serde_json::from_str(&text).unwrap();
+        let status = self.status();
         let queue = status["queue"].as_array().unwrap().iter();
         queue
             .map(|candidate| candidate["name"].as_str().unwrap().to_owned())
@@ -109,14 +187,20 @@ impl Replicas {
             .collect()
     }
 
+    /// Waits until a line of the instance's journal fits, and returns it.
+    pub(crate) fn wait_line(&self, i: usize, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        eventually(secs(30), &format!("{i} says {what}"), || {
+            let lines = self.journal(i);
+            let found = lines.iter().find(|line| fits(line)).cloned();
+            found.ok_or_else(|| said(&lines).join("\n"))
+        })
+    }
+
     /// Waits until these messages are in the journal, in this order.
     pub(crate) fn wait_said(&self, i: usize, messages: &[&str]) {
         eventually(secs(10), &format!("{i} says {messages:?}"), || {
             let lines = self.journal(i);
-            let said: Vec<_> = lines
-                .iter()
-                .filter_map(|line| line["MESSAGE"].as_str())
-                .collect();
+            let said = said(&lines);
             let mut rest = said.iter();
             let in_order = messages
                 .iter()
@@ -130,17 +214,21 @@ impl Replicas {
     }
 }
 
+/// The messages of lines of the journal.
+fn said(lines: &[Value]) -> Vec<&str> {
+    let messages = lines.iter().map(|line| line["MESSAGE"].as_str());
+    messages.map(Option::unwrap_or_default).collect()
+}
+
 impl Drop for Replicas {
     fn drop(&mut self) {
+        let units: Vec<_> = (1..=self.instances).map(|i| self.unit(i)).collect();
         if std::thread::panicking() {
-            for i in 1..=3 {
-                let journal = self
-                    .rig
-                    .run(&["journalctl", "-n", "40", "-u", &self.unit(i)]);
+            for unit in &units {
+                let journal = self.rig.run(&["journalctl", "-n", "40", "-u", unit]);
                 println!("{}", String::from_utf8_lossy(&journal.stdout));
             }
         }
-        let units = [self.unit(1), self.unit(2), self.unit(3)];
         let mut command = vec!["systemctl", "stop"];
         command.extend(units.iter().map(String::as_str));
         self.rig.run(&command);

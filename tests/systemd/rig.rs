@@ -1,19 +1,19 @@
-//! A real system manager, booted once for all tests of this binary, with a real etcd in it.
+//! A real system manager, booted once for all tests of this binary, with a real store in it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::common::{example, secs, wait::eventually};
+use crate::common::example;
+use crate::store::Store;
 
-/// Where the tests' files are inside, as outside.
+/// A machine that lives as long as this process; its folder `/rig` is for the tests' files.
 pub(crate) struct Rig {
     init: u32,
-    folder: tempfile::TempDir,
+    store: OnceLock<Store>,
     /// The rig lives until nobody holds this.
     _input: Mutex<std::process::ChildStdin>,
 }
@@ -59,17 +59,10 @@ impl Rig {
         reason = "it outlives this process, and cleans up after it"
     )]
     fn boot() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("incumbent-")
-            .tempdir()
-            .unwrap();
-        // For the users of all instances.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let root = env!("CARGO_MANIFEST_DIR");
         let etcd = std::env::var("ETCD").unwrap_or_else(|_| "/usr/bin/etcd".to_owned());
         let daemon = std::env::var("INCUMBENT_BIN")
             .unwrap_or_else(|_| env!("CARGO_BIN_EXE_incumbent").to_owned());
-        let inside = folder.path().display();
         let mut script = Command::new("bash")
             .arg(format!("{root}/tests/systemd/rig.sh"))
             .arg(format!("{daemon}:/usr/bin/incumbent"))
@@ -81,7 +74,6 @@ impl Rig {
             .arg(format!(
                 "{root}/systemd/incumbent@.service:/etc/systemd/system/incumbent@.service"
             ))
-            .arg(format!("{inside}:/rig"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -96,25 +88,43 @@ impl Rig {
             .and_then(|pid| pid.parse().ok());
         let rig = Self {
             init: init.unwrap_or_else(|| panic!("the rig did not come up: {line:?}")),
-            folder,
+            store: OnceLock::new(),
             _input: Mutex::new(script.stdin.take().unwrap()),
         };
-        rig.ok(&[
-            "systemd-run",
-            "--quiet",
-            "--unit=store",
-            "rig-etcd",
-            "--data-dir=/tmp/store",
-        ]);
-        eventually(secs(30), "etcd serves in the rig", || {
-            rig.run(&["etcdctl", "get", "x"]).status.success()
-        });
+        let store = Store::start(&rig, "store", 2379);
+        assert!(rig.store.set(store).is_ok());
         rig
+    }
+
+    /// The store of all tests that don't need one of their own.
+    pub(crate) fn store(&self) -> &Store {
+        self.store.get().expect("started when the rig was booted")
     }
 
     /// A file that inside is `/rig/NAME`.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.inside("/rig").join(name)
+    }
+
+    /// The same file, or folder, as it is seen inside.
+    pub(crate) fn inside(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.init))
+    }
+
+    /// The process id that this process knows a process inside by.
+    pub(crate) fn outer_pid(&self, inner: &str) -> i32 {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let ours = namespace(&self.init.to_string());
+        let is_it = |pid: &String| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let numbers = status.lines().find(|line| line.starts_with("NSpid:"));
+            let innermost = numbers.and_then(|line| line.split_whitespace().last());
+            innermost == Some(inner) && namespace(pid) == ours
+        };
+        let listed = fs::read_dir("/proc").unwrap();
+        let mut pids = listed.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let found = pids.find(is_it).and_then(|pid| pid.parse().ok());
+        found.unwrap_or_else(|| panic!("no process {inner} inside"))
     }
 
     /// Runs a command inside, as root.
@@ -148,8 +158,17 @@ impl Rig {
         printed.trim().to_owned()
     }
 
-    /// Writes a file that only exists inside.
+    /// Writes a file that only exists inside, and that all may read there.
     pub(crate) fn write(&self, path: &str, text: &str) {
+        self.install(path, text, "644");
+    }
+
+    /// As [`write`](Self::write), for root's eyes alone.
+    pub(crate) fn write_secret(&self, path: &str, text: &str) {
+        self.install(path, text, "600");
+    }
+
+    fn install(&self, path: &str, text: &str, mode: &str) {
         // Drop-ins of several tests may be written at once.
         static NUMBER: Mutex<u32> = Mutex::new(0);
         let mut number = NUMBER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,6 +176,6 @@ impl Rig {
         let name = format!("file-{number}");
         drop(number);
         fs::write(self.file(&name), text).unwrap();
-        self.ok(&["install", "-D", "-m", "644", &format!("/rig/{name}"), path]);
+        self.ok(&["install", "-D", "-m", mode, &format!("/rig/{name}"), path]);
     }
 }

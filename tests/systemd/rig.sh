@@ -4,6 +4,7 @@
 #
 #   rig.sh FROM:TO...     files and folders of this machine to see inside, absolute, without colons
 #
+# Inside, the folder /rig is there for everybody's files.
 # Prints "up PID" when systemd takes commands. Needs root, util-linux, iproute2, systemd, overlayfs.
 set -eu
 
@@ -51,6 +52,7 @@ inside() {
     ln -s fd/2 "$root/dev/stderr"
     mount -t tmpfs -o mode=755,nosuid,nodev run "$root/run"
     mount -t tmpfs -o mode=1777,nosuid,nodev tmp "$root/tmp"
+    mkdir -m 777 "$root/rig"
     for pair; do
         from=${pair%%:*} to=$root${pair#*:}
         if [ -d "$from" ]; then

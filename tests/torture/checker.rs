@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::common::History;
 use crate::common::record::Life;
+use crate::prompt;
 
 /// All that a run left to judge by. Moments are nanoseconds on `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,9 @@ pub(crate) struct Evidence {
     pub(crate) writes: Vec<Write>,
     /// The history of the key they wrote.
     pub(crate) counts: Vec<Count>,
+    /// What writers say that keep a job's variables beyond its term, and the history of their key.
+    pub(crate) late_writes: Vec<Write>,
+    pub(crate) late_counts: Vec<Count>,
     /// The candidate keys, in the order of their creation.
     pub(crate) candidates: Vec<Candidacy>,
     pub(crate) thrown: Vec<Thrown>,
@@ -22,6 +26,16 @@ pub(crate) struct Evidence {
     pub(crate) leftovers: Vec<String>,
     /// Daemons that ended in another way than by a fault or as they were told.
     pub(crate) odd_ends: Vec<(u64, String)>,
+    /// How many times longer than usual a hand-over may take.
+    pub(crate) patience: u32,
+}
+
+impl Evidence {
+    /// How many writes were refused of those who kept a job's variables beyond its term.
+    pub(crate) fn refused_late(&self) -> usize {
+        let refused = |write: &&Write| write.outcome == Outcome::Refused;
+        self.late_writes.iter().filter(refused).count()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +73,24 @@ pub(crate) struct Candidacy {
     pub(crate) name: String,
     pub(crate) token: i64,
     pub(crate) deleted: Option<i64>,
+    /// When the store told of its creation, and of its deletion.
+    pub(crate) created_at: u64,
+    pub(crate) deleted_at: Option<u64>,
+    /// The marker was written with the deletion: the term's job was proven dead.
+    pub(crate) proven: bool,
+}
+
+/// What follows from a fault for the candidates that it hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Waiting or leading, it gives back what it has, at once.
+    Leaves,
+    /// A leader gives back, at once.
+    EndsTerm,
+    /// Nothing, for the election.
+    GoesOn,
+    /// Anything may take longer, for a while.
+    Lingers,
 }
 
 /// A fault as it went.
@@ -68,6 +100,7 @@ pub(crate) struct Thrown {
     pub(crate) excepted: bool,
     /// A lease may have ended early by it, behind its holder's back.
     pub(crate) ends_leases: bool,
+    pub(crate) after: After,
     /// Whom it hit; `None` for the store.
     pub(crate) replica: Option<String>,
     pub(crate) from: u64,
@@ -96,6 +129,10 @@ pub(crate) struct Verdict {
     pub(crate) breaches: Vec<Breach>,
     /// Two jobs at once where DESIGN §1 promises nothing.
     pub(crate) excepted: Vec<Breach>,
+    /// How long candidate keys outlived daemons that left and terms that were ended, and how long
+    /// after a proven end the next job came: of those that nothing else delayed.
+    pub(crate) given_back: Vec<u64>,
+    pub(crate) followed: Vec<u64>,
 }
 
 pub(crate) const OVERLAP: &str = "two jobs at once";
@@ -105,6 +142,8 @@ pub(crate) const LOST: &str = "an accepted write is lost";
 pub(crate) const REFUSED: &str = "a refused write was accepted";
 pub(crate) const UNHEARD: &str = "a write that no job made";
 pub(crate) const LEADERLESS: &str = "nobody led in time after the last fault";
+pub(crate) const KEPT: &str = "a candidate key was kept, where nobody needed to wait for its TTL";
+pub(crate) const SLOW: &str = "the next job was late, though the last one was proven dead";
 pub(crate) const LEFT: &str = "something is left over";
 pub(crate) const ENDED: &str = "a daemon ended by itself";
 
@@ -118,9 +157,11 @@ const DELAY: u64 = 900_000_000;
 pub(crate) fn check(evidence: &Evidence) -> Verdict {
     let mut verdict = Verdict::default();
     overlaps(evidence, &mut verdict);
+    tokens(evidence, &mut verdict);
+    prompt::check(evidence, &mut verdict);
     let breaches = &mut verdict.breaches;
-    tokens(evidence, breaches);
     writes(evidence, breaches);
+    late_writes(evidence, breaches);
     for heal in &evidence.heals {
         let took = heal.led.map(|led| led.saturating_sub(heal.at));
         if took.is_none_or(|took| took > heal.limit) {
@@ -135,7 +176,7 @@ pub(crate) fn check(evidence: &Evidence) -> Verdict {
     verdict
 }
 
-fn breach(rule: &'static str, at: u64, what: String) -> Breach {
+pub(crate) fn breach(rule: &'static str, at: u64, what: String) -> Breach {
     Breach { rule, at, what }
 }
 
@@ -184,12 +225,13 @@ fn overlaps(evidence: &Evidence, verdict: &mut Verdict) {
     }
 }
 
-/// Whether the run that should have been dead had suffered what DESIGN §1 excepts, or is followed by
-/// a Go candidate for which a lease's early end is the other's end: it waits for nothing, and the job
+/// Whether the run that should have been dead, which may be the one that started last, had suffered
+/// what DESIGN §1 excepts, or is followed by a Go candidate for which a lease's early end is the other's end: it waits for nothing, and the job
 /// has as long as the take-over delay gives it before one of ours.
 fn is_excepted(evidence: &Evidence, earlier: &Life, later: &Life) -> bool {
     let at = later.start;
-    let named = |c: &&Candidacy| c.token == earlier.token;
+    let dead = earlier.token.min(later.token);
+    let named = |c: &&Candidacy| c.token == dead;
     let replica = evidence.candidates.iter().find(named).map(|c| &c.name);
     evidence.thrown.iter().any(|fault| {
         let recent = |after: u64| fault.from <= at && at <= fault.to.saturating_add(after);
@@ -199,12 +241,17 @@ fn is_excepted(evidence: &Evidence, earlier: &Life, later: &Life) -> bool {
     })
 }
 
-fn tokens(evidence: &Evidence, breaches: &mut Vec<Breach>) {
+fn tokens(evidence: &Evidence, verdict: &mut Verdict) {
     let runs = runs(&evidence.lives);
     for pair in runs.windows(2) {
         if pair[1].token < pair[0].token {
             let what = format!("{}\n    after {}", pair[1], pair[0]);
-            breaches.push(breach(FALLEN, pair[1].start, what));
+            let found = breach(FALLEN, pair[1].start, what);
+            if is_excepted(evidence, &pair[0], &pair[1]) {
+                verdict.excepted.push(found);
+            } else {
+                verdict.breaches.push(found);
+            }
         }
     }
 }
@@ -246,6 +293,25 @@ fn writes(evidence: &Evidence, breaches: &mut Vec<Breach>) {
     let accepted = |w: &&Write| w.outcome == Outcome::Accepted && !found.contains(&w.id);
     for write in evidence.writes.iter().filter(accepted) {
         breaches.push(breach(LOST, u64::MAX, format!("{write:?}")));
+    }
+}
+
+/// Theirs are guarded like all others; what they count is nobody's.
+fn late_writes(evidence: &Evidence, breaches: &mut Vec<Breach>) {
+    let mut found = BTreeSet::new();
+    for count in &evidence.late_counts {
+        found.insert(count.id);
+        if !leads_at(evidence, count.id.0, count.revision) {
+            breaches.push(breach(STALE, count.at, format!("{count:?}")));
+        }
+    }
+    for write in &evidence.late_writes {
+        let rule = match write.outcome {
+            Outcome::Accepted if !found.contains(&write.id) => LOST,
+            Outcome::Refused if found.contains(&write.id) => REFUSED,
+            _ => continue,
+        };
+        breaches.push(breach(rule, u64::MAX, format!("{write:?}")));
     }
 }
 

@@ -4,10 +4,10 @@ use crate::checker::Outcome::{Accepted, Refused, Unknown};
 use crate::checker::*;
 use crate::common::record::Life;
 
-const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// A main process's life.
-fn life(token: i64, pid: i32, start: u64, last: u64) -> Life {
+pub(crate) fn life(token: i64, pid: i32, start: u64, last: u64) -> Life {
     Life {
         token,
         run: pid,
@@ -37,20 +37,24 @@ fn write(token: i64, pid: i32, n: u64, count: u64, revision: i64) -> (Write, Cou
     )
 }
 
-fn candidacy(name: &str, token: i64, deleted: Option<i64>) -> Candidacy {
+pub(crate) fn candidacy(name: &str, token: i64, deleted: Option<i64>) -> Candidacy {
     Candidacy {
         key: format!("/e/{token}"),
         name: name.into(),
         token,
         deleted,
+        created_at: 0,
+        deleted_at: None,
+        proven: false,
     }
 }
 
-fn thrown(excepted: bool, replica: &str, from: u64, to: u64) -> Thrown {
+pub(crate) fn thrown(excepted: bool, replica: &str, from: u64, to: u64) -> Thrown {
     Thrown {
         name: "a fault".into(),
         excepted,
         ends_leases: false,
+        after: After::Lingers,
         replica: Some(replica.into()),
         from: from * SECOND,
         to: to * SECOND,
@@ -94,8 +98,7 @@ fn clean() -> Evidence {
             led: Some(13 * SECOND),
             limit: 2 * SECOND,
         }],
-        leftovers: Vec::new(),
-        odd_ends: Vec::new(),
+        ..Evidence::default()
     }
 }
 
@@ -265,6 +268,39 @@ fn a_write_that_nobody_made_or_that_came_twice_is_caught() {
 fn a_late_leader_and_none_at_all_are_caught() {
     assert_eq!(broken(|e| e.heals[0].led = Some(15 * SECOND)), [LEADERLESS]);
     assert_eq!(broken(|e| e.heals[0].led = None), [LEADERLESS]);
+}
+
+#[test]
+fn a_writer_that_outlives_its_term_is_caught_when_it_is_heard() {
+    let late = |outcome: Outcome, revision: i64| {
+        broken(|e| {
+            let (write, count) = write(10, 900, 1, 1, revision);
+            e.late_writes.push(Write { outcome, ..write });
+            e.late_counts.push(count);
+        })
+    };
+    assert!(late(Accepted, 29).is_empty());
+    assert!(late(Unknown, 29).is_empty());
+    assert_eq!(late(Accepted, 31), [STALE]);
+    assert_eq!(late(Refused, 29), [REFUSED]);
+    let found = broken(|e| e.late_writes.push(write(10, 900, 1, 1, 29).0));
+    assert_eq!(found, [LOST]);
+}
+
+#[test]
+fn an_old_term_that_starts_another_run_is_excused_as_its_overlap_is() {
+    let fallen = |fault: Thrown| {
+        let mut evidence = clean();
+        // A run of term 10, after the first of term 12 and while that one lives.
+        evidence.lives.remove(2);
+        evidence.lives.push(life(10, 103, 15, 16));
+        evidence.thrown.push(fault);
+        let verdict = check(&evidence);
+        (verdict.breaches.len(), verdict.excepted.len())
+    };
+    assert_eq!(fallen(thrown(true, "a", 10, 16)), (0, 2));
+    assert_eq!(fallen(thrown(true, "b", 10, 16)), (2, 0));
+    assert_eq!(fallen(thrown(false, "a", 10, 16)), (2, 0));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use crate::common::process::{self, monotonic_ns};
 use crate::common::record::Life;
 use crate::common::{Cluster, PREFIX, millis};
+use crate::faults::nanos;
 use crate::schedule::Random;
 use crate::store::{lease_of, try_ask};
 
@@ -20,6 +21,9 @@ const NAME: &str = "etcdctl-";
 
 /// The TTL of its sessions, which it has no flag for: none of ours has it.
 const TTL: i64 = 60;
+
+/// How often the store is asked at least, once it is over, to take away what is left.
+const LAST_TRIES: usize = 5;
 
 #[derive(Default)]
 pub(crate) struct Elect {
@@ -41,8 +45,15 @@ impl Elect {
             let child = start(cluster, &name, &printed);
             self.follow(cluster, &mut random, child, &printed, stop);
             // A lease of its dead ones would stand in everybody's way for a minute.
-            while !bury(cluster, &name) {
+            let mut tries = 0;
+            while !bury(cluster, &name) && (tries < LAST_TRIES || !stop.load(Ordering::Relaxed)) {
+                tries += 1;
                 std::thread::sleep(millis(50));
+            }
+            // Were it always in the queue, half of all hand-overs would be from or to it, and wait.
+            let back_at = monotonic_ns() + nanos(millis(500)) * (1 + random.next() % 16);
+            while monotonic_ns() < back_at && !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(millis(20));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Throws what the schedule says, and notes what it hit.
 
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,9 +8,10 @@ use rustix::process::Signal;
 
 use crate::checker::Thrown;
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Direction, millis};
+use crate::common::{Cluster, Direction, Proxy, millis};
+use crate::kinds::{Cut, Fault, Kind, Target, Whom};
 use crate::replicas::{Replica, Replicas};
-use crate::schedule::{Cut, Fault, Kind, MEMBERS, SETTLE, Target, Whom};
+use crate::schedule::{MEMBERS, SETTLE};
 use crate::store::{Chronicle, Disks, lease_of, try_ask};
 
 /// What faults are thrown at.
@@ -19,6 +21,8 @@ pub(crate) struct Range<'a> {
     pub(crate) chronicle: &'a Chronicle,
     /// `None` where they can't be made.
     pub(crate) disks: Option<&'a Disks>,
+    /// Held while members suffer a fault of their own.
+    pub(crate) members: Mutex<()>,
     pub(crate) thrown: Mutex<Vec<Thrown>>,
     /// Whether each fault is printed.
     pub(crate) aloud: bool,
@@ -41,108 +45,217 @@ impl Range<'_> {
     }
 
     fn throw(&self, fault: &Fault) {
-        let replica = match fault.target {
-            Target::Replica(i) => Some(&self.replicas.all[i]),
-            Target::Leader => match self.replicas.leader() {
-                Some((i, _)) => Some(&self.replicas.all[i]),
-                None => return,
-            },
-            Target::Store => None,
-        };
-        let from = monotonic_ns();
-        let takes = fault.kind.is_of_processes() || fault.kind.is_of_network();
-        let end = from + nanos(fault.lasts + SETTLE);
-        if takes && !replica.is_some_and(|replica| replica.take(fault.kind.is_of_network(), end)) {
+        let all = &self.replicas.all;
+        match fault.target {
+            Target::Replica(i) => self.throw_at(&all[i], fault),
+            Target::Leader => {
+                if let Some((i, _)) = self.replicas.leader() {
+                    self.throw_at(&all[i], fault);
+                }
+            }
+            Target::Several(some) => std::thread::scope(|scope| {
+                let hit = (0..all.len()).filter(|i| some & (1 << i) != 0);
+                for replica in hit.map(|i| &all[i]) {
+                    scope.spawn(|| self.throw_at(replica, fault));
+                }
+            }),
+            Target::Store => {
+                // One that took longer than it was to, on a store out of order, is let end.
+                let of_members = fault.kind.is_of_members();
+                let members = of_members.then(|| self.members.try_lock());
+                if matches!(members, Some(Err(_))) {
+                    return;
+                }
+                let from = self.begin("store", fault);
+                if self.at_store(fault) {
+                    self.note(fault, None, from);
+                }
+            }
+        }
+    }
+
+    fn throw_at(&self, replica: &Replica, fault: &Fault) {
+        let kind = fault.kind;
+        let end = monotonic_ns() + nanos(fault.lasts + SETTLE);
+        let takes = kind.is_of_processes() || kind.is_of_network();
+        if takes && !replica.take(kind.is_of_network(), end) {
             return;
         }
-        let name = replica.map(|replica| replica.name.clone());
+        let from = self.begin(&replica.name, fault);
+        if self.at_replica(replica, fault) {
+            self.note(fault, Some(replica), from);
+        }
+    }
+
+    fn begin(&self, whom: &str, fault: &Fault) -> u64 {
+        let from = monotonic_ns();
         if self.aloud {
             let seconds = Duration::from_nanos(from - self.begun).as_secs_f64();
-            let whom = name.as_deref().unwrap_or("store");
             println!(
                 "{seconds:8.3} {whom:6} {} ({:.1?})",
-                fault.kind.name(),
+                fault.name(),
                 fault.lasts
             );
         }
-        let hit = match replica {
-            Some(replica) => self.at_replica(replica, fault),
-            None => self.at_store(fault),
-        };
-        if hit {
-            let thrown = Thrown {
-                name: fault.kind.name(),
-                excepted: fault.kind.is_excepted(),
-                ends_leases: fault.kind.ends_leases_early(),
-                replica: name,
-                from,
-                to: monotonic_ns(),
-            };
-            self.thrown
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(thrown);
-        }
+        from
+    }
+
+    fn note(&self, fault: &Fault, replica: Option<&Replica>, from: u64) {
+        self.push(Thrown {
+            name: fault.name(),
+            excepted: fault.kind.is_excepted(),
+            ends_leases: fault.kind.ends_leases_early(),
+            after: fault.kind.after(),
+            replica: replica.map(|replica| replica.name.clone()),
+            from,
+            to: monotonic_ns(),
+        });
+    }
+
+    fn push(&self, thrown: Thrown) {
+        let mut all = self.thrown.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(thrown);
     }
 
     /// Says whether there was something to hit.
     fn at_replica(&self, replica: &Replica, fault: &Fault) -> bool {
-        let hit = match fault.kind {
-            Kind::Kill(whom) => !replica.signal(whom, Signal::KILL).is_empty(),
-            Kind::Term(whom) => !replica.signal(whom, Signal::TERM).is_empty(),
-            Kind::StepDown => !replica.signal(Whom::Daemon, Signal::USR1).is_empty(),
+        let lasts = || std::thread::sleep(fault.lasts);
+        match fault.kind {
+            Kind::Kill(whom) => {
+                let hit = replica.signal(whom, Signal::KILL);
+                lasts();
+                !hit.is_empty()
+            }
+            Kind::Term(whom) => {
+                let hit = replica.signal(whom, Signal::TERM);
+                lasts();
+                !hit.is_empty()
+            }
+            Kind::StepDown => {
+                let hit = replica.signal(Whom::Daemon, Signal::USR1);
+                lasts();
+                !hit.is_empty()
+            }
             Kind::Stop(whom) => {
                 let stopped = replica.signal(whom, Signal::STOP);
-                std::thread::sleep(fault.lasts);
+                lasts();
                 for pid in &stopped {
                     process::thaw(*pid);
                 }
-                return !stopped.is_empty();
+                !stopped.is_empty()
             }
+            Kind::TermThenKill | Kind::TermTwice | Kind::StopThenKill => {
+                let (first, second) = match fault.kind {
+                    Kind::TermThenKill => (Signal::TERM, Signal::KILL),
+                    Kind::TermTwice => (Signal::TERM, Signal::TERM),
+                    _ => (Signal::STOP, Signal::KILL),
+                };
+                // The one that is started after it suffers nothing.
+                let hit = replica.signal(Whom::Daemon, first);
+                lasts();
+                replica.signal_again(&hit, second);
+                !hit.is_empty()
+            }
+            Kind::KillBesideStopped(killed) => self.kill_beside_stopped(replica, killed, lasts),
             Kind::Reconfigure => {
                 replica.reconfigure();
+                lasts();
+                true
+            }
+            Kind::Reload => {
+                replica.reload();
+                lasts();
                 true
             }
             Kind::Link(cut) => {
-                self.cut(replica, cut);
-                std::thread::sleep(fault.lasts);
+                Self::cut(replica, cut);
+                lasts();
                 replica.links.heal();
-                return true;
+                true
             }
-            Kind::Revoke | Kind::DeleteKey => return self.end_lease(fault.kind),
+            Kind::RevokeDeaf => {
+                Self::cut(replica, Cut::OneWay(Direction::Down));
+                let hit = self.end_lease(replica, fault);
+                lasts();
+                replica.links.heal();
+                hit
+            }
+            Kind::Revoke | Kind::DeleteKey => self.end_lease(replica, fault),
+            Kind::RevokeThenKillNext => {
+                let hit = self.end_lease(replica, fault);
+                lasts();
+                self.kill_next();
+                hit
+            }
             _ => unreachable!("{fault:?} is the store's"),
-        };
-        std::thread::sleep(fault.lasts);
-        hit
+        }
     }
 
     #[expect(clippy::unused_self, reason = "beside its siblings")]
-    fn cut(&self, replica: &Replica, cut: Cut) {
+    fn kill_beside_stopped(&self, replica: &Replica, killed: Whom, lasts: impl Fn()) -> bool {
+        let other = if killed == Whom::Daemon {
+            Whom::Guardian
+        } else {
+            Whom::Daemon
+        };
+        let stopped = replica.signal(other, Signal::STOP);
+        let hit = replica.signal(killed, Signal::KILL);
+        lasts();
+        for pid in stopped {
+            process::thaw(pid);
+        }
+        !hit.is_empty()
+    }
+
+    /// Kills the daemon that is first in the queue now; it may be in its take-over delay.
+    fn kill_next(&self) {
+        let next = self.chronicle.first();
+        let Some(replica) = next.and_then(|name| self.replicas.named(&name)) else {
+            return;
+        };
+        let kill = Fault {
+            at: Duration::ZERO,
+            lasts: millis(500),
+            kind: Kind::Kill(Whom::Daemon),
+            target: Target::Leader,
+        };
+        self.throw_at(replica, &kill);
+    }
+
+    fn cut(replica: &Replica, cut: Cut) {
         let links = &replica.links;
         match cut {
             Cut::Drop => links.drop_connections(),
-            Cut::Pause => links.each(crate::common::Proxy::pause),
+            Cut::Refuse => links.each(Proxy::refuse),
+            Cut::Pause => links.each(Proxy::pause),
             Cut::BlackHole => links.black_hole(),
             Cut::OneWay(direction @ (Direction::Up | Direction::Down)) => {
                 links.each(|proxy| proxy.cut_one_way(direction));
             }
             Cut::OneMember(i) => links[i].black_hole(),
-            Cut::Slow => links.each(|proxy| proxy.delay(millis(60))),
+            Cut::Slow(delay) => links.each(|proxy| proxy.delay(delay)),
         }
     }
 
-    /// Takes the leader's lease or key from it, behind its back.
-    fn end_lease(&self, kind: Kind) -> bool {
-        let key = self.replicas.leader();
-        let Some(key) = key.and_then(|(_, token)| self.chronicle.standing(token)) else {
+    /// Takes a replica's lease or key from it, behind its back.
+    fn end_lease(&self, replica: &Replica, fault: &Fault) -> bool {
+        let key = match fault.target {
+            // Not the one that it waits with for another term.
+            Target::Leader => {
+                let leader = self.replicas.leader();
+                leader.and_then(|(_, token)| self.chronicle.standing(token))
+            }
+            _ => self.chronicle.standing_of(&replica.name),
+        };
+        let Some(key) = key else {
             return false;
         };
         let Some(lease) = lease_of(&key) else {
             return false;
         };
-        let done = try_ask(self.cluster, async |mut client| match kind {
-            Kind::Revoke => client.lease_revoke(lease).await.map(drop),
-            _ => client.delete(key.as_str(), None).await.map(drop),
+        let done = try_ask(self.cluster, async |mut client| match fault.kind {
+            Kind::DeleteKey => client.delete(key.as_str(), None).await.map(drop),
+            _ => client.lease_revoke(lease).await.map(drop),
         });
         done.is_some()
     }
@@ -162,6 +275,20 @@ impl Range<'_> {
                 lasts();
                 cluster.thaw(i);
             }
+            Kind::EtcdLeaderStop => {
+                let Some(i) = leading_member(cluster) else {
+                    return false;
+                };
+                cluster.freeze(i);
+                lasts();
+                cluster.thaw(i);
+            }
+            Kind::AllKilled => {
+                cluster.stop_all();
+                lasts();
+                (0..MEMBERS).for_each(|i| cluster.start_again(i));
+            }
+            Kind::DiskSlow(i, delay) => return slow_disk(cluster.pid(i), delay, fault.lasts),
             Kind::MemberSlow(i) => {
                 let end = monotonic_ns() + nanos(fault.lasts);
                 while monotonic_ns() < end {
@@ -218,7 +345,7 @@ impl Range<'_> {
                     .map(drop)
             };
             try_ask(self.cluster, write);
-            std::thread::sleep(millis(50));
+            std::thread::sleep(millis(100));
         }
         disks.free(i);
         if self.cluster.has_ended(i) {
@@ -226,6 +353,44 @@ impl Range<'_> {
         }
         true
     }
+}
+
+/// The member that leads the cluster, if one says so of itself.
+fn leading_member(cluster: &Cluster) -> Option<usize> {
+    cluster.healthy().into_iter().find(|i| {
+        let mut client = cluster.client(*i);
+        let status = async { tokio::time::timeout(Duration::from_secs(1), client.status()).await };
+        let Ok(Ok(status)) = cluster.block_on(status) else {
+            return false;
+        };
+        status
+            .header()
+            .is_some_and(|header| header.member_id() == status.leader())
+    })
+}
+
+/// Lets every flush to the disk take so much longer; says whether that could be done.
+fn slow_disk(pid: i32, delay: Duration, lasts: Duration) -> bool {
+    let inject = format!("inject=fsync,fdatasync:delay_enter={}", delay.as_micros());
+    let tracer = Command::new("strace")
+        .args(["--follow-forks", "--trace=fsync,fdatasync", "-e", &inject])
+        .args(["--output=/dev/null", "--attach", &pid.to_string()])
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut tracer) = tracer else {
+        println!("SKIPPED: slow disk: no strace");
+        return false;
+    };
+    std::thread::sleep(lasts);
+    // One that could not attach has ended.
+    let worked = tracer.try_wait().is_ok_and(|ended| ended.is_none());
+    if !worked {
+        println!("SKIPPED: slow disk: strace cannot attach");
+    }
+    // It lets go of the member when it ends.
+    process::signal(i32::try_from(tracer.id()).unwrap(), Signal::TERM);
+    tracer.wait().unwrap();
+    worked
 }
 
 pub(crate) fn nanos(span: Duration) -> u64 {

@@ -23,6 +23,11 @@ mod checker;
 mod checker_tests;
 mod elect;
 mod faults;
+mod kinds;
+mod late;
+mod prompt;
+#[cfg(test)]
+mod prompt_tests;
 mod replicas;
 mod report;
 mod schedule;
@@ -38,10 +43,13 @@ use common::{Cluster, PREFIX, Record, Sandbox, eventually, millis, patience, sec
 use elect::Elect;
 use faults::{Range, nanos};
 use replicas::{LONGEST_DELAY, LONGEST_TTL, REPLICAS, Replicas};
-use store::{Chronicle, Disks};
+use store::{Chronicle, Disks, try_ask};
 
 /// One election of etcd's own.
 const ELECTION: Duration = Duration::from_millis(2_500);
+
+/// What keeps the members' logs small: an hour of faults must fit on their disks.
+const FRUGAL: [&str; 4] = ["--snapshot-count", "1000", "--max-wals", "2"];
 
 /// How long somebody may take to lead once all faults are over: for a lease whose holder is dead, and
 /// whose clock a new etcd leader has just set back. Its end is unclean, so the next one waits.
@@ -83,18 +91,23 @@ fn no_fault_ever_makes_two_jobs() {
         replicas: &replicas,
         chronicle: &chronicle,
         disks: disks.as_ref().ok(),
+        members: std::sync::Mutex::default(),
         thrown: std::sync::Mutex::default(),
         aloud,
         begun,
     };
-    let (stop, stop_elect) = (AtomicBool::new(false), AtomicBool::new(false));
-    let mut evidence = Evidence::default();
+    let (stop, stop_others) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut evidence = Evidence {
+        patience: patience(secs(1)).as_secs().try_into().unwrap(),
+        ..Evidence::default()
+    };
     std::thread::scope(|scope| {
         // Were it to panic without them, the others would be waited for in vain.
-        let stopped = StopAll(&[&stop, &stop_elect]);
+        let stopped = StopAll(&[&stop, &stop_others]);
         scope.spawn(|| chronicle.follow(&cluster, &stop));
         scope.spawn(|| replicas.supervise(&stop));
-        let standing = scope.spawn(|| elect.stand(&cluster, seed, &stop_elect));
+        let standing = scope.spawn(|| elect.stand(&cluster, seed, &stop_others));
+        let late = scope.spawn(|| late::write(&replicas, cluster.sandbox(), &stop_others));
         wait_led(&cluster, &replicas, &elect, secs(30));
 
         let end = begun + nanos(Duration::from_secs_f64(minutes * 60.0));
@@ -110,23 +123,34 @@ fn no_fault_ever_makes_two_jobs() {
                 break;
             }
         }
-        stop_elect.store(true, Ordering::Relaxed);
+        stop_others.store(true, Ordering::Relaxed);
         standing.join().unwrap();
+        late.join().unwrap();
         // Leases whose holders were killed together with their guardians end with their TTL.
         std::thread::sleep(LONGEST_TTL + secs(1));
         evidence.leftovers = replicas.stop();
-        evidence.leftovers.extend(left_in_store(&cluster));
-        let revision = cluster.revision();
-        eventually(secs(20), "the whole history is read", || {
-            chronicle.revision() >= revision
-        });
+        // Without it the rest is judged all the same.
+        let answers = try_ask(&cluster, async |mut client| client.get("/", None).await);
+        if answers.is_some() {
+            evidence.leftovers.extend(left_in_store(&cluster));
+            let revision = cluster.revision();
+            eventually(secs(20), "the whole history is read", || {
+                chronicle.revision() >= revision
+            });
+        } else {
+            evidence
+                .leftovers
+                .push("a store that does not answer".into());
+        }
         drop(stopped);
     });
     evidence.lives = checker::lives(&std::fs::read_to_string(record.file()).unwrap());
     evidence.lives.extend(elect.lives.into_inner().unwrap());
-    let writes = std::fs::read_to_string(cluster.sandbox().join("writes")).unwrap();
-    evidence.writes = checker::parse_writes(&writes);
+    let writes = |name| std::fs::read_to_string(cluster.sandbox().join(name)).unwrap();
+    evidence.writes = checker::parse_writes(&writes("writes"));
     evidence.counts = chronicle.counts();
+    evidence.late_writes = checker::parse_writes(&writes("late"));
+    evidence.late_counts = chronicle.late_counts();
     evidence.candidates = chronicle.candidates();
     evidence.thrown = range.thrown.into_inner().unwrap();
     evidence.odd_ends = replicas.odd_ends.lock().unwrap().clone();
@@ -145,6 +169,10 @@ fn no_fault_ever_makes_two_jobs() {
         panic!("{} breaches with seed {seed}", verdict.breaches.len());
     }
     assert!(evidence.counts.len() > 20, "the jobs hardly ran");
+    let refused = evidence.refused_late();
+    assert!(refused > 20, "hardly a writer outlived its term");
+    let prompt = !verdict.given_back.is_empty() && !verdict.followed.is_empty();
+    assert!(prompt || minutes < 5.0, "no hand-over could be timed");
     drop(disks);
 }
 
@@ -157,7 +185,7 @@ fn cluster() -> (Cluster, Result<Disks, String>) {
             Ok(disks) => disks.path(i),
             Err(_) => sandbox.path().to_owned(),
         };
-        let cluster = Cluster::prepare_in(schedule::MEMBERS, &sandbox, folder);
+        let cluster = Cluster::prepare_in(schedule::MEMBERS, &sandbox, &FRUGAL, folder);
         match cluster.start_all() {
             Ok(()) => return (cluster, disks),
             Err(log) if log.contains("address already in use") => {}
@@ -176,7 +204,7 @@ fn wait_led(
 ) -> Option<u64> {
     let end = monotonic_ns() + nanos(patience(limit));
     while monotonic_ns() < end {
-        let queue = store::try_ask(cluster, async |mut client| {
+        let queue = try_ask(cluster, async |mut client| {
             let all = etcd_client::GetOptions::new().with_prefix();
             client.get(format!("{PREFIX}/"), Some(all)).await
         });

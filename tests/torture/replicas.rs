@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Daemon, Links, Record, eventually, millis, secs};
-use crate::schedule::{Random, Whom};
+use crate::kinds::Whom;
+use crate::schedule::Random;
 use crate::store::COUNTER;
 
 pub(crate) const REPLICAS: usize = 5;
@@ -98,8 +99,7 @@ impl<'a> Replicas<'a> {
         let [ttl, stop_grace, lost_grace, kill_budget] = TIMES[state.times];
         let folder = self.cluster.sandbox();
         let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-        let binary = std::env::var("INCUMBENT_BIN")
-            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_incumbent").to_owned());
+        let binary = binary();
         let (lock, writes) = (file("lock"), file("writes"));
         let mut flags = vec!["--every", "10ms", "--lock", &lock];
         flags.extend(["--count", &writes, COUNTER, &binary]);
@@ -159,6 +159,26 @@ impl<'a> Replicas<'a> {
         });
     }
 
+    /// What its job was started with by whoever was elected last, and the token.
+    pub(crate) fn variables_of_job(&self) -> Option<(i64, Vec<(String, String)>)> {
+        let (i, token) = self.leader()?;
+        let job = job(self.all[i].state().current())?;
+        let environ = std::fs::read_to_string(format!("/proc/{job}/environ")).ok()?;
+        let variables: Vec<_> = environ
+            .split('\0')
+            .filter_map(|variable| variable.split_once('='))
+            .filter(|(name, _)| name.starts_with("INCUMBENT_"))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let own = ("INCUMBENT_TOKEN".to_owned(), token.to_string());
+        variables.contains(&own).then_some((token, variables))
+    }
+
+    /// The replica of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Replica> {
+        self.all.iter().find(|replica| replica.name == name)
+    }
+
     /// Who says that it was elected last, and its token.
     pub(crate) fn leader(&self) -> Option<(usize, i64)> {
         let last = |i: usize| {
@@ -171,7 +191,7 @@ impl<'a> Replicas<'a> {
 
     /// Whether a replica says that it was elected with this token, and that its job started.
     pub(crate) fn leads(&self, name: &str, token: i64) -> bool {
-        let Some(replica) = self.all.iter().find(|replica| replica.name == name) else {
+        let Some(replica) = self.named(name) else {
             return false;
         };
         let state = replica.state();
@@ -227,11 +247,23 @@ impl Replica {
         state.current().sigterm();
     }
 
+    /// The current run has the old graces, the next one others.
+    pub(crate) fn reload(&self) {
+        let mut state = self.state();
+        let [_, stop_grace, lost_grace, kill_budget] = TIMES[state.random.below(TIMES.len())];
+        state.current().reload(&format!(
+            "job = {{ stop_grace = '{stop_grace}', lost_grace = '{lost_grace}', \
+             kill_budget = '{kill_budget}' }}"
+        ));
+    }
+
     /// Sends a signal; returns the processes that got it, none if there was nobody to get it.
     pub(crate) fn signal(&self, whom: Whom, signal: Signal) -> Vec<i32> {
         let state = self.state();
         let daemon = state.current();
-        if !daemon.is_alive() {
+        // One that starts does not listen to signals yet, and would die of it.
+        let starts = signal == Signal::USR1 && daemon.lines("campaigning").is_empty();
+        if !daemon.is_alive() || starts {
             return Vec::new();
         }
         let pids = match whom {
@@ -246,12 +278,25 @@ impl Replica {
                 process::freeze(guardian);
                 vec![daemon.pid(), guardian]
             }
-            Whom::Tree => return whole_tree(daemon, signal),
+            Whom::JobTree => return whole_tree(daemon, signal, &of_ours(daemon)),
+            Whom::Tree => return whole_tree(daemon, signal, &[]),
         };
         for pid in &pids {
             process::signal(*pid, signal);
         }
         pids
+    }
+}
+
+impl Replica {
+    /// Sends another signal to the same processes, unless they have been replaced.
+    pub(crate) fn signal_again(&self, pids: &[i32], signal: Signal) {
+        // Nobody reaps them while this is held, so that no other process can have their numbers.
+        let state = self.state();
+        let daemon = state.current();
+        if daemon.is_alive() && pids.contains(&daemon.pid()) {
+            process::signal(daemon.pid(), signal);
+        }
     }
 }
 
@@ -266,6 +311,16 @@ fn guardian(daemon: &Daemon) -> Option<i32> {
     children.find(|pid| process::comm(*pid).as_deref() == Some("incumbent-guard"))
 }
 
+/// Daemon and guardian.
+fn of_ours(daemon: &Daemon) -> Vec<i32> {
+    guardian(daemon).into_iter().chain([daemon.pid()]).collect()
+}
+
+/// The tool under test.
+pub(crate) fn binary() -> String {
+    std::env::var("INCUMBENT_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_incumbent").to_owned())
+}
+
 /// The main process of its last run, while it lives.
 fn job(daemon: &Daemon) -> Option<i32> {
     let started = daemon.lines("job started");
@@ -274,14 +329,14 @@ fn job(daemon: &Daemon) -> Option<i32> {
     daemon.processes().contains(&pid).then_some(pid)
 }
 
-/// Signals all there are until no other is found.
-fn whole_tree(daemon: &Daemon, signal: Signal) -> Vec<i32> {
+/// Signals all there are but for some, until no other is found.
+fn whole_tree(daemon: &Daemon, signal: Signal, spared: &[i32]) -> Vec<i32> {
     let mut got = Vec::new();
     loop {
         let new: Vec<_> = daemon
             .processes()
             .into_iter()
-            .filter(|pid| signal == Signal::KILL || !got.contains(pid))
+            .filter(|pid| !spared.contains(pid) && !got.contains(pid))
             .collect();
         if new.is_empty() {
             return got;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::checker::{self, Breach, Evidence, Verdict};
+use crate::checker::{self, After, Breach, Evidence, Verdict};
 use crate::common::record::Life;
+use crate::prompt;
 
 /// How long after a fault's beginning a job's end is put down to it.
 const EFFECT: u64 = 12_000_000_000;
@@ -45,7 +46,7 @@ pub(crate) fn handovers(evidence: &Evidence) -> BTreeMap<String, Spans> {
         }
         let span = millis(pair[1].start.saturating_sub(pair[0].last));
         spans
-            .entry(cause(evidence, &pair[0], pair[1].start))
+            .entry(cause(evidence, &pair[0], &pair[1]))
             .or_default()
             .push(span);
     }
@@ -56,10 +57,10 @@ pub(crate) fn handovers(evidence: &Evidence) -> BTreeMap<String, Spans> {
 }
 
 /// The last fault that hit this term's replica, or else the store, before its job ended.
-fn cause(evidence: &Evidence, term: &Life, next: u64) -> String {
+fn cause(evidence: &Evidence, term: &Life, next: &Life) -> String {
     // Without a quorum nobody can follow, whatever ended the term.
     let quorum = evidence.thrown.iter().find(|fault| {
-        fault.name.starts_with("quorum") && fault.from < next && term.last < fault.to
+        fault.name.starts_with("quorum") && fault.from < next.start && term.last < fault.to
     });
     if let Some(quorum) = quorum {
         return quorum.name.clone();
@@ -67,8 +68,11 @@ fn cause(evidence: &Evidence, term: &Life, next: u64) -> String {
     if term.run < 0 {
         return "etcdctl elect resigned".into();
     }
-    let named = |c: &&checker::Candidacy| c.token == term.token;
-    let replica = evidence.candidates.iter().find(named).map(|c| &c.name);
+    let named = |token: i64| {
+        let mut all = evidence.candidates.iter();
+        all.find(|c| c.token == token).map(|c| &c.name)
+    };
+    let replica = named(term.token);
     // The last sign is up to one beat before the end.
     let end = term.last + 20_000_000;
     let hit = |own: bool| {
@@ -82,8 +86,16 @@ fn cause(evidence: &Evidence, term: &Life, next: u64) -> String {
         });
         faults.max_by_key(|fault| fault.from)
     };
-    let found = hit(true).or_else(|| hit(false));
-    found.map_or_else(|| "something else".into(), |fault| fault.name.clone())
+    let Some(found) = hit(true).or_else(|| hit(false)) else {
+        return "something else".into();
+    };
+    // What needs no waiting by itself says nothing of what else went on.
+    let concerned: Vec<_> = [replica, named(next.token)].into_iter().flatten().collect();
+    let alone = prompt::is_quiet(evidence, &concerned, found.from, next.start, Some(found));
+    match found.after {
+        After::Leaves | After::EndsTerm if !alone || next.run < 0 => "several faults".into(),
+        _ => found.name.clone(),
+    }
 }
 
 fn at(sorted: &[f64], share: f64) -> f64 {
@@ -139,6 +151,15 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, verdict: &Verdict) {
     let terms = evidence.lives.iter().map(|life| life.token);
     let terms = terms.collect::<std::collections::BTreeSet<_>>().len();
     println!("{terms} terms, {runs} runs, {counts} guarded writes accepted");
+    let late = evidence.refused_late();
+    println!("{late} writes refused of those who outlived their terms");
+    for (what, spans) in timed(verdict) {
+        if !spans.is_empty() {
+            let (median, worst) = (at(&spans, 0.5), at(&spans, 1.0));
+            let n = spans.len();
+            println!("{what}, nothing else beside: {n}, median {median:.1} ms, worst {worst:.1}");
+        }
+    }
     println!(
         "{} breaches; {} overlaps in the excepted class",
         verdict.breaches.len(),
@@ -147,6 +168,19 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, verdict: &Verdict) {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/target/torture.json");
     let text = serde_json::to_string_pretty(&as_json(run, evidence, verdict)).unwrap();
     std::fs::write(file, text + "\n").unwrap();
+}
+
+/// What the checker timed, for hand-overs that must wait for no TTL.
+fn timed(verdict: &Verdict) -> [(&'static str, Spans); 2] {
+    let sorted = |spans: &[u64]| {
+        let mut spans: Spans = spans.iter().map(|span| millis(*span)).collect();
+        spans.sort_by(f64::total_cmp);
+        spans
+    };
+    [
+        ("job's end to key's end", sorted(&verdict.given_back)),
+        ("key's end to next job", sorted(&verdict.followed)),
+    ]
 }
 
 fn healed(evidence: &Evidence) -> Spans {
@@ -180,6 +214,7 @@ fn as_json(run: &Run, evidence: &Evidence, verdict: &Verdict) -> Value {
         "seed": run.seed, "minutes": run.minutes, "excepted_faults": run.excepted,
         "skipped": run.skipped, "thrown": thrown, "handovers": spans,
         "led_after_heal_ms": healed(evidence),
+        "late_writes_refused": evidence.refused_late(), "timed_ms": timed(verdict),
         "runs": checker::runs(&evidence.lives).len(), "writes": evidence.counts.len(),
         "breaches": broken(&verdict.breaches), "excepted": broken(&verdict.excepted),
     })

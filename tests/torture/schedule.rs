@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use crate::checker::After;
 use crate::common::Direction;
+use crate::kinds::{Cut, Fault, Kind, Target, Whom};
 
 /// How long faults begin for, in one storm.
 pub(crate) const STORM: Duration = Duration::from_secs(20);
@@ -45,178 +47,17 @@ impl Random {
     }
 }
 
-/// The process, or processes, of a replica that a signal goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whom {
-    Daemon,
-    Guardian,
-    Job,
-    /// Daemon and guardian, so that neither sees the other end.
-    Both,
-    /// Both, the job, and all that came of it.
-    Tree,
-}
-
-/// What a replica's ways to the store suffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
-    Drop,
-    Pause,
-    BlackHole,
-    OneWay(Direction),
-    /// A black hole before one member only.
-    OneMember(usize),
-    Slow,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Kill(Whom),
-    /// SIGSTOP, and SIGCONT when the fault ends.
-    Stop(Whom),
-    Term(Whom),
-    StepDown,
-    /// A planned stop, and a start with another TTL and other graces.
-    Reconfigure,
-    Link(Cut),
-    /// Killed, and started again when the fault ends.
-    MemberKill(usize),
-    MemberStop(usize),
-    /// Stopped and let go on, many times a second.
-    MemberSlow(usize),
-    /// The disk has no space left until the fault ends.
-    MemberFull(usize),
-    /// All members but this one are killed.
-    QuorumKilled(usize),
-    /// All members but this one are stopped.
-    QuorumStopped(usize),
-    Revoke,
-    DeleteKey,
-    Compact,
-    Defragment(usize),
-}
-
-/// Which replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    Replica(usize),
-    /// Whoever leads when the fault begins.
-    Leader,
-    /// None: a fault of the store.
-    Store,
-}
-
-/// One fault; moments are counted from the storm's beginning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) at: Duration,
-    pub(crate) lasts: Duration,
-    pub(crate) kind: Kind,
-    pub(crate) target: Target,
-}
-
-impl Kind {
-    /// DESIGN §1 promises nothing for these: nobody is left to end what the job started, or a
-    /// virtual machine is frozen whole. (One that is killed whole leaves nothing behind.)
-    pub(crate) fn is_excepted(self) -> bool {
-        matches!(
-            self,
-            Self::Kill(Whom::Both) | Self::Stop(Whom::Both | Whom::Tree)
-        )
+/// The moments at which a lease may end early by it.
+fn early_ends(fault: &Fault) -> Option<(Duration, Duration)> {
+    if !fault.kind.ends_leases_early() {
+        return None;
     }
-
-    /// A lease may end early by it, behind its holder's back: an operator does it, or a member
-    /// that wakes up and believes that it still leads the cluster.
-    pub(crate) fn ends_leases_early(self) -> bool {
-        matches!(
-            self,
-            Self::Revoke | Self::DeleteKey | Self::MemberStop(_) | Self::QuorumStopped(_)
-        )
-    }
-
-    /// A replica may be unable to hear of that while it goes on.
-    fn deafens(self) -> bool {
-        match self {
-            Self::Stop(whom) => matches!(whom, Whom::Daemon | Whom::Both | Whom::Tree),
-            Self::Link(_) => true,
-            _ => self.is_of_members(),
-        }
-    }
-
-    /// Members are out of order while it goes on.
-    pub(crate) fn is_of_members(self) -> bool {
-        matches!(
-            self,
-            Self::MemberKill(_)
-                | Self::MemberStop(_)
-                | Self::MemberSlow(_)
-                | Self::MemberFull(_)
-                | Self::QuorumKilled(_)
-                | Self::QuorumStopped(_)
-        )
-    }
-
-    pub(crate) fn is_of_processes(self) -> bool {
-        use Kind::{Kill, Reconfigure, StepDown, Stop, Term};
-        matches!(self, Kill(_) | Stop(_) | Term(_) | StepDown | Reconfigure)
-    }
-
-    pub(crate) fn is_of_network(self) -> bool {
-        matches!(self, Self::Link(_))
-    }
-
-    /// The name under which it is counted.
-    pub(crate) fn name(self) -> String {
-        let whom = |whom| match whom {
-            Whom::Daemon => "daemon",
-            Whom::Guardian => "guardian",
-            Whom::Job => "job",
-            Whom::Both => "daemon and guardian",
-            Whom::Tree => "whole tree",
-        };
-        match self {
-            Self::Kill(w) => format!("SIGKILL of the {}", whom(w)),
-            Self::Stop(w) => format!("SIGSTOP of the {}", whom(w)),
-            Self::Term(w) => format!("SIGTERM of the {}", whom(w)),
-            Self::StepDown => "step-down by SIGUSR1".into(),
-            Self::Reconfigure => "restart with another config".into(),
-            Self::Link(cut) => match cut {
-                Cut::Drop => "connections dropped".into(),
-                Cut::Pause => "network paused".into(),
-                Cut::BlackHole => "black hole".into(),
-                Cut::OneWay(Direction::Up) => "cut one way: not heard".into(),
-                Cut::OneWay(Direction::Down) => "cut one way: deaf".into(),
-                Cut::OneMember(_) => "black hole before one member".into(),
-                Cut::Slow => "slow network".into(),
-            },
-            Self::MemberKill(_) => "member killed and restarted".into(),
-            Self::MemberStop(_) => "member stopped".into(),
-            Self::MemberSlow(_) => "member slow".into(),
-            Self::MemberFull(_) => "member's disk full".into(),
-            Self::QuorumKilled(_) => "quorum killed".into(),
-            Self::QuorumStopped(_) => "quorum stopped".into(),
-            Self::Revoke => "lease revoked".into(),
-            Self::DeleteKey => "key deleted".into(),
-            Self::Compact => "compaction".into(),
-            Self::Defragment(_) => "defragmentation".into(),
-        }
-    }
-}
-
-impl Fault {
-    pub(crate) fn ends(&self) -> Duration {
-        self.at + self.lasts
-    }
-
-    /// The moments at which a lease may end early by it.
-    fn early_ends(&self) -> Option<(Duration, Duration)> {
-        let begin = match self.kind {
-            Kind::Revoke | Kind::DeleteKey => self.at,
-            _ if self.kind.ends_leases_early() => self.ends(),
-            _ => return None,
-        };
-        Some((begin.saturating_sub(ALL_EARS), self.ends() + ALL_EARS))
-    }
+    let begin = if fault.kind.ends_leases_at_once() {
+        fault.at
+    } else {
+        fault.ends()
+    };
+    Some((begin.saturating_sub(ALL_EARS), fault.ends() + ALL_EARS))
 }
 
 /// Whether two faults must not go on at once.
@@ -230,14 +71,14 @@ impl Fault {
 fn clashes(a: &Fault, b: &Fault) -> bool {
     let meet = |(a, b): (Duration, Duration), (c, d)| a < d && c < b;
     let settled = |f: &Fault| (f.at, f.ends() + SETTLE);
-    let same = a.target == b.target;
+    let same = a.target.meets(b.target);
     let of_one_replica = same && a.kind.is_of_processes() && b.kind.is_of_processes();
     let of_one_network = same && a.kind.is_of_network() && b.kind.is_of_network();
     let of_members = a.kind.is_of_members() && b.kind.is_of_members();
     let unheard = |a: &Fault, b: &Fault| {
-        b.kind.deafens()
-            && a.early_ends()
-                .is_some_and(|early| meet(early, (b.at, b.ends())))
+        // One whose holder is deaf on purpose is counted apart anyhow.
+        let promised = !a.kind.is_excepted() && b.kind.deafens();
+        promised && early_ends(a).is_some_and(|early| meet(early, (b.at, b.ends())))
     };
     ((of_one_replica || of_one_network || of_members) && meet(settled(a), settled(b)))
         || unheard(a, b)
@@ -253,26 +94,12 @@ pub(crate) fn storm(seed: u64, number: u64, replicas: usize, excepted: bool) -> 
     let mut faults: Vec<Fault> = Vec::new();
     // The storm before is over, and what it did with it.
     let mut at = Duration::from_secs(1);
-    let of_turn = |fault: &Fault| {
-        if number.is_multiple_of(4) {
-            // Leaders cut off and nothing else, lest each be relieved of its term before it is long
-            // enough for a deadline to matter.
-            fault.kind.is_of_network() || fault.kind == Kind::Stop(Whom::Daemon)
-        } else if number.is_multiple_of(2) {
-            fault.early_ends().is_none()
-        } else {
-            let heard = fault
-                .early_ends()
-                .is_none_or(|(from, _)| from > Duration::ZERO);
-            heard && (fault.kind.is_of_members() || !fault.kind.deafens())
-        }
-    };
     while at < STORM {
         // Some moments suit no fault: others are tried, so that none starves.
-        let fitting = (0..5).find_map(|_| {
+        let fitting = (0..8).find_map(|_| {
             let fault = draw(&mut random, at, replicas, excepted);
             let fits = !faults.iter().any(|other| clashes(&fault, other));
-            (fits && of_turn(&fault)).then_some(fault)
+            (fits && is_of_turn(&fault, number)).then_some(fault)
         });
         faults.extend(fitting);
         at += random.millis(50, 900);
@@ -280,30 +107,62 @@ pub(crate) fn storm(seed: u64, number: u64, replicas: usize, excepted: bool) -> 
     faults
 }
 
+/// Whether a fault fits the storm of this number.
+fn is_of_turn(fault: &Fault, number: u64) -> bool {
+    match number % 8 {
+        // Leaders cut off and nothing else, lest each be relieved of its term before it is long
+        // enough for a deadline to matter.
+        0 | 4 => fault.kind.is_of_network() || fault.kind == Kind::Stop(Whom::Daemon),
+        // Nothing that would excuse a late hand-over.
+        3 => fault.kind.after() != After::Lingers,
+        2 | 6 => early_ends(fault).is_none(),
+        _ => {
+            let heard = early_ends(fault).is_none_or(|(from, _)| from > Duration::ZERO);
+            heard && (fault.kind.is_of_members() || !fault.kind.deafens())
+        }
+    }
+}
+
 fn draw(random: &mut Random, at: Duration, replicas: usize, excepted: bool) -> Fault {
     let kind = draw_kind(random, excepted);
-    let target = match kind {
-        Kind::Revoke | Kind::DeleteKey => Target::Leader,
-        _ if !kind.is_of_processes() && !kind.is_of_network() => Target::Store,
-        _ if random.below(100) < 80 => Target::Leader,
+    let of_replicas = kind.is_of_processes() || kind.is_of_network() || kind.is_of_a_lease();
+    let target = match random.below(100) {
+        _ if !of_replicas => Target::Store,
+        _ if matches!(kind, Kind::RevokeThenKillNext | Kind::RevokeDeaf) => Target::Leader,
+        0..70 => Target::Leader,
+        70..80 if !kind.is_of_a_lease() => several(random, replicas),
         _ => Target::Replica(random.below(replicas)),
     };
     let lasts = match kind {
         // Each may be longer than it is borne.
-        Kind::Stop(Whom::Guardian | Whom::Job) => random.millis(100, 5_000),
-        Kind::Stop(_) | Kind::Link(_) | Kind::MemberStop(_) if random.below(3) == 0 => {
+        Kind::Stop(Whom::Guardian | Whom::Job | Whom::JobTree) => random.millis(100, 7_000),
+        // The stop that it falls into takes no longer.
+        Kind::TermThenKill | Kind::TermTwice => random.millis(0, 600),
+        Kind::Stop(_) | Kind::StopThenKill | Kind::Link(_) | Kind::MemberStop(_)
+            if random.below(3) == 0 =>
+        {
             random.millis(100, 2_000)
         }
         // Longer than a lease, and the delay after it.
-        Kind::Stop(_) | Kind::Link(_) | Kind::MemberStop(_) => random.millis(6_000, 11_000),
-        Kind::QuorumKilled(_) | Kind::QuorumStopped(_) => random.millis(1_000, 6_000),
-        Kind::MemberKill(_) | Kind::MemberFull(_) | Kind::MemberSlow(_) => {
+        Kind::Stop(_)
+        | Kind::StopThenKill
+        | Kind::KillBesideStopped(_)
+        | Kind::Link(_)
+        | Kind::RevokeDeaf
+        | Kind::MemberStop(_)
+        | Kind::EtcdLeaderStop => random.millis(6_000, 11_000),
+        Kind::QuorumKilled(_) | Kind::QuorumStopped(_) | Kind::AllKilled => {
+            random.millis(1_000, 6_000)
+        }
+        Kind::MemberKill(_) | Kind::MemberFull(_) | Kind::MemberSlow(_) | Kind::DiskSlow(..) => {
             random.millis(1_000, 5_000)
         }
         // As long as it takes to start again.
-        Kind::Kill(_) | Kind::Term(_) | Kind::StepDown | Kind::Reconfigure => {
+        Kind::Kill(_) | Kind::Term(_) | Kind::StepDown | Kind::Reconfigure | Kind::Reload => {
             Duration::from_millis(500)
         }
+        // Until the next one is killed: within its delay, or a moment after it.
+        Kind::RevokeThenKillNext => random.millis(50, 1_200),
         Kind::Revoke | Kind::DeleteKey | Kind::Compact | Kind::Defragment(_) => Duration::ZERO,
     };
     Fault {
@@ -314,42 +173,70 @@ fn draw(random: &mut Random, at: Duration, replicas: usize, excepted: bool) -> F
     }
 }
 
+/// Two or more; all of them now and then.
+fn several(random: &mut Random, replicas: usize) -> Target {
+    let all = (1_u8 << replicas) - 1;
+    if random.below(3) == 0 {
+        return Target::Several(all);
+    }
+    let first = random.below(replicas);
+    let second = (first + 1 + random.below(replicas - 1)) % replicas;
+    let others = u8::try_from(random.below(usize::from(all) + 1)).unwrap();
+    Target::Several(1 << first | 1 << second | others)
+}
+
 fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     if excepted && random.below(8) == 0 {
-        return match random.below(3) {
+        return match random.below(6) {
             0 => Kind::Kill(Whom::Both),
             1 => Kind::Stop(Whom::Both),
-            _ => Kind::Stop(Whom::Tree),
+            2 => Kind::Stop(Whom::Tree),
+            3 => Kind::KillBesideStopped(Whom::Daemon),
+            4 => Kind::KillBesideStopped(Whom::Guardian),
+            _ => Kind::RevokeDeaf,
         };
     }
     let member = random.below(MEMBERS);
-    let single = [Whom::Daemon, Whom::Guardian, Whom::Job][random.below(3)];
-    match random.below(40) {
-        0..=7 => Kind::Kill(single),
-        8..=12 => Kind::Stop(single),
-        13..=15 => Kind::Term(single),
-        16 => Kind::Kill(Whom::Tree),
-        17 | 18 => Kind::StepDown,
-        19 | 20 => Kind::Reconfigure,
-        21..=28 => Kind::Link(match random.below(10) {
-            0 => Cut::Drop,
-            1 | 2 => Cut::Pause,
-            3 | 4 => Cut::BlackHole,
-            5 | 6 => Cut::OneWay(Direction::Up),
-            7 => Cut::OneWay(Direction::Down),
-            8 => Cut::OneMember(member),
-            _ => Cut::Slow,
-        }),
-        29 => Kind::MemberKill(member),
-        30 => Kind::MemberStop(member),
-        31 => Kind::MemberSlow(member),
-        32 => Kind::MemberFull(member),
-        33 => Kind::QuorumKilled(member),
-        34 => Kind::QuorumStopped(member),
-        35 | 36 => Kind::Revoke,
-        37 => Kind::DeleteKey,
-        38 => Kind::Compact,
+    let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
+    match random.below(50) {
+        0..=8 => Kind::Kill(single),
+        9..=13 => Kind::Stop(single),
+        14..=16 => Kind::Term(single),
+        17 => Kind::Kill(Whom::Tree),
+        18 | 19 => Kind::StepDown,
+        20 => Kind::Reconfigure,
+        21 => Kind::Reload,
+        22 => Kind::TermThenKill,
+        23 => Kind::TermTwice,
+        24 => Kind::StopThenKill,
+        25..=34 => Kind::Link(draw_cut(random, member)),
+        35 => Kind::MemberKill(member),
+        36 => Kind::MemberStop(member),
+        37 => Kind::EtcdLeaderStop,
+        38 => Kind::MemberSlow(member),
+        39 => Kind::DiskSlow(member, random.millis(20, 400)),
+        40 => Kind::MemberFull(member),
+        41 => Kind::QuorumKilled(member),
+        42 => Kind::QuorumStopped(member),
+        43 => Kind::AllKilled,
+        44 | 45 => Kind::Revoke,
+        46 => Kind::DeleteKey,
+        47 => Kind::RevokeThenKillNext,
+        48 => Kind::Compact,
         _ => Kind::Defragment(member),
+    }
+}
+
+fn draw_cut(random: &mut Random, member: usize) -> Cut {
+    match random.below(11) {
+        0 => Cut::Drop,
+        1 => Cut::Refuse,
+        2 | 3 => Cut::Pause,
+        4 | 5 => Cut::BlackHole,
+        6 | 7 => Cut::OneWay(Direction::Up),
+        8 => Cut::OneWay(Direction::Down),
+        9 => Cut::OneMember(member),
+        _ => Cut::Slow(random.millis(30, 800)),
     }
 }
 
@@ -378,7 +265,7 @@ mod tests {
     fn no_lease_ends_early_while_a_replica_is_deaf() {
         for n in 0..500 {
             let faults = storm(2, n, 5, false);
-            for early in faults.iter().filter_map(|f| Some((f, f.early_ends()?))) {
+            for early in faults.iter().filter_map(|f| Some((f, early_ends(f)?))) {
                 let deaf = faults.iter().find(|other| {
                     let (from, to) = early.1;
                     *other != early.0
@@ -394,7 +281,7 @@ mod tests {
     #[test]
     fn every_kind_is_thrown_and_several_go_on_at_once() {
         let mut names = std::collections::BTreeSet::new();
-        let mut most = 0;
+        let (mut most, mut several) = (0, false);
         for n in 0..300 {
             let faults = storm(3, n, 5, true);
             let at_once = |f: &Fault| {
@@ -405,8 +292,12 @@ mod tests {
             };
             most = most.max(faults.iter().map(at_once).max().unwrap());
             names.extend(faults.iter().map(|fault| fault.kind.name()));
+            several |= faults
+                .iter()
+                .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 32, "{names:#?}");
+        assert_eq!(names.len(), 47, "{names:#?}");
+        assert!(several);
         assert!(most >= 3, "{most}");
     }
 }

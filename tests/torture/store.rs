@@ -1,7 +1,7 @@
 //! The store, as the torture needs it: its whole history, questions that may fail, and disks that
 //! can be full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Client, Error, EventType, WatchOptions};
+use incumbent::keys::LeaseId;
 
 use crate::checker::{Candidacy, Count};
 use crate::common::process::monotonic_ns;
@@ -19,6 +20,9 @@ use crate::common::{Cluster, PREFIX};
 
 /// The key that the jobs count in.
 pub(crate) const COUNTER: &str = "/torture/count";
+
+/// The key that writers write to who keep a job's variables beyond its term.
+pub(crate) const LATE: &str = "/torture/late";
 
 /// Longest wait for one member's answer.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -34,8 +38,11 @@ pub(crate) struct Chronicle(Arc<Mutex<Told>>);
 struct Told {
     revision: i64,
     counts: Vec<Count>,
-    /// By key and token.
+    late: Vec<Count>,
+    /// By token.
     candidates: BTreeMap<i64, Candidacy>,
+    /// When the marker was written.
+    marked: BTreeSet<i64>,
 }
 
 impl Chronicle {
@@ -87,7 +94,7 @@ impl Chronicle {
         let (token, revision) = revisions;
         let mut told = self.told();
         told.revision = told.revision.max(revision);
-        if key == COUNTER {
+        if key == COUNTER || key == LATE {
             let word = |i: usize| value.split(' ').nth(i).unwrap().parse::<i64>().unwrap();
             let id = (
                 word(1),
@@ -95,12 +102,19 @@ impl Chronicle {
                 word(3).unsigned_abs(),
             );
             let number = word(0).unsigned_abs();
-            told.counts.push(Count {
+            let count = Count {
                 revision,
                 at,
                 id,
                 number,
-            });
+            };
+            if key == COUNTER {
+                told.counts.push(count);
+            } else {
+                told.late.push(count);
+            }
+        } else if key.strip_prefix(PREFIX) == Some(".meta/ended") {
+            told.marked.insert(revision);
         } else if key
             .strip_prefix(PREFIX)
             .is_some_and(|rest| rest.starts_with('/'))
@@ -109,6 +123,7 @@ impl Chronicle {
                 let mut standing = told.candidates.values_mut();
                 if let Some(gone) = standing.find(|c| c.key == key && c.deleted.is_none()) {
                     gone.deleted = Some(revision);
+                    gone.deleted_at = Some(at);
                 }
             } else {
                 told.candidates.entry(token).or_insert(Candidacy {
@@ -116,6 +131,9 @@ impl Chronicle {
                     name: value.to_owned(),
                     token,
                     deleted: None,
+                    created_at: at,
+                    deleted_at: None,
+                    proven: false,
                 });
             }
         }
@@ -130,8 +148,33 @@ impl Chronicle {
         self.told().counts.clone()
     }
 
+    pub(crate) fn late_counts(&self) -> Vec<Count> {
+        self.told().late.clone()
+    }
+
     pub(crate) fn candidates(&self) -> Vec<Candidacy> {
-        self.told().candidates.values().cloned().collect()
+        let told = self.told();
+        let mut candidates: Vec<_> = told.candidates.values().cloned().collect();
+        for candidate in &mut candidates {
+            let gone = candidate.deleted;
+            candidate.proven = gone.is_some_and(|gone| told.marked.contains(&gone));
+        }
+        candidates
+    }
+
+    /// The name of the first in the queue.
+    pub(crate) fn first(&self) -> Option<String> {
+        let told = self.told();
+        let mut standing = told.candidates.values().filter(|c| c.deleted.is_none());
+        standing.next().map(|first| first.name.clone())
+    }
+
+    /// The newest key under this name that stands.
+    pub(crate) fn standing_of(&self, name: &str) -> Option<String> {
+        let told = self.told();
+        let mut own = told.candidates.values().rev();
+        let own = own.find(|c| c.name == name && c.deleted.is_none());
+        own.map(|candidate| candidate.key.clone())
     }
 
     /// The key of the candidate with this token, if it stands.
@@ -148,7 +191,8 @@ impl Chronicle {
 
 /// The lease that a candidate key is named after.
 pub(crate) fn lease_of(key: &str) -> Option<i64> {
-    i64::from_str_radix(key.rsplit('/').next()?, 16).ok()
+    let lease: LeaseId = key.rsplit('/').next()?.parse().ok()?;
+    Some(lease.get())
 }
 
 /// Asks each member that runs, once; `None` if none of them answers.
@@ -177,7 +221,7 @@ impl Disks {
             let place = folder.join(format!("disk{i}"));
             std::fs::create_dir(&place).map_err(|e| e.to_string())?;
             run(Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "size=256m,mode=0700", "tmpfs"])
+                .args(["-t", "tmpfs", "-o", "size=1g,mode=0700", "tmpfs"])
                 .arg(&place))?;
             let root = File::open(&place).map_err(|e| e.to_string());
             run(Command::new("umount").arg("--lazy").arg(&place))?;

@@ -108,7 +108,7 @@ impl World {
                     self.fork(run, before, now);
                 }
             }
-            Action::StopTree { .. } => self.job_asked(),
+            Action::StopTree { .. } | Action::SignalTree { .. } => self.job_asked(),
             Action::KillTree => self.job_killed(),
             Action::KillDaemon => self.daemon_killed(),
             Action::GiveBack { resignation, .. } => {

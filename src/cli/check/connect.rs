@@ -6,7 +6,7 @@ use super::super::exit::Failure;
 use super::super::output;
 use super::{election, members};
 use crate::config::Config;
-use crate::etcd::{Patience, Settings, Store};
+use crate::etcd::{Error, Patience, Settings, Store};
 use crate::log::printable;
 use crate::session::new_lease_id;
 
@@ -36,8 +36,16 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
     }
     let serving = members.iter().filter(|member| member.serves());
     let endpoints: Vec<_> = serving.map(|member| member.endpoint.clone()).collect();
+    if let Some(proxied) = members.iter().find_map(members::Member::proxied) {
+        return Err(Failure::Misconfigured(proxied.to_string()));
+    }
     if endpoints.is_empty() {
         let errors = members.iter().filter_map(members::Member::error);
+        let refused =
+            |error: &&Error| matches!(error, Error::Refused { .. } | Error::LoginRefused { .. });
+        if let Some(refused) = errors.clone().find(refused) {
+            return Err(refused.clone().into());
+        }
         let why = errors.map(ToString::to_string).next().unwrap_or_default();
         return Err(Failure::Unreachable(format!(
             "the store is unreachable: no member serves: {why}"

@@ -35,6 +35,10 @@ pub(super) async fn ask(config: &Config, limit: Duration) -> Vec<Member> {
         let (endpoint, key) = (endpoint.clone(), key.clone());
         asked.spawn(async move {
             let about = store.about(limit).await;
+            let about = match store.require_member(limit).await {
+                Err(error @ Error::Proxied { .. }) => Err(error),
+                _ => about,
+            };
             let read = match &about {
                 Ok(_) => slowest_read(&store, limit, &key).await,
                 Err(error) => Err(error.clone()),
@@ -70,10 +74,17 @@ impl Member {
         self.read.as_ref().err()
     }
 
+    /// That it is no member at all.
+    pub(super) fn proxied(&self) -> Option<&Error> {
+        let is_proxy = |error: &&Error| matches!(error, Error::Proxied { .. });
+        self.about.as_ref().err().filter(is_proxy)
+    }
+
     fn line(&self) -> String {
         let endpoint = printable(&self.endpoint);
         let about = match &self.about {
             Ok(about) => about,
+            Err(Error::Proxied { .. }) => return format!("  {endpoint}: etcd's grpc-proxy"),
             Err(error) => return format!("  {endpoint}: does not answer: {}", told(error)),
         };
         let role = match about.leader {
@@ -218,6 +229,7 @@ fn told(error: &Error) -> String {
         Error::Timeout { limit, .. } => format!("no answer within {}", millis(*limit)),
         Error::Unreachable { reason, .. }
         | Error::Unauthenticated { reason, .. }
+        | Error::LoginRefused { reason, .. }
         | Error::Refused { reason, .. } => printable(reason),
         other => printable(&other.to_string()),
     }

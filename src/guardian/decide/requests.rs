@@ -13,7 +13,7 @@ impl Guard {
     pub(super) fn asked(&mut self, request: Request, now: Instant) {
         match request {
             // Answered before there is a guard.
-            Request::Hello { .. } => {}
+            Request::Hello { .. } | Request::Log(_) => {}
             Request::Lease(resignation) => {
                 let lease = resignation.lease;
                 let known = Lease {

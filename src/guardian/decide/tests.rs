@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use super::super::protocol::Stdin;
 use super::*;
 use crate::keys::Prefix;
 

@@ -1,0 +1,72 @@
+//! Whether a loop still runs: asked, not assumed, so that an idle loop need not tick for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::clock::{self, Tick};
+
+/// How often it is looked whether the loop has answered.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A loop that ticks when it is asked to; however many ask at once, it is woken once.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    asked: Arc<Notify>,
+    tick: Tick,
+}
+
+impl Pulse {
+    /// The pulse of a loop that ticks `tick` in each round.
+    pub(crate) fn new(tick: Tick) -> Self {
+        Self {
+            asked: Arc::default(),
+            tick,
+        }
+    }
+
+    /// Waits until somebody asks; then the loop owes a tick.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// Ticks whenever somebody asks, in place of a loop that has no round of its own.
+    pub(crate) async fn beat(self) {
+        loop {
+            self.asked().await;
+            self.tick.tick();
+        }
+    }
+
+    /// Whether the loop comes round within `limit`.
+    pub async fn beats(&self, limit: Duration) -> bool {
+        let asked_at = clock::now();
+        self.asked.notify_one();
+        while self.tick.last() < asked_at {
+            if clock::now().since(asked_at) > limit {
+                return false;
+            }
+            clock::sleep(LOOK).await;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_comes_round_beats_and_one_that_hangs_does_not() {
+        let limit = Duration::from_millis(50);
+        let pulse = Pulse::new(Tick::new());
+        assert!(!pulse.beats(limit).await);
+        tokio::spawn(pulse.clone().beat());
+        assert!(pulse.beats(Duration::from_secs(10)).await);
+        assert!(pulse.beats(Duration::from_secs(10)).await);
+    }
+}

@@ -1,0 +1,182 @@
+//! What everybody may know of the candidate.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Candidate;
+use super::lines::End;
+use super::pulse::Pulse;
+use crate::clock::{self, Instant};
+use crate::config::timing::Timing;
+use crate::keys::LeaseId;
+use crate::metrics::{Metrics, RunResult};
+use crate::role::Role;
+
+/// How many runs that are over are kept for people to look at.
+const KEPT: usize = 10;
+
+/// How the candidate stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Public {
+    /// Its role.
+    pub role: Role,
+    /// The lease of its candidacy.
+    pub lease: Option<LeaseId>,
+    /// `create_revision` of its candidate key; the fencing token, once it leads.
+    pub revision: Option<i64>,
+    /// The fencing token, while it leads.
+    pub token: Option<i64>,
+    /// `D`, while it leads.
+    pub deadline: Option<Instant>,
+    /// Up to when the lease is held for certain, by whatever role.
+    pub held_until: Option<Instant>,
+    /// The times that follow from the granted TTL.
+    pub timing: Timing,
+    /// The job's process.
+    pub pid: Option<u32>,
+    /// How many stood in front of it when it joined.
+    pub position: Option<i64>,
+    /// When it joined, RFC 3339 in UTC.
+    pub joined: Option<Arc<str>>,
+    /// When its term began, RFC 3339 in UTC, while it leads.
+    pub since: Option<Arc<str>>,
+    /// What the job does and did.
+    pub job: JobView,
+}
+
+/// What the job does and did since the daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobView {
+    /// Whether it runs.
+    pub up: bool,
+    /// How many runs were started.
+    pub runs: u64,
+    /// The last runs that are over, the latest first.
+    pub last: Arc<VecDeque<PastRun>>,
+}
+
+/// A run that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastRun {
+    /// Its term.
+    pub token: i64,
+    /// How it came out.
+    pub result: RunResult,
+    /// Its exit code, if it ended by itself.
+    pub code: Option<i32>,
+    /// The signal that ended it, if one did before it was stopped.
+    pub signal: Option<i32>,
+    /// How long it ran.
+    pub ran: Duration,
+    /// When it ended, RFC 3339 in UTC.
+    pub ended: String,
+}
+
+impl PastRun {
+    /// As a shell has it: the exit code, or 128 and the signal; `None` if it was stopped.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.code.or(self.signal.map(|signal| 128 + signal))
+    }
+}
+
+/// Where to look at a candidate.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// How it stands.
+    pub public: watch::Receiver<Public>,
+    /// Its loops, by name.
+    pub pulses: Vec<(&'static str, Pulse)>,
+    /// What it has counted.
+    pub metrics: Metrics,
+}
+
+impl Public {
+    /// A candidate that stands nowhere yet.
+    pub(super) fn new(timing: Timing) -> Self {
+        Self {
+            role: Role::Waiting,
+            lease: None,
+            revision: None,
+            token: None,
+            deadline: None,
+            held_until: None,
+            timing,
+            pid: None,
+            position: None,
+            joined: None,
+            since: None,
+            job: JobView::default(),
+        }
+    }
+
+    /// Whether it leads, and may go on: from `D−G−K` on the job is being stopped, whether or not
+    /// the main loop has come round to say so (R2).
+    pub fn leads(&self) -> bool {
+        let stops = self
+            .deadline
+            .map(|deadline| self.timing.polite_stop(deadline));
+        self.role == Role::Leading && stops.is_some_and(|stops| !stops.has_passed())
+    }
+}
+
+impl JobView {
+    fn over(&mut self, run: PastRun) {
+        let last = Arc::make_mut(&mut self.last);
+        last.push_front(run);
+        last.truncate(KEPT);
+    }
+}
+
+impl Candidate {
+    /// Lets everybody see how it stands now. Nothing is awaited.
+    pub(super) fn publish(&mut self) {
+        let held = self.held.as_ref();
+        // A term that is being given back is nobody's business any more, nor the watchdog's.
+        let leading = held.filter(|held| !held.leaving);
+        let term = leading.and_then(|held| held.term.as_ref());
+        let status = held.and_then(|held| held.status.as_ref());
+        let public = Public {
+            role: self.machine.role(),
+            lease: held.map(|held| held.lease),
+            revision: held.and_then(|held| held.revision),
+            token: term.map(crate::term::Term::token),
+            deadline: term.map(crate::term::Term::deadline),
+            held_until: status.map(|status| status.borrow().deadline),
+            timing: held.map_or(self.timing, |held| held.timing),
+            pid: self.run.as_ref().and_then(|run| run.pid),
+            position: held.and_then(|held| held.position),
+            joined: held.and_then(|held| held.joined.clone()),
+            since: leading.and_then(|held| held.led_since.clone()),
+            job: JobView {
+                up: self.run.as_ref().is_some_and(|run| run.said),
+                ..self.job.clone()
+            },
+        };
+        self.publish.send_if_modified(|now| {
+            let changed = *now != public;
+            *now = public;
+            changed
+        });
+    }
+
+    /// A run of the job has started.
+    pub(super) fn run_begins(&mut self) {
+        self.job.runs += 1;
+    }
+
+    /// A run whose start was said is over; `end` if it ended by itself.
+    pub(super) fn run_over(&mut self, token: i64, ran: Duration, result: RunResult, end: &End) {
+        self.metrics.run_ended(result);
+        self.job.over(PastRun {
+            token,
+            result,
+            code: end.code,
+            signal: end.signal,
+            ran,
+            ended: clock::wall_time(),
+        });
+    }
+}

@@ -1,0 +1,63 @@
+//! `--print-role`: the least that a candidate must be allowed, as lines of `etcdctl`.
+
+use crate::config::Config;
+
+/// The user's name where the configuration has none.
+const USER: &str = "incumbent";
+
+/// Lines that make a role for this election and a user who has it.
+///
+/// Two ranges, each with the slash at its end: the prefix alone would let the user into the elections
+/// beside this one whose names begin alike.
+pub(super) fn lines(config: &Config) -> String {
+    let prefix = config.election.prefix.as_str();
+    let role = quoted(&format!("election:{prefix}"));
+    let (queue, records) = (format!("{prefix}/"), format!("{prefix}.meta/"));
+    let (queue, records) = (quoted(&queue), quoted(&records));
+    let etcd = &config.etcd;
+    let user = quoted(etcd.username.as_deref().unwrap_or(USER));
+    let add_user = match (&etcd.password_file, &etcd.tls.cert_file) {
+        // Not on the command line, where everybody on this host could read it.
+        (Some(file), _) => {
+            let file = quoted(&file.to_string_lossy());
+            format!("etcdctl user add {user} --interactive=false < {file}")
+        }
+        (None, Some(_)) => format!(
+            "# Without etcd.username the user is the common name in etcd.tls.cert_file: {user} here.\n\
+             etcdctl user add {user} --no-password"
+        ),
+        (None, None) => format!(
+            "# Asks for the password, which belongs into the file that etcd.password_file names.\n\
+             etcdctl user add {user}"
+        ),
+    };
+    format!(
+        "# May touch the keys of election {prefix}, and no others.\n\
+         etcdctl role add {role}\n\
+         etcdctl role grant-permission {role} readwrite --prefix=true {queue}\n\
+         etcdctl role grant-permission {role} readwrite --prefix=true {records}\n\
+         {add_user}\n\
+         etcdctl user grant-role {user} {role}\n"
+    )
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shell_would_take_apart_is_quoted() {
+        assert_eq!(quoted("/a/b.c-d:1_2"), "/a/b.c-d:1_2");
+        assert_eq!(quoted("it's here"), r"'it'\''s here'");
+        assert_eq!(quoted("$(reboot)"), "'$(reboot)'");
+    }
+}

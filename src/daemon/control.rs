@@ -1,0 +1,150 @@
+//! Signals and what is asked on the control socket, turned into orders.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::candidate::Order;
+use crate::config::{self, Config, Loaded, Problems, Source};
+use crate::http::{Reloaded, Server};
+use crate::log;
+use crate::signals::Signal;
+
+/// Turns signals and requests into orders.
+pub(super) struct Control {
+    orders: mpsc::UnboundedSender<Order>,
+    config: Arc<Config>,
+    source: Source,
+    loads: mpsc::UnboundedSender<Result<Loaded, Problems>>,
+    logs: Arc<log::Guard>,
+    loading: Loading,
+    server: Server,
+    /// Who waits for the outcome of a reload.
+    waiting: Vec<oneshot::Sender<Reloaded>>,
+    stops: u32,
+}
+
+/// Whether the configuration is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loading {
+    No,
+    Once,
+    /// And must be read once more after that.
+    Again,
+}
+
+impl Control {
+    /// Of a daemon that reads its configuration from `source`, and whose loads arrive by `loads`.
+    pub(super) fn new(
+        orders: mpsc::UnboundedSender<Order>,
+        config: Arc<Config>,
+        source: Source,
+        loads: mpsc::UnboundedSender<Result<Loaded, Problems>>,
+        logs: Arc<log::Guard>,
+        server: Server,
+    ) -> Self {
+        Self {
+            orders,
+            config,
+            source,
+            loads,
+            logs,
+            loading: Loading::No,
+            server,
+            waiting: Vec::new(),
+            stops: 0,
+        }
+    }
+
+    pub(super) fn obey(&mut self, signal: Signal) {
+        let (election, candidate) = self.who();
+        let order = match signal {
+            Signal::Stop => {
+                self.stops += 1;
+                if self.stops == 1 {
+                    tracing::info!(election, candidate, "stopping");
+                    Order::Shutdown
+                } else {
+                    tracing::warn!(election, candidate, "stopping at once");
+                    Order::ShutdownNow
+                }
+            }
+            Signal::StepDown => Order::StepDown,
+            Signal::Reload => return self.load(None),
+        };
+        // The candidate's loop ends only with the daemon.
+        drop(self.orders.send(order));
+    }
+
+    /// What every log line has.
+    fn who(&self) -> (String, String) {
+        let config = &self.config;
+        (
+            config.election.prefix.to_string(),
+            config.candidate_name.clone(),
+        )
+    }
+
+    /// Reads the configuration anew, off the main loop: the disk that it lies on may hang.
+    /// `answer` is told what comes of it.
+    pub(super) fn load(&mut self, answer: Option<oneshot::Sender<Reloaded>>) {
+        self.waiting.extend(answer);
+        if self.loading != Loading::No {
+            // The file may have changed since it was read.
+            self.loading = Loading::Again;
+            return;
+        }
+        let (source, loads) = (self.source.clone(), self.loads.clone());
+        self.loading = Loading::Once;
+        tokio::task::spawn_blocking(move || drop(loads.send(config::load(&source))));
+    }
+
+    /// Takes over what was read, and says so to whoever waits for it.
+    pub(super) fn loaded(&mut self, loaded: Result<Loaded, Problems>) {
+        if std::mem::replace(&mut self.loading, Loading::No) == Loading::Again {
+            return self.load(None);
+        }
+        let (election, candidate) = self.who();
+        let outcome = match self.take_over(loaded) {
+            Ok(()) => {
+                tracing::info!(election, candidate, "reloaded");
+                Reloaded {
+                    reloaded: true,
+                    problems: vec![],
+                }
+            }
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!(election, candidate, problem, "reload refused");
+                }
+                Reloaded {
+                    reloaded: false,
+                    problems,
+                }
+            }
+        };
+        for answer in self.waiting.drain(..) {
+            // Who doesn't wait any longer need not know.
+            drop(answer.send(outcome.clone()));
+        }
+    }
+
+    /// A bad configuration, or one that changes what can't change, changes nothing.
+    fn take_over(&mut self, loaded: Result<Loaded, Problems>) -> Result<(), Vec<String>> {
+        let loaded = loaded.map_err(|problems| {
+            let lines = problems.iter().map(ToString::to_string);
+            lines.collect::<Vec<_>>()
+        })?;
+        let new = Arc::new(config::reload(&self.config, loaded.config)?);
+        self.server.reload(&new).map_err(|error| {
+            let address = new.http_listen.map(|address| address.to_string());
+            let address = address.unwrap_or_default();
+            vec![format!("http.listen: cannot listen on {address}: {error}")]
+        })?;
+        self.logs.reload(&new.log);
+        self.config = Arc::clone(&new);
+        // The candidate's loop ends only with the daemon.
+        drop(self.orders.send(Order::Reload(new)));
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! What lies behind an error of TLS, a login or a permission, in the words of the configuration.
+
+use super::Settings;
+
+/// What rustls and etcd say, and how to put it; the first that fits counts. `{…}` is filled in.
+const MEMBERS_CERTIFICATE: [(&str, &str); 6] = [
+    (
+        "UnknownIssuer",
+        "the member's certificate is of no authority in etcd.tls.ca_file, {ca}",
+    ),
+    // One of the same name has signed it.
+    (
+        "BadSignature",
+        "the member's certificate is of no authority in etcd.tls.ca_file, {ca}",
+    ),
+    (
+        "certificate expired",
+        "the member's certificate has expired",
+    ),
+    (
+        "certificate not valid yet",
+        "the member's certificate is not valid yet",
+    ),
+    (
+        "certificate not valid for name",
+        "the member's certificate is not for the name that is expected, {name}",
+    ),
+    (
+        "invalid peer certificate",
+        "the member's certificate is not good",
+    ),
+];
+
+/// What a member says that was not content with our certificate, or missed it.
+const OUR_CERTIFICATE: [(&str, &str); 4] = [
+    ("CertificateRequired", "the member asks for a certificate"),
+    (
+        "CertificateExpired",
+        "the member finds our certificate expired",
+    ),
+    (
+        "UnknownCA",
+        "the member does not know the authority of our certificate",
+    ),
+    ("BadCertificate", "the member does not take our certificate"),
+];
+
+/// What is left of that where the connection was closed before its reason was read.
+const CLOSED: [&str; 4] = [
+    "broken pipe",
+    "connection reset",
+    "connection closed",
+    "unexpected end of file",
+];
+
+/// Puts an explanation before `reason`, where there is one.
+pub(super) fn explain(reason: &mut String, endpoint: &str, settings: &Settings) {
+    let explanation = if let Some(explanation) = of_login(reason, settings) {
+        explanation
+    } else if let Some(explanation) = of_tls(reason, endpoint, settings) {
+        explanation
+    } else {
+        return;
+    };
+    *reason = format!("{explanation} ({reason})");
+}
+
+fn of_login(reason: &str, settings: &Settings) -> Option<String> {
+    let user = settings.username.as_deref();
+    let said = |words: &str| reason.contains(words);
+    if said("authentication failed") {
+        let (user, file) = (user?, settings.password_file.as_ref()?);
+        let file = file.display();
+        Some(format!("no user {user:?} with the password in {file}"))
+    } else if said("user name is empty") {
+        Some(match user {
+            Some(user) => format!("not logged in as {user:?} yet"),
+            None => "the store asks for a user: etcd.username, etcd.password_file".to_owned(),
+        })
+    } else if said("permission denied") {
+        let user = user.map_or_else(|| "our user".to_owned(), |user| format!("user {user:?}"));
+        Some(format!(
+            "{user} lacks a permission; \"incumbent check --print-role\" prints what an election needs"
+        ))
+    } else {
+        None
+    }
+}
+
+fn of_tls(reason: &str, endpoint: &str, settings: &Settings) -> Option<String> {
+    let rest = endpoint.strip_prefix("https://")?;
+    let tls = &settings.tls;
+    if let Some((_, words)) = MEMBERS_CERTIFICATE
+        .iter()
+        .find(|(said, _)| reason.contains(said))
+    {
+        let ca = tls.ca_file.as_ref().map(|file| file.display().to_string());
+        let name = tls.server_name.as_deref().unwrap_or(rest);
+        return Some(
+            words
+                .replace("{ca}", &ca.unwrap_or_default())
+                .replace("{name}", name),
+        );
+    }
+    let ours = match (&tls.cert_file, &tls.key_file) {
+        (Some(certificate), _) => format!("etcd.tls.cert_file is {}", certificate.display()),
+        _ => "etcd.tls.cert_file, etcd.tls.key_file are not set".to_owned(),
+    };
+    if let Some((_, words)) = OUR_CERTIFICATE
+        .iter()
+        .find(|(said, _)| reason.contains(said))
+    {
+        return Some(format!("{words}; {ours}"));
+    }
+    if reason.contains("InvalidContentType") {
+        return Some("the member speaks no TLS: http instead of https?".to_owned());
+    }
+    let closed = CLOSED.iter().any(|said| reason.contains(said));
+    closed.then(|| format!("closed by the member; does it ask for another certificate? {ours}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(reason: &str, change: impl Fn(&mut Settings)) -> String {
+        let mut settings = Settings::new(["https://a:1"]);
+        settings.tls.ca_file = Some("/ca.pem".into());
+        change(&mut settings);
+        let mut reason = reason.to_owned();
+        explain(&mut reason, "https://a:1", &settings);
+        reason
+    }
+
+    #[test]
+    fn the_reason_stays_behind_its_explanation() {
+        let unknown = explained("tls: invalid peer certificate: UnknownIssuer", |_| {});
+        let expected = "the member's certificate is of no authority in etcd.tls.ca_file, /ca.pem \
+                        (tls: invalid peer certificate: UnknownIssuer)";
+        assert_eq!(unknown, expected);
+    }
+
+    #[test]
+    fn the_name_is_the_configured_one_or_the_hosts() {
+        let reason = "invalid peer certificate: certificate not valid for name \"x\"";
+        assert!(explained(reason, |_| {}).contains("expected, a:1 ("));
+        let named = explained(reason, |settings| {
+            settings.tls.server_name = Some("etcd".into());
+        });
+        assert!(named.contains("expected, etcd ("));
+    }
+
+    #[test]
+    fn what_needs_no_explanation_stays_as_it_is() {
+        assert_eq!(
+            explained("connection refused", |_| {}),
+            "connection refused"
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! Status endpoints, metrics and the page for people; on the control socket also what the daemon
+//! is asked to do.
+//!
+//! All of it runs on a thread of its own, at a lower priority, and reads what the candidate
+//! publishes: no client, however slow or hostile, comes near the main loop or the renewals. What
+//! changes anything is reachable on the control socket only, which lies in the runtime directory
+//! and so is open to the daemon's own user alone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use crate::candidate::View;
+use crate::clock;
+use crate::config::Config;
+
+pub mod client;
+mod connections;
+mod page;
+mod reader;
+mod routes;
+mod status;
+mod tcp;
+
+use connections::Connections;
+use reader::Reader;
+use tcp::Tcp;
+
+/// How much less than the threads that matter this one may have of a busy processor.
+const NICE: i32 = 10;
+
+/// How many connections may be open at once on the control socket, and on TCP; one more closes the
+/// oldest, so that a flood is the flood's own trouble.
+const MOST_OPEN: usize = 64;
+
+/// Pause after a connection could not be accepted: there are no descriptors left.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// By which way a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    /// The control socket.
+    Control,
+    /// `http.listen`.
+    Tcp,
+}
+
+/// What the daemon is asked to do.
+#[derive(Debug)]
+pub enum Ask {
+    /// To read its configuration anew, and to say what came of it.
+    Reload(oneshot::Sender<Reloaded>),
+}
+
+/// What came of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Whether the new configuration holds.
+    pub reloaded: bool,
+    /// All that is wrong with it; if anything is, nothing has changed.
+    pub problems: Vec<String>,
+}
+
+/// What all requests look at.
+struct State {
+    view: View,
+    config: Mutex<Arc<Config>>,
+    asks: mpsc::UnboundedSender<Ask>,
+    reader: Arc<Reader>,
+}
+
+impl State {
+    fn config(&self) -> Arc<Config> {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&config)
+    }
+}
+
+/// What the thread is told.
+enum Command {
+    Reload(Arc<Config>, Option<std::net::TcpListener>),
+}
+
+/// The thread that answers; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    commands: mpsc::UnboundedSender<Command>,
+    listen: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Listens on the control socket at `socket`, and on TCP if `config` says so.
+    ///
+    /// An address that can't be had now is tried again: the job is worth more than its page.
+    ///
+    /// # Errors
+    /// If there is no control socket, or no thread.
+    pub fn start(
+        socket: &Path,
+        config: Arc<Config>,
+        view: View,
+        asks: mpsc::UnboundedSender<Ask>,
+    ) -> io::Result<Self> {
+        let control = control_socket(socket)?;
+        let listen = config.http_listen;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            // For the names of the store's members.
+            .max_blocking_threads(2)
+            .build()?;
+        let state = Arc::new(State {
+            view,
+            reader: Arc::new(Reader::new(config.etcd.clone())),
+            config: Mutex::new(config),
+            asks,
+        });
+        let (commands, inbox) = mpsc::unbounded_channel();
+        std::thread::Builder::new()
+            .name("http".to_owned())
+            .spawn(move || {
+                // Of this thread alone, as Linux has it. Where it is refused nothing is lost but
+                // politeness.
+                _ = rustix::process::setpriority_process(None, NICE);
+                let serving = serve(control, listen, &state, inbox);
+                if let Err(error) = LocalSet::new().block_on(&runtime, serving) {
+                    tracing::error!(%error, "nothing answers on the control socket");
+                }
+            })?;
+        Ok(Self { commands, listen })
+    }
+
+    /// Goes on with this configuration.
+    ///
+    /// # Errors
+    /// If it listens on another address that can't be had; nothing has changed then.
+    pub fn reload(&mut self, config: &Arc<Config>) -> io::Result<()> {
+        let listen = config.http_listen;
+        let is_elsewhere = |old: SocketAddr, new: SocketAddr| old.port() != new.port();
+        let listener = match (self.listen, listen) {
+            // The old address may be in the new one's way until it is closed.
+            (Some(old), Some(new)) if !is_elsewhere(old, new) => None,
+            (_, Some(new)) => Some(tcp::bind(new)?),
+            (_, None) => None,
+        };
+        self.listen = listen;
+        // The thread ends only with the daemon.
+        drop(
+            self.commands
+                .send(Command::Reload(Arc::clone(config), listener)),
+        );
+        Ok(())
+    }
+}
+
+/// Makes the socket anew: the runtime directory is held, so whoever left one is gone.
+fn control_socket(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = std::os::unix::net::UnixListener::bind(path)?;
+    // Until here the directory has kept others out.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+async fn serve(
+    control: std::os::unix::net::UnixListener,
+    listen: Option<SocketAddr>,
+    state: &Arc<State>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) -> io::Result<()> {
+    let control = UnixListener::from_std(control)?;
+    let mut tcp = Tcp::new(listen);
+    let mut to_control = Connections::new(Via::Control, MOST_OPEN, state);
+    let mut to_tcp = Connections::new(Via::Tcp, MOST_OPEN, state);
+    loop {
+        let accepted = tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Reload(config, listener)) => {
+                    tcp.change(config.http_listen, listener);
+                    state.reader.reload(config.etcd.clone());
+                    let mut held = state.config.lock().unwrap_or_else(PoisonError::into_inner);
+                    *held = config;
+                    Ok(())
+                }
+                None => return Ok(()),
+            },
+            accepted = control.accept() => accepted.map(|(stream, _)| to_control.serve(stream)),
+            accepted = tcp.accept() => accepted.map(|stream| to_tcp.serve(stream)),
+        };
+        if let Err(error) = accepted {
+            tracing::debug!(%error, "connection not accepted");
+            clock::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}

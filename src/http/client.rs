@@ -1,0 +1,96 @@
+//! The other end of the control socket: what commands ask of the daemon on their host.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use super::Reloaded;
+
+/// The longest answer that is read.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+/// Why a daemon gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody listens.
+    #[error("no daemon answers on {0}: {1}")]
+    NoDaemon(String, #[source] io::Error),
+    /// The connection broke.
+    #[error("the daemon broke off: {0}")]
+    Broken(String),
+    /// The time was up.
+    #[error("the daemon gave no answer within {}", humantime::format_duration(*.0))]
+    TimedOut(Duration),
+    /// The answer was another than one of those expected.
+    #[error("the daemon answered {0}: {1}")]
+    Unexpected(StatusCode, String),
+}
+
+impl Reloaded {
+    /// Asks the daemon behind the control socket at `socket` to read its configuration anew.
+    ///
+    /// # Errors
+    /// If it does not say what came of it.
+    pub async fn ask(socket: &Path, limit: Duration) -> Result<Self, Error> {
+        let (status, body) = ask(socket, Method::POST, "/reload", limit).await?;
+        match status {
+            StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => {
+                serde_json::from_slice(&body).map_err(|error| Error::Broken(error.to_string()))
+            }
+            status => Err(Error::Unexpected(
+                status,
+                String::from_utf8_lossy(&body).trim().to_owned(),
+            )),
+        }
+    }
+}
+
+/// Makes one request on the control socket.
+///
+/// # Errors
+/// If there is no answer; any status is one.
+pub async fn ask(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    limit: Duration,
+) -> Result<(StatusCode, Bytes), Error> {
+    let asking = async {
+        let stream = UnixStream::connect(socket)
+            .await
+            .map_err(|error| Error::NoDaemon(socket.display().to_string(), error))?;
+        exchange(stream, method, path)
+            .await
+            .map_err(|error| Error::Broken(format!("{error:#}")))
+    };
+    let answered = tokio::time::timeout(limit, asking).await;
+    answered.map_err(|_| Error::TimedOut(limit))?
+}
+
+async fn exchange(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+) -> anyhow::Result<(StatusCode, Bytes)> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "localhost")
+        .body(Empty::<Bytes>::new())?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), LONGEST_ANSWER);
+    let body = body.collect().await.map_err(anyhow::Error::from_boxed)?;
+    driver.abort();
+    Ok((status, body.to_bytes()))
+}

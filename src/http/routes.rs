@@ -1,0 +1,160 @@
+//! What is answered where.
+
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::status::Status;
+use super::{Ask, State, Via, page};
+use crate::metrics::Gauges;
+use crate::role::Role;
+
+/// How long a loop of the daemon may take to come round before it is taken for stuck: shorter than
+/// the whole second that a prober waits, on a machine that is busy.
+const STUCK: Duration = Duration::from_millis(900);
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+const SCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
+const PROMETHEUS: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// The page loads nothing but itself.
+const OWN_ONLY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+/// What anybody may read.
+const PATHS: [&str; 8] = [
+    "/",
+    "/livez",
+    "/readyz",
+    "/leader",
+    "/status",
+    "/metrics",
+    "/page.css",
+    "/page.js",
+];
+
+type Answer = Response<Full<Bytes>>;
+
+/// Answers a request. Its body, if it has one, is never read.
+pub(super) async fn answer<B>(state: &State, via: Via, request: &Request<B>) -> Answer {
+    let path = request.uri().path();
+    if path == "/reload" && via == Via::Control {
+        return match *request.method() {
+            Method::POST => reload(state).await,
+            _ => not_allowed("POST"),
+        };
+    }
+    if !PATHS.contains(&path) {
+        return text(StatusCode::NOT_FOUND, "not found\n");
+    }
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return not_allowed("GET, HEAD");
+    }
+    match path {
+        "/livez" => livez(state).await,
+        "/readyz" => {
+            let role = state.view.public.borrow().role;
+            let ready = [Role::Campaigning, Role::Leading].contains(&role);
+            yes_or_no(ready, role.word())
+        }
+        "/leader" => {
+            let public = state.view.public.borrow();
+            yes_or_no(public.leads(), public.role.word())
+        }
+        "/status" => json(StatusCode::OK, &Status::of(state).await),
+        "/metrics" => with_type(
+            StatusCode::OK,
+            PROMETHEUS,
+            state.view.metrics.render(&gauges(state)),
+        ),
+        "/page.css" => with_type(StatusCode::OK, CSS, page::STYLE),
+        "/page.js" => with_type(StatusCode::OK, SCRIPT, page::SCRIPT),
+        _ => {
+            let mut answer = with_type(StatusCode::OK, HTML, page::render(state).await);
+            let headers = answer.headers_mut();
+            headers.insert(CONTENT_SECURITY_POLICY, OWN_ONLY);
+            answer
+        }
+    }
+}
+
+/// Whether all loops of the daemon come round.
+async fn livez(state: &State) -> Answer {
+    for (name, pulse) in &state.view.pulses {
+        if !pulse.beats(STUCK).await {
+            let what = format!("the {name} is stuck\n");
+            return text(StatusCode::SERVICE_UNAVAILABLE, what);
+        }
+    }
+    text(StatusCode::OK, "ok\n")
+}
+
+async fn reload(state: &State) -> Answer {
+    let (tell, told) = oneshot::channel();
+    // The daemon hears as long as it lives.
+    drop(state.asks.send(Ask::Reload(tell)));
+    match told.await {
+        Ok(outcome) if outcome.reloaded => json(StatusCode::OK, &outcome),
+        Ok(outcome) => json(StatusCode::UNPROCESSABLE_ENTITY, &outcome),
+        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n"),
+    }
+}
+
+fn gauges(state: &State) -> Gauges {
+    let public = state.view.public.borrow();
+    let leader = public.leads();
+    Gauges {
+        leader,
+        token: public.token.filter(|_| leader).unwrap_or(0),
+        lease_remaining: public
+            .held_until
+            .map_or(Duration::ZERO, crate::clock::Instant::remaining),
+        job_up: public.job.up,
+    }
+}
+
+fn yes_or_no(yes: bool, word: &str) -> Answer {
+    let status = if yes {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    text(status, format!("{word}\n"))
+}
+
+fn not_allowed(methods: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+    let allow = HeaderValue::from_static(methods);
+    answer.headers_mut().insert(ALLOW, allow);
+    answer
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    with_type(status, TEXT, body)
+}
+
+fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer {
+    // Plain data of our own: nothing in it can fail.
+    let body = serde_json::to_string(body).unwrap_or_default() + "\n";
+    with_type(status, JSON, body)
+}
+
+fn with_type(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

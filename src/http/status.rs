@@ -1,0 +1,90 @@
+//! `/status`: how this replica stands.
+
+use serde::Serialize;
+
+use super::State;
+use crate::candidate::{PastRun, Public};
+use crate::config::Config;
+use crate::role::Role;
+use crate::status::Candidate;
+use crate::term::record::host_name;
+
+/// The answer's shape.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    role: &'static str,
+    candidate: Option<Candidate>,
+    term: Option<Term>,
+    job: Option<Job>,
+    deadline_in_s: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Term {
+    token: i64,
+    since: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Job {
+    kind: String,
+    pid: Option<u32>,
+    up: bool,
+    runs: u64,
+    /// The exit code of the last run that ended by itself, 128 and the signal's number if one
+    /// killed it.
+    last_exit: Option<i32>,
+}
+
+impl Status {
+    pub(super) async fn of(state: &State) -> Self {
+        let public = state.view.public.borrow().clone();
+        let config = state.config();
+        Self {
+            role: public.role.word(),
+            candidate: candidate(state, &public, &config).await,
+            term: public.token.map(|token| Term {
+                token,
+                since: public.since.as_deref().map(ToOwned::to_owned),
+            }),
+            job: Some(Job {
+                kind: config.job.kind.clone(),
+                pid: public.pid,
+                up: public.job.up,
+                runs: public.job.runs,
+                last_exit: public.job.last.iter().find_map(PastRun::exit_code),
+            }),
+            deadline_in_s: public
+                .deadline
+                .map(|deadline| deadline.remaining().as_secs_f64()),
+        }
+    }
+}
+
+async fn candidate(state: &State, public: &Public, config: &Config) -> Option<Candidate> {
+    let lease = public.lease?;
+    let joined_at = usize::try_from(public.position?).ok()?;
+    let position = match public.role {
+        Role::Leading => 0,
+        // Those in front may have left since; only the store knows.
+        _ if joined_at > 0 => {
+            let now = state.reader.position(&config.election.prefix, lease).await;
+            now.unwrap_or(joined_at)
+        }
+        _ => joined_at,
+    };
+    let since = public.since.as_deref().or(public.joined.as_deref());
+    Some(Candidate {
+        position,
+        name: config.candidate_name.clone(),
+        lease,
+        token: public.revision?,
+        key: config.election.prefix.candidate(lease),
+        ttl: public.timing.ttl().as_secs(),
+        lease_remaining_s: public.held_until.map(|until| until.remaining().as_secs()),
+        host: Some(host_name()),
+        pid: Some(std::process::id()),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        since: since.map(ToOwned::to_owned),
+    })
+}

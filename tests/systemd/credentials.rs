@@ -1,0 +1,131 @@
+//! A store that asks for a password, and a unit that gets it as a credential of systemd.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use crate::common::{eventually, patience, secs};
+use crate::replicas::{Replicas, Setup};
+use crate::rig::{Rig, rig};
+use crate::store::Store;
+
+/// Of the password, a readable copy for the commands that the test types itself.
+const TYPED: &str = "INCUMBENT__ETCD__PASSWORD_FILE=/rig/password";
+
+/// The configuration of who logs in with a credential.
+const LOGIN: &str = "etcd.username = \"daemon\"\n\
+                     etcd.password_file = \"${CREDENTIALS_DIRECTORY}/etcd-password\"\n";
+
+/// A store that wants a password for the election `/NAME`; killed on drop.
+struct Locked {
+    rig: &'static Rig,
+    store: Store,
+}
+
+impl Locked {
+    fn start(rig: &'static Rig, name: &'static str) -> Self {
+        let mut store = Store::start(rig, "locked", 3379);
+        store.lock(rig, &format!("/{name}"), "daemon", "correct horse");
+        rig.write_secret("/etc/incumbent/right.password", "correct horse\n");
+        rig.write_secret("/etc/incumbent/wrong.password", "battery staple\n");
+        fs::write(rig.file("password"), "correct horse\n").unwrap();
+        Self { rig, store }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.store.stop(self.rig);
+    }
+}
+
+/// How many writes of a term the store took, as the job recorded them.
+fn accepted(rig: &Rig, token: i64) -> usize {
+    let text = fs::read_to_string(rig.file("login.count")).unwrap_or_default();
+    let of_term = format!("accepted {token} ");
+    text.lines()
+        .filter(|line| line.starts_with(&of_term))
+        .count()
+}
+
+#[test]
+fn a_credential_opens_the_store_to_the_daemon_its_job_and_the_hook() {
+    let Some(rig) = rig() else { return };
+    let locked = Locked::start(rig, "login");
+    let count = rig.file("login.count");
+    fs::write(&count, "").unwrap();
+    fs::set_permissions(&count, fs::Permissions::from_mode(0o666)).unwrap();
+    let setup = Setup {
+        store: Some(&locked.store),
+        job: &[
+            "--count",
+            "/rig/login.count",
+            "/login-count",
+            "/usr/bin/incumbent",
+        ],
+        config: LOGIN,
+        drop_in: "LoadCredential=etcd-password:/etc/incumbent/right.password\n",
+        variables: &[TYPED],
+        ..Setup::default()
+    };
+    let replicas = Replicas::prepare(rig, "login", &setup);
+    replicas.start_one(1);
+    replicas.start_one(2);
+    let first = replicas.wait_term(1).token;
+    eventually(secs(20), "the first job writes", || {
+        accepted(rig, first) > 0
+    });
+
+    rig.ok(&["kill", "-KILL", &replicas.daemon(1)]);
+    let second = replicas.wait_term(2).token;
+    let resigned = replicas.wait_line(1, "that its hook resigned", |line| {
+        line["MESSAGE"] == "resigned" && line["INCUMBENT_BY"] == "release"
+    });
+    assert_eq!(resigned["INCUMBENT_CONFIRMED"], "true", "{resigned}");
+    assert_eq!(resigned["INCUMBENT_TOKEN"], first.to_string());
+    let gaps = replicas.proven().handover_gaps();
+    assert!(gaps[0] < patience(secs(5)), "{gaps:?}");
+    eventually(secs(20), "the second job writes", || {
+        accepted(rig, second) > 0
+    });
+    replicas.wait_queued(1);
+
+    // The last one, with a password that isn't the user's.
+    let wrong = "LoadCredential=\nLoadCredential=etcd-password:/etc/incumbent/wrong.password\n";
+    replicas.drop_in(3, "wrong", wrong);
+    rig.ok(&["systemctl", "daemon-reload"]);
+    rig.ok(&["systemctl", "start", &replicas.unit(3)]);
+    let line = replicas.wait_line(3, "what is wrong", |line| {
+        line["MESSAGE"] == "store unreachable"
+    });
+    let error = line["INCUMBENT_ERROR"].as_str().unwrap();
+    assert!(
+        error.contains("authentication failed, invalid user ID or password"),
+        "{line}"
+    );
+    assert_eq!(replicas.property(3, "ActiveState"), "active");
+    assert_eq!(replicas.queue(), ["login-2", "login-1"]);
+    let secret = |line: &Value| line.to_string().contains("battery staple");
+    assert!(!replicas.journal(3).iter().any(secret));
+}
+
+#[test]
+fn a_credential_that_the_unit_does_not_load_is_named_and_nothing_is_tried_again() {
+    let Some(rig) = rig() else { return };
+    let setup = Setup {
+        instances: 1,
+        config: LOGIN,
+        ..Setup::default()
+    };
+    let replicas = Replicas::prepare(rig, "unloaded", &setup);
+    let start = rig.run(&["systemctl", "start", &replicas.unit(1)]);
+    assert!(!start.status.success(), "{start:?}");
+    replicas.wait_line(1, "what is missing", |line| {
+        let text = line["MESSAGE"].as_str().unwrap_or_default();
+        text.contains("etcd.password_file: expected CREDENTIALS_DIRECTORY in the environment")
+    });
+    assert_eq!(replicas.property(1, "ExecMainStatus"), "78");
+    assert_eq!(replicas.property(1, "ActiveState"), "failed");
+    assert_eq!(replicas.property(1, "NRestarts"), "0");
+}

@@ -1,0 +1,296 @@
+//! What can be thrown, and what is known of each kind beforehand.
+
+use std::time::Duration;
+
+use crate::checker::After;
+use crate::common::Direction;
+
+/// The process, or processes, of a replica that a signal goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    Daemon,
+    Guardian,
+    Job,
+    /// The job, and all that came of it.
+    JobTree,
+    /// Daemon and guardian, so that neither sees the other end.
+    Both,
+    /// Both, the job, and all that came of it.
+    Tree,
+}
+
+impl Whom {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Daemon => "daemon",
+            Self::Guardian => "guardian",
+            Self::Job => "job",
+            Self::JobTree => "job's whole tree",
+            Self::Both => "daemon and guardian",
+            Self::Tree => "whole tree",
+        }
+    }
+}
+
+/// What a replica's ways to the store suffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Drop,
+    /// Each connection is closed as soon as it is made.
+    Refuse,
+    Pause,
+    BlackHole,
+    OneWay(Direction),
+    /// A black hole before one member only.
+    OneMember(usize),
+    /// Every byte comes so much later.
+    Slow(Duration),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Kill(Whom),
+    /// SIGSTOP, and SIGCONT when the fault ends.
+    Stop(Whom),
+    Term(Whom),
+    StepDown,
+    /// A planned stop, and a start with another TTL and other graces.
+    Reconfigure,
+    /// SIGHUP with other graces in the config.
+    Reload,
+    /// SIGTERM, and SIGKILL of the daemon while it stops.
+    TermThenKill,
+    TermTwice,
+    /// The daemon stands still, and is killed when the fault ends.
+    StopThenKill,
+    /// This one of daemon and guardian is killed while the other stands still.
+    KillBesideStopped(Whom),
+    Link(Cut),
+    /// Killed, and started again when the fault ends.
+    MemberKill(usize),
+    MemberStop(usize),
+    /// Whichever member leads the cluster is stopped.
+    EtcdLeaderStop,
+    /// Stopped and let go on, many times a second.
+    MemberSlow(usize),
+    /// Every write to the disk takes so much longer.
+    DiskSlow(usize, Duration),
+    /// The disk has no space left until the fault ends.
+    MemberFull(usize),
+    /// All members but this one are killed.
+    QuorumKilled(usize),
+    /// All members but this one are stopped.
+    QuorumStopped(usize),
+    AllKilled,
+    Revoke,
+    DeleteKey,
+    /// The leader's lease is revoked, and the next one's daemon killed in its take-over delay.
+    RevokeThenKillNext,
+    /// The lease is revoked while its holder cannot hear of it.
+    RevokeDeaf,
+    Compact,
+    Defragment(usize),
+}
+
+/// Which replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Replica(usize),
+    /// Whoever leads when the fault begins.
+    Leader,
+    /// Those whose bit is set, at the same time.
+    Several(u8),
+    /// None: a fault of the store.
+    Store,
+}
+
+/// One fault; moments are counted from the storm's beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) at: Duration,
+    pub(crate) lasts: Duration,
+    pub(crate) kind: Kind,
+    pub(crate) target: Target,
+}
+
+impl Kind {
+    /// DESIGN §1 promises nothing for these: nobody is left to end what the job started, a virtual
+    /// machine is frozen whole, or nobody can tell a leader that it was deposed. (One that is killed
+    /// whole leaves nothing behind.)
+    pub(crate) fn is_excepted(self) -> bool {
+        matches!(
+            self,
+            Self::Kill(Whom::Both)
+                | Self::Stop(Whom::Both | Whom::Tree)
+                | Self::KillBesideStopped(_)
+                | Self::RevokeDeaf
+        )
+    }
+
+    /// A lease may end early by it, behind its holder's back: an operator does it, or a member
+    /// that wakes up and believes that it still leads the cluster.
+    pub(crate) fn ends_leases_early(self) -> bool {
+        matches!(
+            self,
+            Self::Revoke
+                | Self::DeleteKey
+                | Self::RevokeThenKillNext
+                | Self::RevokeDeaf
+                | Self::MemberStop(_)
+                | Self::EtcdLeaderStop
+                | Self::QuorumStopped(_)
+        )
+    }
+
+    /// Whether that happens at its beginning, and not at its end.
+    pub(crate) fn ends_leases_at_once(self) -> bool {
+        self.ends_leases_early() && !self.is_of_members()
+    }
+
+    /// A replica may be unable to hear of that while it goes on.
+    pub(crate) fn deafens(self) -> bool {
+        match self {
+            Self::Stop(whom) => matches!(whom, Whom::Daemon | Whom::Both | Whom::Tree),
+            Self::StopThenKill | Self::KillBesideStopped(_) => true,
+            _ => self.is_of_network() || self.is_of_members(),
+        }
+    }
+
+    /// Members are out of order while it goes on.
+    pub(crate) fn is_of_members(self) -> bool {
+        matches!(
+            self,
+            Self::MemberKill(_)
+                | Self::MemberStop(_)
+                | Self::EtcdLeaderStop
+                | Self::MemberSlow(_)
+                | Self::DiskSlow(..)
+                | Self::MemberFull(_)
+                | Self::QuorumKilled(_)
+                | Self::QuorumStopped(_)
+                | Self::AllKilled
+        )
+    }
+
+    pub(crate) fn is_of_processes(self) -> bool {
+        matches!(
+            self,
+            Self::Kill(_)
+                | Self::Stop(_)
+                | Self::Term(_)
+                | Self::StepDown
+                | Self::Reconfigure
+                | Self::Reload
+                | Self::TermThenKill
+                | Self::TermTwice
+                | Self::StopThenKill
+                | Self::KillBesideStopped(_)
+        )
+    }
+
+    pub(crate) fn is_of_network(self) -> bool {
+        matches!(self, Self::Link(_) | Self::RevokeDeaf)
+    }
+
+    /// A replica's lease or key is taken from it.
+    pub(crate) fn is_of_a_lease(self) -> bool {
+        matches!(
+            self,
+            Self::Revoke | Self::DeleteKey | Self::RevokeThenKillNext
+        )
+    }
+
+    /// What follows from it for the candidates that it hits.
+    pub(crate) fn after(self) -> After {
+        match self {
+            Self::Kill(Whom::Daemon)
+            | Self::Term(Whom::Daemon)
+            | Self::Reconfigure
+            | Self::TermThenKill
+            | Self::TermTwice => After::Leaves,
+            Self::Kill(Whom::Guardian) | Self::StepDown => After::EndsTerm,
+            Self::Kill(Whom::Job | Whom::JobTree)
+            | Self::Term(Whom::Job | Whom::JobTree | Whom::Guardian)
+            | Self::Reload => After::GoesOn,
+            _ => After::Lingers,
+        }
+    }
+
+    /// The name under which it is counted.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Kill(w) => format!("SIGKILL of the {}", w.name()),
+            Self::Stop(w) => format!("SIGSTOP of the {}", w.name()),
+            Self::Term(w) => format!("SIGTERM of the {}", w.name()),
+            Self::StepDown => "step-down by SIGUSR1".into(),
+            Self::Reconfigure => "restart with another config".into(),
+            Self::Reload => "reload with another config".into(),
+            Self::TermThenKill => "SIGTERM, then SIGKILL while it stops".into(),
+            Self::TermTwice => "SIGTERM twice".into(),
+            Self::StopThenKill => "SIGSTOP, then SIGKILL of the daemon".into(),
+            Self::KillBesideStopped(w) => {
+                format!("SIGKILL of the {} beside a stopped one", w.name())
+            }
+            Self::Link(cut) => cut.name().into(),
+            Self::MemberKill(_) => "member killed and restarted".into(),
+            Self::MemberStop(_) => "member stopped".into(),
+            Self::EtcdLeaderStop => "etcd's leader stopped".into(),
+            Self::MemberSlow(_) => "member slow".into(),
+            Self::DiskSlow(..) => "member's disk slow".into(),
+            Self::MemberFull(_) => "member's disk full".into(),
+            Self::QuorumKilled(_) => "quorum killed".into(),
+            Self::QuorumStopped(_) => "quorum stopped".into(),
+            Self::AllKilled => "quorum killed: all members".into(),
+            Self::Revoke => "lease revoked".into(),
+            Self::DeleteKey => "key deleted".into(),
+            Self::RevokeThenKillNext => "lease revoked, then SIGKILL of the next".into(),
+            Self::RevokeDeaf => "lease revoked, its holder deaf".into(),
+            Self::Compact => "compaction".into(),
+            Self::Defragment(_) => "defragmentation".into(),
+        }
+    }
+}
+
+impl Cut {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "connections dropped",
+            Self::Refuse => "connections refused",
+            Self::Pause => "network paused",
+            Self::BlackHole => "black hole",
+            Self::OneWay(Direction::Up) => "cut one way: not heard",
+            Self::OneWay(Direction::Down) => "cut one way: deaf",
+            Self::OneMember(_) => "black hole before one member",
+            Self::Slow(_) => "slow network",
+        }
+    }
+}
+
+impl Target {
+    /// Whether both may mean the same replica.
+    pub(crate) fn meets(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Several(some), Self::Several(others)) => some & others != 0,
+            (Self::Several(some), Self::Replica(i)) | (Self::Replica(i), Self::Several(some)) => {
+                some & (1 << i) != 0
+            }
+            _ => self == other,
+        }
+    }
+}
+
+impl Fault {
+    pub(crate) fn ends(&self) -> Duration {
+        self.at + self.lasts
+    }
+
+    /// The name under which it is counted.
+    pub(crate) fn name(&self) -> String {
+        let several = if matches!(self.target, Target::Several(_)) {
+            ", of several at once"
+        } else {
+            ""
+        };
+        self.kind.name() + several
+    }
+}
