@@ -71,7 +71,7 @@ fn exit_codes_and_output_are_the_commands_own_and_all_is_given_back() {
 fn what_cannot_be_executed_is_127_or_126_and_says_why() {
     let cluster = Cluster::start(1);
     let election = only_here() + "/missing";
-    for (program, code) in [("/no/such/program", 127), ("/etc/hostname", 126)] {
+    for (program, code) in [("/no/such/program", 127), ("/etc/passwd", 126)] {
         let words = ["--election", &election, "--", program];
         let answer = exec(&cluster, &words).run();
         assert_eq!(answer.code, Some(code), "{}", answer.errors);
