@@ -77,9 +77,31 @@ impl Status {
     ) -> Result<Self, Failure> {
         let read = async |limit| queue::Queue::read(store, limit, prefix).await;
         let queue = patience.ask(read).await?;
+        Ok(Self::with_lifetimes(store, prefix, queue, patience.attempt()).await)
+    }
+
+    /// The status of a queue that was read; its leases are asked for at most `limit`.
+    pub async fn with_lifetimes(
+        store: &Store,
+        prefix: &Prefix,
+        queue: queue::Queue,
+        limit: Duration,
+    ) -> Self {
         let leases = queue.candidates.iter().map(|candidate| candidate.lease);
-        let lifetimes = lifetimes(store, leases, patience.attempt()).await;
-        Ok(Self::of(prefix, queue, &lifetimes))
+        let lifetimes = lifetimes(store, leases, limit).await;
+        Self::of(prefix, queue, &lifetimes)
+    }
+
+    /// Without what changes by itself: the time that the leases have left, and the revision.
+    #[must_use]
+    pub fn without_time(&self) -> Self {
+        let mut status = self.clone();
+        status.revision = 0;
+        for candidate in status.leader.iter_mut().chain(&mut status.queue) {
+            candidate.lease_remaining_s = None;
+            candidate.ttl = 0;
+        }
+        status
     }
 
     fn of(prefix: &Prefix, queue: queue::Queue, lifetimes: &BTreeMap<LeaseId, Lifetime>) -> Self {

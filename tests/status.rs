@@ -140,6 +140,37 @@ fn status_ends_with_69_and_78_where_it_should() {
 }
 
 #[test]
+fn watch_prints_one_line_for_each_change_and_none_for_renewals() {
+    let scene = Scene::start(1);
+    let watched = scene
+        .cluster
+        .incumbent(&["status", "--watch", "-o", "json"])
+        .follow();
+    let told = watched.wait_json(1);
+    assert_eq!(told[0]["queue"], json!([]));
+    let (a, _) = scene.leader(scene.daemon("a"));
+    scene.cluster.incumbent(&["pause", "--keep-leader"]).text();
+    let last = |holds: &dyn Fn(&Value) -> bool| {
+        eventually(SOON, "the last line tells", || {
+            let lines = watched.wait_json(1);
+            let last = lines.last().unwrap().clone();
+            if holds(&last) {
+                Ok(lines.len())
+            } else {
+                Err(last)
+            }
+        })
+    };
+    let lines = last(&|told| told["paused"] == true && told["leader"]["name"] == "a");
+    // Longer than two renewals take.
+    throughout(secs(3), "nothing more is told", || {
+        watched.lines().len() == lines
+    });
+    a.sigterm();
+    last(&|told| told["leader"].is_null() && told["queue"] == json!([]));
+}
+
+#[test]
 fn observe_tells_every_leader_and_nobody_and_what_is_proclaimed() {
     let scene = Scene::start(1);
     let observed = scene.cluster.incumbent(&["observe"]).follow();

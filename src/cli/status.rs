@@ -1,24 +1,37 @@
 //! `incumbent status`: who leads, and who stands in the queue.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
 
+use super::away::Away;
 use super::exit::Failure;
 use super::options::{Asking, block_on};
 use super::output;
 use super::table::Table;
+use crate::clock;
+use crate::election::follow::Follower;
 use crate::etcd::Store;
+use crate::etcd::patience::LONGEST_ATTEMPT;
+use crate::keys::Prefix;
 use crate::log::printable;
 use crate::status::{Candidate, Status};
+
+/// How often the time that the leases have left is asked for anew.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// Clears a terminal, and goes to its first line.
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Show who leads, and who stands in the queue
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   incumbent status --election /backup
-  incumbent status -o json | jq -r .leader.name")]
+  incumbent status -o json | jq -r .leader.name
+  incumbent status --watch")]
 pub(super) struct Args {
     #[command(flatten)]
     asking: Asking,
@@ -26,6 +39,10 @@ pub(super) struct Args {
     /// How to print it
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     output: Format,
+
+    /// Go on, and show each change: on a terminal in place of the last, else below it
+    #[arg(long)]
+    watch: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,14 +55,69 @@ enum Format {
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = args.asking.load()?;
     let store = Store::new(&config.etcd);
+    if args.watch {
+        return block_on(async {
+            tokio::select! {
+                failed = watch(store, config.election.prefix, args.output) => failed,
+                () = output::closed() => Ok(ExitCode::SUCCESS),
+            }
+        });
+    }
     let patience = args.asking.patience(&store);
     let read = async { Ok(Status::read(&store, &config.election.prefix, &patience).await?) };
     let status = block_on(read)?;
-    output::write(match args.output {
-        Format::Table => table(&status, output::width()),
-        Format::Json => serde_json::to_string(&status).context("no JSON")? + "\n",
-    })?;
+    output::write(render(&status, args.output)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn render(status: &Status, format: Format) -> Result<String, Failure> {
+    Ok(match format {
+        Format::Table => table(status, output::width()),
+        Format::Json => serde_json::to_string(status).context("no JSON")? + "\n",
+    })
+}
+
+/// Shows each change until nobody reads any more; goes on while the store is away.
+async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode, Failure> {
+    let redraws = format == Format::Table && output::width().is_some();
+    let mut follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
+    let mut away = Away::new();
+    let mut queue = None;
+    let mut shown: Option<Status> = None;
+    loop {
+        // Only the time that the leases have left changes without a word of the store's.
+        let due = async {
+            match &queue {
+                Some(_) if redraws => clock::sleep(REFRESH).await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            next = follower.next() => match next {
+                Ok(next) => queue = Some(next),
+                Err(error) => {
+                    away.wait(error).await?;
+                    continue;
+                }
+            },
+            () = due => {}
+        }
+        let Some(queue) = queue.clone() else { continue };
+        let status = Status::with_lifetimes(&store, &prefix, queue, LONGEST_ATTEMPT).await;
+        let text = render(&status, format)?;
+        let bare = status.without_time();
+        if redraws {
+            output::write(format!("{CLEAR}{text}"))?;
+        } else if shown.as_ref() != Some(&bare) {
+            let gap = if format == Format::Table && shown.is_some() {
+                "\n"
+            } else {
+                ""
+            };
+            output::write(format!("{gap}{text}"))?;
+        }
+        shown = Some(bare);
+    }
 }
 
 /// The status for people, in lines of at most `width` characters where that is possible.
@@ -114,7 +186,7 @@ fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::{LeaseId, Prefix};
+    use crate::keys::LeaseId;
 
     fn candidate(position: usize, name: &str, token: i64) -> Candidate {
         let lease = LeaseId::new(0x3269_6bd0_d159_d067 + token).unwrap();
