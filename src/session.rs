@@ -106,8 +106,14 @@ impl Session {
     /// Dropping it leaves the grant's outcome unknown.
     pub async fn open(store: &Store, options: Options) -> Result<Self, Error> {
         let asked = options.timing;
-        store.find_member(asked.attempt_limit()).await?;
-        let ack = grant(store, &options).await?;
+        let limit = asked.attempt_limit();
+        // Side by side: a launch should not pay for a question that members all answer alike.
+        let (found, granted) = tokio::join!(store.find_member(limit), grant(store, &options));
+        if let Err(proxied) = found {
+            revoke(store, options.lease, limit, clock::now() + limit).await;
+            return Err(proxied);
+        }
+        let ack = granted?;
         let ttl = Duration::from_secs(u64::try_from(ack.ttl).unwrap_or(0));
         let timing = asked.with_ttl(ttl);
         let (publish, status) = watch::channel(Status::granted(ack, timing));

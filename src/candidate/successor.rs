@@ -15,6 +15,11 @@ const MAKE_WAY: Duration = Duration::from_secs(10);
 /// First and largest pause between looks at whether they have.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
+/// After the last of them has gone: as long as the chosen one needs to see it and to look who stands
+/// in front of it now. One that still waited for another than the leader would have to wait out a
+/// take-over delay when the leader has gone too (R13).
+const LOOKS_AGAIN: Duration = Duration::from_millis(100);
+
 /// What the leader was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
@@ -36,6 +41,7 @@ pub(super) async fn look(
 ) -> Result<Result<(), String>, Error> {
     let until = clock::now() + MAKE_WAY;
     let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
+    let mut made_way = false;
     loop {
         let queue = Queue::read(store, asked.limit, prefix).await?;
         let Some(to) = &asked.to else {
@@ -46,12 +52,20 @@ pub(super) async fn look(
             return Ok(Err(format!("{to} is not a lease id")));
         };
         match way(&queue, asked.token, chosen) {
-            Way::Clear => return Ok(Ok(())),
+            Way::Clear => {
+                if made_way {
+                    clock::sleep(LOOKS_AGAIN).await;
+                }
+                return Ok(Ok(()));
+            }
             Way::Barred(why) => return Ok(Err(why)),
             Way::Wait if until.has_passed() => {
                 return Ok(Err("those in front made no way".to_owned()));
             }
-            Way::Wait => clock::sleep(pauses.next(jitter())).await,
+            Way::Wait => {
+                made_way = true;
+                clock::sleep(pauses.next(jitter())).await;
+            }
         }
     }
 }
