@@ -41,10 +41,33 @@ pub fn run(
         .context("no runtime")?;
     let outcome = runtime.block_on(async {
         let mut signals = PassedOn::new().context("signals can't be handled")?;
-        fence_leftovers(&config);
+        let over = async {
+            match wait {
+                Some(wait) => clock::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(over);
+        let config = Arc::new(config);
+        let of = Arc::clone(&config);
+        let mut fencing = tokio::task::spawn_blocking(move || fence_leftovers(&of));
+        loop {
+            tokio::select! {
+                done = &mut fencing => {
+                    done.context("what an earlier daemon left can't be looked for")?;
+                    break;
+                }
+                // Nothing was begun yet that would have to end.
+                passed = signals.next() => if passed.ends {
+                    let signal = Some(passed.signal);
+                    return Ok(Outcome { signal, ..Outcome::default() });
+                },
+                () = &mut over => return Ok(Outcome::default()),
+            }
+        }
         let (orders, inbox) = mpsc::unbounded_channel();
         let parts = Parts {
-            config: Arc::new(config),
+            config,
             jobs: Jobs::default(),
             files: Keeper::start(directory.path()).context("no thread for the lease file")?,
             logs,
@@ -54,14 +77,8 @@ pub fn run(
         let started = Candidate::start_once(parts, tell).await;
         let (candidate, view) = started.context("no guardian")?;
         let mut public = view.public.clone();
-        let over = async {
-            match wait {
-                Some(wait) => clock::sleep(wait).await,
-                None => std::future::pending().await,
-            }
-        };
         let running = candidate.run();
-        tokio::pin!(running, over);
+        tokio::pin!(running);
         let (mut stops, mut waited, mut is_watched) = (0, false, true);
         loop {
             let order = tokio::select! {
