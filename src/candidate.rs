@@ -30,6 +30,7 @@ mod acting;
 mod contest;
 mod contest_words;
 mod due;
+mod end;
 mod guarding;
 mod held;
 #[cfg(test)]
@@ -47,11 +48,12 @@ mod trouble;
 mod view;
 
 use contest::{Contest, Report, Setup};
+pub use end::End;
 use guarding::Guarding;
 use held::Held;
 use lines::Lines;
 use once::Once;
-pub use once::{Ended, Outcome};
+pub use once::Outcome;
 use processes::Processes;
 use run::Run;
 use trouble::StoreTrouble;

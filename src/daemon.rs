@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::candidate::{Candidate, Parts};
@@ -48,13 +49,7 @@ fn serve(
     logs: &Arc<log::Guard>,
     directory: &RuntimeDir,
 ) -> anyhow::Result<()> {
-    // Whoever started us may have blocked what we are to hear.
-    guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .on_thread_park(log::idle)
-        .enable_all()
-        .build()
-        .context("no runtime")?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         // First of all: what a signal does by default is to kill.
         let mut signals = Arriving::new().context("signals can't be handled")?;
@@ -66,9 +61,16 @@ fn serve(
             "incumbent starts"
         );
         let config = Arc::new(config);
-        let Some(early) = fenced(&config, &mut signals).await? else {
-            return Ok(());
+        let mut early = Vec::new();
+        let stopped = async {
+            while let signal @ (Signal::Reload | Signal::StepDown) = signals.next().await {
+                early.push(signal);
+            }
         };
+        // There is nothing yet that would have to be stopped.
+        if fence_unless(&config, stopped).await?.is_some() {
+            return Ok(());
+        }
         let (orders, inbox) = mpsc::unbounded_channel();
         let parts = Parts {
             config: Arc::clone(&config),
@@ -109,26 +111,31 @@ fn serve(
     outcome
 }
 
-/// Fences what an earlier daemon left, off this thread. Returns the signals that came meanwhile, or
-/// nothing if one of them was to stop: then there is nothing yet that must be stopped.
-async fn fenced(
+/// The runtime of the main loop, on a thread that hears every signal.
+fn runtime() -> anyhow::Result<Runtime> {
+    // Whoever started us may have blocked what we are to hear.
+    guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
+    tokio::runtime::Builder::new_current_thread()
+        .on_thread_park(log::idle)
+        .enable_all()
+        .build()
+        .context("no runtime")
+}
+
+/// Fences what an earlier daemon left, off this thread, unless `over` comes first; returns what
+/// that says then.
+async fn fence_unless<T>(
     config: &Arc<Config>,
-    signals: &mut Arriving,
-) -> anyhow::Result<Option<Vec<Signal>>> {
-    let of = Arc::clone(config);
-    let mut fencing = tokio::task::spawn_blocking(move || fence_leftovers(&of));
-    let mut early = Vec::new();
-    loop {
-        tokio::select! {
-            done = &mut fencing => {
-                done.context("what an earlier daemon left can't be looked for")?;
-                return Ok(Some(early));
-            }
-            signal = signals.next() => match signal {
-                Signal::Stop => return Ok(None),
-                signal => early.push(signal),
-            },
+    over: impl Future<Output = T>,
+) -> anyhow::Result<Option<T>> {
+    let config = Arc::clone(config);
+    let fencing = tokio::task::spawn_blocking(move || fence_leftovers(&config));
+    tokio::select! {
+        done = fencing => {
+            done.context("what an earlier daemon left can't be looked for")?;
+            Ok(None)
         }
+        over = over => Ok(Some(over)),
     }
 }
 

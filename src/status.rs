@@ -75,8 +75,7 @@ impl Status {
         prefix: &Prefix,
         patience: &Patience,
     ) -> Result<Self, Failure> {
-        let read = async |limit| queue::Queue::read(store, limit, prefix).await;
-        let queue = patience.ask(read).await?;
+        let queue = queue::Queue::ask(store, patience, prefix).await?;
         Ok(Self::with_lifetimes(store, prefix, queue, patience.attempt()).await)
     }
 
@@ -183,8 +182,7 @@ pub async fn position(
     lease: LeaseId,
     patience: &Patience,
 ) -> Result<Option<usize>, Failure> {
-    let read = async |limit| queue::Queue::read(store, limit, prefix).await;
-    let queue = patience.ask(read).await?;
+    let queue = queue::Queue::ask(store, patience, prefix).await?;
     let mut leases = queue.candidates.iter().map(|candidate| candidate.lease);
     Ok(leases.position(|candidate| candidate == lease))
 }

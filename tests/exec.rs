@@ -22,6 +22,17 @@ fn exec(cluster: &Cluster, words: &[&str]) -> command::Typed {
         .env("INCUMBENT__JOB__KILL_BUDGET", "500ms")
 }
 
+/// `incumbent exec` of the recording job, after these words; it runs already.
+fn exec_recorder(scene: &Scene, words: &[&str]) -> command::Followed {
+    let record = scene.record.command(&[]);
+    let record: Vec<&str> = record.iter().map(String::as_str).collect();
+    let running = exec(&scene.cluster, &[words, &record].concat()).follow();
+    eventually(SOON, "the command runs", || {
+        !scene.record.history().lives.is_empty()
+    });
+    running
+}
+
 /// An election that no other test on this host knows: who starts in one fences what is left of it.
 fn only_here() -> String {
     format!("/exec/{}", std::process::id())
@@ -242,15 +253,7 @@ fn a_command_that_leaves_children_behind_is_over_when_they_are() {
 #[test]
 fn kill_9_of_exec_ends_its_command_before_the_next_starts() {
     let scene = Scene::start(1);
-    let record = scene.record.command(&[]);
-    let words: Vec<&str> = ["--name", "once", "--"]
-        .into_iter()
-        .chain(record.iter().map(String::as_str))
-        .collect();
-    let mut running = exec(&scene.cluster, &words).follow();
-    eventually(SOON, "the command runs", || {
-        !scene.record.history().lives.is_empty()
-    });
+    let mut running = exec_recorder(&scene, &["--name", "once", "--"]);
     let b = scene.waiter(scene.daemon("b"));
     process::signal(running.pid(), Signal::KILL);
     assert_eq!(running.wait_exit(), None);
@@ -267,15 +270,7 @@ fn kill_9_of_exec_ends_its_command_before_the_next_starts() {
 #[test]
 fn a_term_that_is_lost_stops_the_command_and_it_is_not_run_again() {
     let scene = Scene::start(1);
-    let record = scene.record.command(&[]);
-    let words: Vec<&str> = ["--"]
-        .into_iter()
-        .chain(record.iter().map(String::as_str))
-        .collect();
-    let mut running = exec(&scene.cluster, &words).follow();
-    eventually(SOON, "the command runs", || {
-        !scene.record.history().lives.is_empty()
-    });
+    let mut running = exec_recorder(&scene, &["--"]);
     scene.cluster.revoke(scene.first().lease);
     assert_eq!(running.wait_exit(), Some(137));
     let errors = running.errors();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::lines::End;
+use super::end::End;
 use super::{Candidate, Held, Run};
 use crate::backoff::jitter;
 use crate::clock;

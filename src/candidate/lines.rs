@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::end::End;
 use crate::keys::{LeaseId, Prefix};
 
 /// Who speaks.
@@ -145,20 +146,5 @@ impl Lines {
 
     pub(super) fn guardian_not_started(&self, error: &std::io::Error) {
         line!(error, self, %error, "guardian not started");
-    }
-}
-
-/// How a run ended by itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct End {
-    pub(super) pid: Option<u32>,
-    pub(super) code: Option<i32>,
-    pub(super) signal: Option<i32>,
-    pub(super) error: Option<String>,
-}
-
-impl End {
-    pub(super) fn failed(&self) -> bool {
-        self.code != Some(0)
     }
 }

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::Candidate;
-use super::lines::End;
+use super::end::End;
 use crate::guardian::protocol::Request;
 use crate::role::{Event, Role};
 
@@ -13,22 +13,11 @@ pub struct Outcome {
     /// Whether the job was started, or tried to be.
     pub ran: bool,
     /// How it ended; `None` where nobody saw it.
-    pub ended: Option<Ended>,
+    pub ended: Option<End>,
     /// The signal that ended the candidacy before there was a run.
     pub signal: Option<i32>,
     /// Why the term was lost, which stopped the job.
     pub lost: Option<&'static str>,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Its exit code: 127 or 126 if it could not be executed.
-    pub code: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
-    /// Why it could not be executed.
-    pub error: Option<String>,
 }
 
 /// The one run, and who is told of it in the end.
@@ -58,11 +47,7 @@ impl Once {
 
     /// The run ended, by itself or not.
     pub(super) fn ended(&mut self, end: &End) {
-        self.outcome.ended = Some(Ended {
-            code: end.code,
-            signal: end.signal,
-            error: end.error.clone(),
-        });
+        self.outcome.ended = Some(end.clone());
     }
 
     /// The term was lost; the first reason is the one that counts.

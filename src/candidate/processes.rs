@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 
 use tokio::sync::oneshot;
 
-use super::lines::End;
+use super::end::End;
 use crate::term::process::{ProcessError, exit_status};
 
 type Started = oneshot::Sender<Result<u32, ProcessError>>;

@@ -137,21 +137,27 @@ impl Told {
 mod tests {
     use super::*;
 
+    /// Told of the term 7.
+    fn told_of_term(timing: &Timing, deadline: Instant) -> Told {
+        let mut told = Told::default();
+        told.term(&Term {
+            token: 7,
+            deadline,
+            lost_grace: timing.lost_grace(),
+            kill_budget: timing.kill_budget(),
+            stop_signal: 15,
+            in_daemon: false,
+        });
+        told
+    }
+
     #[test]
     fn a_guardian_that_is_told_to_kill_and_does_not_is_given_up_on_within_k() {
         let deadline = Instant::from_nanos(20_000_000_000);
         let lost = Instant::from_nanos(9_000_000_000);
         for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
             let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
-            let mut told = Told::default();
-            told.term(&Term {
-                token: 7,
-                deadline,
-                lost_grace: timing.lost_grace(),
-                kill_budget,
-                stop_signal: 15,
-                in_daemon: false,
-            });
+            let mut told = told_of_term(&timing, deadline);
             told.kill(lost);
             // Said again, it is given no more time.
             told.kill(deadline);
@@ -166,15 +172,7 @@ mod tests {
         let deadline = Instant::from_nanos(20_000_000_000);
         for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
             let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
-            let mut told = Told::default();
-            told.term(&Term {
-                token: 7,
-                deadline,
-                lost_grace: timing.lost_grace(),
-                kill_budget,
-                stop_signal: 15,
-                in_daemon: false,
-            });
+            let mut told = told_of_term(&timing, deadline);
             told.note(&Report::Stopping { token: 7 });
             let silent_at = told.silent_at(&timing, Some((7, deadline))).unwrap();
             assert!(silent_at > timing.kill(deadline));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Candidate;
-use super::lines::End;
+use super::end::End;
 use super::pulse::Pulse;
 use crate::clock::{self, Instant};
 use crate::config::timing::Timing;
@@ -65,21 +65,12 @@ pub struct PastRun {
     pub token: i64,
     /// How it came out.
     pub result: RunResult,
-    /// Its exit code, if it ended by itself.
-    pub code: Option<i32>,
-    /// The signal that ended it, if one did before it was stopped.
-    pub signal: Option<i32>,
+    /// How it ended.
+    pub end: End,
     /// How long it ran.
     pub ran: Duration,
     /// When it ended, RFC 3339 in UTC.
     pub ended: String,
-}
-
-impl PastRun {
-    /// As a shell has it: the exit code, or 128 and the signal; `None` if it was stopped.
-    pub fn exit_code(&self) -> Option<i32> {
-        self.code.or(self.signal.map(|signal| 128 + signal))
-    }
 }
 
 /// Where to look at a candidate.
@@ -173,8 +164,7 @@ impl Candidate {
         self.job.over(PastRun {
             token,
             result,
-            code: end.code,
-            signal: end.signal,
+            end: end.clone(),
             ran,
             ended: clock::wall_time(),
         });

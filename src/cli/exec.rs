@@ -97,11 +97,7 @@ fn told(outcome: &Outcome, election: &str, wait: Option<Duration>) -> Result<Exi
         if let Some(error) = &ended.error {
             output::complain(format_args!("the command can't be executed: {error}"));
         }
-        code = match (ended.code, ended.signal) {
-            (Some(code), _) => code,
-            (None, Some(signal)) => 128 + signal,
-            (None, None) => 1,
-        };
+        code = ended.exit_code().unwrap_or(1);
     }
     if let Some(reason) = outcome.lost {
         output::complain(format_args!(

@@ -54,8 +54,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 async fn pause(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Failure> {
     let patience = args.asking.patience(&store);
-    let read = async |limit| Queue::read(&store, limit, &prefix).await;
-    let queue = patience.ask(read).await?;
+    let queue = Queue::ask(&store, &patience, &prefix).await?;
     if let Some(why) = deaf(&queue, args.keep_leader) {
         return Err(Failure::Refused(why));
     }

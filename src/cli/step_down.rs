@@ -54,8 +54,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Failure> {
     let patience = args.asking.patience(&store);
-    let read = async |limit| Queue::read(&store, limit, &prefix).await;
-    let queue = patience.ask(read).await?;
+    let queue = Queue::ask(&store, &patience, &prefix).await?;
     let leader = leader(&queue)?;
     let name = shown(leader);
     let chosen = match &args.to {

@@ -6,12 +6,11 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
-use super::fence_leftovers;
+use super::{fence_unless, runtime};
 use crate::candidate::{Candidate, Order, Parts};
-pub use crate::candidate::{Ended, Outcome, Public};
+pub use crate::candidate::{Outcome, Public};
 use crate::clock;
 use crate::config::Config;
-use crate::guardian;
 use crate::job::Jobs;
 use crate::log;
 pub use crate::role::Role;
@@ -33,12 +32,7 @@ pub fn run(
     mut watched: impl FnMut(&Public),
 ) -> anyhow::Result<Outcome> {
     let logs = Arc::new(log::init(&config.log));
-    guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .on_thread_park(log::idle)
-        .enable_all()
-        .build()
-        .context("no runtime")?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = PassedOn::new().context("signals can't be handled")?;
         let over = async {
@@ -49,21 +43,20 @@ pub fn run(
         };
         tokio::pin!(over);
         let config = Arc::new(config);
-        let of = Arc::clone(&config);
-        let mut fencing = tokio::task::spawn_blocking(move || fence_leftovers(&of));
-        loop {
-            tokio::select! {
-                done = &mut fencing => {
-                    done.context("what an earlier daemon left can't be looked for")?;
-                    break;
+        // Nothing was begun yet that would have to end.
+        let ended = async {
+            loop {
+                tokio::select! {
+                    passed = signals.next() => if passed.ends {
+                        let signal = Some(passed.signal);
+                        return Outcome { signal, ..Outcome::default() };
+                    },
+                    () = &mut over => return Outcome::default(),
                 }
-                // Nothing was begun yet that would have to end.
-                passed = signals.next() => if passed.ends {
-                    let signal = Some(passed.signal);
-                    return Ok(Outcome { signal, ..Outcome::default() });
-                },
-                () = &mut over => return Ok(Outcome::default()),
             }
+        };
+        if let Some(outcome) = fence_unless(&config, ended).await? {
+            return Ok(outcome);
         }
         let (orders, inbox) = mpsc::unbounded_channel();
         let parts = Parts {

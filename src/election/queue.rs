@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse};
 
+use crate::etcd::patience::{Failure, Patience};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::term::record::{self, Member};
@@ -47,6 +48,15 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Reads the queue under `prefix`, in as many attempts as `patience` has.
+    ///
+    /// # Errors
+    /// As [`Patience::ask`].
+    pub async fn ask(store: &Store, patience: &Patience, prefix: &Prefix) -> Result<Self, Failure> {
+        let read = async |limit| Self::read(store, limit, prefix).await;
+        patience.ask(read).await
+    }
+
     /// Reads the queue under `prefix` in one linearizable attempt.
     ///
     /// # Errors

@@ -40,16 +40,14 @@ impl Store {
     /// [`Error::Proxied`] if there are only proxies. Whatever else goes wrong, the next request will
     /// tell.
     pub async fn find_member(&self, limit: Duration) -> Result<(), Error> {
-        for _ in 1..self.member_count() {
-            match self.require_member(limit).await {
-                Err(Error::Proxied { .. }) => {}
-                _ => return Ok(()),
+        let mut found = Ok(());
+        for _ in 0..self.member_count() {
+            found = self.require_member(limit).await;
+            if !matches!(found, Err(Error::Proxied { .. })) {
+                return Ok(());
             }
         }
-        match self.require_member(limit).await {
-            Err(error @ Error::Proxied { .. }) => Err(error),
-            _ => Ok(()),
-        }
+        found
     }
 
     /// Opens a watch, and takes what answers for what it shows itself to be.

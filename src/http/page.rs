@@ -208,7 +208,7 @@ fn runs(out: &mut String, public: &Public) -> std::fmt::Result {
         "<div class=\"wide\"><table>\n<tr><th>ended (UTC)<th>result<th>ran<th>token"
     )?;
     for run in public.job.last.iter() {
-        let how = match (run.code, run.signal) {
+        let how = match (run.end.code, run.end.signal) {
             (Some(code), _) => format!(", code {code}"),
             (None, Some(signal)) => format!(", signal {signal}"),
             (None, None) => String::new(),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::State;
-use crate::candidate::{PastRun, Public};
+use crate::candidate::Public;
 use crate::config::Config;
 use crate::role::Role;
 use crate::status::Candidate;
@@ -52,7 +52,7 @@ impl Status {
                 pid: public.pid,
                 up: public.job.up,
                 runs: public.job.runs,
-                last_exit: public.job.last.iter().find_map(PastRun::exit_code),
+                last_exit: public.job.last.iter().find_map(|run| run.end.exit_code()),
             }),
             deadline_in_s: public
                 .deadline

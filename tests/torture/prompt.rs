@@ -28,7 +28,7 @@ pub(crate) fn check(evidence: &Evidence, verdict: &mut Verdict) {
 }
 
 /// All that is known of a term's job: its first sign, its last, and whether that one can be known.
-fn terms(evidence: &Evidence) -> BTreeMap<i64, Life> {
+pub(crate) fn terms(evidence: &Evidence) -> BTreeMap<i64, Life> {
     let mut terms: BTreeMap<i64, Life> = BTreeMap::new();
     for life in &evidence.lives {
         let term = terms.entry(life.token).or_insert_with(|| life.clone());

@@ -30,14 +30,7 @@ fn millis(nanos: u64) -> f64 {
 /// From the last sign of one term's job to the first of the next, by what ended the term. (Of a job
 /// that is stopped, the last sign comes long before its end.)
 pub(crate) fn handovers(evidence: &Evidence) -> BTreeMap<String, Spans> {
-    let mut terms: BTreeMap<i64, Life> = BTreeMap::new();
-    for life in &evidence.lives {
-        let term = terms.entry(life.token).or_insert_with(|| life.clone());
-        term.start = term.start.min(life.start);
-        term.last = term.last.max(life.last);
-        term.hung |= life.hung;
-    }
-    let terms: Vec<_> = terms.into_values().collect();
+    let terms: Vec<_> = prompt::terms(evidence).into_values().collect();
     let mut spans: BTreeMap<String, Spans> = BTreeMap::new();
     for pair in terms.windows(2) {
         // Nobody knows when it ended.

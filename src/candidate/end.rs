@@ -1,0 +1,25 @@
+//! How a run of the job ended.
+
+/// How a run ended; nothing is known of one that was stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// The job's process; none for a Rust job.
+    pub pid: Option<u32>,
+    /// Its exit code, if it ended by itself: 127 or 126 if it could not be executed.
+    pub code: Option<i32>,
+    /// The signal that ended it, if one did before it was stopped.
+    pub signal: Option<i32>,
+    /// Why it failed, where more is known than a code.
+    pub error: Option<String>,
+}
+
+impl End {
+    pub(super) fn failed(&self) -> bool {
+        self.code != Some(0)
+    }
+
+    /// As a shell has it: the exit code, or 128 and the signal.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.code.or(self.signal.map(|signal| 128 + signal))
+    }
+}
