@@ -216,6 +216,7 @@ impl Candidate {
             prefix: config.election.prefix.clone(),
             candidate: config.candidate_name.clone(),
             takeover_delay: config.election.takeover_delay,
+            attempt_limit: timing.attempt_limit(),
             tick: tick.clone(),
             pulse: contest_pulse.clone(),
             metrics: metrics.clone(),
@@ -300,12 +301,16 @@ impl Candidate {
             }
         }
         self.publish();
-        // Everything is given back, or can't be: the guardian has nothing left to guard.
-        let guardian = self.guarding.guardian();
-        guardian.dismiss(DISMISSAL).await;
+        // Everything is given back, or can't be.
+        self.leave().await;
         if let Some(once) = self.once {
             once.tell();
         }
+    }
+
+    /// Lets the guardian go, which has nothing left to guard, or had nothing yet.
+    pub async fn leave(&self) {
+        self.guarding.guardian().dismiss(DISMISSAL).await;
     }
 
     /// Feeds the machine and does what it says.

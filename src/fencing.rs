@@ -91,6 +91,9 @@ fn left_behind(prefix: &Prefix) -> Vec<Process> {
             None => false,
         });
     }
+    if left.is_empty() {
+        return left;
+    }
     let daemons = daemons();
     let ancestors = ancestors();
     left.retain(|process| {
@@ -131,13 +134,14 @@ fn is_guardian(stat: &Stat) -> bool {
     stat.comm.as_bytes() == proc::GUARDIAN.to_bytes() && !stat.has_ended()
 }
 
-/// The other living processes of our user.
+/// The other living processes of our user, without what this one has started itself: its guardian,
+/// which may have our environment.
 fn others() -> Vec<Process> {
     let this = Process::this().pid;
     let pids = proc::all().into_iter();
     pids.filter(|pid| *pid != this && is_of_our_user(*pid))
         .filter_map(|pid| Some((pid, Stat::of(pid)?)))
-        .filter(|(_, stat)| !stat.has_ended() && !stat.is_kernel_thread)
+        .filter(|(_, stat)| !stat.has_ended() && !stat.is_kernel_thread && stat.parent != this)
         .map(|(pid, stat)| stat.process(pid))
         .collect()
 }
@@ -150,7 +154,7 @@ fn is_of_our_user(pid: i32) -> bool {
 
 /// What stands in the environment that the process was executed with; `None` if it is gone.
 fn environment(pid: i32) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/environ")).ok()
+    proc::read(pid, "environ").ok()
 }
 
 fn has_variables(environ: &[u8], prefix: &Prefix) -> bool {
@@ -300,12 +304,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let guardian = folder.path().join(proc::GUARDIAN.to_str().unwrap());
         std::os::unix::fs::symlink("/bin/sh", &guardian).unwrap();
-        // The guardian waits for a line that never comes, and the daemon for the guardian.
+        // The guardian waits for a line that never comes, the daemon for the guardian, and for the
+        // daemon somebody else than this process, which leaves alone what it has started itself.
+        let daemon = "sh -c '\"$0\" -c \"echo; read line\"; sleep 60' \"$0\"";
+        let variables = format!("INCUMBENT_ELECTION={prefix} INCUMBENT_TOKEN=7");
         let mut daemon = Command::new("sh")
-            .args(["-c", "\"$0\" -c 'echo; read line'; sleep 60"])
+            .args(["-c", &format!("{variables} {daemon}; exit $?")])
             .arg(&guardian)
-            .env("INCUMBENT_ELECTION", prefix.as_str())
-            .env("INCUMBENT_TOKEN", "7")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

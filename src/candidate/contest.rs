@@ -107,6 +107,7 @@ pub(super) struct Setup {
     pub(super) prefix: Prefix,
     pub(super) candidate: String,
     pub(super) takeover_delay: Duration,
+    pub(super) attempt_limit: Duration,
     pub(super) tick: Tick,
     /// Of the thread itself.
     pub(super) pulse: Pulse,
@@ -168,6 +169,9 @@ impl Contestant {
 
     async fn run(self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         tokio::spawn(self.setup.pulse.clone().beat());
+        let (store, limit) = (self.store.clone(), self.setup.attempt_limit);
+        // While the guardian starts: connected, and told from a proxy, by the time of the grant.
+        tokio::spawn(async move { drop(store.find_member(limit).await) });
         let mut election = Election::new(
             self.store.clone(),
             self.setup.prefix.clone(),
