@@ -27,11 +27,13 @@ use crate::runtime_dir::lease_file::{Keeper, Place};
 use crate::term::process::SpawnRequest;
 
 mod acting;
+mod checking;
 mod contest;
 mod contest_words;
 mod due;
 mod end;
 mod guarding;
+mod health;
 mod held;
 #[cfg(test)]
 mod histories;
@@ -47,6 +49,7 @@ mod told;
 mod trouble;
 mod view;
 
+use checking::Checking;
 use contest::{Contest, Report, Setup};
 pub use end::End;
 use guarding::Guarding;
@@ -59,13 +62,16 @@ use run::Run;
 use trouble::StoreTrouble;
 
 pub use pulse::Pulse;
-pub use view::{JobView, PastRun, Public, View};
+pub use view::{HealthView, JobView, PastRun, Public, View};
 
 /// First and largest pause before a candidate that lost its place stands again.
 const REJOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// How long the guardian has to leave at the end.
 const DISMISSAL: Duration = Duration::from_millis(500);
+
+/// Pause before another try to start a guardian.
+const GUARDIAN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A wake-up that comes so late means that this process, or the whole machine, stood still.
 const STOPPED: Duration = Duration::from_millis(100);
@@ -103,12 +109,15 @@ enum Word {
     Fenced,
     /// There is a new guardian.
     Guardian(guarding::Started),
+    /// There is a new guardian of checks.
+    Checks(guarding::Started),
 }
 
 /// What the main loop wakes up for.
 enum Next {
     Order(Order),
     Guardian(guardian::client::Event),
+    Check(guardian::client::Event),
     Contest(Report),
     Job(native::Progress),
     Spawn(SpawnRequest),
@@ -128,6 +137,8 @@ pub struct Candidate {
     contest: Contest,
     reports: mpsc::UnboundedReceiver<Report>,
     guarding: Guarding,
+    /// What tells whether it may stand, where something does.
+    checking: Option<Checking>,
     files: Keeper,
     logs: Arc<log::Guard>,
     place: Place,
@@ -222,6 +233,7 @@ impl Candidate {
             metrics: metrics.clone(),
         })?;
         let guarding = Guarding::start(&config, once.is_some()).await?;
+        let checking = Checking::start(&config).await?;
         let (publish, public) = watch::channel(Public::new(timing));
         let candidate = Self {
             processes: Processes::default(),
@@ -230,10 +242,14 @@ impl Candidate {
             jobs: parts.jobs,
             lines,
             timing,
-            machine: Machine::new(),
+            machine: match checking {
+                Some(_) => Machine::checked(),
+                None => Machine::new(),
+            },
             contest,
             reports,
             guarding,
+            checking,
             files: parts.files,
             logs: parts.logs,
             place: Place::here(),
@@ -277,6 +293,7 @@ impl Candidate {
                 Some(order) = self.orders.recv() => Next::Order(order),
                 event = self.guarding.next() => Next::Guardian(event),
                 Some(report) = self.reports.recv() => Next::Contest(report),
+                event = checking::said(&mut self.checking) => Next::Check(event),
                 Some(progress) = self.natives.1.recv() => Next::Job(progress),
                 Some(request) = self.spawns.1.recv() => Next::Spawn(request),
                 Some(word) = self.words.1.recv() => Next::Word(word),
@@ -291,6 +308,7 @@ impl Candidate {
                 Next::Order(order) => self.ordered(order),
                 Next::Guardian(event) => self.guardian_said(event),
                 Next::Contest(report) => self.reported(report),
+                Next::Check(event) => self.check_said(event),
                 Next::Job(progress) => self.native_came(progress),
                 Next::Spawn(request) => self.spawn(request),
                 Next::Word(word) => self.heard(word),
@@ -308,9 +326,15 @@ impl Candidate {
         }
     }
 
-    /// Lets the guardian go, which has nothing left to guard, or had nothing yet.
+    /// Lets the guardian go, which has nothing left to guard, or had nothing yet, and that of checks.
     pub async fn leave(&self) {
-        self.guarding.guardian().dismiss(DISMISSAL).await;
+        let guardian = self.guarding.guardian();
+        let checks = async {
+            if let Some(checking) = &self.checking {
+                checking.dismiss().await;
+            }
+        };
+        tokio::join!(guardian.dismiss(DISMISSAL), checks);
     }
 
     /// Feeds the machine and does what it says.
@@ -363,6 +387,7 @@ impl Candidate {
             }
             Word::Fenced => self.fenced(),
             Word::Guardian(started) => self.guarded_anew(started),
+            Word::Checks(started) => self.checks_started(started),
         }
     }
 }

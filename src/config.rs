@@ -45,6 +45,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// `candidate.name`.
     pub candidate_name: String,
+    /// `candidate.check`, if it has a command.
+    pub check: Option<Check>,
     /// `etcd.*`.
     pub etcd: crate::etcd::Settings,
     /// `election.*`.
@@ -64,6 +66,21 @@ impl Config {
     pub fn timing(&self) -> Timing {
         Timing::new(self.election.ttl, self.job.lost_grace, self.job.kill_budget)
     }
+}
+
+/// `candidate.check.*`: what tells whether this replica may stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// `candidate.check.command`.
+    pub command: Vec<String>,
+    /// `candidate.check.interval`, from one start to the next.
+    pub interval: Duration,
+    /// `candidate.check.timeout`.
+    pub timeout: Duration,
+    /// `candidate.check.rise`: after so many successes in a row it is healthy again.
+    pub rise: u32,
+    /// `candidate.check.fall`: after so many failures in a row it is unhealthy.
+    pub fall: u32,
 }
 
 /// `election.*`.
@@ -266,6 +283,16 @@ fn assemble(settings: &Settings, file: Option<PathBuf>) -> Option<Config> {
     Some(Config {
         file,
         candidate_name: text("candidate.name")?,
+        check: match settings.get("candidate.check.command") {
+            Some(command) => Some(Check {
+                command,
+                interval: span("candidate.check.interval")?,
+                timeout: span("candidate.check.timeout")?,
+                rise: settings.get("candidate.check.rise")?,
+                fall: settings.get("candidate.check.fall")?,
+            }),
+            None => None,
+        },
         etcd: crate::etcd::Settings {
             endpoints: settings.get("etcd.endpoints")?,
             connect_timeout: span("etcd.connect_timeout")?,

@@ -131,7 +131,8 @@ fn ancestors() -> HashSet<i32> {
 }
 
 fn is_guardian(stat: &Stat) -> bool {
-    stat.comm.as_bytes() == proc::GUARDIAN.to_bytes() && !stat.has_ended()
+    let names = [proc::GUARDIAN, proc::CHECKS].map(std::ffi::CStr::to_bytes);
+    names.contains(&stat.comm.as_bytes()) && !stat.has_ended()
 }
 
 /// The other living processes of our user, without what this one has started itself: its guardian,

@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 /// finds the guardians of earlier ones.
 pub const GUARDIAN: &CStr = c"incumbent-guard";
 
+/// The same of the guardian that runs checks, and guards no job.
+pub const CHECKS: &CStr = c"incumbent-check";
+
 /// One process, told apart from any other that had or will have the same number on this boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::held::Guard;
-use super::{Candidate, Held, Once, Run, Word, contest, guarding};
+use super::{Candidate, GUARDIAN_PAUSE, Held, Once, Run, Word, contest, guarding};
 use crate::backoff::jitter;
 use crate::clock;
 use crate::guardian::protocol::{self, Request};
@@ -27,9 +27,6 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(15);
 
 /// How long the process may take to say why it kills itself.
 const LAST_WORDS: Duration = Duration::from_millis(20);
-
-/// Pause before another try to start a guardian.
-const GUARDIAN_PAUSE: Duration = Duration::from_secs(1);
 
 impl Candidate {
     pub(super) fn act(&mut self, action: Action) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::end::End;
-use super::{Candidate, Held, Run};
+use super::{Candidate, Checking, Held, Run};
 use crate::backoff::jitter;
 use crate::clock;
 use crate::guardian::client::Event as GuardianEvent;
@@ -32,6 +32,10 @@ impl Candidate {
         }
         for event in events {
             self.guardian_said(event);
+        }
+        let said = self.checking.as_mut().map(Checking::waiting);
+        for event in said.into_iter().flatten() {
+            self.check_said(event);
         }
     }
 
@@ -88,7 +92,7 @@ impl Candidate {
             }
             Report::Guarded { token, .. } => self.guarded(token),
             Report::Resigned { lease, .. } => self.given_back_by_guardian(lease),
-            Report::Ready { .. } | Report::Remembered { .. } => {}
+            Report::Ready { .. } | Report::Remembered { .. } | Report::TimedOut { .. } => {}
         }
     }
 

@@ -96,6 +96,22 @@ impl Lines {
         line!(error, self, %lease, token, pids, "job can't be killed: keeping the lease");
     }
 
+    pub(super) fn healthy(&self) {
+        line!(info, self, "healthy");
+    }
+
+    pub(super) fn unhealthy(&self, reason: &str) {
+        line!(warn, self, reason, "unhealthy");
+    }
+
+    pub(super) fn check_failed(&self, reason: &str) {
+        line!(warn, self, reason, "check failed");
+    }
+
+    pub(super) fn checks_lost(&self) {
+        line!(error, self, "guardian of checks lost");
+    }
+
     pub(super) fn resigned(&self, lease: LeaseId, token: Option<i64>, confirmed: bool) {
         line!(info, self, %lease, token, confirmed, by = "daemon", "resigned");
     }

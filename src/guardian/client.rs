@@ -131,13 +131,30 @@ impl Guardian {
         candidate: &str,
         input: Option<BorrowedFd<'_>>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        Self::greet(hello(log, election, candidate, false), input).await
+    }
+
+    /// As [`start`](Self::start), for one that runs checks and guards no term. It never kills this
+    /// process; dismissed, it kills what it runs and leaves.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    ///
+    /// # Cancel safety
+    /// As [`start`](Self::start).
+    pub async fn start_checks(
+        log: &crate::log::Settings,
+        election: &Prefix,
+        candidate: &str,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        Self::greet(hello(log, election, candidate, true), None).await
+    }
+
+    async fn greet(
+        hello: Request,
+        input: Option<BorrowedFd<'_>>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         become_subreaper()?;
-        let hello = Request::Hello {
-            daemon: std::process::id(),
-            log: log.clone(),
-            election: election.clone(),
-            candidate: candidate.to_owned(),
-        };
         let (pid, pidfd, socket) = spawn(&hello, input)?;
         let (outgoing, queue) = mpsc::unbounded_channel();
         let (events, mut reports) = mpsc::unbounded_channel();
@@ -255,10 +272,21 @@ impl Guardian {
         gone.is_ok() && waitpid(Some(self.pid), WaitOptions::NOHANG).is_ok_and(|it| it.is_some())
     }
 
-    fn kill(&self) {
+    /// Kills it; the kernel kills the main processes of what it runs.
+    pub(crate) fn kill(&self) {
         if let Ok(pidfd) = pidfd_open(self.pid, PidfdFlags::empty()) {
             pidfd_send_signal(&pidfd, Signal::KILL).ok();
         }
+    }
+}
+
+fn hello(log: &crate::log::Settings, election: &Prefix, candidate: &str, checks: bool) -> Request {
+    Request::Hello {
+        daemon: std::process::id(),
+        log: log.clone(),
+        election: election.clone(),
+        candidate: candidate.to_owned(),
+        checks,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::clock::Instant;
 use crate::keys::LeaseId;
 use crate::term::resignation::Resignation;
 
+pub(super) mod checks;
 mod daemon;
 mod requests;
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub enum Request {
         election: Prefix,
         /// The candidate's name, for the guardian's log lines.
         candidate: String,
+        /// Whether it is to run checks, and guards no term.
+        checks: bool,
     },
     /// The guardian is to log so from now on.
     Log(crate::log::Settings),
@@ -100,6 +102,17 @@ pub enum Request {
     Kill {
         /// The term.
         token: i64,
+    },
+    /// Runs a check. Answered by [`Report::MainEnded`] or [`Report::TimedOut`], and in any case,
+    /// once nothing of it lives, by [`Report::Empty`] with the token 0; by [`Report::Refused`]
+    /// while an earlier one lives. Only for a guardian that was started for checks.
+    Check {
+        /// The daemon's number for it, never used twice.
+        run: u64,
+        /// What to run.
+        command: CommandSpec,
+        /// From now until SIGKILL.
+        timeout: Duration,
     },
     /// The term is over, and nothing of it runs, in the daemon or in the tree; the daemon gives
     /// the lease back itself. What does live on in the tree is killed.
@@ -217,6 +230,11 @@ pub enum Report {
         killed: bool,
         /// The last run that a start was asked for by then, executed or not; 0 for none. It proves
         /// nothing about a start that is still on its way.
+        run: u64,
+    },
+    /// A check has not ended in its time, and is being killed.
+    TimedOut {
+        /// Its number.
         run: u64,
     },
     /// The guardian stops the term on its own account, since D−G−K has come.

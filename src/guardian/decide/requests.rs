@@ -79,6 +79,8 @@ impl Guard {
                 }
                 self.kill_tree(now);
             }
+            // A guardian of a term runs no checks: they would be in its tree.
+            Request::Check { run, .. } => self.refuse(run, Refusal::NoTerm),
             Request::EndTerm { token } => self.end(token, now),
         }
     }
