@@ -37,6 +37,7 @@ mod health;
 mod held;
 #[cfg(test)]
 mod histories;
+mod hooks;
 mod job_words;
 mod lines;
 mod once;

@@ -53,6 +53,8 @@ pub struct Config {
     pub election: Election,
     /// `job.*`.
     pub job: Job,
+    /// `hooks.*`.
+    pub hooks: Hooks,
     /// `runtime_dir`, absolute.
     pub runtime_dir: PathBuf,
     /// `http.listen`.
@@ -81,6 +83,24 @@ pub struct Check {
     pub rise: u32,
     /// `candidate.check.fall`: after so many failures in a row it is unhealthy.
     pub fall: u32,
+}
+
+/// `hooks.*`: what runs in a term beside the job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// `hooks.on_elected`: before the first run of the job.
+    pub on_elected: Option<Hook>,
+    /// `hooks.on_lost`: after the last.
+    pub on_lost: Option<Hook>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub limit: Duration,
 }
 
 /// `election.*`.
@@ -280,6 +300,11 @@ fn assemble(settings: &Settings, file: Option<PathBuf>) -> Option<Config> {
     let timing = chosen.timing();
     let text = |name| settings.get::<String>(name);
     let span = |name| settings.get::<Duration>(name);
+    let hook = |name, limit| {
+        let limit = span(limit)?;
+        let command = settings.get(name);
+        Some(command.map(|command| Hook { command, limit }))
+    };
     Some(Config {
         file,
         candidate_name: text("candidate.name")?,
@@ -329,6 +354,10 @@ fn assemble(settings: &Settings, file: Option<PathBuf>) -> Option<Config> {
             yield_after: settings.get("job.yield_after")?,
             yield_cooldown: span("job.yield_cooldown")?,
             settings: settings.get("job.settings").unwrap_or_default(),
+        },
+        hooks: Hooks {
+            on_elected: hook("hooks.on_elected", "hooks.on_elected_timeout")?,
+            on_lost: hook("hooks.on_lost", "hooks.on_lost_timeout")?,
         },
         runtime_dir: settings.get("runtime_dir")?,
         http_listen: settings.get::<Option<SocketAddr>>("http.listen")?,

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 /// Reasons for the end of a term that are shown from the start, so that a first one is seen as a
 /// rise; see INTERFACE `term lost`. An end on purpose is `resigned`, or says why it was.
-const REASONS: [&str; 10] = [
+const REASONS: [&str; 11] = [
     "cluster_changed",
     "deadline",
     "deleted",
     "expired",
     "guardian",
+    "hook_refused",
     "job_stuck",
     "refused",
     "resigned",

@@ -108,12 +108,17 @@ impl Candidate {
 
     fn start_run(&mut self) {
         self.restart_at = None;
-        let Some(held) = &self.held else { return };
+        let Some(held) = &mut self.held else { return };
+        let first = !std::mem::replace(&mut held.has_run, true);
         if held.guard != Guard::Current {
             self.have_term_guarded();
         }
         self.runs += 1;
-        self.launch(Run::new(self.runs));
+        let run = Run::new(self.runs);
+        match self.config.hooks.on_elected.clone() {
+            Some(hook) if first => self.start_hook(&hook, run),
+            _ => self.launch(run),
+        }
     }
 
     /// Tells the guardian of the term, and the stop hook of its token.
@@ -124,6 +129,7 @@ impl Candidate {
         let Some(held) = &mut self.held else { return };
         let Some(term) = &held.term else { return };
         held.guard = Guard::Current;
+        held.in_daemon |= in_daemon;
         let resignation = held.resignation.clone();
         let term = protocol::Term {
             token: term.token(),
@@ -136,6 +142,7 @@ impl Candidate {
         self.guarding
             .send(Request::Lease(Box::new(resignation.clone())));
         self.guarding.send(Request::Term(term));
+        self.have_end_guarded();
         // The guardian knows; the hook will in a moment.
         self.files.write_soon(self.lease_file(resignation));
     }

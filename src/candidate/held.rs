@@ -16,6 +16,7 @@ use crate::term::resignation::Resignation;
 
 /// One candidacy, from the choice of its lease id until everything is given back.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Held {
     pub(super) lease: LeaseId,
     /// How to give it back; as the guardian and the stop hook know it.
@@ -41,6 +42,10 @@ pub(super) struct Held {
     pub(super) reason: &'static str,
     /// Whether it is being given back.
     pub(super) leaving: bool,
+    /// Whether a run was asked for in its term.
+    pub(super) has_run: bool,
+    /// Whether the guardian waits for the end of a Rust job.
+    pub(super) in_daemon: bool,
     /// What the deadline has asked for so far.
     second_line: SecondLine,
     /// What was said of the term's loss.
@@ -87,6 +92,8 @@ impl Held {
             step_down_by: None,
             reason: "resigned",
             leaving: false,
+            has_run: false,
+            in_daemon: false,
             second_line: SecondLine::default(),
             loss: Said::Nothing,
             said_lost: None,

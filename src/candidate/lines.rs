@@ -96,6 +96,24 @@ impl Lines {
         line!(error, self, %lease, token, pids, "job can't be killed: keeping the lease");
     }
 
+    pub(super) fn hook_ended(
+        &self,
+        lease: LeaseId,
+        token: i64,
+        end: &End,
+        killed: bool,
+        ran: Duration,
+    ) {
+        let hook = "on_elected";
+        let (pid, code, signal, ran_ms) = (end.pid, end.code, end.signal, ms(ran));
+        let error = end.error.as_deref();
+        if end.failed() || killed {
+            line!(warn, self, %lease, token, pid, hook, code, signal, error, killed, ran_ms, "hook ended");
+        } else {
+            line!(info, self, %lease, token, pid, hook, code, ran_ms, "hook ended");
+        }
+    }
+
     pub(super) fn healthy(&self) {
         line!(info, self, "healthy");
     }

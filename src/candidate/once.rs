@@ -73,7 +73,9 @@ impl Candidate {
     pub(super) fn pass_on(&mut self, signal: i32, ends: bool) {
         let token = self.held.as_ref().and_then(super::Held::token);
         match (&self.run, token) {
-            (Some(_), Some(token)) => self.guarding.send(Request::Signal { token, signal }),
+            (Some(run), Some(token)) if run.hook.is_none() => {
+                self.guarding.send(Request::Signal { token, signal });
+            }
             _ if ends => {
                 if let Some(once) = &mut self.once
                     && !once.is_done()

@@ -205,6 +205,15 @@ pub const KEYS: &[Key] = &[
     Key::new("job.settings", Table, Constant("{}"),
         "Handed to a job written in Rust, which knows what belongs there.").secret(),
 
+    Key::new("hooks.on_elected", Argv, Depends(r#"["/usr/local/bin/take-address"]"#),
+        "Runs in each term before the job; unless it ends with 0 in its time, the term is given back.").secret(),
+    Key::new("hooks.on_elected_timeout", at_least(1), Constant(r#""10s""#),
+        "How long it may take; this host then stays out of the election for job.yield_cooldown."),
+    Key::new("hooks.on_lost", Argv, Depends(r#"["/usr/local/bin/drop-address"]"#),
+        "Runs at the end of a term, after the job and before the next leader's, if the lease leaves time.").secret(),
+    Key::new("hooks.on_lost_timeout", at_least(1), Constant(r#""10s""#),
+        "How long it may take; less where the term is being lost."),
+
     Key::new("http.listen", Address, Constant(r#""off""#),
         "Where the status endpoints listen, such as \"127.0.0.1:9180\"; \"off\" for nowhere."),
 

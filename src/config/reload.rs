@@ -6,7 +6,8 @@ use super::timing::default_takeover_delay;
 
 /// The new configuration, if it changes nothing that a daemon keeps for life: its name, its
 /// election, its runtime directory, and whether it is checked. Logs, HTTP, the store's endpoints and
-/// credentials, the job (from its next run) and how it is checked may change.
+/// credentials, the job (from its next run), the hooks (from the next term) and how it is checked may
+/// change.
 ///
 /// # Errors
 /// A line for each key that would have to stay, with what it is and what it was to become. The

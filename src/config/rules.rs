@@ -225,6 +225,8 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         ("candidate.check.timeout", "candidate.check.command"),
         ("candidate.check.rise", "candidate.check.command"),
         ("candidate.check.fall", "candidate.check.command"),
+        ("hooks.on_elected_timeout", "hooks.on_elected"),
+        ("hooks.on_lost_timeout", "hooks.on_lost"),
     ] {
         // The shipped file sets them to what they are anyway.
         if settings.is_changed(name) && settings.is_missing(needs) {

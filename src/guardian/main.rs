@@ -23,7 +23,7 @@ use super::decide::checks::Checks;
 use super::decide::{Action, Event, Guard, Line};
 use super::link::Link;
 use super::proc;
-use super::protocol::{Report, Request};
+use super::protocol::{Exit, Report, Request};
 use super::resigner::Resigner;
 use super::signals;
 use super::tree::Tree;
@@ -358,6 +358,34 @@ impl Guardian {
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 let lease = lease.map(display);
                 tracing::info!(%election, candidate, lease, token, pid, killed, took_ms, "job stopped");
+            }
+            Line::HookEnded {
+                lease,
+                token,
+                pid,
+                ref exit,
+                killed,
+                ran,
+            } => {
+                let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
+                let (lease, hook) = (lease.map(display), "on_lost");
+                let (mut code, mut signal, mut error) = (None, None, None);
+                match exit {
+                    Some(Exit::Code(number)) => code = Some(*number),
+                    Some(Exit::Signal(number)) => signal = Some(*number),
+                    Some(Exit::NotExecuted {
+                        code: number,
+                        error: why,
+                    }) => {
+                        (code, error) = (Some(*number), Some(why.as_str()));
+                    }
+                    None => {}
+                }
+                if code == Some(0) && !killed {
+                    tracing::info!(%election, candidate, lease, token, pid, hook, code, ran_ms, "hook ended");
+                } else {
+                    tracing::warn!(%election, candidate, lease, token, pid, hook, code, signal, error, killed, ran_ms, "hook ended");
+                }
             }
             Line::Resigned {
                 lease,

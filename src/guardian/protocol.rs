@@ -103,6 +103,21 @@ pub enum Request {
         /// The term.
         token: i64,
     },
+    /// What to run at the end of the term, in its tree, once the tree is proven empty of the job:
+    /// for so long at most, and never beyond D−K. A term that is to be killed has no time for it.
+    AtEnd {
+        /// The term.
+        token: i64,
+        /// What to run.
+        command: CommandSpec,
+        /// From its start until SIGKILL.
+        limit: Duration,
+    },
+    /// The Rust job has ended: what [`Request::AtEnd`] names may run. [`Report::Empty`] follows.
+    JobOver {
+        /// The term.
+        token: i64,
+    },
     /// Runs a check. Answered by [`Report::MainEnded`] or [`Report::TimedOut`], and in any case,
     /// once nothing of it lives, by [`Report::Empty`] with the token 0; by [`Report::Refused`]
     /// while an earlier one lives. Only for a guardian that was started for checks.
@@ -231,6 +246,15 @@ pub enum Report {
         /// The last run that a start was asked for by then, executed or not; 0 for none. It proves
         /// nothing about a start that is still on its way.
         run: u64,
+        /// Whether what [`Request::AtEnd`] names has yet to run, so that the tree won't stay empty.
+        unfinished: bool,
+    },
+    /// The tree is proven empty of the job, and what [`Request::AtEnd`] names runs in it now.
+    AtEnd {
+        /// The term.
+        token: i64,
+        /// Whether SIGKILL was sent to the job.
+        killed: bool,
     },
     /// A check has not ended in its time, and is being killed.
     TimedOut {

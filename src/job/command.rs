@@ -19,6 +19,14 @@ pub fn spec(config: &Config, term: &Term) -> CommandSpec {
     }
 }
 
+/// Another command, `argv`, as the job would run in `term`.
+pub fn spec_of(config: &Config, term: &Term, argv: &[String]) -> CommandSpec {
+    CommandSpec {
+        argv: argv.to_vec(),
+        ..spec(config, term)
+    }
+}
+
 /// `argv`, run as the job is, but outside of any term: without its variables.
 pub fn spec_outside(config: &Config, argv: &[String]) -> CommandSpec {
     let (mut remove, mut set) = outside(config);

@@ -199,3 +199,31 @@ fn settings_of_a_check_without_a_command_draw_a_warning() {
         [format!("{}:2:8: {warning}", file.display())]
     );
 }
+
+#[test]
+fn hooks_have_their_limits_and_their_layers() {
+    let fixture = Fixture::new("[hooks]\non_lost = [\"z\"]\n");
+    let hooks = fixture.config().hooks;
+    assert_eq!(hooks.on_elected, None);
+    let hook = hooks.on_lost.unwrap();
+    assert_eq!(hook.command, ["z"]);
+    assert_eq!(hook.limit, Duration::from_secs(10));
+    let layered = fixture.env("INCUMBENT__HOOKS__ON_LOST_TIMEOUT", "3s");
+    let limit = layered.config().hooks.on_lost.unwrap().limit;
+    assert_eq!(limit, Duration::from_secs(3));
+    assert_fault(
+        "[hooks]\non_elect = [\"x\"]\n",
+        "a.toml:2:1: hooks.on_elect: unknown key; did you mean hooks.on_elected?",
+    );
+}
+
+#[test]
+fn a_limit_of_no_hook_draws_a_warning() {
+    let fixture = Fixture::new("[hooks]\non_lost_timeout = \"1s\"\n");
+    let file = fixture.path("a.toml");
+    let warning = "hooks.on_lost_timeout: has no effect without hooks.on_lost";
+    assert_eq!(
+        fixture.load().unwrap().warnings,
+        [format!("{}:2:19: {warning}", file.display())]
+    );
+}

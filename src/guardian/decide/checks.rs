@@ -163,6 +163,7 @@ impl Checks {
                 token: 0,
                 killed: check.killing.is_some(),
                 run: check.run,
+                unfinished: false,
             });
         }
         if self.over {
