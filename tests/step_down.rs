@@ -7,6 +7,10 @@ mod common;
 use std::process::{Child, Stdio};
 
 use common::*;
+use incumbent::election::wishes;
+use incumbent::etcd::{Settings, Store};
+use incumbent::keys::{LeaseId, Prefix};
+use incumbent::term::record::StepDown;
 
 /// Where a wish stands.
 const WISH: &str = "/election.meta/control/step-down";
@@ -233,4 +237,34 @@ fn who_waits_for_a_chosen_one_is_told_when_a_signal_has_made_another_lead() {
     let errors = to_c.errors().join("\n");
     assert!(errors.contains("but b (lease "), "{errors}");
     scene.assert_no_overlap();
+}
+
+#[test]
+fn a_wish_that_is_put_twice_is_one_wish() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a").ttl("60s"));
+    let lease = scene.candidate(&a).lease;
+    // It would take the wish back.
+    a.sigstop();
+    let store = Store::new(&Settings::new(scene.cluster.endpoints()));
+    let (prefix, id) = (Prefix::new(PREFIX), LeaseId::new(lease).unwrap());
+    let put = |since: &str| {
+        let wish = StepDown {
+            by: "who".to_owned(),
+            since: since.to_owned(),
+            token,
+            to: None,
+            force: false,
+        };
+        let put = wishes::step_down(&store, secs(5), &prefix, id, &wish);
+        scene.cluster.block_on(put).unwrap()
+    };
+    let first = put("today");
+    assert!(first > Some(token));
+    // An attempt that nobody answered is repeated, or comes late.
+    assert_eq!(put("today"), first);
+    assert_eq!(scene.cluster.revision(), first.unwrap());
+    assert!(put("tomorrow") > first);
+    scene.cluster.revoke(lease);
+    assert_eq!(put("tomorrow"), None);
 }
