@@ -22,7 +22,8 @@ use crate::term::record::StepDown;
 ///
 /// It stands in the queue again afterwards. Refused (exit code 3), with nothing changed, if nobody
 /// else is there, or if the one named by --to can't be made next: a candidate of a Go program in
-/// front of it makes no way.
+/// front of it makes no way. With --wait also if another wish overtakes this one, or if somebody
+/// else than the one named by --to comes to lead.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
