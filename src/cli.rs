@@ -19,6 +19,7 @@ mod exec;
 mod exit;
 mod guardian;
 mod kv;
+mod look;
 mod observe;
 mod options;
 mod output;
