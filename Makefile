@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader test torture bench bench-systemd proof lint deny deps
+.PHONY: help demo kill-leader test torture bench bench-systemd proof lint deny dist deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -52,6 +52,10 @@ lint: ## Checks format, lints and documentation
 
 deny: ## Checks licences, sources and known holes of what we depend on
 	@scripts/deny
+
+dist: ## Writes man pages and shell completions to target/dist/share, as they lie under /usr/share
+	@scripts/deps build
+	cargo run --quiet --example dist -- target/dist/share
 
 deps: ## Installs what building, testing and the demo need
 	@scripts/deps build etcd demo

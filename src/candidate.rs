@@ -169,6 +169,8 @@ pub struct Candidate {
     runs: u64,
     /// The last run that the guardian was asked to start.
     asked: u64,
+    /// The number of the last wish to step down; never used twice.
+    wishes: u64,
     restart_at: Option<Instant>,
     rejoin_at: Option<Instant>,
     exiting: bool,
@@ -269,6 +271,7 @@ impl Candidate {
             job: JobView::default(),
             runs: 0,
             asked: 0,
+            wishes: 0,
             restart_at: None,
             rejoin_at: None,
             exiting: false,

@@ -9,7 +9,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::job::Jobs;
 
@@ -19,6 +19,7 @@ mod exec;
 mod exit;
 mod guardian;
 mod kv;
+mod look;
 mod observe;
 mod options;
 mod output;
@@ -42,13 +43,22 @@ mod table;
 Example: on each of two machines; stop either, and the other takes over
   incumbent run --endpoints http://etcd1:2379,http://etcd2:2379 -- my-job"
 )]
-struct Cli {
+struct Cli<C: Subcommand> {
     #[command(subcommand)]
-    command: Command,
+    command: C,
 }
 
+/// All commands.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Typed(Typed),
+    Guardian(guardian::Args),
+}
+
+/// The commands that people type, or a unit of theirs.
+#[derive(Debug, Subcommand)]
+enum Typed {
     Run(run::Args),
     Exec(exec::Args),
     Status(status::Args),
@@ -60,41 +70,50 @@ enum Command {
     Check(check::Args),
     Reload(reload::Args),
     Release(release::Args),
-    Guardian(guardian::Args),
 }
 
 /// Runs the command that this process was started with.
 pub fn main(jobs: Jobs) -> ExitCode {
-    let ended = match Cli::parse().command {
-        Command::Run(args) => run::run(args, jobs),
-        Command::Exec(args) => exec::run(args),
-        Command::Status(args) => status::run(&args),
-        Command::Observe(args) => observe::run(&args),
-        Command::StepDown(args) => step_down::run(&args),
-        Command::Pause(args) => pause::run(&args),
-        Command::Resume(args) => pause::resume(&args),
-        Command::Kv(args) => kv::run(args),
-        Command::Check(args) => check::run(&args, &jobs),
-        Command::Reload(args) => reload::run(&args),
-        Command::Release(args) => release::run(&args),
-        Command::Guardian(args) => Ok(guardian::run(&args)),
+    let typed = match Cli::parse().command {
+        Command::Guardian(args) => return guardian::run(&args),
+        Command::Typed(typed) => typed,
+    };
+    let ended = match typed {
+        Typed::Run(args) => run::run(args, jobs),
+        Typed::Exec(args) => exec::run(args),
+        Typed::Status(args) => status::run(&args),
+        Typed::Observe(args) => observe::run(&args),
+        Typed::StepDown(args) => step_down::run(&args),
+        Typed::Pause(args) => pause::run(&args),
+        Typed::Resume(args) => pause::resume(&args),
+        Typed::Kv(args) => kv::run(args),
+        Typed::Check(args) => check::run(&args, &jobs),
+        Typed::Reload(args) => reload::run(&args),
+        Typed::Release(args) => release::run(&args),
     };
     ended.unwrap_or_else(|failure| failure.report())
+}
+
+/// The command line that people type, for generators of shell completions and man pages.
+///
+/// It leaves out what only the daemon starts. A binary with jobs of its own has the same commands
+/// under its own name: `command_line().name("my-daemon")`. `examples/dist.rs` is a generator.
+pub fn command_line() -> clap::Command {
+    Cli::<Typed>::command()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_definitions_are_sound() {
-        Cli::command().debug_assert();
+        Cli::<Command>::command().debug_assert();
     }
 
     #[test]
     fn the_help_of_every_command_shows_an_example() {
-        let mut open = vec![Cli::command()];
+        let mut open = vec![Cli::<Command>::command()];
         while let Some(mut command) = open.pop() {
             let help = command.render_long_help().to_string();
             let is_ours = command.get_name() != "help" && !command.is_hide_set();

@@ -7,6 +7,10 @@
 //!
 //! A daemon may be started from such an environment itself, by hand or by a job. So one that has a
 //! living guardian below it is left alone too, and so is whoever started this one.
+//!
+//! For a user that isn't root, a process that hides its environment from its own user can't be told
+//! from a stranger and lives on: a program with more rights than who started it, or one of our own
+//! commands that has read a password, whose guarded writes the store refuses.
 
 use std::collections::HashSet;
 use std::fs;
@@ -147,13 +151,15 @@ fn others() -> Vec<Process> {
         .collect()
 }
 
-/// Whether the process runs as our user, which is also what makes its environment readable.
+/// Whether the process runs as our user. The folder tells even of one whose files are root's, since
+/// it hides its environment.
 fn is_of_our_user(pid: i32) -> bool {
     let uid = rustix::process::geteuid().as_raw();
     fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == uid)
 }
 
-/// What stands in the environment that the process was executed with; `None` if it is gone.
+/// What stands in the environment that the process was executed with; `None` if it is gone, or
+/// hides it from us.
 fn environment(pid: i32) -> Option<Vec<u8>> {
     proc::read(pid, "environ").ok()
 }

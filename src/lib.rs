@@ -157,7 +157,7 @@ pub mod signals;
 pub mod status;
 pub mod term;
 
-pub use cli::main;
+pub use cli::{command_line, main};
 pub use job::{Job, JobError, Jobs};
 pub use term::Term;
 

@@ -114,8 +114,7 @@ pub fn init(settings: &Settings) -> Guard {
         .with(Lines(Arc::clone(&queue)));
     if registry.try_init().is_ok() {
         let stderr = std::io::stderr();
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colour = stderr.is_terminal() && !no_color;
+        let colour = takes_colour(&stderr);
         writer::spawn(Arc::clone(&queue), Output::new(stderr, colour));
         QUEUE.get_or_init(|| Arc::clone(&queue));
     }
@@ -123,6 +122,14 @@ pub fn init(settings: &Settings) -> Guard {
         queue,
         filter: handle,
     }
+}
+
+/// Whether what is written there may be coloured: on a terminal that knows colours, unless
+/// `NO_COLOR` is set to anything.
+pub fn takes_colour(output: &impl IsTerminal) -> bool {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    output.is_terminal() && !no_color && !is_dumb
 }
 
 static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();

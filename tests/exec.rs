@@ -285,21 +285,6 @@ fn a_term_that_is_lost_stops_the_command_and_it_is_not_run_again() {
     assert_all_given_back(&scene.cluster);
 }
 
-/// A pseudo-terminal: its own side, and the one for a process.
-fn terminal() -> (fs::File, fs::File) {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
-    let name = ptsname(&ours, Vec::new()).unwrap();
-    let theirs = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(name.to_str().unwrap())
-        .unwrap();
-    (fs::File::from(ours), theirs)
-}
-
 /// Starts a command with this terminal as its own, as a shell's foreground would.
 fn on_terminal(command: &Command, terminal: &fs::File) -> std::process::Child {
     let mut typed = Command::new("setsid");

@@ -53,8 +53,8 @@ impl Candidate {
                 self.run = None;
                 self.restart_at = Some(clock::now() + pause);
             }
-            // The one run was had: there is nothing to stand for any more.
-            Action::RejoinAfter(_) if self.once.as_ref().is_some_and(Once::is_done) => {
+            // The one run was had, or is wanted no more.
+            Action::RejoinAfter(_) if self.once.as_ref().is_some_and(Once::is_over) => {
                 self.on(Event::Shutdown);
             }
             Action::RejoinAfter(pause) => self.rejoin_after(pause),

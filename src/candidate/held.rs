@@ -36,8 +36,8 @@ pub(super) struct Held {
     pub(super) guard: Guard,
     /// The guardian has given the lease back in our place, and said so.
     pub(super) resigned_by_guardian: bool,
-    /// Who asked for a step-down that is being looked into.
-    pub(super) step_down_by: Option<String>,
+    /// The wish to step down that is being looked into.
+    pub(super) wish: Option<Wish>,
     /// Why the term ends, for the history.
     pub(super) reason: &'static str,
     /// Whether it is being given back.
@@ -52,6 +52,15 @@ pub(super) struct Held {
     loss: Said,
     /// Why the term ended, as it was said; for the metrics.
     said_lost: Option<&'static str>,
+}
+
+/// A wish to step down, until the contest has told whether somebody can follow.
+#[derive(Debug)]
+pub(super) struct Wish {
+    /// Never used twice: what the contest tells of an earlier one says nothing of this one.
+    pub(super) number: u64,
+    /// Who asked.
+    pub(super) by: String,
 }
 
 /// What the guardian has been told of a term.
@@ -89,7 +98,7 @@ impl Held {
             term: None,
             guard: Guard::None,
             resigned_by_guardian: false,
-            step_down_by: None,
+            wish: None,
             reason: "resigned",
             leaving: false,
             has_run: false,

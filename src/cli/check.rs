@@ -55,9 +55,9 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
     if job.kind == "command" && job.command.is_empty() {
         report += "warning: job.command: there is none; \"run\" needs one after \"--\" then\n";
     }
-    output::write(report)?;
+    output::report(&report)?;
     if args.connect {
-        output::write(host::report(loaded.config.file.as_deref()))?;
+        output::report(&host::report(loaded.config.file.as_deref()))?;
         block_on(connect::check(&loaded.config, args.timeout))?;
     }
     Ok(ExitCode::SUCCESS)

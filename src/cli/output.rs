@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::oneshot;
 
 use super::exit::Failure;
+use super::look::{Look, Mark};
 
 /// Writes to standard output, and flushes it: a reader acts on each line as it comes.
 ///
@@ -24,6 +25,17 @@ pub(super) fn write(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
             .context("cannot write to standard output")
             .into(),
     })
+}
+
+/// As [`write`], for lines about what was found; those that warn are marked.
+pub(super) fn report(lines: &str) -> Result<(), Failure> {
+    let look = Look::of_stdout();
+    let mut text = String::new();
+    for line in lines.lines() {
+        let warns = line.starts_with("warning: ");
+        look.line(&mut text, line, warns.then_some(Mark::Trouble));
+    }
+    write(text)
 }
 
 /// Waits until nobody reads standard output any more; for ever where that can't be told, as of a

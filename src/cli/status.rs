@@ -8,6 +8,7 @@ use clap::ValueEnum;
 
 use super::away::Away;
 use super::exit::Failure;
+use super::look::{Look, Mark};
 use super::options::{Asking, block_on};
 use super::output;
 use super::table::Table;
@@ -72,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 fn render(status: &Status, format: Format) -> Result<String, Failure> {
     Ok(match format {
-        Format::Table => table(status, output::width()),
+        Format::Table => table(status, Look::of_stdout()),
         Format::Json => serde_json::to_string(status).context("no JSON")? + "\n",
     })
 }
@@ -120,14 +121,21 @@ async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode,
     }
 }
 
-/// The status for people, in lines of at most `width` characters where that is possible.
-fn table(status: &Status, width: Option<usize>) -> String {
-    let leader = match &status.leader {
-        Some(leader) => format!("{}, token {}", printable(&leader.name), leader.token),
-        None => "nobody".to_owned(),
-    };
+/// The status for people; the table in lines that fit, if that is possible.
+fn table(status: &Status, look: Look) -> String {
+    let mut text = String::new();
     let election = printable(status.election.as_str());
-    let mut text = format!("election  {election}\nleader    {leader}\n");
+    look.line(&mut text, &format!("election  {election}"), None);
+    let (leader, mark) = match &status.leader {
+        Some(leader) => {
+            let name = printable(&leader.name);
+            (format!("{name}, token {}", leader.token), Mark::Leader)
+        }
+        // Nobody is wanted while it is paused.
+        None if status.paused => ("nobody".to_owned(), Mark::Paused),
+        None => ("nobody".to_owned(), Mark::Trouble),
+    };
+    look.line(&mut text, &format!("leader    {leader}"), Some(mark));
     if status.paused {
         let by = status.pause.as_ref().map_or(String::new(), |pause| {
             let (by, since) = (printable(&pause.by), printable(&pause.since));
@@ -138,27 +146,31 @@ fn table(status: &Status, width: Option<usize>) -> String {
             };
             format!("by {by} since {since}{how}: ")
         });
-        let line = format!("PAUSED    {by}nobody new will lead until it is resumed\n");
-        text += &line;
+        let line = format!("PAUSED    {by}nobody new will lead until it is resumed");
+        look.line(&mut text, &line, Some(Mark::Paused));
     }
     for key in &status.blocked_by {
         let key = printable(key);
-        let line = format!("BLOCKED   by {key}, which is no candidate's key: delete it\n");
-        text += &line;
+        let line = format!("BLOCKED   by {key}, which is no candidate's key: delete it");
+        look.line(&mut text, &line, Some(Mark::Trouble));
     }
     if status.queue.is_empty() {
         return text;
     }
     let headings = ["", "#", "NAME", "TOKEN", "LEASE", "LEFT", "HOST", "SINCE"];
-    let mut table = Table::new(headings, &["NAME", "HOST"]);
+    let mut table = Table::new(
+        headings,
+        &["NAME", "HOST"],
+        &["LEASE", "HOST", "LEFT", "SINCE"],
+    );
     for candidate in &status.queue {
         let leads = status
             .leader
             .as_ref()
             .is_some_and(|leader| leader.token == candidate.token);
-        table.push(row(candidate, leads));
+        table.push(leads.then_some(Mark::Leader), row(candidate, leads));
     }
-    text + "\n" + &table.render(width)
+    text + "\n" + &table.render(look)
 }
 
 fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
@@ -227,7 +239,7 @@ mod tests {
             since: None,
             ..candidate(1, "from go", 31)
         };
-        let text = table(&status(vec![candidate(0, "a", 7), go]), None);
+        let text = table(&status(vec![candidate(0, "a", 7), go]), Look::default());
         let expected = "\
 election  /backup
 leader    a, token 7
@@ -244,13 +256,57 @@ leader    a, token 7
         let long = "a-candidate-with-a-name-of-its-own.example.org";
         let mut queue = vec![candidate(0, long, 7), candidate(1, "b", 8)];
         queue[1].host = Some("a-host-with-a-long-name.example.org".to_owned());
-        let text = table(&status(queue), Some(80));
-        assert!(
-            text.lines().skip(3).all(|line| line.chars().count() <= 80),
-            "{text}"
-        );
+        let text = table(&status(queue.clone()), wide(80));
+        assert!(fits(&text, 80), "{text}");
         assert!(text.contains("a-can") && text.contains('…'), "{text}");
         assert!(text.contains("32696bd0d159d06e"), "{text}");
+        assert!(text.contains("SINCE"), "{text}");
+        // Narrower still, what is needed least is left out.
+        for (width, gone) in [(61, "LEASE"), (53, "HOST"), (41, "LEFT"), (20, "SINCE")] {
+            let text = table(&status(queue.clone()), wide(width));
+            assert!(fits(&text, width), "{width}: {text}");
+            assert!(!text.contains(gone), "{width}: {text}");
+            assert!(text.contains("  #  NAME "), "{width}: {text}");
+        }
+    }
+
+    fn wide(width: usize) -> Look {
+        Look {
+            width: Some(width),
+            colour: false,
+        }
+    }
+
+    /// Whether the table does, which comes after an empty line.
+    fn fits(text: &str, width: usize) -> bool {
+        let table = text.lines().skip_while(|line| !line.is_empty());
+        table
+            .map(|line| line.chars().count())
+            .all(|used| used <= width)
+    }
+
+    #[test]
+    fn colours_mark_the_leader_and_what_is_wrong_and_nothing_else() {
+        let colour = Look {
+            width: None,
+            colour: true,
+        };
+        let mut both = status(vec![candidate(0, "a", 7), candidate(1, "b", 8)]);
+        both.blocked_by = vec!["/backup/x".to_owned()];
+        let text = table(&both, colour);
+        for (line, code) in text.lines().zip(["", "1;32", "1;31", "", "", "1;32", ""]) {
+            let expected = match code {
+                "" => !line.contains('\u{1b}'),
+                code => line.starts_with(&format!("\u{1b}[{code}m")) && line.ends_with("\u{1b}[0m"),
+            };
+            assert!(expected, "{code}: {line:?}");
+        }
+        both.leader = None;
+        assert!(table(&both, colour).contains("\u{1b}[1;31mleader    nobody"));
+        both.paused = true;
+        let text = table(&both, colour);
+        assert!(text.contains("\u{1b}[33mleader    nobody"), "{text:?}");
+        assert!(text.contains("\u{1b}[33mPAUSED "), "{text:?}");
     }
 
     #[test]
@@ -259,7 +315,7 @@ leader    a, token 7
         blocked.leader = None;
         blocked.paused = true;
         blocked.blocked_by = vec!["/backup/x\u{1b}[2J".to_owned()];
-        let text = table(&blocked, None);
+        let text = table(&blocked, Look::default());
         assert!(text.contains("leader    nobody\n"), "{text}");
         assert!(text.contains("PAUSED "), "{text}");
         assert!(text.contains("BLOCKED   by /backup/x\\u{1b}[2J,"), "{text}");
@@ -268,7 +324,7 @@ leader    a, token 7
 
     #[test]
     fn nobody_there_is_no_table() {
-        let text = table(&status(Vec::new()), None);
+        let text = table(&status(Vec::new()), Look::default());
         assert_eq!(text, "election  /backup\nleader    nobody\n");
     }
 }

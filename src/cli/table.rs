@@ -1,4 +1,6 @@
-//! Plain tables that fit the width of a terminal.
+//! Tables that fit the width of a terminal.
+
+use super::look::{Look, Mark};
 
 /// The space between two columns.
 const GAP: usize = 2;
@@ -6,65 +8,95 @@ const GAP: usize = 2;
 /// The least that is left of a column that is cut.
 const NARROWEST: usize = 6;
 
-/// Rows under headings; some columns may be cut where a line would be too long.
+/// Rows under headings. Where a line would be too long, some columns are cut, and then others are
+/// left out.
 pub(super) struct Table<const N: usize> {
-    rows: Vec<[String; N]>,
-    flexible: Vec<usize>,
+    headings: [&'static str; N],
+    rows: Vec<(Option<Mark>, [String; N])>,
+    flexible: &'static [&'static str],
+    dispensable: &'static [&'static str],
 }
 
 impl<const N: usize> Table<N> {
-    /// A table without rows; the columns under `flexible` headings may be cut.
-    pub(super) fn new(headings: [&str; N], flexible: &[&str]) -> Self {
-        let is_flexible = |column: &usize| flexible.contains(&headings[*column]);
+    /// A table without rows. The columns under `flexible` headings may be cut; when that isn't
+    /// enough, those under `dispensable` ones are left out, the first of them first.
+    pub(super) const fn new(
+        headings: [&'static str; N],
+        flexible: &'static [&'static str],
+        dispensable: &'static [&'static str],
+    ) -> Self {
         Self {
-            flexible: (0..N).filter(is_flexible).collect(),
-            rows: vec![headings.map(str::to_owned)],
+            headings,
+            rows: Vec::new(),
+            flexible,
+            dispensable,
         }
     }
 
     /// Adds a row.
-    pub(super) fn push(&mut self, row: [String; N]) {
-        self.rows.push(row);
+    pub(super) fn push(&mut self, mark: Option<Mark>, row: [String; N]) {
+        self.rows.push((mark, row));
     }
 
-    /// The lines, cut to `width` as far as the flexible columns allow.
-    pub(super) fn render(&self, width: Option<usize>) -> String {
-        let widths = self.widths(width.unwrap_or(usize::MAX));
+    /// The lines, as wide as they may be if that is possible at all.
+    pub(super) fn render(&self, look: Look) -> String {
+        let columns = self.columns(look.width.unwrap_or(usize::MAX));
+        let headings = self.headings.map(str::to_owned);
+        let rows = self.rows.iter().map(|(mark, row)| (*mark, row));
         let mut text = String::new();
-        for row in &self.rows {
+        for (mark, row) in [(None, &headings)].into_iter().chain(rows) {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(widths) {
-                let cell = cut(cell, width);
+            for &(column, width) in &columns {
+                let cell = cut(&row[column], width);
                 line.extend([format!("{cell:width$}"), " ".repeat(GAP)]);
             }
-            text += line.trim_end();
-            text.push('\n');
+            look.line(&mut text, line.trim_end(), mark);
         }
         text
     }
 
-    /// The width of each column: that of its widest cell, and less for the widest flexible ones
-    /// until the line fits.
-    fn widths(&self, limit: usize) -> [usize; N] {
-        let mut widths = [0; N];
-        for row in &self.rows {
-            for (cell, width) in row.iter().zip(&mut widths) {
-                *width = (*width).max(cell.chars().count().max(1));
+    /// The columns that are shown, each with its width.
+    fn columns(&self, limit: usize) -> Vec<(usize, usize)> {
+        let mut columns: Vec<_> = (0..N).map(|column| (column, self.width(column))).collect();
+        let mut dispensable = self.dispensable.iter();
+        loop {
+            let cut = self.cut_to(columns.clone(), limit);
+            if total(&cut) <= limit {
+                return cut;
             }
+            let Some(heading) = dispensable.next() else {
+                return cut;
+            };
+            columns.retain(|(column, _)| self.headings[*column] != *heading);
         }
-        while widths.iter().sum::<usize>() + GAP * (N - 1) > limit {
-            let widest = self
-                .flexible
-                .iter()
-                .copied()
-                .max_by_key(|column| widths[*column]);
-            match widest {
-                Some(column) if widths[column] > NARROWEST => widths[column] -= 1,
-                _ => break,
-            }
-        }
-        widths
     }
+
+    /// The width of a column's widest cell.
+    fn width(&self, column: usize) -> usize {
+        let cells = self.rows.iter().map(|(_, row)| row[column].chars().count());
+        let heading = self.headings[column].chars().count();
+        cells.chain([heading, 1]).max().unwrap_or(1)
+    }
+
+    /// Takes from the widest flexible columns until the line fits, or nothing is left to take.
+    fn cut_to(&self, mut columns: Vec<(usize, usize)>, limit: usize) -> Vec<(usize, usize)> {
+        while total(&columns) > limit {
+            let flexible = columns.iter_mut().filter(|(column, width)| {
+                self.flexible.contains(&self.headings[*column]) && *width > NARROWEST
+            });
+            match flexible.max_by_key(|(_, width)| *width) {
+                Some((_, width)) => *width -= 1,
+                None => break,
+            }
+        }
+        columns
+    }
+}
+
+/// How long a line of these columns is.
+fn total(columns: &[(usize, usize)]) -> usize {
+    let cells: usize = columns.iter().map(|(_, width)| width).sum();
+    cells + GAP * columns.len().saturating_sub(1)
 }
 
 /// The text, or its beginning and an ellipsis.

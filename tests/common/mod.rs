@@ -38,6 +38,7 @@ pub mod sandbox;
 pub mod scene;
 pub mod security;
 pub mod store;
+pub mod terminal;
 pub mod wait;
 
 pub use cluster::Cluster;
@@ -52,4 +53,5 @@ pub use sandbox::Sandbox;
 pub use scene::{SOON, STOPPED, Scene};
 pub use security::{Authority, Issued, ROOT, Tls};
 pub use store::{Candidate, Vigil};
+pub use terminal::{shown, terminal};
 pub use wait::{eventually, millis, patience, secs, throughout};

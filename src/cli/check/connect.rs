@@ -19,7 +19,7 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
     let timing = config.timing();
     let members = members::ask(config, limit).await;
     let lines = members::report(config, &members, timing.attempt_limit());
-    output::write(lines.join("\n") + "\n")?;
+    output::report(&lines.join("\n"))?;
 
     let clusters = members::clusters(&members);
     if clusters.len() > 1 {
@@ -58,7 +58,7 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
     let patience = Patience::new(&store, limit);
     let mut lines = ttl_lines(config, &store, &patience).await?;
     lines.extend(election::report(&store, &config.election.prefix, &patience).await?);
-    output::write(lines.join("\n") + "\n")
+    output::report(&lines.join("\n"))
 }
 
 /// The smallest TTL that the store grants, which may be longer than the one that is asked for.
