@@ -71,9 +71,6 @@ const REJOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duratio
 /// How long the guardian has to leave at the end.
 const DISMISSAL: Duration = Duration::from_millis(500);
 
-/// Pause before another try to start a guardian.
-const GUARDIAN_PAUSE: Duration = Duration::from_secs(1);
-
 /// A wake-up that comes so late means that this process, or the whole machine, stood still.
 const STOPPED: Duration = Duration::from_millis(100);
 
@@ -235,8 +232,8 @@ impl Candidate {
             pulse: contest_pulse.clone(),
             metrics: metrics.clone(),
         })?;
-        let guarding = Guarding::start(&config, once.is_some()).await?;
-        let checking = Checking::start(&config).await?;
+        let guarding = Guarding::start(&config, once.is_some());
+        let (guarding, checking) = tokio::try_join!(guarding, Checking::start(&config))?;
         let (publish, public) = watch::channel(Public::new(timing));
         let candidate = Self {
             processes: Processes::default(),

@@ -20,38 +20,10 @@ fn page(name: &str) -> String {
     fs::read_to_string(Path::new("docs").join(name)).unwrap()
 }
 
-/// Whether this program is there; says so where it isn't, and what is left out.
-fn is_there(program: &str, tried: &str) -> bool {
-    let found = Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok();
-    if !found {
-        eprintln!("{program} is not there: {tried} is not tried");
-    }
-    found
-}
-
-fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, into);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            into.push(path);
-        }
-    }
-}
-
 /// The messages of all warnings and errors that the program logs.
 fn messages() -> BTreeSet<String> {
-    let mut files = Vec::new();
-    sources(Path::new("src"), &mut files);
     let mut found = BTreeSet::new();
-    for file in files {
-        let text = fs::read_to_string(&file).unwrap();
+    for (_, text) in sources() {
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
         for start in [
             "tracing::warn!(",
@@ -90,12 +62,7 @@ fn every_warning_and_error_is_explained() {
 
 #[test]
 fn every_message_that_is_explained_is_logged() {
-    let mut text = String::new();
-    let mut files = Vec::new();
-    sources(Path::new("src"), &mut files);
-    for file in files {
-        text.push_str(&fs::read_to_string(file).unwrap());
-    }
+    let text: String = sources().into_iter().map(|(_, text)| text).collect();
     let page = page("troubleshoot.md");
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let mut rows = rows.peekable();
@@ -179,7 +146,7 @@ fn the_table_of_ttls_is_what_check_reckons() {
 
 #[test]
 fn alerts_fire_when_they_should_and_only_then() {
-    if !is_there("promtool", "docs/alerts.yml") {
+    if !is_there("promtool", "the rules of docs/alerts.yml") {
         return;
     }
     for arguments in [
@@ -345,7 +312,7 @@ impl Drop for Postgresql {
 #[test]
 fn the_recipe_for_postgresql_keeps_the_late_leader_out() {
     let Some(programs) = postgresql() else {
-        eprintln!("no PostgreSQL in /usr/lib/postgresql: its recipe is not tried");
+        eprintln!("SKIPPED: the recipe for PostgreSQL: none in /usr/lib/postgresql");
         return;
     };
     let server = Postgresql::start(programs);

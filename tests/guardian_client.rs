@@ -180,6 +180,11 @@ async fn a_kill_does_not_wait_for_what_holds_a_start_back() {
     let (_never, done) = oneshot::channel();
     stand.guardian.hold(done);
     stand.guardian.send(Request::Term(term(7)));
+    stand.guardian.send(Request::AtEnd {
+        token: 7,
+        command: CommandSpec::default(),
+        limit: PATIENCE,
+    });
     stand.guardian.send(start(7, "sleep 1000000"));
     let held = tokio::time::timeout(Duration::from_millis(100), stand.events.recv()).await;
     assert!(held.is_err(), "{held:?}");

@@ -8,6 +8,7 @@ mod common;
 
 use std::fs;
 
+use common::daemon::Builder;
 use common::*;
 
 /// A hook that keeps the record, and ends after so long.
@@ -187,23 +188,35 @@ fn a_hook_runs_where_the_hook_before_the_job_refused() {
     assert_eq!(fs::read_to_string(seen).unwrap(), format!("{token}\n"));
 }
 
-/// The graces are long enough for a hook to begin, and it would go on for ever.
-#[test]
-fn a_hook_that_hangs_is_dead_before_the_lease_ends_when_the_leader_is_cut_off() {
-    let scene = Scene::start(3);
-    let links = Links::to(&scene.cluster);
-    let hook = recording("on_lost", &scene, &["--ignore-term", "--child-own-session"]);
-    let builder = scene.daemon("a").toml(&hook).ttl("6s").through(&links);
+/// Lets `fault` befall a leader whose graces are long enough for a hook to begin, which would go on
+/// for ever: it is dead before the lease ends. Returns the leader, its token and the next one.
+fn hangs_while_its_term_is_lost(
+    scene: &Scene,
+    builder: Builder,
+    fault: impl FnOnce(&Daemon),
+) -> (Daemon, i64, Daemon) {
+    let hook = recording("on_lost", scene, &["--ignore-term", "--child-own-session"]);
+    let builder = builder.toml(&hook).ttl("6s");
     let builder = builder.toml("hooks.on_lost_timeout = '1h'\njob.lost_grace = '1s'");
     let (a, token) = scene.leader(builder);
     let old = scene.candidate(&a);
     let b = scene.waiter(scene.daemon("b"));
     let vigil = scene.cluster.watch_deletion(&old.key, 0);
-    links.black_hole();
+    fault(&a);
     let gone = vigil.wait(secs(20));
     scene.assert_over_before(token, gone);
-    assert_eq!(runs(&scene, token), 2, "the hook ran");
+    assert_eq!(runs(scene, token), 2, "the hook ran");
     assert!(scene.wait_leads(&b, 1, SOON) > token);
+    (a, token, b)
+}
+
+#[test]
+fn a_hook_that_hangs_is_dead_before_the_lease_ends_when_the_leader_is_cut_off() {
+    let scene = Scene::start(3);
+    let links = Links::to(&scene.cluster);
+    let builder = scene.daemon("a").through(&links);
+    let cut = |_: &Daemon| links.black_hole();
+    let (a, token, _b) = hangs_while_its_term_is_lost(&scene, builder, cut);
     assert!(a.wait_log("hook ended", SOON).bool("killed"));
     assert_eq!(a.wait_log("term lost", SOON).token(), token);
     scene.assert_no_overlap();
@@ -212,18 +225,7 @@ fn a_hook_that_hangs_is_dead_before_the_lease_ends_when_the_leader_is_cut_off() 
 #[test]
 fn a_hook_that_hangs_is_dead_before_the_lease_ends_when_the_daemon_stands_still() {
     let scene = Scene::start(3);
-    let hook = recording("on_lost", &scene, &["--ignore-term", "--child-own-session"]);
-    let builder = scene.daemon("a").toml(&hook).ttl("6s");
-    let builder = builder.toml("hooks.on_lost_timeout = '1h'\njob.lost_grace = '1s'");
-    let (a, token) = scene.leader(builder);
-    let old = scene.candidate(&a);
-    let b = scene.waiter(scene.daemon("b"));
-    let vigil = scene.cluster.watch_deletion(&old.key, 0);
-    a.sigstop();
-    let gone = vigil.wait(secs(20));
-    scene.assert_over_before(token, gone);
-    assert_eq!(runs(&scene, token), 2, "the hook ran");
-    assert!(scene.wait_leads(&b, 1, SOON) > token);
+    let (a, _, _b) = hangs_while_its_term_is_lost(&scene, scene.daemon("a"), Daemon::sigstop);
     a.sigcont();
     scene.cluster.wait_names(PREFIX, &["b", "a"]);
     scene.assert_no_overlap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::held::Guard;
-use super::{Candidate, GUARDIAN_PAUSE, Held, Once, Run, Word, contest, guarding};
+use super::{Candidate, Held, Once, Run, Word, contest, guarding};
 use crate::backoff::jitter;
 use crate::clock;
 use crate::guardian::protocol::{self, Request};
@@ -153,20 +153,12 @@ impl Candidate {
             return;
         };
         let Some(factory) = self.jobs.get(&self.config.job.kind) else {
-            self.asked = run.id;
             let mut command = command::spec(&self.config, &term);
             if let Some(once) = &mut self.once {
                 once.asked();
                 command.stdin = protocol::Stdin::Inherit;
             }
-            self.guarding.send(Request::Start {
-                token: term.token(),
-                run: run.id,
-                command,
-                sole: true,
-            });
-            self.run = Some(run);
-            return;
+            return self.ask_for(&term, run, command);
         };
         if self.guarding.acked(term.token()) {
             self.start_native(factory, &term, run);
@@ -175,6 +167,18 @@ impl Candidate {
             run.awaits_guardian = true;
             self.run = Some(run);
         }
+    }
+
+    /// Asks the guardian for `run`, which is to be alone in its tree.
+    pub(super) fn ask_for(&mut self, term: &Term, run: Run, command: protocol::CommandSpec) {
+        self.asked = run.id;
+        self.guarding.send(Request::Start {
+            token: term.token(),
+            run: run.id,
+            command,
+            sole: true,
+        });
+        self.run = Some(run);
     }
 
     /// There is a new guardian: it has to know what the last one knew and still matters.
@@ -329,15 +333,9 @@ impl Candidate {
             while !guardian.fence(None).await {}
             drop(guardian);
             drop(words.send(Word::Fenced));
-            loop {
-                match guarding::start(&config, with_input).await {
-                    Ok(started) => break drop(words.send(Word::Guardian(started))),
-                    Err(error) => {
-                        lines.guardian_not_started(&error);
-                        clock::sleep(GUARDIAN_PAUSE).await;
-                    }
-                }
-            }
+            let start = || guarding::start(&config, with_input);
+            let started = guarding::until_started(&lines, start).await;
+            drop(words.send(Word::Guardian(started)));
         });
     }
 

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guarding::Started;
+use super::guarding::{Started, unheard, until_started};
 use super::health::Health;
 use super::view::HealthView;
-use super::{Candidate, DISMISSAL, GUARDIAN_PAUSE, Word};
+use super::{Candidate, DISMISSAL, Word};
 use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::guardian::client::{Event as GuardianEvent, Guardian};
@@ -96,13 +96,8 @@ impl Checking {
 
     /// What was said that was not heard yet.
     pub(super) fn waiting(&mut self) -> Vec<GuardianEvent> {
-        let mut waiting = Vec::new();
-        while let Some((_, events)) = &mut self.guardian
-            && let Ok(event) = events.try_recv()
-        {
-            waiting.push(event);
-        }
-        waiting
+        let events = self.guardian.as_mut().map(|(_, events)| unheard(events));
+        events.unwrap_or_default()
     }
 
     /// Ends what runs, and the guardian with it.
@@ -230,15 +225,8 @@ impl Candidate {
             if let Some((guardian, _)) = gone {
                 dismiss(&guardian).await;
             }
-            loop {
-                match start(&config).await {
-                    Ok(started) => return drop(words.send(Word::Checks(started))),
-                    Err(error) => {
-                        lines.guardian_not_started(&error);
-                        clock::sleep(GUARDIAN_PAUSE).await;
-                    }
-                }
-            }
+            let started = until_started(&lines, || start(&config)).await;
+            drop(words.send(Word::Checks(started)));
         });
     }
 

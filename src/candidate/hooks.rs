@@ -40,14 +40,8 @@ impl Candidate {
             until: clock::now() + hook.limit,
             timed_out: false,
         });
-        self.asked = run.id;
-        self.guarding.send(Request::Start {
-            token: term.token(),
-            run: run.id,
-            command: command::spec_of(&self.config, &term, &hook.command),
-            sole: true,
-        });
-        self.run = Some(run);
+        let command = command::spec_of(&self.config, &term, &hook.command);
+        self.ask_for(&term, run, command);
     }
 
     /// Kills a hook whose time is over.

@@ -77,7 +77,7 @@ impl Candidate {
                     self.on(Event::NotStarted);
                 }
             }
-            Report::MainEnded { run, pid, exit } => self.main_ended(run, pid, exit),
+            Report::MainEnded { run, pid, exit } => self.main_ended(run, pid, &exit),
             Report::Empty {
                 token,
                 killed,
@@ -142,19 +142,14 @@ impl Candidate {
         }
     }
 
-    pub(super) fn main_ended(&mut self, id: u64, pid: Option<u32>, exit: Exit) {
-        let mut end = End {
+    pub(super) fn main_ended(&mut self, id: u64, pid: Option<u32>, exit: &Exit) {
+        let (code, signal, error) = exit.parts();
+        let end = End {
             pid,
-            ..End::default()
+            code,
+            signal,
+            error: error.map(ToOwned::to_owned),
         };
-        match exit {
-            Exit::Code(code) => end.code = Some(code),
-            Exit::Signal(signal) => end.signal = Some(signal),
-            Exit::NotExecuted { code, error } => {
-                end.code = Some(code);
-                end.error = Some(error);
-            }
-        }
         if self.processes.ended(id, &end) {
             return;
         }

@@ -369,18 +369,7 @@ impl Guardian {
             } => {
                 let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
                 let (lease, hook) = (lease.map(display), "on_lost");
-                let (mut code, mut signal, mut error) = (None, None, None);
-                match exit {
-                    Some(Exit::Code(number)) => code = Some(*number),
-                    Some(Exit::Signal(number)) => signal = Some(*number),
-                    Some(Exit::NotExecuted {
-                        code: number,
-                        error: why,
-                    }) => {
-                        (code, error) = (Some(*number), Some(why.as_str()));
-                    }
-                    None => {}
-                }
+                let (code, signal, error) = exit.as_ref().map(Exit::parts).unwrap_or_default();
                 if code == Some(0) && !killed {
                     tracing::info!(%election, candidate, lease, token, pid, hook, code, ran_ms, "hook ended");
                 } else {

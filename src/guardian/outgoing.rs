@@ -23,16 +23,23 @@ impl Outgoing {
     /// Whether it ends something, and so must not depend on whoever is to end the wait.
     const fn is_urgent(&self) -> bool {
         match self {
-            Self::Request(request) => !matches!(
-                request,
+            Self::Request(request) => match request {
                 Request::Hello { .. }
-                    | Request::Log(_)
-                    | Request::Lease(_)
-                    | Request::Term(_)
-                    | Request::Deadline { .. }
-                    | Request::AtEnd { .. }
-                    | Request::Start { .. }
-            ),
+                | Request::Log(_)
+                | Request::Lease(_)
+                | Request::Term(_)
+                | Request::Deadline { .. }
+                | Request::AtEnd { .. }
+                | Request::Start { .. } => false,
+                Request::Forget { .. }
+                | Request::Stop { .. }
+                | Request::StopRun { .. }
+                | Request::Signal { .. }
+                | Request::Kill { .. }
+                | Request::JobOver { .. }
+                | Request::Check { .. }
+                | Request::EndTerm { .. } => true,
+            },
             Self::After(_) => false,
             Self::Close => true,
         }

@@ -299,6 +299,17 @@ pub enum Exit {
     },
 }
 
+impl Exit {
+    /// The exit code, the signal and what the system said, each where there is one.
+    pub fn parts(&self) -> (Option<i32>, Option<i32>, Option<&str>) {
+        match self {
+            Self::Code(code) => (Some(*code), None, None),
+            Self::Signal(signal) => (None, Some(*signal), None),
+            Self::NotExecuted { code, error } => (Some(*code), None, Some(error)),
+        }
+    }
+}
+
 /// Why a run was not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]

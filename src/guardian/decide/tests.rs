@@ -703,14 +703,20 @@ fn with_hook(play: &mut Play) {
 
 const BEGINS: [&str; 2] = ["at end of 7", "spawn 0 before 9000"];
 
-#[test]
-fn a_hook_runs_between_the_job_and_the_proof_that_the_tree_is_empty() {
+/// A planned stop has come to the hook.
+fn hook_begins() -> Play {
     let mut play = running();
     with_hook(&mut play);
     play.at(1_000, stop(7, 30_000), &["stop tree by 2"])
         .at(1_100, ended(1), &["main 1 ended"])
-        .at(1_100, Event::TreeEmpty, &BEGINS)
-        .at(1_100, executed(0), &[])
+        .at(1_100, Event::TreeEmpty, &BEGINS);
+    play
+}
+
+#[test]
+fn a_hook_runs_between_the_job_and_the_proof_that_the_tree_is_empty() {
+    let mut play = hook_begins();
+    play.at(1_100, executed(0), &[])
         .timer(6_100)
         .at(1_150, start(7, 2, false), &["refused 2: a stop has begun"])
         .at(1_200, ended(0), &[])
@@ -747,12 +753,8 @@ fn a_hook_runs_once_and_only_where_something_ran_and_no_start_is_accepted() {
 
 #[test]
 fn a_hook_that_hangs_is_killed_at_its_limit() {
-    let mut play = running();
-    with_hook(&mut play);
-    play.at(1_000, stop(7, 30_000), &["stop tree by 2"])
-        .at(1_100, ended(1), &["main 1 ended"])
-        .at(1_100, Event::TreeEmpty, &BEGINS)
-        .at(1_100, executed(0), &[])
+    let mut play = hook_begins();
+    play.at(1_100, executed(0), &[])
         .at(6_099, Event::Tick, &[])
         .at(6_100, Event::Tick, &["kill tree"])
         .at(6_101, ended(0), &[])
@@ -801,12 +803,8 @@ fn a_hook_is_skipped_where_the_job_had_to_be_killed_in_time_for_the_next_leader(
 
 #[test]
 fn a_loss_kills_the_hook() {
-    let mut play = running();
-    with_hook(&mut play);
-    play.at(1_000, stop(7, 30_000), &["stop tree by 2"])
-        .at(1_100, ended(1), &["main 1 ended"])
-        .at(1_100, Event::TreeEmpty, &BEGINS)
-        .at(1_100, executed(0), &[])
+    let mut play = hook_begins();
+    play.at(1_100, executed(0), &[])
         .at(1_200, Request::Kill { token: 7 }, &["kill tree"])
         .at(1_201, ended(0), &[])
         .at(
@@ -818,12 +816,8 @@ fn a_loss_kills_the_hook() {
 
 #[test]
 fn what_a_hook_leaves_behind_is_killed() {
-    let mut play = running();
-    with_hook(&mut play);
-    play.at(1_000, stop(7, 30_000), &["stop tree by 2"])
-        .at(1_100, ended(1), &["main 1 ended"])
-        .at(1_100, Event::TreeEmpty, &BEGINS)
-        .at(1_100, executed(0), &[])
+    let mut play = hook_begins();
+    play.at(1_100, executed(0), &[])
         .at(1_200, ended(0), &[])
         .at(1_200, Event::Reaped, &["kill tree"])
         .at(
@@ -843,12 +837,7 @@ fn a_hook_that_can_not_be_executed_holds_nothing_up() {
         },
         Event::TooLate { run: 0 },
     ] {
-        let mut play = running();
-        with_hook(&mut play);
-        play.at(1_000, stop(7, 30_000), &["stop tree by 2"])
-            .at(1_100, ended(1), &["main 1 ended"])
-            .at(1_100, Event::TreeEmpty, &BEGINS)
-            .at(1_100, outcome, &["say hook of 1f ended after 0", "empty 7"]);
+        hook_begins().at(1_100, outcome, &["say hook of 1f ended after 0", "empty 7"]);
     }
 }
 
