@@ -167,6 +167,13 @@ impl Range<'_> {
                 lasts();
                 true
             }
+            Kind::Ill(ill) => {
+                let folder = self.cluster.sandbox().path();
+                replica.fall_ill(folder, Some(ill));
+                lasts();
+                replica.fall_ill(folder, None);
+                true
+            }
             Kind::Link(cut) => {
                 Self::cut(replica, cut);
                 lasts();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::beside::Ill;
 use crate::checker::After;
 use crate::common::Direction;
 
@@ -10,6 +11,7 @@ use crate::common::Direction;
 pub(crate) enum Whom {
     Daemon,
     Guardian,
+    GuardianOfChecks,
     Job,
     /// The job, and all that came of it.
     JobTree,
@@ -24,6 +26,7 @@ impl Whom {
         match self {
             Self::Daemon => "daemon",
             Self::Guardian => "guardian",
+            Self::GuardianOfChecks => "guardian of checks",
             Self::Job => "job",
             Self::JobTree => "job's whole tree",
             Self::Both => "daemon and guardian",
@@ -65,6 +68,8 @@ pub(crate) enum Kind {
     StopThenKill,
     /// This one of daemon and guardian is killed while the other stands still.
     KillBesideStopped(Whom),
+    /// Its check fails or hangs until the fault ends.
+    Ill(Ill),
     Link(Cut),
     /// Killed, and started again when the fault ends.
     MemberKill(usize),
@@ -185,6 +190,7 @@ impl Kind {
                 | Self::TermTwice
                 | Self::StopThenKill
                 | Self::KillBesideStopped(_)
+                | Self::Ill(_)
         )
     }
 
@@ -209,7 +215,7 @@ impl Kind {
             | Self::TermThenKill
             | Self::TermTwice => After::Leaves,
             Self::Kill(Whom::Guardian) | Self::StepDown => After::EndsTerm,
-            Self::Kill(Whom::Job | Whom::JobTree)
+            Self::Kill(Whom::Job | Whom::JobTree | Whom::GuardianOfChecks)
             | Self::Term(Whom::Job | Whom::JobTree | Whom::Guardian)
             | Self::Reload => After::GoesOn,
             _ => After::Lingers,
@@ -231,6 +237,8 @@ impl Kind {
             Self::KillBesideStopped(w) => {
                 format!("SIGKILL of the {} beside a stopped one", w.name())
             }
+            Self::Ill(Ill::Fails) => "check fails".into(),
+            Self::Ill(Ill::Hangs) => "check hangs".into(),
             Self::Link(cut) => cut.name().into(),
             Self::MemberKill(_) => "member killed and restarted".into(),
             Self::MemberStop(_) => "member stopped".into(),

@@ -18,6 +18,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod beside;
 mod checker;
 #[cfg(test)]
 mod checker_tests;
@@ -169,6 +170,12 @@ fn no_fault_ever_makes_two_jobs() {
         panic!("{} breaches with seed {seed}", verdict.breaches.len());
     }
     assert!(evidence.counts.len() > 20, "the jobs hardly ran");
+    for message in ["hook ended", "unhealthy"] {
+        assert!(
+            replicas.said(message) > 0,
+            "no replica ever said {message:?}"
+        );
+    }
     let refused = evidence.refused_late();
     assert!(refused > 20, "hardly a writer outlived its term");
     let prompt = !verdict.given_back.is_empty() && !verdict.followed.is_empty();

@@ -2,12 +2,14 @@
 //! would do it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::beside::{self, Ill};
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Daemon, Links, Record, eventually, millis, secs};
 use crate::kinds::Whom;
@@ -104,10 +106,22 @@ impl<'a> Replicas<'a> {
         let mut flags = vec!["--every", "10ms", "--lock", &lock];
         flags.extend(["--count", &writes, COUNTER, &binary]);
         flags.extend(JOBS[state.random.below(JOBS.len())]);
+        // One of them at most: somebody must lead in the end.
+        let may_refuse = replica.name == self.all[0].name;
+        let random = &mut state.random;
+        let beside = beside::settings(
+            folder.path(),
+            &replica.name,
+            self.record,
+            &lock,
+            random,
+            may_refuse,
+        );
         let daemon = Daemon::builder(self.cluster, &replica.name)
             .through(&replica.links)
             .records(self.record, &flags)
             .ttl(ttl)
+            .toml(&beside)
             .toml(&format!(
                 "job = {{ stop_grace = '{stop_grace}', lost_grace = '{lost_grace}', \
                  kill_budget = '{kill_budget}', restart_delay = '200ms', \
@@ -199,6 +213,16 @@ impl<'a> Replicas<'a> {
         started.any(|line| line.token() == token)
     }
 
+    /// How many lines with this message all daemons wrote so far.
+    pub(crate) fn said(&self, message: &str) -> usize {
+        let all = self.all.iter().map(|replica| {
+            let state = replica.state();
+            let lines = state.daemons.iter().map(|daemon| daemon.lines(message));
+            lines.map(|lines| lines.len()).sum::<usize>()
+        });
+        all.sum()
+    }
+
     /// A planned stop of all, for good.
     pub(crate) fn stop(&self) -> Vec<String> {
         self.wanted.store(false, Ordering::Relaxed);
@@ -257,6 +281,15 @@ impl Replica {
         ));
     }
 
+    /// Makes its check fail, or hang, from now on; or succeed again.
+    pub(crate) fn fall_ill(&self, folder: &Path, ill: Option<Ill>) {
+        let file = beside::illness(folder, &self.name);
+        match ill {
+            Some(ill) => std::fs::write(file, ill.word()).unwrap(),
+            None => std::fs::remove_file(file).unwrap(),
+        }
+    }
+
     /// Sends a signal; returns the processes that got it, none if there was nobody to get it.
     pub(crate) fn signal(&self, whom: Whom, signal: Signal) -> Vec<i32> {
         let state = self.state();
@@ -269,6 +302,7 @@ impl Replica {
         let pids = match whom {
             Whom::Daemon => vec![daemon.pid()],
             Whom::Guardian => guardian(daemon).into_iter().collect(),
+            Whom::GuardianOfChecks => guardian_of_checks(daemon).into_iter().collect(),
             Whom::Job => job(daemon).into_iter().collect(),
             Whom::Both => {
                 let Some(guardian) = guardian(daemon) else {
@@ -307,13 +341,26 @@ impl State {
 }
 
 fn guardian(daemon: &Daemon) -> Option<i32> {
-    let mut children = process::children(daemon.pid()).into_iter();
-    children.find(|pid| process::comm(*pid).as_deref() == Some("incumbent-guard"))
+    child(daemon, "incumbent-guard")
 }
 
-/// Daemon and guardian.
+fn guardian_of_checks(daemon: &Daemon) -> Option<i32> {
+    child(daemon, "incumbent-check")
+}
+
+fn child(daemon: &Daemon, name: &str) -> Option<i32> {
+    let mut children = process::children(daemon.pid()).into_iter();
+    children.find(|pid| process::comm(*pid).as_deref() == Some(name))
+}
+
+/// Daemon and guardians.
 fn of_ours(daemon: &Daemon) -> Vec<i32> {
-    guardian(daemon).into_iter().chain([daemon.pid()]).collect()
+    let guardians = [guardian(daemon), guardian_of_checks(daemon)];
+    guardians
+        .into_iter()
+        .flatten()
+        .chain([daemon.pid()])
+        .collect()
 }
 
 /// The tool under test.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::beside::Ill;
 use crate::checker::After;
 use crate::common::Direction;
 use crate::kinds::{Cut, Fault, Kind, Target, Whom};
@@ -135,7 +136,8 @@ fn draw(random: &mut Random, at: Duration, replicas: usize, excepted: bool) -> F
     };
     let lasts = match kind {
         // Each may be longer than it is borne.
-        Kind::Stop(Whom::Guardian | Whom::Job | Whom::JobTree) => random.millis(100, 7_000),
+        Kind::Stop(Whom::Guardian | Whom::GuardianOfChecks | Whom::Job | Whom::JobTree)
+        | Kind::Ill(_) => random.millis(100, 7_000),
         // The stop that it falls into takes no longer.
         Kind::TermThenKill | Kind::TermTwice => random.millis(0, 600),
         Kind::Stop(_) | Kind::StopThenKill | Kind::Link(_) | Kind::MemberStop(_)
@@ -198,7 +200,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
     let member = random.below(MEMBERS);
     let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
-    match random.below(50) {
+    match random.below(53) {
         0..=8 => Kind::Kill(single),
         9..=13 => Kind::Stop(single),
         14..=16 => Kind::Term(single),
@@ -223,6 +225,10 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
         46 => Kind::DeleteKey,
         47 => Kind::RevokeThenKillNext,
         48 => Kind::Compact,
+        49 => Kind::Ill(Ill::Fails),
+        50 => Kind::Ill(Ill::Hangs),
+        51 => Kind::Kill(Whom::GuardianOfChecks),
+        52 => Kind::Stop(Whom::GuardianOfChecks),
         _ => Kind::Defragment(member),
     }
 }
@@ -296,7 +302,7 @@ mod tests {
                 .iter()
                 .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 47, "{names:#?}");
+        assert_eq!(names.len(), 51, "{names:#?}");
         assert!(several);
         assert!(most >= 3, "{most}");
     }
