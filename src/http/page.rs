@@ -134,7 +134,7 @@ fn replica(out: &mut String, config: &Config, public: &Public) -> std::fmt::Resu
             let last = Escaped(health.last.as_deref().unwrap_or_default());
             writeln!(
                 out,
-                "<p class=\"warn\">Its check fails: {last}. It leads again once the check succeeds.</p>"
+                "<p class=\"warn\">Its check fails: {last}. It stands for election again once the check succeeds.</p>"
             )
         }
         _ => Ok(()),
