@@ -69,8 +69,8 @@ fn every_command_that_is_typed_has_a_page_and_no_other() {
     let pages = share(&sandbox).join("man/man1");
     let commands = typed(&sandbox);
     let expected = commands.iter().map(|words| {
-        let dashed: String = words.iter().map(|word| format!("-{word}")).collect();
-        format!("incumbent{dashed}.1")
+        let all = [&["incumbent".to_owned()], &words[..]].concat();
+        format!("{}.1", all.join("-"))
     });
     assert_eq!(names(&pages), expected.collect());
 
