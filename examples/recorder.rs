@@ -7,7 +7,7 @@
 //!               [--lock FILE] [--count FILE KEY INCUMBENT] [--hang-after D] [--fork-every D]
 //!               [--daemonised-child]
 //! ```
-//! Each line is one write to FILE, opened for appending:
+//! Each line, filled up with blanks, is one write to FILE, opened for appending:
 //! `start|beat|asked|end TOKEN PID NANOSECONDS RUN`, on `CLOCK_MONOTONIC`. RUN is the process id
 //! of the run's main process, so that a child's life counts as part of the run; `--part-of` says so
 //! to the child. A beat is written before each sleep. `asked` says that SIGTERM came. A killed

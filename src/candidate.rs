@@ -27,14 +27,17 @@ use crate::runtime_dir::lease_file::{Keeper, Place};
 use crate::term::process::SpawnRequest;
 
 mod acting;
+mod checking;
 mod contest;
 mod contest_words;
 mod due;
 mod end;
 mod guarding;
+mod health;
 mod held;
 #[cfg(test)]
 mod histories;
+mod hooks;
 mod job_words;
 mod lines;
 mod once;
@@ -47,6 +50,7 @@ mod told;
 mod trouble;
 mod view;
 
+use checking::Checking;
 use contest::{Contest, Report, Setup};
 pub use end::End;
 use guarding::Guarding;
@@ -59,7 +63,7 @@ use run::Run;
 use trouble::StoreTrouble;
 
 pub use pulse::Pulse;
-pub use view::{JobView, PastRun, Public, View};
+pub use view::{HealthView, JobView, PastRun, Public, View};
 
 /// First and largest pause before a candidate that lost its place stands again.
 const REJOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -103,12 +107,15 @@ enum Word {
     Fenced,
     /// There is a new guardian.
     Guardian(guarding::Started),
+    /// There is a new guardian of checks.
+    Checks(guarding::Started),
 }
 
 /// What the main loop wakes up for.
 enum Next {
     Order(Order),
     Guardian(guardian::client::Event),
+    Check(guardian::client::Event),
     Contest(Report),
     Job(native::Progress),
     Spawn(SpawnRequest),
@@ -128,6 +135,8 @@ pub struct Candidate {
     contest: Contest,
     reports: mpsc::UnboundedReceiver<Report>,
     guarding: Guarding,
+    /// What tells whether it may stand, where something does.
+    checking: Option<Checking>,
     files: Keeper,
     logs: Arc<log::Guard>,
     place: Place,
@@ -157,6 +166,8 @@ pub struct Candidate {
     runs: u64,
     /// The last run that the guardian was asked to start.
     asked: u64,
+    /// The number of the last wish to step down; never used twice.
+    wishes: u64,
     restart_at: Option<Instant>,
     rejoin_at: Option<Instant>,
     exiting: bool,
@@ -216,11 +227,13 @@ impl Candidate {
             prefix: config.election.prefix.clone(),
             candidate: config.candidate_name.clone(),
             takeover_delay: config.election.takeover_delay,
+            attempt_limit: timing.attempt_limit(),
             tick: tick.clone(),
             pulse: contest_pulse.clone(),
             metrics: metrics.clone(),
         })?;
-        let guarding = Guarding::start(&config, once.is_some()).await?;
+        let guarding = Guarding::start(&config, once.is_some());
+        let (guarding, checking) = tokio::try_join!(guarding, Checking::start(&config))?;
         let (publish, public) = watch::channel(Public::new(timing));
         let candidate = Self {
             processes: Processes::default(),
@@ -229,10 +242,14 @@ impl Candidate {
             jobs: parts.jobs,
             lines,
             timing,
-            machine: Machine::new(),
+            machine: match checking {
+                Some(_) => Machine::checked(),
+                None => Machine::new(),
+            },
             contest,
             reports,
             guarding,
+            checking,
             files: parts.files,
             logs: parts.logs,
             place: Place::here(),
@@ -251,6 +268,7 @@ impl Candidate {
             job: JobView::default(),
             runs: 0,
             asked: 0,
+            wishes: 0,
             restart_at: None,
             rejoin_at: None,
             exiting: false,
@@ -276,6 +294,7 @@ impl Candidate {
                 Some(order) = self.orders.recv() => Next::Order(order),
                 event = self.guarding.next() => Next::Guardian(event),
                 Some(report) = self.reports.recv() => Next::Contest(report),
+                event = checking::said(&mut self.checking) => Next::Check(event),
                 Some(progress) = self.natives.1.recv() => Next::Job(progress),
                 Some(request) = self.spawns.1.recv() => Next::Spawn(request),
                 Some(word) = self.words.1.recv() => Next::Word(word),
@@ -290,6 +309,7 @@ impl Candidate {
                 Next::Order(order) => self.ordered(order),
                 Next::Guardian(event) => self.guardian_said(event),
                 Next::Contest(report) => self.reported(report),
+                Next::Check(event) => self.check_said(event),
                 Next::Job(progress) => self.native_came(progress),
                 Next::Spawn(request) => self.spawn(request),
                 Next::Word(word) => self.heard(word),
@@ -300,12 +320,22 @@ impl Candidate {
             }
         }
         self.publish();
-        // Everything is given back, or can't be: the guardian has nothing left to guard.
-        let guardian = self.guarding.guardian();
-        guardian.dismiss(DISMISSAL).await;
+        // Everything is given back, or can't be.
+        self.leave().await;
         if let Some(once) = self.once {
             once.tell();
         }
+    }
+
+    /// Lets the guardian go, which has nothing left to guard, or had nothing yet, and that of checks.
+    pub async fn leave(&self) {
+        let guardian = self.guarding.guardian();
+        let checks = async {
+            if let Some(checking) = &self.checking {
+                checking.dismiss().await;
+            }
+        };
+        tokio::join!(guardian.dismiss(DISMISSAL), checks);
     }
 
     /// Feeds the machine and does what it says.
@@ -358,6 +388,7 @@ impl Candidate {
             }
             Word::Fenced => self.fenced(),
             Word::Guardian(started) => self.guarded_anew(started),
+            Word::Checks(started) => self.checks_started(started),
         }
     }
 }

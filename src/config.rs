@@ -45,12 +45,16 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// `candidate.name`.
     pub candidate_name: String,
+    /// `candidate.check`, if it has a command.
+    pub check: Option<Check>,
     /// `etcd.*`.
     pub etcd: crate::etcd::Settings,
     /// `election.*`.
     pub election: Election,
     /// `job.*`.
     pub job: Job,
+    /// `hooks.*`.
+    pub hooks: Hooks,
     /// `runtime_dir`, absolute.
     pub runtime_dir: PathBuf,
     /// `http.listen`.
@@ -64,6 +68,39 @@ impl Config {
     pub fn timing(&self) -> Timing {
         Timing::new(self.election.ttl, self.job.lost_grace, self.job.kill_budget)
     }
+}
+
+/// `candidate.check.*`: what tells whether this replica may stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// `candidate.check.command`.
+    pub command: Vec<String>,
+    /// `candidate.check.interval`, from one start to the next.
+    pub interval: Duration,
+    /// `candidate.check.timeout`.
+    pub timeout: Duration,
+    /// `candidate.check.rise`: after so many successes in a row it is healthy again.
+    pub rise: u32,
+    /// `candidate.check.fall`: after so many failures in a row it is unhealthy.
+    pub fall: u32,
+}
+
+/// `hooks.*`: what runs in a term beside the job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// `hooks.on_elected`: before the first run of the job.
+    pub on_elected: Option<Hook>,
+    /// `hooks.on_lost`: after the last.
+    pub on_lost: Option<Hook>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub limit: Duration,
 }
 
 /// `election.*`.
@@ -263,9 +300,24 @@ fn assemble(settings: &Settings, file: Option<PathBuf>) -> Option<Config> {
     let timing = chosen.timing();
     let text = |name| settings.get::<String>(name);
     let span = |name| settings.get::<Duration>(name);
+    let hook = |name, limit| {
+        let limit = span(limit)?;
+        let command = settings.get(name);
+        Some(command.map(|command| Hook { command, limit }))
+    };
     Some(Config {
         file,
         candidate_name: text("candidate.name")?,
+        check: match settings.get("candidate.check.command") {
+            Some(command) => Some(Check {
+                command,
+                interval: span("candidate.check.interval")?,
+                timeout: span("candidate.check.timeout")?,
+                rise: settings.get("candidate.check.rise")?,
+                fall: settings.get("candidate.check.fall")?,
+            }),
+            None => None,
+        },
         etcd: crate::etcd::Settings {
             endpoints: settings.get("etcd.endpoints")?,
             connect_timeout: span("etcd.connect_timeout")?,
@@ -302,6 +354,10 @@ fn assemble(settings: &Settings, file: Option<PathBuf>) -> Option<Config> {
             yield_after: settings.get("job.yield_after")?,
             yield_cooldown: span("job.yield_cooldown")?,
             settings: settings.get("job.settings").unwrap_or_default(),
+        },
+        hooks: Hooks {
+            on_elected: hook("hooks.on_elected", "hooks.on_elected_timeout")?,
+            on_lost: hook("hooks.on_lost", "hooks.on_lost_timeout")?,
         },
         runtime_dir: settings.get("runtime_dir")?,
         http_listen: settings.get::<Option<SocketAddr>>("http.listen")?,

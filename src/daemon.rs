@@ -1,5 +1,6 @@
 //! The daemon: config, guardian, candidate, signals and notifications put together.
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use crate::candidate::{Candidate, Parts};
+use crate::candidate::{Candidate, Parts, View};
 use crate::config::{Config, Source};
 use crate::fencing;
 use crate::guardian;
@@ -67,10 +68,6 @@ fn serve(
                 early.push(signal);
             }
         };
-        // There is nothing yet that would have to be stopped.
-        if fence_unless(&config, stopped).await?.is_some() {
-            return Ok(());
-        }
         let (orders, inbox) = mpsc::unbounded_channel();
         let parts = Parts {
             config: Arc::clone(&config),
@@ -79,7 +76,12 @@ fn serve(
             logs: Arc::clone(logs),
             orders: inbox,
         };
-        let (candidate, view) = Candidate::start(parts).await.context("no guardian")?;
+        let starting = Candidate::start(parts);
+        let ((candidate, view), stopped) = start_and_fence(starting, &config, stopped).await?;
+        if stopped.is_some() {
+            candidate.leave().await;
+            return Ok(());
+        }
         let service = service::Service::new(view.public.clone());
         let (asks, mut asked) = mpsc::unbounded_channel();
         let socket = directory.control_socket();
@@ -120,6 +122,17 @@ fn runtime() -> anyhow::Result<Runtime> {
         .enable_all()
         .build()
         .context("no runtime")
+}
+
+/// Starts the candidate, which contends for nothing yet, while what an earlier daemon left is
+/// fenced, unless `over` comes first; returns what that says then.
+async fn start_and_fence<T>(
+    starting: impl Future<Output = io::Result<(Candidate, View)>>,
+    config: &Arc<Config>,
+    over: impl Future<Output = T>,
+) -> anyhow::Result<((Candidate, View), Option<T>)> {
+    let starting = async { starting.await.context("no guardian") };
+    tokio::try_join!(starting, fence_unless(config, over))
 }
 
 /// Fences what an earlier daemon left, off this thread, unless `over` comes first; returns what

@@ -7,6 +7,10 @@
 //!
 //! A daemon may be started from such an environment itself, by hand or by a job. So one that has a
 //! living guardian below it is left alone too, and so is whoever started this one.
+//!
+//! For a user that isn't root, a process that hides its environment from its own user can't be told
+//! from a stranger and lives on: a program with more rights than who started it, or one of our own
+//! commands that has read a password, whose guarded writes the store refuses.
 
 use std::collections::HashSet;
 use std::fs;
@@ -91,6 +95,9 @@ fn left_behind(prefix: &Prefix) -> Vec<Process> {
             None => false,
         });
     }
+    if left.is_empty() {
+        return left;
+    }
     let daemons = daemons();
     let ancestors = ancestors();
     left.retain(|process| {
@@ -128,29 +135,33 @@ fn ancestors() -> HashSet<i32> {
 }
 
 fn is_guardian(stat: &Stat) -> bool {
-    stat.comm.as_bytes() == proc::GUARDIAN.to_bytes() && !stat.has_ended()
+    let names = [proc::GUARDIAN, proc::CHECKS].map(std::ffi::CStr::to_bytes);
+    names.contains(&stat.comm.as_bytes()) && !stat.has_ended()
 }
 
-/// The other living processes of our user.
+/// The other living processes of our user, without what this one has started itself: its guardian,
+/// which may have our environment.
 fn others() -> Vec<Process> {
     let this = Process::this().pid;
     let pids = proc::all().into_iter();
     pids.filter(|pid| *pid != this && is_of_our_user(*pid))
         .filter_map(|pid| Some((pid, Stat::of(pid)?)))
-        .filter(|(_, stat)| !stat.has_ended() && !stat.is_kernel_thread)
+        .filter(|(_, stat)| !stat.has_ended() && !stat.is_kernel_thread && stat.parent != this)
         .map(|(pid, stat)| stat.process(pid))
         .collect()
 }
 
-/// Whether the process runs as our user, which is also what makes its environment readable.
+/// Whether the process runs as our user. The folder tells even of one whose files are root's, since
+/// it hides its environment.
 fn is_of_our_user(pid: i32) -> bool {
     let uid = rustix::process::geteuid().as_raw();
     fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == uid)
 }
 
-/// What stands in the environment that the process was executed with; `None` if it is gone.
+/// What stands in the environment that the process was executed with; `None` if it is gone, or
+/// hides it from us.
 fn environment(pid: i32) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/environ")).ok()
+    proc::read(pid, "environ").ok()
 }
 
 fn has_variables(environ: &[u8], prefix: &Prefix) -> bool {
@@ -300,12 +311,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let guardian = folder.path().join(proc::GUARDIAN.to_str().unwrap());
         std::os::unix::fs::symlink("/bin/sh", &guardian).unwrap();
-        // The guardian waits for a line that never comes, and the daemon for the guardian.
+        // The guardian waits for a line that never comes, the daemon for the guardian, and for the
+        // daemon somebody else than this process, which leaves alone what it has started itself.
+        let daemon = "sh -c '\"$0\" -c \"echo; read line\"; sleep 60' \"$0\"";
+        let variables = format!("INCUMBENT_ELECTION={prefix} INCUMBENT_TOKEN=7");
         let mut daemon = Command::new("sh")
-            .args(["-c", "\"$0\" -c 'echo; read line'; sleep 60"])
+            .args(["-c", &format!("{variables} {daemon}; exit $?")])
             .arg(&guardian)
-            .env("INCUMBENT_ELECTION", prefix.as_str())
-            .env("INCUMBENT_TOKEN", "7")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -9,6 +9,9 @@
 //! When the daemon is lost, it stops the job and resigns in the daemon's place. When it is lost
 //! itself, the kernel kills the main processes, and the daemon [fences](fence) the rest.
 //!
+//! Checks of the replica's health run in a guardian of their own: the same process, which decides by
+//! `decide::checks` and guards no term.
+//!
 //! ```text
 //! client ──protocol──▶ main ─┬─ decide    what follows from what happened: no I/O, no clock
 //!                            ├─ tree      start, signal, reap; launch forks
@@ -22,6 +25,7 @@ pub mod fence;
 mod launch;
 mod link;
 pub mod main;
+mod outgoing;
 mod proc;
 pub mod protocol;
 mod resigner;

@@ -10,17 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Reasons for the end of a term that are shown from the start, so that a first one is seen as a
-/// rise; see INTERFACE `term lost`, and `resigned` for an end on purpose.
-const REASONS: [&str; 9] = [
+/// rise; see INTERFACE `term lost`. An end on purpose is `resigned`, or says why it was.
+const REASONS: [&str; 11] = [
     "cluster_changed",
     "deadline",
     "deleted",
     "expired",
     "guardian",
+    "hook_refused",
     "job_stuck",
     "refused",
     "resigned",
     "revoked",
+    "unhealthy",
 ];
 
 /// Upper bounds of a renewal's time, in milliseconds.
@@ -102,6 +104,8 @@ pub struct Gauges {
     pub lease_remaining: Duration,
     /// Whether the job runs.
     pub job_up: bool,
+    /// Whether this replica is healthy, where it has a check.
+    pub healthy: Option<bool>,
 }
 
 impl Metrics {
@@ -129,6 +133,7 @@ impl Metrics {
             token,
             lease_remaining,
             job_up,
+            healthy,
         } = gauges;
         let mut gauge = |name: &str, help: &str, value: &dyn Display| {
             head(&mut text, name, help, "gauge");
@@ -154,6 +159,13 @@ impl Metrics {
             "Whether the job runs: 1 or 0.",
             &u8::from(*job_up),
         );
+        if let Some(healthy) = healthy {
+            gauge(
+                "incumbent_healthy",
+                "Whether the check says that this replica may lead: 1 or 0.",
+                &u8::from(*healthy),
+            );
+        }
         self.render_counts(&mut text);
         self.render_renewals(&mut text);
         text
@@ -267,6 +279,7 @@ mod tests {
             token: 7,
             lease_remaining: Duration::from_millis(2500),
             job_up: true,
+            healthy: Some(true),
         };
         let values = values(&metrics, &gauges);
         assert_eq!(values["incumbent_terms_total{reason=\"deadline\"}"], 1.0);
@@ -277,6 +290,7 @@ mod tests {
         assert_eq!(values["incumbent_fencing_token"], 7.0);
         assert_eq!(values["incumbent_lease_remaining_seconds"], 2.5);
         assert_eq!(values["incumbent_job_up"], 1.0);
+        assert_eq!(values["incumbent_healthy"], 1.0);
     }
 
     #[test]

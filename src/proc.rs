@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 /// The name that the kernel knows this process by, and by which a daemon that starts on a host
 /// finds the guardians of earlier ones.
 pub const GUARDIAN: &CStr = c"incumbent-guard";
+
+/// The same of the guardian that runs checks, and guards no job.
+pub const CHECKS: &CStr = c"incumbent-check";
 
 /// One process, told apart from any other that had or will have the same number on this boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -135,7 +138,7 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 impl Stat {
     /// The process with this number now.
     pub fn of(pid: i32) -> Option<Self> {
-        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let text = read(pid, "stat").ok()?;
         Self::parse(&String::from_utf8_lossy(&text))
     }
 
@@ -168,6 +171,19 @@ impl Stat {
     pub fn has_ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
+}
+
+/// What `/proc/PID/name` says, in few system calls: such a file has no size that would tell how much
+/// to read, and those who start from little read most of them eight times.
+///
+/// # Errors
+/// As [`fs::read`].
+pub fn read(pid: i32, name: &str) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(8 * 1024);
+    let file = fs::File::open(format!("/proc/{pid}/{name}"))?;
+    // Through `take`, which doesn't ask for the size.
+    file.take(u64::MAX).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// The numbers of all processes that we can see.

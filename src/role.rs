@@ -6,7 +6,7 @@
 //! proven empty (R5).
 //!
 //! ```text
-//!            RejoinDue            Elected             Shutdown, StepDown, Ended
+//!            RejoinDue            Elected             Shutdown, StepDown, Unhealthy, Ended
 //!  ┌─ Idle ───────────▶ Contending ──────▶ Leading ──────────────┬──────────────┐
 //!  │   ▲ ▲                 │  Lost           │ Lost, StopDue,    ▼              │
 //!  │   │ │                 ▼                 │ GuardianGone   Ending            │
@@ -14,143 +14,24 @@
 //!  │   └ cooldown           │ Left, after Shutdown
 //!  └──── Shutdown ────────▶ Over
 //! ```
-
-use std::time::Duration;
+//!
+//! Without a guardian, and while its check fails, it stays in `Idle`: the time to rejoin that came
+//! meanwhile is made up for.
 
 use crate::job::restart::Verdict;
 
-/// The role, as it is published.
+mod words;
+
+pub use words::{Action, Event, Limit, Patience, Pause, Reason, Role};
+
+/// Whether this candidate may stand, by its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Not in the queue: the store is away, or a candidacy was just lost.
-    Waiting,
-    /// In the queue.
-    Campaigning,
-    /// The claim is complete.
-    Leading,
-    /// The term ends, or the place is given back.
-    Stopping,
-    /// Out of the queue on purpose, after a job that failed or is done.
-    Cooldown,
-}
-
-impl Role {
-    /// The word for status and metrics.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Campaigning => "campaigning",
-            Self::Leading => "leading",
-            Self::Stopping => "stopping",
-            Self::Cooldown => "cooldown",
-        }
-    }
-}
-
-/// Why a term, or a candidacy, was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reason(pub &'static str);
-
-impl Reason {
-    /// The time of the polite stop came before another renewal was proven.
-    pub const DEADLINE: Self = Self("deadline");
-    /// The guardian died, or was silent for too long.
-    pub const GUARDIAN: Self = Self("guardian");
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The time to stand for election has come.
-    RejoinDue,
-    /// The claim is complete.
-    Elected,
-    /// The candidacy or the term is gone in the store's eyes, or can never lead.
-    Lost(Reason),
-    /// The lease is revoked, or the attempts to do so are over.
-    Left,
-    /// The guardian would not start the run.
-    NotStarted,
-    /// The run's main process or its `run()` ended; what is to follow by the restart policy.
-    MainEnded(Verdict),
-    /// The tree is proven empty, and no Rust job runs.
-    Empty,
-    /// The pause before the next run is over.
-    RestartDue,
-    /// D−G−K has come.
-    StopDue,
-    /// D−K has come.
-    KillDue,
-    /// The guardian is dead or silent.
-    GuardianGone,
-    /// The tree is proven empty without the guardian.
-    Fenced,
-    /// There is a new guardian.
-    Guarded,
-    /// A planned stop of the daemon.
-    Shutdown,
-    /// A second one: no more patience.
-    ShutdownNow,
-    /// Somebody else is to lead.
-    StepDown,
-}
-
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Stand for election with a new session.
-    Contend,
-    /// Start the job.
-    StartRun,
-    /// Stop what the run has left behind; the term goes on.
-    StopRun,
-    /// Stop the job for good, with this much patience.
-    StopJob(Patience),
-    /// Kill the job's whole tree.
-    KillJob,
-    /// Kill the guardian and the tree, prove it empty, then start a new guardian.
-    Fence,
-    /// Say that the term is lost.
-    SayLost(Reason),
-    /// Give back term, place and lease.
-    GiveBack,
-    /// Give back no longer than this.
-    Hurry(Limit),
-    /// Start the next run after this pause.
-    RestartAfter(Duration),
-    /// Stand for election again after a pause: growing ones after failures.
-    RejoinAfter(Pause),
-    /// The daemon is done.
-    Exit,
-}
-
-/// How long a job may take to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// stop_grace.
-    Planned,
-    /// lost_grace.
-    Lost,
-}
-
-/// How long to try to give back, when the daemon is to exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// Until the deadline: after it the lease is gone by itself.
-    Deadline,
-    /// One more attempt.
-    OneAttempt,
-}
-
-/// What to wait for before the next candidacy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pause {
-    /// Nothing.
-    None,
-    /// The growing pause after a loss.
-    Backoff(Reason),
-    /// A fixed time out of the queue.
-    Cooldown(Duration),
+enum Health {
+    /// It may: the check says so, or there is none.
+    Well,
+    /// The first check has not ended yet.
+    Unknown,
+    Ill,
 }
 
 /// What follows once everything is given back.
@@ -187,7 +68,8 @@ pub struct Machine {
     state: State,
     /// No guardian guards: nothing may be contended for until there is one.
     unguarded: bool,
-    /// The time to rejoin came while unguarded.
+    health: Health,
+    /// The time to rejoin came while it could not stand.
     overdue: bool,
 }
 
@@ -203,13 +85,23 @@ impl Machine {
         Self {
             state: State::Idle { cooldown: false },
             unguarded: false,
+            health: Health::Well,
             overdue: false,
+        }
+    }
+
+    /// A candidate that stands nowhere before it is told that it is healthy.
+    pub const fn checked() -> Self {
+        Self {
+            health: Health::Unknown,
+            ..Self::new()
         }
     }
 
     /// The role to publish.
     pub const fn role(&self) -> Role {
         match self.state {
+            State::Idle { .. } if matches!(self.health, Health::Ill) => Role::Unhealthy,
             // What was lost may take long to be given back to a store that is away.
             State::Idle { cooldown: false }
             | State::GivingBack(After::Rejoin(Pause::Backoff(_))) => Role::Waiting,
@@ -227,6 +119,8 @@ impl Machine {
             Event::GuardianGone => self.guardian_gone(),
             Event::Fenced => self.fenced(),
             Event::Guarded => self.guarded(),
+            Event::Healthy => self.healthy(),
+            Event::Unhealthy => self.unhealthy(),
             event => match self.state {
                 State::Idle { .. } => self.while_idle(&event),
                 State::Contending => self.while_contending(&event),
@@ -240,7 +134,7 @@ impl Machine {
 
     fn while_idle(&mut self, event: &Event) -> Vec<Action> {
         match event {
-            Event::RejoinDue if self.unguarded => {
+            Event::RejoinDue if self.unguarded || self.health != Health::Well => {
                 self.overdue = true;
                 vec![]
             }
@@ -388,6 +282,29 @@ impl Machine {
 
     fn guarded(&mut self) -> Vec<Action> {
         self.unguarded = false;
+        self.make_up()
+    }
+
+    fn healthy(&mut self) -> Vec<Action> {
+        self.health = Health::Well;
+        self.make_up()
+    }
+
+    fn unhealthy(&mut self) -> Vec<Action> {
+        self.health = Health::Ill;
+        let after = After::Rejoin(Pause::None);
+        match self.state {
+            State::Contending => self.give_back(after),
+            State::Leading(_) => self.end(after, Action::StopJob(Patience::Planned)),
+            // What goes on ends in any case, and it stands again only once it is healthy.
+            State::Idle { .. } | State::Ending { .. } | State::GivingBack(_) | State::Over => {
+                vec![]
+            }
+        }
+    }
+
+    /// Stands for election if the time for it came while it could not.
+    fn make_up(&mut self) -> Vec<Action> {
         match self.state {
             State::Idle { .. } if std::mem::take(&mut self.overdue) => self.on(Event::RejoinDue),
             _ => vec![],

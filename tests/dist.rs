@@ -9,7 +9,6 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -53,24 +52,16 @@ fn typed(sandbox: &Sandbox) -> Vec<Vec<String>> {
     found
 }
 
-/// Whether a program is there; says so where it isn't.
-fn has(program: &str, what: &str) -> bool {
-    let is_there = Command::new(program).arg("--version").output().is_ok();
-    if !is_there {
-        let notice = format!("SKIPPED: {what}: {program} is missing\n");
-        std::io::stderr().write_all(notice.as_bytes()).unwrap();
-    }
-    is_there
-}
-
 #[test]
 fn every_command_that_is_typed_has_a_page_and_no_other() {
     let sandbox = Sandbox::new();
     let pages = share(&sandbox).join("man/man1");
     let commands = typed(&sandbox);
     let expected = commands.iter().map(|words| {
-        let all = [&["incumbent".to_owned()], &words[..]].concat();
-        format!("{}.1", all.join("-"))
+        let dashed = words
+            .iter()
+            .fold(String::new(), |text, word| text + "-" + word);
+        format!("incumbent{dashed}.1")
     });
     assert_eq!(names(&pages), expected.collect());
 
@@ -106,7 +97,7 @@ fn the_pages_are_sound() {
         ("groff", &["-man", "-k", "-Tutf8", "-ww", "-z"][..]),
         ("mandoc", &["-T", "lint", "-W", "error"]),
     ] {
-        if has(program, "a check of the man pages") {
+        if is_there(program, "a check of the man pages") {
             for page in names(&pages) {
                 checked(program, arguments, &pages.join(page));
             }
@@ -173,7 +164,7 @@ fn every_shell_reads_its_script() {
         let text = fs::read_to_string(&script).unwrap();
         assert!(text.contains("step-down"), "{text}");
         assert!(!text.contains("guardian"), "{text}");
-        if has(shell, "a check of its completions") {
+        if is_there(shell, "a check of its completions") {
             let output = Command::new(shell).arg("-n").arg(&script).output().unwrap();
             assert!(output.status.success(), "{output:?}");
             assert!(output.stderr.is_empty(), "{output:?}");

@@ -23,6 +23,7 @@ use incumbent::log::{Format, Settings};
 use incumbent::term::resignation::Resignation;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 
 /// How long anything may take that is to happen by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,14 +71,7 @@ impl Stand {
     }
 
     async fn begin(&mut self, token: i64) -> Term {
-        let term = Term {
-            token,
-            deadline: clock::now() + Duration::from_mins(1),
-            lost_grace: Duration::from_secs(1),
-            kill_budget: Duration::from_secs(1),
-            stop_signal: 15,
-            in_daemon: false,
-        };
+        let term = term(token);
         self.guardian.send(Request::Term(term.clone()));
         let deadline = term.deadline;
         let guarded = Event::Report(Report::Guarded { token, deadline });
@@ -86,15 +80,7 @@ impl Stand {
     }
 
     async fn start(&mut self, token: i64, script: &str) -> OwnedFd {
-        self.guardian.send(Request::Start {
-            token,
-            run: 1,
-            command: CommandSpec {
-                argv: ["sh", "-c", script].map(str::to_owned).into(),
-                ..CommandSpec::default()
-            },
-            sole: true,
-        });
+        self.guardian.send(start(token, script));
         match self.event().await {
             Event::Report(Report::Started { pid, .. }) => pidfd(pid),
             other => panic!("{other:?}"),
@@ -103,6 +89,29 @@ impl Stand {
 
     fn signal(&self, signal: Signal) {
         pidfd_send_signal(pidfd(self.guardian.pid()), signal).unwrap();
+    }
+}
+
+fn term(token: i64) -> Term {
+    Term {
+        token,
+        deadline: clock::now() + Duration::from_mins(1),
+        lost_grace: Duration::from_secs(1),
+        kill_budget: Duration::from_secs(1),
+        stop_signal: 15,
+        in_daemon: false,
+    }
+}
+
+fn start(token: i64, script: &str) -> Request {
+    Request::Start {
+        token,
+        run: 1,
+        command: CommandSpec {
+            argv: ["sh", "-c", script].map(str::to_owned).into(),
+            ..CommandSpec::default()
+        },
+        sole: true,
     }
 }
 
@@ -163,6 +172,50 @@ async fn it_acknowledges_what_it_was_told() {
     let process = pidfd(stand.guardian.pid());
     assert!(stand.guardian.dismiss(PATIENCE).await);
     assert!(is_reaped(&process));
+}
+
+#[tokio::test]
+async fn a_kill_does_not_wait_for_what_holds_a_start_back() {
+    let mut stand = Stand::new().await;
+    let (_never, done) = oneshot::channel();
+    stand.guardian.hold(done);
+    stand.guardian.send(Request::Term(term(7)));
+    stand.guardian.send(Request::AtEnd {
+        token: 7,
+        command: CommandSpec::default(),
+        limit: PATIENCE,
+    });
+    stand.guardian.send(start(7, "sleep 1000000"));
+    let held = tokio::time::timeout(Duration::from_millis(100), stand.events.recv()).await;
+    assert!(held.is_err(), "{held:?}");
+    stand.guardian.send(Request::Kill { token: 7 });
+    // In the order of sending: the kill knows of the start, and nothing runs after it.
+    let run = loop {
+        if let Event::Report(Report::Empty { token: 7, run, .. }) = stand.event().await {
+            break run;
+        }
+    };
+    assert_eq!(run, 1);
+    stand.guardian.send(Request::EndTerm { token: 7 });
+    assert!(stand.guardian.dismiss(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn what_is_held_back_goes_out_once_it_may() {
+    let mut stand = Stand::new().await;
+    let (wait, done) = oneshot::channel();
+    stand.guardian.hold(done);
+    stand.guardian.send(Request::Term(term(7)));
+    let held = tokio::time::timeout(Duration::from_millis(100), stand.events.recv()).await;
+    assert!(held.is_err(), "{held:?}");
+    drop(wait);
+    let guarded = stand.event().await;
+    assert!(
+        matches!(guarded, Event::Report(Report::Guarded { token: 7, .. })),
+        "{guarded:?}"
+    );
+    stand.guardian.send(Request::EndTerm { token: 7 });
+    assert!(stand.guardian.dismiss(PATIENCE).await);
 }
 
 #[tokio::test]

@@ -46,6 +46,29 @@ fn a_killed_guardian_of_a_waiting_candidate_is_replaced() {
     scene.assert_no_overlap();
 }
 
+/// What is left of an earlier term is fenced while the guardian starts, and told by its variables,
+/// which a daemon that was started by hand from within a job has too.
+#[test]
+fn a_daemon_with_the_variables_of_a_job_does_not_fence_its_own_guardian() {
+    let scene = Scene::start(1);
+    // Not that of other tests: their daemons would fence it too, until its guardian has its name.
+    let prefix = "/nested";
+    for n in 1..=10 {
+        let nested = scene
+            .daemon(&format!("nested{n}"))
+            .prefix(prefix)
+            .env("INCUMBENT_ELECTION", prefix)
+            .env("INCUMBENT_TOKEN", "7");
+        let daemon = nested.spawn();
+        daemon.wait_job(SOON);
+        let words = [Some("guardian lost"), Some("fencing a process left behind")];
+        let logs = daemon.logs();
+        assert!(!logs.iter().any(|line| words.contains(&line.message())));
+        daemon.sigterm();
+        daemon.wait_exit(SOON);
+    }
+}
+
 #[test]
 fn a_guardian_is_deaf_to_polite_signals() {
     let scene = Scene::start(1);

@@ -231,7 +231,7 @@ fn a_real_parser_reads_the_metrics() {
         "incumbent_leader gauge 1 True",
         "incumbent_lease_remaining_seconds gauge 1 True",
         "incumbent_renew_seconds histogram 42 True",
-        "incumbent_terms counter 9 True",
+        "incumbent_terms counter 11 True",
     ];
     assert_eq!(families, expected);
 }

@@ -8,8 +8,9 @@
     reason = "the helpers of tests fail as the tests do"
 )]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and the rooms that it may import, which all stand further down.
@@ -96,22 +97,8 @@ struct Source {
 impl Source {
     /// Every file of the library.
     fn all() -> Vec<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        let (mut open, mut found) = (vec![root.clone()], Vec::new());
-        while let Some(folder) = open.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    open.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    found.push(Self {
-                        text: fs::read_to_string(&path).unwrap(),
-                        path: path.strip_prefix(&root).unwrap().to_owned(),
-                    });
-                }
-            }
-        }
-        found
+        let files = common::sources().into_iter();
+        files.map(|(path, text)| Self { path, text }).collect()
     }
 
     /// The module that it is, from the crate's root on.

@@ -7,6 +7,34 @@ mod common;
 use std::process::{Child, Stdio};
 
 use common::*;
+use incumbent::election::wishes;
+use incumbent::etcd::{Settings, Store};
+use incumbent::keys::{LeaseId, Prefix};
+use incumbent::term::record::StepDown;
+
+/// Where a wish stands.
+const WISH: &str = "/election.meta/control/step-down";
+
+/// A replica that waits in the queue and stands still: it makes no way, for a minute.
+fn standing_still(scene: &Scene, name: &str) -> Daemon {
+    let daemon = scene.waiter(scene.daemon(name).ttl("60s"));
+    daemon.sigstop();
+    daemon
+}
+
+/// `incumbent step-down --wait` to this candidate, whose wish is in the store.
+fn asks_for(scene: &Scene, name: &str) -> Followed {
+    let lease = scene.cluster.queue(PREFIX).into_iter();
+    let mut lease = lease.filter(|candidate| candidate.name == name);
+    let lease = lease.next().unwrap().lease_hex();
+    let words = ["step-down", "--to", name, "--wait"];
+    let asks = scene.cluster.incumbent(&words).follow();
+    eventually(SOON, "the wish is there", || {
+        let wish = scene.cluster.get(WISH);
+        wish.filter(|wish| wish.contains(&lease))
+    });
+    asks
+}
 
 /// A candidate of Go behind those that are there.
 fn go_candidate(scene: &Scene, behind: &[&str]) -> Child {
@@ -32,7 +60,7 @@ fn the_next_one_leads_and_the_old_leader_stands_in_the_queue_again() {
     scene.wait_leads(&b, 1, SOON);
     scene.wait_marker(token);
     scene.cluster.wait_names(PREFIX, &["b", "a"]);
-    assert_eq!(scene.cluster.get("/election.meta/control/step-down"), None);
+    assert_eq!(scene.cluster.get(WISH), None);
     let said = a.wait_log("stepping down", SOON);
     assert!(said.text("by").contains('@'), "{}", said.text);
     scene.assert_no_overlap();
@@ -89,7 +117,7 @@ fn nobody_is_taken_past_a_candidate_of_go() {
     assert!(answer.errors.contains("go (lease "), "{}", answer.errors);
     scene.still_leads(&a, token).unwrap();
     assert!(b.lines("making way").is_empty());
-    assert_eq!(scene.cluster.get("/election.meta/control/step-down"), None);
+    assert_eq!(scene.cluster.get(WISH), None);
 
     // To the one of Go itself there is a way.
     let said = scene
@@ -151,16 +179,92 @@ fn a_wish_that_the_leader_declines_is_taken_back() {
     let scene = Scene::start(1);
     let (a, token) = scene.leader(scene.daemon("a"));
     let wish = format!(r#"{{"by":"x","since":"","token":{token},"to":null}}"#);
-    scene.cluster.put("/election.meta/control/step-down", &wish);
+    scene.cluster.put(WISH, &wish);
     let declined = a.wait_log("not stepping down", SOON);
     assert_eq!(declined.text("reason"), "no other candidate");
     eventually(SOON, "the wish is gone", || {
-        scene
-            .cluster
-            .get("/election.meta/control/step-down")
-            .is_none()
+        scene.cluster.get(WISH).is_none()
     });
     let b = scene.waiter(scene.daemon("b"));
     throughout(secs(1), "a leads on", || scene.still_leads(&a, token));
     drop(b);
+}
+
+#[test]
+fn a_later_wish_ends_an_earlier_one_and_is_not_granted_by_its_answer() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a"));
+    let (b, c) = (standing_still(&scene, "b"), standing_still(&scene, "c"));
+    let d = scene.waiter(scene.daemon("d"));
+    let leases = [&b, &c].map(|each| scene.candidate(each).lease);
+    let mut to_c = asks_for(&scene, "c");
+    let mut to_d = asks_for(&scene, "d");
+    assert_eq!(to_c.wait_exit(), Some(3));
+    let errors = to_c.errors().join("\n");
+    assert!(errors.contains("another wish has overtaken"), "{errors}");
+    let said = a.wait_log("not stepping down", SOON);
+    assert!(said.text("reason").contains("overtaken"), "{}", said.text);
+
+    // The way is clear to c, but not to d.
+    scene.cluster.revoke(leases[0]);
+    throughout(secs(1), "a leads on", || scene.still_leads(&a, token));
+    scene.cluster.revoke(leases[1]);
+    assert_eq!(to_d.wait_exit(), Some(0), "{:?}", to_d.errors());
+    scene.wait_leads(&d, 1, SOON);
+    assert_eq!(a.lines("stepping down").len(), 1);
+    assert_eq!(scene.cluster.get(WISH), None);
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn who_waits_for_a_chosen_one_is_told_when_a_signal_has_made_another_lead() {
+    let scene = Scene::start(1);
+    let debug = "log.filter = 'incumbent=debug'";
+    let (a, _) = scene.leader(scene.daemon("a").toml(debug));
+    let b = standing_still(&scene, "b");
+    let _c = scene.waiter(scene.daemon("c"));
+    let mut to_c = asks_for(&scene, "c");
+    a.wait_log("asked to step down", SOON);
+    a.sigusr1();
+    let said = a.wait_log("stepping down", SOON);
+    assert_eq!(said.text("by"), "signal");
+    eventually(SOON, "the wish is gone with the term", || {
+        scene.cluster.get(WISH).is_none()
+    });
+    b.sigcont();
+    scene.wait_leads(&b, 1, SOON);
+    assert_eq!(to_c.wait_exit(), Some(3));
+    let errors = to_c.errors().join("\n");
+    assert!(errors.contains("but b (lease "), "{errors}");
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn a_wish_that_is_put_twice_is_one_wish() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a").ttl("60s"));
+    let lease = scene.candidate(&a).lease;
+    // It would take the wish back.
+    a.sigstop();
+    let store = Store::new(&Settings::new(scene.cluster.endpoints()));
+    let (prefix, id) = (Prefix::new(PREFIX), LeaseId::new(lease).unwrap());
+    let put = |since: &str| {
+        let wish = StepDown {
+            by: "who".to_owned(),
+            since: since.to_owned(),
+            token,
+            to: None,
+            force: false,
+        };
+        let put = wishes::step_down(&store, secs(5), &prefix, id, &wish);
+        scene.cluster.block_on(put).unwrap()
+    };
+    let first = put("today");
+    assert!(first > Some(token));
+    // An attempt that nobody answered is repeated, or comes late.
+    assert_eq!(put("today"), first);
+    assert_eq!(scene.cluster.revision(), first.unwrap());
+    assert!(put("tomorrow") > first);
+    scene.cluster.revoke(lease);
+    assert_eq!(put("tomorrow"), None);
 }

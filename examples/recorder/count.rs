@@ -6,9 +6,11 @@
 //! `unknown` instead; a write without a second line was cut short.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::process::{Command, Output};
 use std::time::Duration;
+
+use crate::record::append;
 
 /// Between two writes.
 const EVERY: Duration = Duration::from_millis(150);
@@ -67,9 +69,7 @@ impl Counter {
             .output()
     }
 
-    /// Writes one line, in one write.
     fn record(&mut self, what: &str, write: &str, count: u64) -> io::Result<()> {
-        let line = format!("{what} {write} {count}\n");
-        self.file.write_all(line.as_bytes())
+        append(&mut self.file, &format!("{what} {write} {count}"))
     }
 }

@@ -6,6 +6,20 @@ use std::path::Path;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// How long each line is, in bytes. A file grows page by page: a line that crosses into the next
+/// page may be read half written, and stays so if its writer is killed between the halves.
+const LINE: usize = 64;
+
+/// Appends one line, in one write; see [`LINE`].
+///
+/// # Panics
+/// If the line is longer than that.
+pub(crate) fn append(file: &mut File, line: &str) -> io::Result<()> {
+    assert!(line.len() < LINE, "too long for a record: {line:?}");
+    let width = LINE - 1;
+    file.write_all(format!("{line:<width$}\n").as_bytes())
+}
+
 /// Writes the record of one life.
 pub(crate) struct Record {
     file: File,
@@ -26,12 +40,12 @@ impl Record {
         })
     }
 
-    /// Writes one line, in one write.
+    /// Writes one line.
     pub(crate) fn write(&mut self, what: &str) -> io::Result<()> {
         let now = clock_gettime(ClockId::Monotonic);
         let (seconds, nanos) = (now.tv_sec, now.tv_nsec);
         let Self { token, id, run, .. } = self;
-        let line = format!("{what} {token} {id} {seconds}{nanos:09} {run}\n");
-        self.file.write_all(line.as_bytes())
+        let line = format!("{what} {token} {id} {seconds}{nanos:09} {run}");
+        append(&mut self.file, &line)
     }
 }

@@ -28,9 +28,6 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(15);
 /// How long the process may take to say why it kills itself.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
-/// Pause before another try to start a guardian.
-const GUARDIAN_PAUSE: Duration = Duration::from_secs(1);
-
 impl Candidate {
     pub(super) fn act(&mut self, action: Action) {
         tracing::debug!(?action, "action");
@@ -56,8 +53,8 @@ impl Candidate {
                 self.run = None;
                 self.restart_at = Some(clock::now() + pause);
             }
-            // The one run was had: there is nothing to stand for any more.
-            Action::RejoinAfter(_) if self.once.as_ref().is_some_and(Once::is_done) => {
+            // The one run was had, or is wanted no more.
+            Action::RejoinAfter(_) if self.once.as_ref().is_some_and(Once::is_over) => {
                 self.on(Event::Shutdown);
             }
             Action::RejoinAfter(pause) => self.rejoin_after(pause),
@@ -111,12 +108,17 @@ impl Candidate {
 
     fn start_run(&mut self) {
         self.restart_at = None;
-        let Some(held) = &self.held else { return };
+        let Some(held) = &mut self.held else { return };
+        let first = !std::mem::replace(&mut held.has_run, true);
         if held.guard != Guard::Current {
             self.have_term_guarded();
         }
         self.runs += 1;
-        self.launch(Run::new(self.runs));
+        let run = Run::new(self.runs);
+        match self.config.hooks.on_elected.clone() {
+            Some(hook) if first => self.start_hook(&hook, run),
+            _ => self.launch(run),
+        }
     }
 
     /// Tells the guardian of the term, and the stop hook of its token.
@@ -127,6 +129,7 @@ impl Candidate {
         let Some(held) = &mut self.held else { return };
         let Some(term) = &held.term else { return };
         held.guard = Guard::Current;
+        held.in_daemon |= in_daemon;
         let resignation = held.resignation.clone();
         let term = protocol::Term {
             token: term.token(),
@@ -139,6 +142,7 @@ impl Candidate {
         self.guarding
             .send(Request::Lease(Box::new(resignation.clone())));
         self.guarding.send(Request::Term(term));
+        self.have_end_guarded();
         // The guardian knows; the hook will in a moment.
         self.files.write_soon(self.lease_file(resignation));
     }
@@ -149,20 +153,12 @@ impl Candidate {
             return;
         };
         let Some(factory) = self.jobs.get(&self.config.job.kind) else {
-            self.asked = run.id;
             let mut command = command::spec(&self.config, &term);
             if let Some(once) = &mut self.once {
                 once.asked();
                 command.stdin = protocol::Stdin::Inherit;
             }
-            self.guarding.send(Request::Start {
-                token: term.token(),
-                run: run.id,
-                command,
-                sole: true,
-            });
-            self.run = Some(run);
-            return;
+            return self.ask_for(&term, run, command);
         };
         if self.guarding.acked(term.token()) {
             self.start_native(factory, &term, run);
@@ -171,6 +167,18 @@ impl Candidate {
             run.awaits_guardian = true;
             self.run = Some(run);
         }
+    }
+
+    /// Asks the guardian for `run`, which is to be alone in its tree.
+    pub(super) fn ask_for(&mut self, term: &Term, run: Run, command: protocol::CommandSpec) {
+        self.asked = run.id;
+        self.guarding.send(Request::Start {
+            token: term.token(),
+            run: run.id,
+            command,
+            sole: true,
+        });
+        self.run = Some(run);
     }
 
     /// There is a new guardian: it has to know what the last one knew and still matters.
@@ -325,15 +333,9 @@ impl Candidate {
             while !guardian.fence(None).await {}
             drop(guardian);
             drop(words.send(Word::Fenced));
-            loop {
-                match guarding::start(&config, with_input).await {
-                    Ok(started) => break drop(words.send(Word::Guardian(started))),
-                    Err(error) => {
-                        lines.guardian_not_started(&error);
-                        clock::sleep(GUARDIAN_PAUSE).await;
-                    }
-                }
-            }
+            let start = || guarding::start(&config, with_input);
+            let started = guarding::until_started(&lines, start).await;
+            drop(words.send(Word::Guardian(started)));
         });
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::pulse::Pulse;
-use super::successor::{self, Asked};
+use super::successor::{Asked, Found, Look};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
 use crate::config::timing::Timing;
@@ -49,7 +49,7 @@ pub(super) enum Command {
     GiveBack(Resignation, &'static str),
     /// Stop trying to give back at this instant.
     Hurry(Instant),
-    /// Tell whether somebody can follow, as asked.
+    /// Tell whether somebody can follow, as asked now; no matter what was asked before.
     LookForSuccessor(Asked),
     /// Take the wish to step down with this mod_revision back, in one attempt of at most this long.
     TakeBack(i64, Duration),
@@ -81,8 +81,8 @@ pub(super) enum Report {
     Unreachable(Error),
     /// The term is asked something.
     Notice(Notice),
-    /// Whether the term is to step down, or why not, if the store told.
-    Successor(Result<Result<(), String>, Error>),
+    /// Whether the term is to step down as the wish with this number asks.
+    Successor(u64, Found),
     /// Others in front of the one that is to lead: the candidacy is to begin anew behind it.
     MakeWay,
     /// The lease is given back, or the attempts to are over.
@@ -107,6 +107,7 @@ pub(super) struct Setup {
     pub(super) prefix: Prefix,
     pub(super) candidate: String,
     pub(super) takeover_delay: Duration,
+    pub(super) attempt_limit: Duration,
     pub(super) tick: Tick,
     /// Of the thread itself.
     pub(super) pulse: Pulse,
@@ -153,6 +154,8 @@ struct Contestant {
     /// The token of the present candidacy, once its claim is complete: the candidate may be giving
     /// it back before it has heard of it.
     claimed: RefCell<Option<record::Term>>,
+    /// For a successor.
+    look: Look,
 }
 
 impl Contestant {
@@ -163,11 +166,15 @@ impl Contestant {
             store,
             reports,
             claimed: RefCell::new(None),
+            look: Look::default(),
         }
     }
 
     async fn run(self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         tokio::spawn(self.setup.pulse.clone().beat());
+        let (store, limit) = (self.store.clone(), self.setup.attempt_limit);
+        // While the guardian starts: connected, and told from a proxy, by the time of the grant.
+        tokio::spawn(async move { drop(store.find_member(limit).await) });
         let mut election = Election::new(
             self.store.clone(),
             self.setup.prefix.clone(),
@@ -233,10 +240,9 @@ impl Contestant {
             Command::Reload(settings) => self.store.reload(&settings),
             Command::LookForSuccessor(asked) => {
                 let (store, reports) = (self.store.clone(), self.reports.clone());
-                let prefix = self.setup.prefix.clone();
-                tokio::spawn(async move {
-                    let found = successor::look(&store, &prefix, asked).await;
-                    drop(reports.send(Report::Successor(found)));
+                let (prefix, wish) = (self.setup.prefix.clone(), asked.wish);
+                self.look.begin(store, prefix, asked, move |found| {
+                    drop(reports.send(Report::Successor(wish, found)));
                 });
             }
             Command::TakeBack(asked_at, limit) => {

@@ -1,14 +1,14 @@
 //! What the candidate makes of the words of the contest: the queue, the term, the lease.
 
 use super::contest::{Command, Left};
-use super::successor::Asked;
+use super::held::Wish;
+use super::successor::{Asked, Found};
 use super::{Candidate, Report};
 use crate::clock;
 use crate::election::Progress;
 use crate::election::control::Notice;
-use crate::etcd::Error;
 use crate::guardian::protocol::Request;
-use crate::role::{Event, Reason};
+use crate::role::{Event, Reason, Role};
 use crate::session::Loss;
 use crate::term::record::StepDown;
 
@@ -28,7 +28,7 @@ impl Candidate {
             Report::Lost(_)
             | Report::Refused(_)
             | Report::Notice(_)
-            | Report::Successor(_)
+            | Report::Successor(..)
             | Report::MakeWay
             | Report::Left(Left::Unconfirmed) => {}
         }
@@ -69,7 +69,7 @@ impl Candidate {
                 }
             }
             Report::Notice(notice) => self.noticed(notice),
-            Report::Successor(found) => self.successor(found),
+            Report::Successor(wish, found) => self.successor(wish, found),
             Report::MakeWay => {
                 lines.making_way(lease);
                 self.on(Event::StepDown);
@@ -94,33 +94,55 @@ impl Candidate {
     }
 
     /// Steps down if somebody can follow, which the contest has to look up. Asked by the record
-    /// with this mod_revision, or by a signal.
+    /// with this mod_revision, or by a signal. The last wish counts.
     pub(super) fn step_down(&mut self, wish: Option<(StepDown, i64)>) {
+        let leads = self.machine.role() == Role::Leading;
         let Some(held) = self.held.as_mut().filter(|held| held.term.is_some()) else {
             return self.lines.step_down_without_term();
         };
         let (request, asked_at) = wish.unzip();
-        let limit = held.timing.attempt_limit();
-        held.resignation.step_down = asked_at;
+        if held.wish.is_some() && asked_at.is_some() && asked_at == held.resignation.step_down {
+            // The lookout has watched anew, and found what it had told before.
+            return;
+        }
+        // After a signal the record of an earlier wish is there yet, and shares the signal's fate.
+        held.resignation.step_down = asked_at.or(held.resignation.step_down);
+        if !leads {
+            // The term ends already; the record goes with it.
+            return;
+        }
+        self.wishes += 1;
         let by = request.as_ref().map_or("signal", |request| &request.by);
-        held.step_down_by = Some(by.to_owned());
+        let (number, by) = (self.wishes, by.to_owned());
+        let (lease, token) = (held.lease, held.token().unwrap_or_default());
+        tracing::debug!(%lease, token, by, "asked to step down");
+        if let Some(earlier) = held.wish.replace(Wish { number, by }) {
+            let why = format!("another wish has overtaken that of {}", earlier.by);
+            self.lines.not_stepping_down(lease, token, &why);
+        }
         self.contest.send(Command::LookForSuccessor(Asked {
-            token: held.token().unwrap_or_default(),
+            wish: number,
+            token,
             to: request.as_ref().and_then(|request| request.to.clone()),
             force: request.is_some_and(|request| request.force),
-            limit,
+            limit: held.timing.attempt_limit(),
         }));
     }
 
-    pub(super) fn successor(&mut self, found: Result<Result<(), String>, Error>) {
+    /// The contest has looked for who can follow, as the wish with this number asks.
+    pub(super) fn successor(&mut self, number: u64, found: Found) {
+        let leads = self.machine.role() == Role::Leading;
         let Some(held) = &mut self.held else { return };
-        let (Some(by), Some(token)) = (held.step_down_by.take(), held.token()) else {
+        let (Some(wish), Some(token)) = (
+            held.wish.take_if(|wish| wish.number == number),
+            held.token().filter(|_| leads),
+        ) else {
             return;
         };
         let lease = held.lease;
         let stays = match found {
             Ok(Ok(())) => {
-                self.lines.stepping_down(lease, token, &by);
+                self.lines.stepping_down(lease, token, &wish.by);
                 return self.on(Event::StepDown);
             }
             Ok(Err(why)) => why,

@@ -1,6 +1,6 @@
 //! What is due when: pauses, the deadline's two stops, a guardian's silence.
 
-use super::{Candidate, Held, Run};
+use super::{Candidate, Checking, Held, Run};
 use crate::clock::{self, Instant};
 use crate::role::Event;
 
@@ -12,10 +12,20 @@ impl Candidate {
         let term = self.held.as_ref().filter(|held| held.term.is_some());
         let silent = term.and_then(|held| self.guarding.silent_at(held));
         let native = self.run.as_ref().and_then(Run::killed_at);
-        [self.restart_at, self.rejoin_at, held, silent, native]
-            .into_iter()
-            .flatten()
-            .fold(tick, Instant::min)
+        let hook = self.run.as_ref().and_then(Run::hook_due);
+        let check = self.checking.as_ref().map(Checking::due);
+        [
+            self.restart_at,
+            self.rejoin_at,
+            held,
+            silent,
+            native,
+            hook,
+            check,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(tick, Instant::min)
     }
 
     /// Does what is due by now.
@@ -34,6 +44,13 @@ impl Candidate {
             .is_some_and(Instant::has_passed)
         {
             self.kill_daemon();
+        }
+        let passed = |at: Option<Instant>| at.is_some_and(Instant::has_passed);
+        if passed(self.run.as_ref().and_then(Run::hook_due)) {
+            self.hook_due();
+        }
+        if passed(self.checking.as_ref().map(Checking::due)) {
+            self.check_due();
         }
         let Some(held) = &mut self.held else { return };
         let due = held.take_due();

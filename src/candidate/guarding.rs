@@ -2,10 +2,12 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::held::Held;
+use super::lines::Lines;
 use super::told::Told;
 use crate::clock::{self, Instant};
 use crate::config::Config;
@@ -15,6 +17,9 @@ use crate::proc::Process;
 
 /// A guardian and what it says.
 pub(super) type Started = (Guardian, mpsc::UnboundedReceiver<Event>);
+
+/// Pause before another try to start a guardian.
+const START_PAUSE: Duration = Duration::from_secs(1);
 
 /// The guardian.
 #[derive(Debug)]
@@ -35,6 +40,27 @@ pub(super) async fn start(config: &Config, with_input: bool) -> io::Result<Start
     let input = with_input.then(|| stdin.as_fd());
     let (election, candidate) = (&config.election.prefix, &config.candidate_name);
     Guardian::start_with_input(&config.log, election, candidate, input).await
+}
+
+/// Starts a guardian as `start` does, trying until there is one.
+pub(super) async fn until_started<F>(lines: &Lines, start: impl Fn() -> F) -> Started
+where
+    F: Future<Output = io::Result<Started>>,
+{
+    loop {
+        match start().await {
+            Ok(started) => return started,
+            Err(error) => {
+                lines.guardian_not_started(&error);
+                clock::sleep(START_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What was said that was not heard yet.
+pub(super) fn unheard(events: &mut mpsc::UnboundedReceiver<Event>) -> Vec<Event> {
+    std::iter::from_fn(|| events.try_recv().ok()).collect()
 }
 
 impl Guarding {
@@ -63,13 +89,10 @@ impl Guarding {
 
     /// What the guardian has said that was not heard yet.
     pub(super) fn waiting(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        while !self.gone
-            && let Ok(event) = self.events.try_recv()
-        {
-            events.push(event);
+        if self.gone {
+            return Vec::new();
         }
-        events
+        unheard(&mut self.events)
     }
 
     pub(super) fn replace(&mut self, started: Started) {

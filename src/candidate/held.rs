@@ -16,6 +16,7 @@ use crate::term::resignation::Resignation;
 
 /// One candidacy, from the choice of its lease id until everything is given back.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Held {
     pub(super) lease: LeaseId,
     /// How to give it back; as the guardian and the stop hook know it.
@@ -35,18 +36,31 @@ pub(super) struct Held {
     pub(super) guard: Guard,
     /// The guardian has given the lease back in our place, and said so.
     pub(super) resigned_by_guardian: bool,
-    /// Who asked for a step-down that is being looked into.
-    pub(super) step_down_by: Option<String>,
+    /// The wish to step down that is being looked into.
+    pub(super) wish: Option<Wish>,
     /// Why the term ends, for the history.
     pub(super) reason: &'static str,
     /// Whether it is being given back.
     pub(super) leaving: bool,
+    /// Whether a run was asked for in its term.
+    pub(super) has_run: bool,
+    /// Whether the guardian waits for the end of a Rust job.
+    pub(super) in_daemon: bool,
     /// What the deadline has asked for so far.
     second_line: SecondLine,
     /// What was said of the term's loss.
     loss: Said,
     /// Why the term ended, as it was said; for the metrics.
     said_lost: Option<&'static str>,
+}
+
+/// A wish to step down, until the contest has told whether somebody can follow.
+#[derive(Debug)]
+pub(super) struct Wish {
+    /// Never used twice: what the contest tells of an earlier one says nothing of this one.
+    pub(super) number: u64,
+    /// Who asked.
+    pub(super) by: String,
 }
 
 /// What the guardian has been told of a term.
@@ -84,9 +98,11 @@ impl Held {
             term: None,
             guard: Guard::None,
             resigned_by_guardian: false,
-            step_down_by: None,
+            wish: None,
             reason: "resigned",
             leaving: false,
+            has_run: false,
+            in_daemon: false,
             second_line: SecondLine::default(),
             loss: Said::Nothing,
             said_lost: None,

@@ -74,6 +74,8 @@ struct Tally {
     played: u64,
     /// In how many of them the job ran.
     ran: u64,
+    /// How many hooks ran.
+    hooks: u64,
     violations: Vec<(u64, String)>,
 }
 
@@ -92,6 +94,7 @@ fn play(seeds: Range<u64>, mistake: Option<Mistake>) -> Tally {
             let part = part.join().expect("no history panics");
             tally.played += part.played;
             tally.ran += part.ran;
+            tally.hooks += part.hooks;
             tally.violations.extend(part.violations);
         }
     });
@@ -104,6 +107,7 @@ fn play_each(seeds: impl Iterator<Item = u64>, mistake: Option<Mistake>) -> Tall
         let outcome = World::new(seed, mistake).play();
         tally.played += 1;
         tally.ran += u64::from(outcome.ran);
+        tally.hooks += outcome.hooks;
         tally
             .violations
             .extend(outcome.violation.map(|it| (seed, it)));
@@ -118,6 +122,7 @@ fn no_job_outlives_its_lease_in_a_hundred_thousand_histories() {
     let found = tally.violations.len();
     assert_eq!(found, 0, "first: {:?}", tally.violations.first());
     assert!(tally.ran >= 100_000, "the job ran in {}", tally.ran);
+    assert!(tally.hooks >= 10_000, "{} hooks ran", tally.hooks);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::end::End;
-use super::{Candidate, Held, Run};
+use super::{Candidate, Checking, Held, Run};
 use crate::backoff::jitter;
 use crate::clock;
 use crate::guardian::client::Event as GuardianEvent;
@@ -12,7 +12,7 @@ use crate::job::native::{self, Stage};
 use crate::job::{command, restart};
 use crate::keys::LeaseId;
 use crate::metrics::RunResult;
-use crate::role::Event;
+use crate::role::{Event, Role};
 use crate::term::process::{ProcessError, SpawnRequest};
 
 /// How long the guardian's words take from its socket to the candidate.
@@ -32,6 +32,10 @@ impl Candidate {
         }
         for event in events {
             self.guardian_said(event);
+        }
+        let said = self.checking.as_mut().map(Checking::waiting);
+        for event in said.into_iter().flatten() {
+            self.check_said(event);
         }
     }
 
@@ -73,11 +77,21 @@ impl Candidate {
                     self.on(Event::NotStarted);
                 }
             }
-            Report::MainEnded { run, pid, exit } => self.main_ended(run, pid, exit),
-            Report::Empty { token, killed, run } => {
+            Report::MainEnded { run, pid, exit } => self.main_ended(run, pid, &exit),
+            Report::Empty {
+                token,
+                killed,
+                run,
+                unfinished,
+            } => {
                 // One that was sent before the last start arrived proves nothing.
                 if self.held.as_ref().and_then(Held::token) == Some(token) && run >= self.asked {
-                    self.empty(killed);
+                    self.empty(killed, unfinished);
+                }
+            }
+            Report::AtEnd { token, killed } => {
+                if self.held.as_ref().and_then(Held::token) == Some(token) {
+                    self.say_stopped(killed);
                 }
             }
             Report::Stopping { .. } => self.on(Event::StopDue),
@@ -88,7 +102,7 @@ impl Candidate {
             }
             Report::Guarded { token, .. } => self.guarded(token),
             Report::Resigned { lease, .. } => self.given_back_by_guardian(lease),
-            Report::Ready { .. } | Report::Remembered { .. } => {}
+            Report::Ready { .. } | Report::Remembered { .. } | Report::TimedOut { .. } => {}
         }
     }
 
@@ -118,6 +132,7 @@ impl Candidate {
         }
         if let (Some(run), Some(held)) = (&mut self.run, &self.held)
             && run.id == id
+            && run.hook.is_none()
             && let Some(token) = held.token()
         {
             run.pid = Some(pid);
@@ -127,20 +142,18 @@ impl Candidate {
         }
     }
 
-    pub(super) fn main_ended(&mut self, id: u64, pid: Option<u32>, exit: Exit) {
-        let mut end = End {
+    pub(super) fn main_ended(&mut self, id: u64, pid: Option<u32>, exit: &Exit) {
+        let (code, signal, error) = exit.parts();
+        let end = End {
             pid,
-            ..End::default()
+            code,
+            signal,
+            error: error.map(ToOwned::to_owned),
         };
-        match exit {
-            Exit::Code(code) => end.code = Some(code),
-            Exit::Signal(signal) => end.signal = Some(signal),
-            Exit::NotExecuted { code, error } => {
-                end.code = Some(code);
-                end.error = Some(error);
-            }
-        }
         if self.processes.ended(id, &end) {
+            return;
+        }
+        if self.hook_ended(id, &end) {
             return;
         }
         if let Some(once) = &mut self.once {
@@ -180,8 +193,8 @@ impl Candidate {
         // The proof that the rest is dead was waiting for it.
         if fenced {
             self.fenced();
-        } else if let Some(killed) = tree_empty {
-            self.empty(killed);
+        } else if let Some((killed, unfinished)) = tree_empty {
+            self.empty(killed, unfinished);
         }
     }
 
@@ -225,13 +238,18 @@ impl Candidate {
         }
     }
 
-    pub(super) fn empty(&mut self, killed: bool) {
+    /// The tree is empty. `unfinished`: the guardian has yet to run a hook in it at the term's end.
+    pub(super) fn empty(&mut self, killed: bool, unfinished: bool) {
         if let Some(run) = &mut self.run
             && run.native.is_some()
         {
             // Before a stop it proves nothing: the job may start another process.
-            run.tree_empty = run.stopping_since.map(|_| killed);
+            run.tree_empty = run.stopping_since.map(|_| (killed, unfinished));
             return;
+        }
+        // The end of the term has come here, if not yet to the guardian.
+        if unfinished && self.machine.role() == Role::Stopping {
+            return self.empty_of_job(killed);
         }
         self.say_stopped(killed);
         self.on(Event::Empty);

@@ -96,6 +96,40 @@ impl Lines {
         line!(error, self, %lease, token, pids, "job can't be killed: keeping the lease");
     }
 
+    pub(super) fn hook_ended(
+        &self,
+        lease: LeaseId,
+        token: i64,
+        end: &End,
+        killed: bool,
+        ran: Duration,
+    ) {
+        let hook = "on_elected";
+        let (pid, code, signal, ran_ms) = (end.pid, end.code, end.signal, ms(ran));
+        let error = end.error.as_deref();
+        if end.failed() || killed {
+            line!(warn, self, %lease, token, pid, hook, code, signal, error, killed, ran_ms, "hook ended");
+        } else {
+            line!(info, self, %lease, token, pid, hook, code, ran_ms, "hook ended");
+        }
+    }
+
+    pub(super) fn healthy(&self) {
+        line!(info, self, "healthy");
+    }
+
+    pub(super) fn unhealthy(&self, reason: &str) {
+        line!(warn, self, reason, "unhealthy");
+    }
+
+    pub(super) fn check_failed(&self, reason: &str) {
+        line!(warn, self, reason, "check failed");
+    }
+
+    pub(super) fn checks_lost(&self) {
+        line!(error, self, "guardian of checks lost");
+    }
+
     pub(super) fn resigned(&self, lease: LeaseId, token: Option<i64>, confirmed: bool) {
         line!(info, self, %lease, token, confirmed, by = "daemon", "resigned");
     }

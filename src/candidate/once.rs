@@ -24,6 +24,10 @@ pub struct Outcome {
 #[derive(Debug)]
 pub(super) struct Once {
     outcome: Outcome,
+    /// The time to wait for leadership is over.
+    given_up: bool,
+    /// The first signal that was passed on to its run and ends processes.
+    passed_on: Option<i32>,
     tell: oneshot::Sender<Outcome>,
 }
 
@@ -31,6 +35,8 @@ impl Once {
     pub(super) fn new(tell: oneshot::Sender<Outcome>) -> Self {
         Self {
             outcome: Outcome::default(),
+            given_up: false,
+            passed_on: None,
             tell,
         }
     }
@@ -40,9 +46,10 @@ impl Once {
         self.outcome.ran = true;
     }
 
-    /// Its run was refused, and never began.
+    /// Its run was refused, and never began: there was nobody to heed the signals passed on.
     pub(super) fn refused(&mut self) {
         self.outcome.ran = false;
+        self.outcome.signal = self.passed_on;
     }
 
     /// The run ended, by itself or not.
@@ -57,9 +64,32 @@ impl Once {
         }
     }
 
-    /// Whether its run is over, or may be: there must not be another one.
-    pub(super) fn is_done(&self) -> bool {
+    /// Its run is begun, or may be, and this signal is passed on to it.
+    fn passes_on(&mut self, signal: i32) {
+        self.passed_on.get_or_insert(signal);
+    }
+
+    /// A signal ends the candidacy; the first is the one that counts.
+    fn signalled(&mut self, signal: i32) {
+        if !self.is_done() {
+            self.outcome.signal.get_or_insert(signal);
+        }
+    }
+
+    /// The time to wait is over; returns whether it is still being waited.
+    fn give_up(&mut self) -> bool {
+        self.given_up = true;
+        !self.is_done()
+    }
+
+    /// Whether its run is begun, or may be: there must not be another one.
+    fn is_done(&self) -> bool {
         self.outcome.ran
+    }
+
+    /// Whether it is not to stand any more, were it to lose its place now.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_done() || self.given_up || self.outcome.signal.is_some()
     }
 
     pub(super) fn tell(self) {
@@ -72,25 +102,79 @@ impl Candidate {
     /// Passes a signal on to the job; without one, a signal that ends processes ends the candidacy.
     pub(super) fn pass_on(&mut self, signal: i32, ends: bool) {
         let token = self.held.as_ref().and_then(super::Held::token);
-        match (&self.run, token) {
-            (Some(_), Some(token)) => self.guarding.send(Request::Signal { token, signal }),
-            _ if ends => {
-                if let Some(once) = &mut self.once
-                    && !once.is_done()
-                {
-                    once.outcome.signal.get_or_insert(signal);
+        // A run that was refused is there until its term is given back.
+        let is_jobs = self.run.as_ref().is_some_and(|run| run.hook.is_none());
+        let runs = is_jobs && self.once.as_ref().is_none_or(Once::is_done);
+        match token.filter(|_| runs) {
+            Some(token) => {
+                if let Some(once) = self.once.as_mut().filter(|_| ends) {
+                    once.passes_on(signal);
+                }
+                self.guarding.send(Request::Signal { token, signal });
+            }
+            None if ends => {
+                if let Some(once) = &mut self.once {
+                    once.signalled(signal);
                 }
                 self.on(Event::Shutdown);
             }
-            _ => {}
+            None => {}
         }
     }
 
     /// Ends a candidacy that has not come to lead.
     pub(super) fn give_up(&mut self) {
-        let is_done = self.once.as_ref().is_some_and(Once::is_done);
-        if !is_done && self.machine.role() != Role::Leading {
+        let waits = self.once.as_mut().is_none_or(Once::give_up);
+        if waits && self.machine.role() != Role::Leading {
             self.on(Event::Shutdown);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn once() -> Once {
+        Once::new(oneshot::channel().0)
+    }
+
+    #[test]
+    fn a_refused_run_is_tried_again_unless_the_time_to_wait_was_over_when_it_was_asked_for() {
+        let mut once = once();
+        once.asked();
+        once.refused();
+        assert!(!once.is_over(), "it stands again");
+        once.asked();
+        assert!(!once.give_up(), "its run may have begun");
+        once.refused();
+        assert!(once.is_over(), "nobody waits for it any more");
+        assert_eq!(once.outcome, Outcome::default());
+    }
+
+    #[test]
+    fn a_signal_that_was_passed_on_to_a_refused_run_ends_the_candidacy() {
+        let mut once = once();
+        once.asked();
+        once.passes_on(15);
+        once.passes_on(2);
+        once.refused();
+        assert!(once.is_over());
+        assert_eq!(once.outcome.signal, Some(15));
+    }
+
+    #[test]
+    fn the_signals_of_a_run_that_began_are_its_own() {
+        let mut once = once();
+        once.asked();
+        once.passes_on(15);
+        once.signalled(2);
+        let end = End {
+            code: Some(0),
+            ..End::default()
+        };
+        once.ended(&end);
+        assert!(once.is_over());
+        assert_eq!((once.outcome.ended, once.outcome.signal), (Some(end), None));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::hooks::BeforeJob;
 use crate::clock::{self, Instant};
 use crate::job::native::Native;
 
@@ -11,6 +12,8 @@ pub(super) struct Run {
     pub(super) id: u64,
     pub(super) pid: Option<u32>,
     pub(super) started: Instant,
+    /// It is the hook before the job.
+    pub(super) hook: Option<BeforeJob>,
     /// Whether its start was said, so that its end must be.
     pub(super) said: bool,
     /// It is a Rust job that starts once the guardian has acknowledged the term.
@@ -19,8 +22,9 @@ pub(super) struct Run {
     pub(super) native: Option<Native>,
     /// Since when it is being stopped for good.
     pub(super) stopping_since: Option<Instant>,
-    /// Its tree was proven empty while the Rust job still ran; whether by SIGKILL.
-    pub(super) tree_empty: Option<bool>,
+    /// Its tree was proven empty while the Rust job still ran; whether by SIGKILL, and whether a
+    /// hook has yet to run in it.
+    pub(super) tree_empty: Option<(bool, bool)>,
     /// The same, after the guardian was lost.
     pub(super) fenced: bool,
     /// When a Rust job that does not end takes the daemon with it.
@@ -33,6 +37,7 @@ impl Run {
             id,
             pid: None,
             started: clock::now(),
+            hook: None,
             said: false,
             awaits_guardian: false,
             native: None,
@@ -57,6 +62,12 @@ impl Run {
     pub(super) fn end_by(&mut self, at: Instant) {
         let earlier = self.kill_daemon_at.map_or(at, |earlier| earlier.min(at));
         self.kill_daemon_at = Some(earlier);
+    }
+
+    /// When a hook is to be killed for its time.
+    pub(super) fn hook_due(&self) -> Option<Instant> {
+        let hook = self.hook.filter(|_| self.stopping_since.is_none());
+        hook.as_ref().and_then(BeforeJob::due)
     }
 
     /// When a Rust job that still runs takes the daemon with it.

@@ -1,6 +1,9 @@
 //! Who is to follow a leader that is asked to step down, and whether that can be.
 
+use std::cell::RefCell;
 use std::time::Duration;
+
+use tokio::task::AbortHandle;
 
 use crate::backoff::{Backoff, jitter};
 use crate::clock;
@@ -23,6 +26,8 @@ const LOOKS_AGAIN: Duration = Duration::from_millis(100);
 /// What the leader was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
+    /// The number of the wish.
+    pub(super) wish: u64,
     /// The term.
     pub(super) token: i64,
     /// Who is to follow.
@@ -33,12 +38,31 @@ pub(super) struct Asked {
     pub(super) limit: Duration,
 }
 
-/// Looks whether the term is to step down, waiting for those who make way; or says why not.
-pub(super) async fn look(
-    store: &Store,
-    prefix: &Prefix,
-    asked: Asked,
-) -> Result<Result<(), String>, Error> {
+/// Whether the term is to step down, or why not, if the store told.
+pub(super) type Found = Result<Result<(), String>, Error>;
+
+/// The look that is under way: there is one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Look(RefCell<Option<AbortHandle>>);
+
+impl Look {
+    /// Looks as asked now, no more as asked before, and tells what is found.
+    pub(super) fn begin(
+        &self,
+        store: Store,
+        prefix: Prefix,
+        asked: Asked,
+        tell: impl FnOnce(Found) + Send + 'static,
+    ) {
+        let look = tokio::spawn(async move { tell(look(&store, &prefix, asked).await) });
+        if let Some(earlier) = self.0.replace(Some(look.abort_handle())) {
+            earlier.abort();
+        }
+    }
+}
+
+/// Looks whether the term is to step down, waiting for those who make way.
+async fn look(store: &Store, prefix: &Prefix, asked: Asked) -> Found {
     let until = clock::now() + MAKE_WAY;
     let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
     let mut made_way = false;

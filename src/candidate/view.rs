@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Candidate;
 use super::end::End;
 use super::pulse::Pulse;
+use super::{Candidate, Checking};
 use crate::clock::{self, Instant};
 use crate::config::timing::Timing;
 use crate::keys::LeaseId;
@@ -45,6 +45,28 @@ pub struct Public {
     pub since: Option<Arc<str>>,
     /// What the job does and did.
     pub job: JobView,
+    /// How its check stands, if it has one.
+    pub health: Option<HealthView>,
+}
+
+/// How the check of a candidate stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthView {
+    /// Whether it is healthy; unknown before the first check has ended.
+    pub healthy: Option<bool>,
+    /// What the last check came to.
+    pub last: Option<Arc<str>>,
+}
+
+impl HealthView {
+    /// The word for status and pages.
+    pub const fn word(&self) -> &'static str {
+        match self.healthy {
+            None => "unknown",
+            Some(true) => "healthy",
+            Some(false) => "unhealthy",
+        }
+    }
 }
 
 /// What the job does and did since the daemon started.
@@ -100,6 +122,7 @@ impl Public {
             joined: None,
             since: None,
             job: JobView::default(),
+            health: None,
         }
     }
 
@@ -145,6 +168,7 @@ impl Candidate {
                 up: self.run.as_ref().is_some_and(|run| run.said),
                 ..self.job.clone()
             },
+            health: self.checking.as_ref().map(Checking::view),
         };
         self.publish.send_if_modified(|now| {
             let changed = *now != public;

@@ -85,6 +85,9 @@ fn wait_and_run(
             };
             progress.say(format!("waiting to lead {election}: {queue}"));
         }
+        Role::Unhealthy => progress.say(format!(
+            "waiting to lead {election}: this host's check fails"
+        )),
         _ => progress.clear(),
     };
     once::run(config, directory.dir(), wait, watched)

@@ -22,7 +22,8 @@ use crate::term::record::StepDown;
 ///
 /// It stands in the queue again afterwards. Refused (exit code 3), with nothing changed, if nobody
 /// else is there, or if the one named by --to can't be made next: a candidate of a Go program in
-/// front of it makes no way.
+/// front of it makes no way. With --wait also if another wish overtakes this one, or if somebody
+/// else than the one named by --to comes to lead.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -135,12 +136,15 @@ impl Wish<'_> {
         let leader = shown(self.leader);
         let first = queue.leader();
         if first.is_some_and(|first| first.token == self.leader.token) {
-            if queue.step_down != Some(self.asked_at) {
-                return Err(refused(format!(
+            return match queue.step_down {
+                Some(asked_at) if asked_at == self.asked_at => Ok(None),
+                Some(_) => Err(refused(format!(
+                    "another wish has overtaken this one: {leader} has not stepped down yet"
+                ))),
+                None => Err(refused(format!(
                     "{leader} goes on leading; its log says why"
-                )));
-            }
-            return Ok(None);
+                ))),
+            };
         }
         if let Some(to) = self.to {
             let gone = !queue
@@ -156,10 +160,16 @@ impl Wish<'_> {
         // One of ours leads once its claim is complete, which its record tells.
         let leads = |candidate: &&Candidate| {
             let recorded = queue.term.as_ref().map(|term| term.token);
-            let is_wanted = self.to.is_none_or(|to| candidate.lease == to);
-            is_wanted && (candidate.member.is_none() || recorded == Some(candidate.token))
+            candidate.member.is_none() || recorded == Some(candidate.token)
         };
-        Ok(first.filter(leads).cloned())
+        match first.filter(leads) {
+            // A signal, or a crash, came before the wish.
+            Some(other) if self.to.is_some_and(|to| other.lease != to) => Err(refused(format!(
+                "{leader} stepped down, but {} leads",
+                shown(other)
+            ))),
+            next => Ok(next.cloned()),
+        }
     }
 }
 

@@ -140,6 +140,17 @@ pub const KEYS: &[Key] = &[
     Key::new("candidate.name", Name, Depends(r#""host-a""#),
         "Who this replica is in the election, for people and for the job. Default: the host name."),
 
+    Key::new("candidate.check.command", Argv, Depends(r#"["/usr/bin/pg_isready", "--quiet"]"#),
+        "Exit code 0 says that this replica may lead; without one it always may.").secret(),
+    Key::new("candidate.check.interval", at_least(100), Constant(r#""5s""#),
+        "From the start of one check to the next."),
+    Key::new("candidate.check.timeout", at_least(10), Constant(r#""2s""#),
+        "A check that takes longer is killed, and has failed."),
+    Key::new("candidate.check.rise", Count, Constant("2"),
+        "After so many successes in a row an unhealthy replica is healthy again; the first check alone decides."),
+    Key::new("candidate.check.fall", Count, Constant("3"),
+        "After so many failures in a row a healthy replica is unhealthy."),
+
     Key::new("etcd.endpoints", Urls, Constant(r#"["http://127.0.0.1:2379"]"#),
         "The members of the store; name all of them, so that any one may be away."),
     Key::new("etcd.connect_timeout", at_least(1), Constant(r#""2s""#),
@@ -193,6 +204,15 @@ pub const KEYS: &[Key] = &[
         "How long this host then stays out of the election."),
     Key::new("job.settings", Table, Constant("{}"),
         "Handed to a job written in Rust, which knows what belongs there.").secret(),
+
+    Key::new("hooks.on_elected", Argv, Depends(r#"["/usr/local/bin/take-address"]"#),
+        "Runs in each term before the job; unless it ends with 0 in its time, the term is given back.").secret(),
+    Key::new("hooks.on_elected_timeout", at_least(1), Constant(r#""10s""#),
+        "How long it may take; this host then stays out of the election for job.yield_cooldown."),
+    Key::new("hooks.on_lost", Argv, Depends(r#"["/usr/local/bin/drop-address"]"#),
+        "Runs at the end of a term, after the job and before the next leader's, if the lease leaves time.").secret(),
+    Key::new("hooks.on_lost_timeout", at_least(1), Constant(r#""10s""#),
+        "How long it may take; less where the term is being lost."),
 
     Key::new("http.listen", Address, Constant(r#""off""#),
         "Where the status endpoints listen, such as \"127.0.0.1:9180\"; \"off\" for nowhere."),

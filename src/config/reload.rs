@@ -5,8 +5,9 @@ use super::advice::Shown;
 use super::timing::default_takeover_delay;
 
 /// The new configuration, if it changes nothing that a daemon keeps for life: its name, its
-/// election and its runtime directory. Logs, HTTP, the store's endpoints and credentials, and the
-/// job (from its next run) may change.
+/// election, its runtime directory, and whether it is checked. Logs, HTTP, the store's endpoints and
+/// credentials, the job (from its next run), the hooks (from the next term) and how it is checked may
+/// change.
 ///
 /// # Errors
 /// A line for each key that would have to stay, with what it is and what it was to become. The
@@ -36,6 +37,8 @@ pub fn reload(old: &Config, new: Config) -> Result<Config, Vec<String>> {
         Shown(old.election.ttl).to_string(),
         Shown(new.election.ttl).to_string(),
     );
+    let on = |config: &Config| (if config.check.is_some() { "on" } else { "off" }).to_owned();
+    keep("candidate.check", on(old), on(&new));
     // A delay that nobody set follows the job's kill budget, which may change.
     if !(has_default_delay(old) && has_default_delay(&new)) {
         keep(

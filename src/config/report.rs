@@ -113,7 +113,7 @@ pub(super) fn set_by_user(settings: &Settings) -> Vec<SetByUser> {
     .collect()
 }
 
-fn shown(key: &str, typed: &Typed) -> String {
+pub(super) fn shown(key: &str, typed: &Typed) -> String {
     if keys::find(key).is_none_or(|key| key.secret) {
         return "…".to_owned();
     }

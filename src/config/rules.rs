@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::advice::{Chosen, Shown};
-use super::keys::KEYS;
+use super::keys::{self, KEYS};
 use super::layers::Tree;
 use super::place::{Place, Problem};
 use super::source::Source;
@@ -59,6 +59,18 @@ impl Settings {
 
     fn is_set(&self, name: &str) -> bool {
         self.place(name) != Place::Default
+    }
+
+    /// Whether the user has set the key `name` to something else than its default.
+    fn is_changed(&self, name: &str) -> bool {
+        let Some(key) = keys::find(name) else {
+            return false;
+        };
+        let typed = |(known, typed, place): &(&'static str, Typed, Place)| {
+            (*known == name && *place != Place::Default).then(|| super::report::shown(name, typed))
+        };
+        let set = self.passed.iter().find_map(typed);
+        set.is_some_and(|set| set != key.preset.example())
     }
 
     /// Whether the key has no value, not even a wrong one.
@@ -207,6 +219,19 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
             "job.command",
             "has no effect: job.kind names a job written in Rust",
         );
+    }
+    for (name, needs) in [
+        ("candidate.check.interval", "candidate.check.command"),
+        ("candidate.check.timeout", "candidate.check.command"),
+        ("candidate.check.rise", "candidate.check.command"),
+        ("candidate.check.fall", "candidate.check.command"),
+        ("hooks.on_elected_timeout", "hooks.on_elected"),
+        ("hooks.on_lost_timeout", "hooks.on_lost"),
+    ] {
+        // The shipped file sets them to what they are anyway.
+        if settings.is_changed(name) && settings.is_missing(needs) {
+            warn(name, &format!("has no effect without {needs}"));
+        }
     }
     let has_settings = settings
         .get("job.settings")

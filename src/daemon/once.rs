@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{fence_unless, runtime};
+use super::{runtime, start_and_fence};
 use crate::candidate::{Candidate, Order, Parts};
 pub use crate::candidate::{Outcome, Public};
 use crate::clock;
@@ -55,20 +55,21 @@ pub fn run(
                 }
             }
         };
-        if let Some(outcome) = fence_unless(&config, ended).await? {
-            return Ok(outcome);
-        }
         let (orders, inbox) = mpsc::unbounded_channel();
         let parts = Parts {
-            config,
+            config: Arc::clone(&config),
             jobs: Jobs::default(),
             files: Keeper::start(directory.path()).context("no thread for the lease file")?,
             logs,
             orders: inbox,
         };
         let (tell, told) = oneshot::channel();
-        let started = Candidate::start_once(parts, tell).await;
-        let (candidate, view) = started.context("no guardian")?;
+        let starting = Candidate::start_once(parts, tell);
+        let ((candidate, view), ended) = start_and_fence(starting, &config, ended).await?;
+        if let Some(outcome) = ended {
+            candidate.leave().await;
+            return Ok(outcome);
+        }
         let mut public = view.public.clone();
         let running = candidate.run();
         tokio::pin!(running);

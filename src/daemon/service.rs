@@ -85,6 +85,10 @@ fn describe(public: &Public) -> String {
     match (public.role, public.token, public.position) {
         (Role::Leading, Some(token), _) => format!("leading, token {token}"),
         (Role::Campaigning, _, Some(position)) => format!("campaigning, joined at {position}"),
+        (Role::Unhealthy, ..) => {
+            let last = public.health.as_ref().and_then(|it| it.last.as_deref());
+            format!("unhealthy: {}", last.unwrap_or("the check fails"))
+        }
         (role, _, _) => role.word().to_owned(),
     }
 }

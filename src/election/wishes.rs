@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse};
 
 use super::queue::{Candidate, Queue};
 use crate::etcd::{Error, Store};
@@ -11,7 +11,8 @@ use crate::term::guarded;
 use crate::term::record::{Pause, StepDown};
 
 /// Asks the term that `record` names to step down, if its key under `lease` still is; returns the
-/// record's mod_revision then. One attempt of at most `limit`; may be repeated.
+/// record's mod_revision then. One attempt of at most `limit`; may be repeated: a record that is
+/// there already is left as it is, so that whoever heeds it and whoever waits for it mean the same.
 ///
 /// # Errors
 /// As [`Store::attempt`].
@@ -23,10 +24,19 @@ pub async fn step_down(
     record: &StepDown,
 ) -> Result<Option<i64>, Error> {
     let text = serde_json::to_string(record).unwrap_or_default();
-    let put = vec![TxnOp::put(prefix.step_down(), text, None)];
-    let txn = guarded(&prefix.candidate(lease), record.token, put);
-    let (answer, seen) = store.txn(limit, txn).await?;
-    Ok(answer.succeeded().then_some(seen.revision))
+    let key = prefix.step_down();
+    let same = Compare::value(key.as_str(), CompareOp::Equal, text.as_str());
+    let put = TxnOp::put(key.as_str(), text, None);
+    let put = TxnOp::txn(Txn::new().when([same]).or_else([put]));
+    let then = vec![put, TxnOp::get(key, None)];
+    let txn = guarded(&prefix.candidate(lease), record.token, then);
+    let (answer, _) = store.txn(limit, txn).await?;
+    Ok(answer.op_responses().iter().find_map(|response| {
+        let TxnOpResponse::Get(get) = response else {
+            return None;
+        };
+        get.kvs().first().map(KeyValue::mod_revision)
+    }))
 }
 
 /// Takes back the wish with this mod_revision, that nobody comes to it later.

@@ -46,11 +46,12 @@ const OUR_CERTIFICATE: [(&str, &str); 4] = [
 ];
 
 /// What is left of that where the connection was closed before its reason was read.
-const CLOSED: [&str; 4] = [
+const CLOSED: [&str; 5] = [
     "broken pipe",
     "connection reset",
     "connection closed",
     "unexpected end of file",
+    "peer closed connection",
 ];
 
 /// Puts an explanation before `reason`, where there is one.
@@ -148,6 +149,16 @@ mod tests {
             settings.tls.server_name = Some("etcd".into());
         });
         assert!(named.contains("expected, etcd ("));
+    }
+
+    #[test]
+    fn a_member_that_closes_without_a_word_may_miss_a_certificate() {
+        // Of TLS 1.3: the member looks at our certificate when we are connected already.
+        let closed = "peer closed connection without sending TLS close_notify";
+        assert!(
+            explained(closed, |_| {})
+                .contains("etcd.tls.cert_file, etcd.tls.key_file are not set (")
+        );
     }
 
     #[test]

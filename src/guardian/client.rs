@@ -18,12 +18,13 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
+use tokio::net::unix::{OwnedReadHalf, pipe};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::fence::{become_subreaper, fence};
+use super::outgoing::{Outgoing, write};
 use super::protocol::{Inbox, Report, Request, encode};
 use crate::clock::Instant;
 use crate::keys::{LeaseId, Prefix};
@@ -31,9 +32,6 @@ use crate::term::resignation::Resignation;
 
 /// How long a guardian has to become ready; it takes a few milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(5);
-
-/// How many requests are written at once, at most.
-const AT_ONCE: usize = 16;
 
 /// How long the last reports of a dead guardian are awaited. They lie in the socket already.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -64,16 +62,6 @@ pub struct Guardian {
     waiting: Arc<Waiting>,
     acked: watch::Receiver<Option<(i64, Instant)>>,
     dead: watch::Receiver<bool>,
-}
-
-/// What goes out to the guardian, in order.
-#[derive(Debug)]
-enum Outgoing {
-    Request(Request),
-    /// Wait for this before anything more is sent.
-    After(oneshot::Receiver<()>),
-    /// Close the socket.
-    Close,
 }
 
 /// Those who wait for a lease to be remembered, in the order of sending.
@@ -131,13 +119,30 @@ impl Guardian {
         candidate: &str,
         input: Option<BorrowedFd<'_>>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        Self::greet(hello(log, election, candidate, false), input).await
+    }
+
+    /// As [`start`](Self::start), for one that runs checks and guards no term. It never kills this
+    /// process; dismissed, it kills what it runs and leaves.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    ///
+    /// # Cancel safety
+    /// As [`start`](Self::start).
+    pub async fn start_checks(
+        log: &crate::log::Settings,
+        election: &Prefix,
+        candidate: &str,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        Self::greet(hello(log, election, candidate, true), None).await
+    }
+
+    async fn greet(
+        hello: Request,
+        input: Option<BorrowedFd<'_>>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         become_subreaper()?;
-        let hello = Request::Hello {
-            daemon: std::process::id(),
-            log: log.clone(),
-            election: election.clone(),
-            candidate: candidate.to_owned(),
-        };
         let (pid, pidfd, socket) = spawn(&hello, input)?;
         let (outgoing, queue) = mpsc::unbounded_channel();
         let (events, mut reports) = mpsc::unbounded_channel();
@@ -189,7 +194,8 @@ impl Guardian {
         }
     }
 
-    /// Holds back all that is sent from now on until `done` is said, or its sender is gone.
+    /// Holds back all that is sent from now on until `done` is said, or its sender is gone; or until
+    /// something is sent that ends anything: then all goes out in order.
     pub fn hold(&self, done: oneshot::Receiver<()>) {
         self.outgoing.send(Outgoing::After(done)).ok();
     }
@@ -255,10 +261,21 @@ impl Guardian {
         gone.is_ok() && waitpid(Some(self.pid), WaitOptions::NOHANG).is_ok_and(|it| it.is_some())
     }
 
-    fn kill(&self) {
+    /// Kills it; the kernel kills the main processes of what it runs.
+    pub(crate) fn kill(&self) {
         if let Ok(pidfd) = pidfd_open(self.pid, PidfdFlags::empty()) {
             pidfd_send_signal(&pidfd, Signal::KILL).ok();
         }
+    }
+}
+
+fn hello(log: &crate::log::Settings, election: &Prefix, candidate: &str, checks: bool) -> Request {
+    Request::Hello {
+        daemon: std::process::id(),
+        log: log.clone(),
+        election: election.clone(),
+        candidate: candidate.to_owned(),
+        checks,
     }
 }
 
@@ -307,35 +324,6 @@ async fn await_death(pidfd: pipe::Receiver, dead: watch::Sender<bool>) {
     // A failure of the poll can't be told from a death, and is as bad.
     drop(pidfd.readable().await);
     dead.send_replace(true);
-}
-
-/// Sends requests in order until the guardian is dismissed or forgotten; then closes the socket.
-/// What is asked at once is written at once: the guardian wakes once for a term and its job.
-async fn write(mut queue: mpsc::UnboundedReceiver<Outgoing>, mut socket: OwnedWriteHalf) {
-    let mut outgoing = Vec::new();
-    while queue.recv_many(&mut outgoing, AT_ONCE).await > 0 {
-        let (mut lines, mut closed) = (Vec::new(), false);
-        for it in outgoing.drain(..) {
-            match it {
-                Outgoing::Request(request) => lines.extend(encode(&request).unwrap_or_default()),
-                Outgoing::After(done) => {
-                    if socket.write_all(&lines).await.is_err() {
-                        return;
-                    }
-                    lines.clear();
-                    done.await.ok();
-                }
-                Outgoing::Close => {
-                    closed = true;
-                    break;
-                }
-            }
-        }
-        // A guardian that reads no more is noticed by the reader.
-        if socket.write_all(&lines).await.is_err() || closed {
-            return;
-        }
-    }
 }
 
 /// Hands on what the guardian says, until it says no more.

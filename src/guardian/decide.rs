@@ -9,6 +9,8 @@
 //! tree   empty ──Start──▶ alive ──any stop──▶ stopping ──grace over, D−K──▶ killed ──▶ empty
 //! daemon alive ──end of file──▶ closed ──▶ dead ──tree empty──▶ every lease is given back
 //! ```
+//! Where a closed term has a hook at its end, the tree is the hook's once it is empty of the job,
+//! and only then empty for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,11 +20,16 @@ use crate::clock::Instant;
 use crate::keys::LeaseId;
 use crate::term::resignation::Resignation;
 
+mod at_end;
+pub(super) mod checks;
 mod daemon;
 mod requests;
 #[cfg(test)]
 mod tests;
 mod tree;
+
+use at_end::AtEnd;
+pub(crate) use at_end::HOOK;
 
 /// From the first SIGKILL until the tree is taken for one that can't be emptied, and is renewed
 /// for where nobody else does.
@@ -110,6 +117,16 @@ pub(crate) enum Line {
         killed: bool,
         took: Duration,
     },
+    /// `hook ended`.
+    HookEnded {
+        lease: Option<LeaseId>,
+        token: i64,
+        pid: Option<u32>,
+        exit: Option<Exit>,
+        /// Whether it was killed when its time was over.
+        killed: bool,
+        ran: Duration,
+    },
     /// `resigned`.
     Resigned {
         lease: LeaseId,
@@ -158,6 +175,7 @@ struct Lease {
 
 /// The present term.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Guarded {
     term: Term,
     /// Whether starts are refused for good.
@@ -174,6 +192,10 @@ struct Guarded {
     stopped: Option<Line>,
     /// When to get ready to speak to the store, unless that was done.
     connect_at: Option<Instant>,
+    /// What is to run at its end, until that begins or there is no time for it.
+    at_end: Option<AtEnd>,
+    /// Whether anything was run in it.
+    has_run: bool,
 }
 
 /// The living processes.
@@ -186,6 +208,8 @@ struct Tree {
     /// The main process that was started last.
     pid: Option<u32>,
     stop: Option<Stop>,
+    /// The hook at the term's end, if the tree is that.
+    at_end: Option<at_end::Running>,
 }
 
 /// A stop of the tree.
@@ -215,12 +239,24 @@ impl Guard {
             Event::Request(request) if self.daemon == Daemon::Alive => self.asked(request, now),
             // What a daemon said that is being killed counts no more.
             Event::Request(_) => {}
+            Event::Executed { run: HOOK, pid } => self.at_end_executed(pid),
+            Event::NotExecuted {
+                run: HOOK,
+                code,
+                error,
+            } => {
+                self.at_end_ended(Exit::NotExecuted { code, error });
+                self.tree_empty(now);
+            }
+            Event::MainEnded {
+                run: HOOK, exit, ..
+            } => self.at_end_ended(exit),
             Event::Executed { run, pid } => self.executed(run, pid),
             Event::NotExecuted { run, code, error } => self.not_executed(run, code, error),
+            Event::TreeEmpty | Event::TooLate { run: HOOK } => self.tree_empty(now),
             Event::TooLate { run } => self.refuse(run, Refusal::Deadline),
             Event::MainEnded { run, pid, exit } => self.main_ended(run, pid, exit),
             Event::Reaped => self.reaped(now),
-            Event::TreeEmpty => self.tree_empty(now),
             Event::DaemonClosed => self.daemon_closed(now),
             Event::DaemonDead => self.daemon_dead(now),
             Event::GivenBack { lease, confirmed } => self.given_back(lease, confirmed),

@@ -19,10 +19,11 @@ use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_sen
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use tracing::field::display;
 
+use super::decide::checks::Checks;
 use super::decide::{Action, Event, Guard, Line};
 use super::link::Link;
 use super::proc;
-use super::protocol::{Report, Request};
+use super::protocol::{Exit, Report, Request};
 use super::resigner::Resigner;
 use super::signals;
 use super::tree::Tree;
@@ -64,9 +65,15 @@ fn run() -> io::Result<ExitCode> {
     }
     let mut tree = tree;
     tree.take_input(link.take_handed_over());
+    let mind = if hello.checks {
+        rustix::thread::set_name(crate::proc::CHECKS)?;
+        Mind::Checks(Checks::default())
+    } else {
+        Mind::Guard(Box::default())
+    };
     let mut guardian = Guardian {
         log: crate::log::init(&hello.log),
-        guard: Guard::default(),
+        mind,
         tree,
         link,
         daemon: Daemon {
@@ -124,6 +131,7 @@ struct Hello {
     log: crate::log::Settings,
     election: Prefix,
     candidate: String,
+    checks: bool,
 }
 
 /// Waits for the first message; returns it and what came with it, or nothing if the daemon left.
@@ -136,12 +144,14 @@ fn greet(link: &mut Link) -> io::Result<Option<(Hello, Vec<Request>)>> {
                 log,
                 election,
                 candidate,
+                checks,
             }) => {
                 let hello = Hello {
                     daemon,
                     log,
                     election,
                     candidate,
+                    checks,
                 };
                 return Ok(Some((hello, requests.collect())));
             }
@@ -169,10 +179,32 @@ struct Daemon {
     closed: bool,
 }
 
+/// Who decides: of a term, or of checks.
+enum Mind {
+    Guard(Box<Guard>),
+    Checks(Checks),
+}
+
+impl Mind {
+    fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        match self {
+            Self::Guard(guard) => guard.handle(event, now),
+            Self::Checks(checks) => checks.handle(event, now),
+        }
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        match self {
+            Self::Guard(guard) => guard.next_timer(),
+            Self::Checks(checks) => checks.next_timer(),
+        }
+    }
+}
+
 /// Everything that the loop works with.
 struct Guardian {
     log: crate::log::Guard,
-    guard: Guard,
+    mind: Mind,
     tree: Tree,
     link: Link,
     daemon: Daemon,
@@ -236,7 +268,7 @@ impl Guardian {
 
     /// Waits for whatever comes first; returns whether the daemon is dead.
     fn wait(&self) -> io::Result<bool> {
-        self.timer.arm(self.guard.next_timer())?;
+        self.timer.arm(self.mind.next_timer())?;
         let mut polled = Vec::with_capacity(5);
         // What has ended is readable for ever, and is left out.
         if !self.daemon.dead {
@@ -258,7 +290,7 @@ impl Guardian {
         if let Event::Request(Request::Log(settings)) = &event {
             self.log.reload(settings);
         }
-        for action in self.guard.handle(event, now) {
+        for action in self.mind.handle(event, now) {
             self.act(action, now);
         }
     }
@@ -326,6 +358,23 @@ impl Guardian {
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 let lease = lease.map(display);
                 tracing::info!(%election, candidate, lease, token, pid, killed, took_ms, "job stopped");
+            }
+            Line::HookEnded {
+                lease,
+                token,
+                pid,
+                ref exit,
+                killed,
+                ran,
+            } => {
+                let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
+                let (lease, hook) = (lease.map(display), "on_lost");
+                let (code, signal, error) = exit.as_ref().map(Exit::parts).unwrap_or_default();
+                if code == Some(0) && !killed {
+                    tracing::info!(%election, candidate, lease, token, pid, hook, code, ran_ms, "hook ended");
+                } else {
+                    tracing::warn!(%election, candidate, lease, token, pid, hook, code, signal, error, killed, ran_ms, "hook ended");
+                }
             }
             Line::Resigned {
                 lease,

@@ -30,6 +30,8 @@ pub enum Request {
         election: Prefix,
         /// The candidate's name, for the guardian's log lines.
         candidate: String,
+        /// Whether it is to run checks, and guards no term.
+        checks: bool,
     },
     /// The guardian is to log so from now on.
     Log(crate::log::Settings),
@@ -100,6 +102,32 @@ pub enum Request {
     Kill {
         /// The term.
         token: i64,
+    },
+    /// What to run at the end of the term, in its tree, once the tree is proven empty of the job:
+    /// for so long at most, and never beyond D−K. A term that is to be killed has no time for it.
+    AtEnd {
+        /// The term.
+        token: i64,
+        /// What to run.
+        command: CommandSpec,
+        /// From its start until SIGKILL.
+        limit: Duration,
+    },
+    /// The Rust job has ended: what [`Request::AtEnd`] names may run. [`Report::Empty`] follows.
+    JobOver {
+        /// The term.
+        token: i64,
+    },
+    /// Runs a check. Answered by [`Report::MainEnded`] or [`Report::TimedOut`], and in any case,
+    /// once nothing of it lives, by [`Report::Empty`] with the token 0; by [`Report::Refused`]
+    /// while an earlier one lives. Only for a guardian that was started for checks.
+    Check {
+        /// The daemon's number for it, never used twice.
+        run: u64,
+        /// What to run.
+        command: CommandSpec,
+        /// From now until SIGKILL.
+        timeout: Duration,
     },
     /// The term is over, and nothing of it runs, in the daemon or in the tree; the daemon gives
     /// the lease back itself. What does live on in the tree is killed.
@@ -218,6 +246,20 @@ pub enum Report {
         /// The last run that a start was asked for by then, executed or not; 0 for none. It proves
         /// nothing about a start that is still on its way.
         run: u64,
+        /// Whether what [`Request::AtEnd`] names has yet to run, so that the tree won't stay empty.
+        unfinished: bool,
+    },
+    /// The tree is proven empty of the job, and what [`Request::AtEnd`] names runs in it now.
+    AtEnd {
+        /// The term.
+        token: i64,
+        /// Whether SIGKILL was sent to the job.
+        killed: bool,
+    },
+    /// A check has not ended in its time, and is being killed.
+    TimedOut {
+        /// Its number.
+        run: u64,
     },
     /// The guardian stops the term on its own account, since D−G−K has come.
     Stopping {
@@ -255,6 +297,17 @@ pub enum Exit {
         /// What the system said.
         error: String,
     },
+}
+
+impl Exit {
+    /// The exit code, the signal and what the system said, each where there is one.
+    pub fn parts(&self) -> (Option<i32>, Option<i32>, Option<&str>) {
+        match self {
+            Self::Code(code) => (Some(*code), None, None),
+            Self::Signal(signal) => (None, Some(*signal), None),
+            Self::NotExecuted { code, error } => (Some(*code), None, Some(error)),
+        }
+    }
 }
 
 /// Why a run was not started.

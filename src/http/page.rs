@@ -128,7 +128,17 @@ fn replica(out: &mut String, config: &Config, public: &Public) -> std::fmt::Resu
     };
     let name = Escaped(&config.candidate_name);
     let role = public.role.word();
-    writeln!(out, "<p>This replica, <b>{name}</b>, is {role}; {job}.</p>")
+    writeln!(out, "<p>This replica, <b>{name}</b>, is {role}; {job}.</p>")?;
+    match &public.health {
+        Some(health) if health.healthy == Some(false) => {
+            let last = Escaped(health.last.as_deref().unwrap_or_default());
+            writeln!(
+                out,
+                "<p class=\"warn\">Its check fails: {last}. It leads again once the check succeeds.</p>"
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 fn queue(out: &mut String, status: &Status) -> std::fmt::Result {

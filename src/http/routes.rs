@@ -121,6 +121,10 @@ fn gauges(state: &State) -> Gauges {
             .held_until
             .map_or(Duration::ZERO, crate::clock::Instant::remaining),
         job_up: public.job.up,
+        healthy: public
+            .health
+            .as_ref()
+            .map(|health| health.healthy == Some(true)),
     }
 }
 

@@ -17,6 +17,16 @@ pub(super) struct Status {
     term: Option<Term>,
     job: Option<Job>,
     deadline_in_s: Option<f64>,
+    /// Only where there is a check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health>,
+}
+
+#[derive(Debug, Serialize)]
+struct Health {
+    state: &'static str,
+    /// What the last check came to.
+    last: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +67,10 @@ impl Status {
             deadline_in_s: public
                 .deadline
                 .map(|deadline| deadline.remaining().as_secs_f64()),
+            health: public.health.as_ref().map(|health| Health {
+                state: health.word(),
+                last: health.last.as_deref().map(ToOwned::to_owned),
+            }),
         }
     }
 }

@@ -19,23 +19,56 @@ pub fn spec(config: &Config, term: &Term) -> CommandSpec {
     }
 }
 
+/// Another command, `argv`, as the job would run in `term`.
+pub fn spec_of(config: &Config, term: &Term, argv: &[String]) -> CommandSpec {
+    CommandSpec {
+        argv: argv.to_vec(),
+        ..spec(config, term)
+    }
+}
+
+/// `argv`, run as the job is, but outside of any term: without its variables.
+pub fn spec_outside(config: &Config, argv: &[String]) -> CommandSpec {
+    let (mut remove, mut set) = outside(config);
+    // A daemon may have been started by a job of another one.
+    let of_term = ["INCUMBENT_TOKEN", "INCUMBENT_LEASE", "INCUMBENT_LEADER_KEY"];
+    remove.extend(of_term.map(ToOwned::to_owned));
+    let (election, candidate) = (&config.election.prefix, &config.candidate_name);
+    set.insert("INCUMBENT_ELECTION".to_owned(), election.to_string());
+    set.insert("INCUMBENT_CANDIDATE".to_owned(), candidate.clone());
+    CommandSpec {
+        argv: argv.to_vec(),
+        working_dir: config.job.working_dir.clone(),
+        remove,
+        set,
+        stdin: Stdin::Null,
+    }
+}
+
 /// What a process of the job has in its environment that the daemon hasn't, and the other way
 /// round. The user's own `job.env` comes first, so that it can't fake a term.
 pub fn environment(config: &Config, term: &Term) -> (BTreeSet<String>, BTreeMap<String, String>) {
-    let remove = MANAGER_VARIABLES
-        .iter()
-        .map(|name| (*name).to_owned())
-        .collect();
-    let mut set = config.job.env.clone();
+    let (remove, mut set) = outside(config);
     let ours = [
         ("INCUMBENT_TOKEN", term.token().to_string()),
         ("INCUMBENT_ELECTION", term.election().to_string()),
         ("INCUMBENT_CANDIDATE", term.candidate().to_owned()),
         ("INCUMBENT_LEASE", term.lease().to_string()),
         ("INCUMBENT_LEADER_KEY", term.key().to_owned()),
-        ("INCUMBENT_ENDPOINTS", config.etcd.endpoints.join(",")),
     ];
     set.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    (remove, set)
+}
+
+/// The same without a term: how to reach the store.
+fn outside(config: &Config) -> (BTreeSet<String>, BTreeMap<String, String>) {
+    let remove = MANAGER_VARIABLES
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect();
+    let mut set = config.job.env.clone();
+    let endpoints = config.etcd.endpoints.join(",");
+    set.insert("INCUMBENT_ENDPOINTS".to_owned(), endpoints);
     match &config.file {
         Some(file) => {
             set.insert("INCUMBENT_CONFIG".to_owned(), file.display().to_string());

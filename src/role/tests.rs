@@ -1,5 +1,7 @@
 //! Claims about the machine, each a short history.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -142,6 +144,58 @@ fn a_lost_candidacy_is_revoked_and_stands_again() {
     assert_eq!(machine.role(), Role::Waiting);
 }
 
+#[test]
+fn nobody_stands_before_the_first_check_or_while_it_fails() {
+    let mut machine = Machine::checked();
+    assert_eq!(machine.on(Event::RejoinDue), []);
+    assert_eq!(machine.role(), Role::Waiting);
+    assert_eq!(machine.on(Event::Unhealthy), []);
+    assert_eq!(machine.role(), Role::Unhealthy);
+    assert_eq!(machine.on(Event::RejoinDue), []);
+    assert_eq!(machine.on(Event::Healthy), [Action::Contend]);
+    assert_eq!(machine.role(), Role::Campaigning);
+}
+
+#[test]
+fn an_unhealthy_candidate_leaves_the_queue_until_it_is_healthy() {
+    let (mut machine, actions) = after(&[Event::RejoinDue, Event::Unhealthy]);
+    assert_eq!(actions, [Action::GiveBack]);
+    assert_eq!(machine.on(Event::Left), [Action::RejoinAfter(Pause::None)]);
+    assert_eq!(machine.role(), Role::Unhealthy);
+    assert_eq!(machine.on(Event::RejoinDue), []);
+    assert_eq!(machine.on(Event::Healthy), [Action::Contend]);
+}
+
+#[test]
+fn an_unhealthy_leader_stops_its_job_in_an_orderly_way_before_it_gives_back() {
+    let (mut machine, actions) = leading(&[Event::Unhealthy]);
+    assert_eq!(actions, [Action::StopJob(Patience::Planned)]);
+    assert_eq!(machine.role(), Role::Stopping);
+    // Healthy again, it still ends what it has begun to end.
+    assert_eq!(machine.on(Event::Healthy), []);
+    assert_eq!(machine.on(Event::Empty), [Action::GiveBack]);
+    machine.on(Event::Left);
+    assert_eq!(machine.on(Event::RejoinDue), [Action::Contend]);
+}
+
+#[test]
+fn health_gives_no_more_time_to_a_term_that_is_lost() {
+    let (mut machine, _) = leading(&[Event::Unhealthy]);
+    assert_eq!(machine.on(Event::Lost(LOST)), [Action::KillJob]);
+    let (mut machine, _) = leading(&[Event::Lost(LOST)]);
+    assert_eq!(machine.on(Event::Unhealthy), []);
+}
+
+#[test]
+fn health_and_a_guardian_are_both_needed() {
+    let (mut machine, _) = after(&[Event::GuardianGone, Event::Unhealthy, Event::RejoinDue]);
+    assert_eq!(machine.on(Event::Healthy), []);
+    assert_eq!(machine.on(Event::Guarded), [Action::Contend]);
+    let (mut machine, _) = after(&[Event::GuardianGone, Event::Unhealthy, Event::RejoinDue]);
+    assert_eq!(machine.on(Event::Guarded), []);
+    assert_eq!(machine.on(Event::Healthy), [Action::Contend]);
+}
+
 /// What stands outside of the machine, as far as the rules speak of it.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -155,6 +209,8 @@ struct Outside {
     tree: bool,
     /// The guardian is gone, and its tree was not fenced since.
     unfenced: bool,
+    /// The check fails.
+    ill: bool,
     gave_back: bool,
     over: bool,
 }
@@ -181,12 +237,15 @@ impl Outside {
             Event::Left => {
                 *self = Self {
                     unfenced: self.unfenced,
+                    ill: self.ill,
                     ..Self::default()
                 }
             }
             Event::Empty => self.tree = false,
             Event::Fenced => (self.tree, self.unfenced) = (false, false),
             Event::GuardianGone => self.unfenced = true,
+            Event::Healthy => self.ill = false,
+            Event::Unhealthy => self.ill = true,
             _ => {}
         }
     }
@@ -201,6 +260,7 @@ impl Outside {
             Action::GiveBack if self.tree => "R5: given back while the tree isn't empty",
             Action::GiveBack if self.gave_back => "given back twice",
             Action::Contend if self.contending => "a candidacy too many",
+            Action::Contend if self.ill => "a candidacy of an unhealthy replica",
             _ if self.over => "something after the exit",
             _ => "",
         };
@@ -236,6 +296,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Shutdown),
         1 => Just(Event::ShutdownNow),
         1 => Just(Event::StepDown),
+        3 => Just(Event::Healthy),
+        1 => Just(Event::Unhealthy),
     ]
 }
 

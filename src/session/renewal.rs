@@ -138,6 +138,7 @@ impl Renewal {
             return Ok(clock::now() + self.timing.renewal_interval());
         }
         let deadline = self.publish.borrow().deadline;
+        let had_stream = self.stream.is_some();
         let outcome = tokio::select! {
             biased;
             order = inbox.recv() => match order {
@@ -165,6 +166,11 @@ impl Renewal {
             Err(Failed::Attempt(error)) => {
                 self.stream = None;
                 tracing::debug!(lease = %self.lease, %error, "renewal failed");
+                // That a stream has ended says little of the store: what a new one meets does,
+                // and tells operators why.
+                if had_stream && !matches!(error, Error::Timeout { .. }) {
+                    return Ok(self.after_pause());
+                }
                 self.publish.send_modify(|status| {
                     let since = status.trouble.as_ref().map_or_else(clock::now, |t| t.since);
                     let error = error.clone();

@@ -37,6 +37,16 @@ pub struct Followed {
     errors: Arc<Mutex<Vec<String>>>,
 }
 
+/// Whether a program is there that a test can do without; says what is left out where it isn't.
+pub fn is_there(program: &str, what: &str) -> bool {
+    let is_there = Command::new(program).arg("--version").output().is_ok();
+    if !is_there {
+        let notice = format!("SKIPPED: {what}: {program} is missing\n");
+        std::io::stderr().write_all(notice.as_bytes()).unwrap();
+    }
+    is_there
+}
+
 /// Takes our own variables from a command, so that only the test's words count.
 pub fn without_our_variables(command: &mut Command) {
     for (name, _) in std::env::vars_os() {

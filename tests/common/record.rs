@@ -150,7 +150,7 @@ impl History {
         let mut lives: BTreeMap<(i64, i32, i32), Life> = BTreeMap::new();
         for line in text.lines() {
             let read = || {
-                let mut words = line.split(' ');
+                let mut words = line.split_whitespace();
                 let what = words.next()?;
                 let token = words.next()?.parse::<i64>().ok()?;
                 let pid = words.next()?.parse::<i32>().ok()?;

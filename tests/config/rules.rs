@@ -152,3 +152,78 @@ fn warnings_say_what_has_no_effect() {
         warnings[0].ends_with("job.command: has no effect: job.kind names a job written in Rust")
     );
 }
+
+#[test]
+fn a_check_has_its_defaults_and_its_layers() {
+    let fixture = Fixture::new("[candidate]\ncheck = { command = [\"x\", \"y\"], fall = 1 }\n");
+    let check = fixture.config().check.unwrap();
+    assert_eq!(check.command, ["x", "y"]);
+    assert_eq!(check.interval, Duration::from_secs(5));
+    assert_eq!(check.timeout, Duration::from_secs(2));
+    assert_eq!((check.rise, check.fall), (2, 1));
+    let layered = fixture
+        .env("INCUMBENT__CANDIDATE__CHECK__COMMAND", "[\"z\"]")
+        .env("INCUMBENT__CANDIDATE__CHECK__RISE", "4");
+    let check = layered.config().check.unwrap();
+    assert_eq!((check.command, check.rise), (vec!["z".to_owned()], 4));
+    assert_eq!(Fixture::new("").config().check, None);
+}
+
+#[test]
+fn faults_of_a_check_are_named() {
+    for (text, fault) in [
+        (
+            "[candidate.check]\ncommand = \"x\"\n",
+            "a.toml:2:11: candidate.check.command: expected a list of text such as [\"/usr/bin/pg_isready\", \"--quiet\"], found text",
+        ),
+        (
+            "[candidate.check]\nrise = 0\n",
+            "a.toml:2:8: candidate.check.rise: expected a whole number from 1 on, such as 2, found 0",
+        ),
+        (
+            "[candidate.check]\ntimout = \"1s\"\n",
+            "a.toml:2:1: candidate.check.timout: unknown key; did you mean candidate.check.timeout?",
+        ),
+    ] {
+        assert_fault(text, fault);
+    }
+}
+
+#[test]
+fn settings_of_a_check_without_a_command_draw_a_warning() {
+    let fixture = Fixture::new("[candidate.check]\nfall = 5\nrise = 2\n");
+    let file = fixture.path("a.toml");
+    let warning = "candidate.check.fall: has no effect without candidate.check.command";
+    assert_eq!(
+        fixture.load().unwrap().warnings,
+        [format!("{}:2:8: {warning}", file.display())]
+    );
+}
+
+#[test]
+fn hooks_have_their_limits_and_their_layers() {
+    let fixture = Fixture::new("[hooks]\non_lost = [\"z\"]\n");
+    let hooks = fixture.config().hooks;
+    assert_eq!(hooks.on_elected, None);
+    let hook = hooks.on_lost.unwrap();
+    assert_eq!(hook.command, ["z"]);
+    assert_eq!(hook.limit, Duration::from_secs(10));
+    let layered = fixture.env("INCUMBENT__HOOKS__ON_LOST_TIMEOUT", "3s");
+    let limit = layered.config().hooks.on_lost.unwrap().limit;
+    assert_eq!(limit, Duration::from_secs(3));
+    assert_fault(
+        "[hooks]\non_elect = [\"x\"]\n",
+        "a.toml:2:1: hooks.on_elect: unknown key; did you mean hooks.on_elected?",
+    );
+}
+
+#[test]
+fn a_limit_of_no_hook_draws_a_warning() {
+    let fixture = Fixture::new("[hooks]\non_lost_timeout = \"1s\"\n");
+    let file = fixture.path("a.toml");
+    let warning = "hooks.on_lost_timeout: has no effect without hooks.on_lost";
+    assert_eq!(
+        fixture.load().unwrap().warnings,
+        [format!("{}:2:19: {warning}", file.display())]
+    );
+}

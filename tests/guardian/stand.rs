@@ -63,6 +63,7 @@ impl Stand {
             },
             election: Prefix::new("/a"),
             candidate: "node1".into(),
+            checks: false,
         };
         (&ours).write_all(&encode(&hello).unwrap()).unwrap();
         let mut inbox = Inbox::default();

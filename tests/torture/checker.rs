@@ -327,7 +327,7 @@ fn leads_at(evidence: &Evidence, token: i64, revision: i64) -> bool {
 pub(crate) fn parse_writes(text: &str) -> Vec<Write> {
     let mut writes: BTreeMap<WriteId, Write> = BTreeMap::new();
     for line in text.lines() {
-        let words: Vec<_> = line.split(' ').collect();
+        let words: Vec<_> = line.split_whitespace().collect();
         let number = |i: usize| words[i].parse::<i64>().unwrap();
         let id = (
             number(1),

@@ -87,7 +87,7 @@ impl World {
     fn stop_native(&mut self) {
         self.daemon.restart_at = None;
         self.daemon.native_waits = false;
-        if self.in_daemon {
+        if self.runs_in_daemon() {
             self.job_asked();
         }
     }

@@ -12,9 +12,9 @@ use crate::candidate::told::Told;
 use crate::clock::Instant;
 use crate::config::timing::Timing;
 use crate::etcd::keep_alive::Ack;
-use crate::guardian::protocol::{self, Report, Request};
+use crate::guardian::protocol::{self, CommandSpec, Report, Request};
 use crate::job::restart::Verdict;
-use crate::role::{Event, Machine, Reason};
+use crate::role::{Event, Machine, Reason, Role};
 use crate::session::{Loss, Status};
 
 /// What the daemon hears.
@@ -85,6 +85,8 @@ pub(super) struct Daemon {
     pub(super) native_waits: bool,
     /// The guardian's proof waits for a Rust job to end.
     pub(super) tree_empty: bool,
+    /// The guardian was told that a Rust job is over.
+    pub(super) native_over: bool,
 }
 
 impl Daemon {
@@ -125,6 +127,7 @@ impl Daemon {
             restart_at: None,
             native_waits: false,
             tree_empty: false,
+            native_over: false,
         }
     }
 
@@ -256,7 +259,9 @@ impl World {
             Word::GuardianGone => self.guardian_gone(),
             Word::Fenced => self.on(Event::Fenced),
             Word::NativeEnded => {
-                if self.daemon.tree_empty {
+                if self.daemon.tree_empty && self.hook.is_some() {
+                    self.native_over();
+                } else if self.daemon.tree_empty {
                     self.on(Event::Empty);
                 } else {
                     self.main_ended();
@@ -277,6 +282,16 @@ impl World {
             }
             Report::Refused { .. } => self.on(Event::NotStarted),
             Report::MainEnded { .. } => self.main_ended(),
+            // The hook is yet to run, and its end is waited for.
+            Report::Empty {
+                unfinished: true, ..
+            } if self.daemon.machine.role() == Role::Stopping => {
+                if self.in_daemon && self.job.alive {
+                    self.daemon.tree_empty = true;
+                } else {
+                    self.native_over();
+                }
+            }
             Report::Empty { run, .. } if !self.in_daemon && run >= self.daemon.run => {
                 self.on(Event::Empty);
             }
@@ -286,6 +301,14 @@ impl World {
             Report::Empty { .. } if self.in_daemon => self.on(Event::Empty),
             Report::Stopping { .. } => self.on(Event::StopDue),
             _ => {}
+        }
+    }
+
+    /// The guardian can't know that a Rust job is over.
+    fn native_over(&mut self) {
+        if self.in_daemon && !std::mem::replace(&mut self.daemon.native_over, true) {
+            let token = TOKEN;
+            self.ask_guardian(Request::JobOver { token });
         }
     }
 
@@ -320,13 +343,20 @@ impl World {
         self.daemon.told.term(&term);
         self.ask_guardian(Request::Lease(Box::new(resignation())));
         self.ask_guardian(Request::Term(term));
+        if let Some(limit) = self.hook {
+            self.ask_guardian(Request::AtEnd {
+                token: TOKEN,
+                command: CommandSpec::default(),
+                limit,
+            });
+        }
         self.on(Event::Elected);
     }
 
     pub(super) fn start_native(&mut self) {
         let daemon = &self.daemon;
         if self.clock() < daemon.timing.polite_stop(daemon.status.deadline) {
-            self.job_starts();
+            self.job_starts(false);
         } else {
             self.on(Event::NotStarted);
         }

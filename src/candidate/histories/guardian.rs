@@ -8,7 +8,7 @@ use super::store::Heard;
 use super::world::{Process, World};
 use crate::clock::Instant;
 use crate::config::timing::SLACK;
-use crate::guardian::decide::{Action, Event, Guard};
+use crate::guardian::decide::{Action, Event, Guard, HOOK};
 use crate::guardian::protocol::{Exit, Report, Request};
 
 /// The process, and what it decides with.
@@ -127,7 +127,15 @@ impl World {
     fn fork(&mut self, run: u64, before: Instant, now: Instant) {
         let event = if self.clock() < before {
             self.guardian.run = run;
-            self.job_starts();
+            self.job_starts(run == HOOK);
+            if run == HOOK {
+                self.outcome.hooks += 1;
+                // Some hang.
+                if self.chance.one_in(2) {
+                    let span = self.chance.span(self.truth.lost_grace());
+                    self.job_ends_by(self.now + span);
+                }
+            }
             Event::Executed { run, pid: 1 }
         } else {
             Event::TooLate { run }

@@ -8,17 +8,25 @@ use super::world::{What, World};
 pub(super) struct Job {
     pub(super) alive: bool,
     pub(super) ends_at: Option<u64>,
+    /// Whether it is the hook at the term's end, which is as bad as the job when it lives too long.
+    pub(super) is_hook: bool,
     /// Whether SIGKILL was sent.
     killed: bool,
 }
 
 impl World {
-    pub(super) fn job_starts(&mut self) {
+    pub(super) fn job_starts(&mut self, is_hook: bool) {
         self.outcome.ran = true;
         self.job = Job {
             alive: true,
+            is_hook,
             ..Job::default()
         };
+    }
+
+    /// Whether what runs, or ran last, is a Rust job.
+    pub(super) fn runs_in_daemon(&self) -> bool {
+        self.in_daemon && !self.job.is_hook
     }
 
     /// The job is asked to stop.
@@ -45,7 +53,7 @@ impl World {
 
     pub(super) fn job_ended(&mut self) {
         self.job.alive = false;
-        if self.in_daemon {
+        if self.runs_in_daemon() {
             self.tell_daemon(Word::NativeEnded);
         } else if self.guardian.process.dead {
             if self.daemon.fencing {
@@ -66,7 +74,7 @@ impl World {
     }
 
     pub(super) fn daemon_ended(&mut self) {
-        if self.in_daemon {
+        if self.runs_in_daemon() {
             self.job.alive = false;
         }
         self.guardian_sees_daemon_dead();

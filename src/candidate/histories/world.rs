@@ -136,6 +136,8 @@ pub(super) struct World {
     pub(super) in_daemon: bool,
     /// Whether the job heeds a polite stop.
     pub(super) obedient: bool,
+    /// The limit of the hook at the term's end, if it has one. To the rules it is as the job.
+    pub(super) hook: Option<Duration>,
     /// Whether the daemon may have to kill in its guardian's place.
     pub(super) relayed: bool,
     /// How long the job's processes take to be dead after SIGKILL.
@@ -150,6 +152,8 @@ pub(super) struct World {
 pub(super) struct Outcome {
     /// Whether the job ran.
     pub(super) ran: bool,
+    /// How many hooks ran.
+    pub(super) hooks: u64,
     /// What went wrong.
     pub(super) violation: Option<String>,
 }
@@ -176,6 +180,7 @@ impl World {
             job: Job::default(),
             in_daemon: chance.one_in(5),
             obedient: chance.one_in(2),
+            hook: None,
             relayed: false,
             death: 0,
             excused_until: 0,
@@ -183,6 +188,10 @@ impl World {
             chance,
         };
         world.relayed = world.plan_faults();
+        if world.chance.one_in(3) {
+            let limit = world.chance.up_to(nanos(truth.ttl()));
+            world.hook = Some(Duration::from_nanos(limit));
+        }
         // The daemon gives a guardian that acts some of K before it acts itself.
         let late = FENCED_LATE.min(truth.kill_budget() / 2);
         let room = if world.relayed {

@@ -144,6 +144,10 @@ impl Guard {
     /// Gives every lease back if nothing can run the job any more, and leaves after the last.
     pub(super) fn give_all_back(&mut self, now: Instant) {
         if self.daemon == Daemon::Dead && self.tree.is_none() {
+            let token = self.term.as_ref().map(|guarded| guarded.term.token);
+            if token.is_some_and(|token| self.begin_at_end(token, false, now)) {
+                return;
+            }
             self.give_back(now, |_| true);
             self.leave();
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::protocol::{Refusal, Report, Request, Term};
-use super::{Action, Guard, Guarded, Lease};
+use super::{Action, AtEnd, Guard, Guarded, Lease, Tree};
 use crate::clock::Instant;
 
 /// How long a job has for its start before the guardian connects to the store.
@@ -47,6 +47,7 @@ impl Guard {
             Request::Stop { token, .. }
             | Request::StopRun { token, .. }
             | Request::Kill { token }
+            | Request::JobOver { token }
             | Request::EndTerm { token }
                 if self.tree.iter().any(|tree| tree.token > token) =>
             {
@@ -67,18 +68,35 @@ impl Guard {
             } => self.stop_tree(token, stop_signal, now + grace, now),
             Request::Signal { token, signal } => {
                 // A job that has ended meanwhile hears nothing any more.
-                if self.tree.as_ref().is_some_and(|tree| tree.token == token) {
+                let is_job = |tree: &Tree| tree.token == token && tree.at_end.is_none();
+                if self.tree.as_ref().is_some_and(is_job) {
                     self.act(Action::SignalTree { signal });
                 }
             }
             Request::Kill { token } => {
                 let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
                 self.close(token, now + budget.unwrap_or_default());
+                self.skip_at_end(token);
                 if self.tree.is_none() {
                     self.report_empty(token, false);
                 }
                 self.kill_tree(now);
             }
+            Request::AtEnd {
+                token,
+                command,
+                limit,
+            } => self.run_at_end(token, AtEnd { command, limit }),
+            Request::JobOver { token } => {
+                if let Some(guarded) = self.present(token) {
+                    guarded.term.in_daemon = false;
+                }
+                if self.tree.is_none() && !self.begin_at_end(token, false, now) {
+                    self.report_empty(token, false);
+                }
+            }
+            // A guardian of a term runs no checks: they would be in its tree.
+            Request::Check { run, .. } => self.refuse(run, Refusal::NoTerm),
             Request::EndTerm { token } => self.end(token, now),
         }
     }
@@ -92,6 +110,7 @@ impl Guard {
         match &mut self.term {
             Some(guarded) if guarded.term.token == token => {
                 let deadline = guarded.term.deadline;
+                guarded.has_run |= term.in_daemon;
                 if !guarded.late {
                     guarded.term = term;
                 }
@@ -100,6 +119,9 @@ impl Guard {
             present => {
                 self.ended = present.take().map_or(self.ended, |past| past.term.token);
                 self.term = Some(Guarded {
+                    // When a Rust job starts is not told.
+                    has_run: term.in_daemon,
+                    at_end: None,
                     term,
                     closed: false,
                     late: false,

@@ -52,9 +52,17 @@ fn text(action: &Action) -> String {
         Action::Report(Report::Started { run, .. }) => format!("started {run}"),
         Action::Report(Report::Refused { run, reason }) => format!("refused {run}: {reason}"),
         Action::Report(Report::MainEnded { run, .. }) => format!("main {run} ended"),
-        Action::Report(Report::Empty { token, killed, .. }) => {
-            format!("empty {token}{}", if *killed { ", killed" } else { "" })
+        Action::Report(Report::Empty {
+            token,
+            killed,
+            unfinished,
+            ..
+        }) => {
+            let killed = if *killed { ", killed" } else { "" };
+            let unfinished = if *unfinished { ", unfinished" } else { "" };
+            format!("empty {token}{killed}{unfinished}")
         }
+        Action::Report(Report::AtEnd { token, .. }) => format!("at end of {token}"),
         Action::Report(Report::Stopping { token }) => format!("stopping {token}"),
         Action::Report(Report::Resigned { lease, .. }) => format!("report resigned {lease}"),
         Action::Spawn { run, before, .. } => format!("spawn {run} before {}", ms(*before)),
@@ -85,6 +93,13 @@ fn text(action: &Action) -> String {
             let lease = lease.expect("the lease of its token");
             let how = if *killed { "killed" } else { "stopped" };
             format!("say job of {lease} {how} after {}", took.as_millis())
+        }
+        Action::Say(Line::HookEnded {
+            lease, killed, ran, ..
+        }) => {
+            let lease = lease.expect("the lease of its token");
+            let how = if *killed { "killed" } else { "ended" };
+            format!("say hook of {lease} {how} after {}", ran.as_millis())
         }
         Action::Say(Line::Resigned { lease, .. }) => format!("say resigned {lease}"),
         Action::Exit => "exit".into(),
@@ -672,4 +687,221 @@ fn a_daemon_that_cannot_be_killed_is_renewed_for() {
         .timer(1_100)
         .at(1_100, Event::Tick, &["renew 1f"])
         .timer(4_100);
+}
+
+// === the hook at the end of a term ===
+
+/// Has a hook run at the end of the usual term, for 5 s at most.
+fn with_hook(play: &mut Play) {
+    let request = Request::AtEnd {
+        token: 7,
+        command: CommandSpec::default(),
+        limit: Duration::from_secs(5),
+    };
+    play.at(600, request, &[]);
+}
+
+const BEGINS: [&str; 2] = ["at end of 7", "spawn 0 before 9000"];
+
+/// A planned stop has come to the hook.
+fn hook_begins() -> Play {
+    let mut play = running();
+    with_hook(&mut play);
+    play.at(1_000, stop(7, 30_000), &["stop tree by 2"])
+        .at(1_100, ended(1), &["main 1 ended"])
+        .at(1_100, Event::TreeEmpty, &BEGINS);
+    play
+}
+
+#[test]
+fn a_hook_runs_between_the_job_and_the_proof_that_the_tree_is_empty() {
+    let mut play = hook_begins();
+    play.at(1_100, executed(0), &[])
+        .timer(6_100)
+        .at(1_150, start(7, 2, false), &["refused 2: a stop has begun"])
+        .at(1_200, ended(0), &[])
+        .at(
+            1_200,
+            Event::TreeEmpty,
+            &["say hook of 1f ended after 100", "empty 7"],
+        )
+        .at(1_300, stop(7, 30_000), &["empty 7"])
+        .at(1_300, Request::EndTerm { token: 7 }, &[]);
+}
+
+#[test]
+fn a_hook_runs_once_and_only_where_something_ran_and_no_start_is_accepted() {
+    let mut play = running();
+    with_hook(&mut play);
+    // The end of a run is not the end of the term.
+    play.at(1_000, ended(1), &["main 1 ended"])
+        .at(1_000, Event::TreeEmpty, &["empty 7, unfinished"])
+        .at(1_001, stop_run(7, 30_000), &["empty 7, unfinished"])
+        .at(1_002, stop(7, 30_000), &BEGINS)
+        .at(1_002, executed(0), &[])
+        .at(1_003, ended(0), &[])
+        .at(
+            1_003,
+            Event::TreeEmpty,
+            &["say hook of 1f ended after 1", "empty 7"],
+        )
+        .at(1_004, stop(7, 30_000), &["empty 7"]);
+    let mut play = guarding();
+    with_hook(&mut play);
+    play.at(1_000, stop(7, 30_000), &["empty 7"]);
+}
+
+#[test]
+fn a_hook_that_hangs_is_killed_at_its_limit() {
+    let mut play = hook_begins();
+    play.at(1_100, executed(0), &[])
+        .at(6_099, Event::Tick, &[])
+        .at(6_100, Event::Tick, &["kill tree"])
+        .at(6_101, ended(0), &[])
+        .at(
+            6_101,
+            Event::TreeEmpty,
+            &["say hook of 1f killed after 5001", "empty 7"],
+        );
+}
+
+#[test]
+fn a_hook_has_no_time_beyond_the_kill_of_a_term_that_is_being_lost() {
+    let mut play = running();
+    with_hook(&mut play);
+    play.at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .at(7_100, ended(1), &["main 1 ended"])
+        .at(7_100, Event::TreeEmpty, &BEGINS)
+        .at(7_100, executed(0), &[])
+        // Its own limit would be 12,100.
+        .timer(9_000)
+        .at(9_000, Event::Tick, &["kill tree"])
+        .at(9_001, ended(0), &[])
+        .at(
+            9_001,
+            Event::TreeEmpty,
+            &["say hook of 1f killed after 1901", "empty 7"],
+        )
+        // The daemon is listened to from here on.
+        .timer(9_101);
+}
+
+#[test]
+fn a_hook_is_skipped_where_the_job_had_to_be_killed_in_time_for_the_next_leader() {
+    let mut play = running();
+    with_hook(&mut play);
+    play.at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .at(9_000, Event::Tick, &["kill tree"])
+        .at(9_001, ended(1), &["main 1 ended"])
+        .at(9_001, Event::TreeEmpty, &["empty 7, killed"]);
+    let mut play = running();
+    with_hook(&mut play);
+    play.at(1_000, Request::Kill { token: 7 }, &["kill tree"])
+        .at(1_001, ended(1), &["main 1 ended"])
+        .at(1_001, Event::TreeEmpty, &["empty 7, killed"]);
+}
+
+#[test]
+fn a_loss_kills_the_hook() {
+    let mut play = hook_begins();
+    play.at(1_100, executed(0), &[])
+        .at(1_200, Request::Kill { token: 7 }, &["kill tree"])
+        .at(1_201, ended(0), &[])
+        .at(
+            1_201,
+            Event::TreeEmpty,
+            &["say hook of 1f killed after 101", "empty 7"],
+        );
+}
+
+#[test]
+fn what_a_hook_leaves_behind_is_killed() {
+    let mut play = hook_begins();
+    play.at(1_100, executed(0), &[])
+        .at(1_200, ended(0), &[])
+        .at(1_200, Event::Reaped, &["kill tree"])
+        .at(
+            1_201,
+            Event::TreeEmpty,
+            &["say hook of 1f ended after 101", "empty 7"],
+        );
+}
+
+#[test]
+fn a_hook_that_can_not_be_executed_holds_nothing_up() {
+    for outcome in [
+        Event::NotExecuted {
+            run: 0,
+            code: 127,
+            error: "x".into(),
+        },
+        Event::TooLate { run: 0 },
+    ] {
+        hook_begins().at(1_100, outcome, &["say hook of 1f ended after 0", "empty 7"]);
+    }
+}
+
+#[test]
+fn a_hook_runs_before_the_guardian_gives_back_for_a_daemon_that_is_dead() {
+    let mut play = running();
+    with_hook(&mut play);
+    play.at(
+        1_000,
+        Event::DaemonClosed,
+        &["kill daemon", "stop tree by 15"],
+    )
+    .at(1_001, Event::DaemonDead, &[])
+    .at(1_002, ended(1), &["main 1 ended"])
+    .at(
+        1_002,
+        Event::TreeEmpty,
+        &[BEGINS[0], BEGINS[1], "say job of 1f stopped after 2"],
+    )
+    .at(1_002, executed(0), &[])
+    .at(1_003, ended(0), &[])
+    .at(
+        1_003,
+        Event::TreeEmpty,
+        &[
+            "say hook of 1f ended after 1",
+            "empty 7",
+            "give back 1f until 16003",
+        ],
+    );
+    // Between two runs, too.
+    let mut play = running();
+    with_hook(&mut play);
+    play.at(900, ended(1), &["main 1 ended"])
+        .at(900, Event::TreeEmpty, &["empty 7, unfinished"])
+        .at(1_000, Event::DaemonClosed, &["kill daemon"])
+        .at(1_001, Event::DaemonDead, &BEGINS)
+        .at(1_001, executed(0), &[])
+        .at(1_003, ended(0), &[])
+        .at(
+            1_003,
+            Event::TreeEmpty,
+            &[
+                "say hook of 1f ended after 2",
+                "empty 7",
+                "give back 1f until 16003",
+            ],
+        );
+}
+
+#[test]
+fn a_hook_waits_for_the_end_of_a_rust_job() {
+    let mut play = guarding();
+    play.at(0, in_daemon(), &["guarded 7 until 10000"]);
+    with_hook(&mut play);
+    play.at(1_000, stop(7, 500), &["empty 7, unfinished"])
+        .at(1_100, Request::JobOver { token: 7 }, &BEGINS)
+        .at(1_100, executed(0), &[])
+        // The daemon isn't killed for a job that has ended.
+        .timer(6_100)
+        .at(1_200, ended(0), &[])
+        .at(
+            1_200,
+            Event::TreeEmpty,
+            &["say hook of 1f ended after 100", "empty 7"],
+        );
 }

@@ -24,11 +24,13 @@ impl Guard {
             mains: BTreeSet::new(),
             pid: None,
             stop: None,
+            at_end: None,
         });
         tree.mains.insert(run);
         tree.pid = Some(pid);
         if let Some(guarded) = &mut self.term {
             guarded.stopped = None;
+            guarded.has_run = true;
         }
         self.report(Report::Started { run, pid });
     }
@@ -46,8 +48,13 @@ impl Guard {
     }
 
     pub(super) fn report_empty(&mut self, token: i64, killed: bool) {
-        let run = self.last_run;
-        self.report(Report::Empty { token, killed, run });
+        let (run, unfinished) = (self.last_run, self.is_unfinished(token));
+        self.report(Report::Empty {
+            token,
+            killed,
+            run,
+            unfinished,
+        });
     }
 
     pub(super) fn main_ended(&mut self, run: u64, pid: u32, exit: Exit) {
@@ -67,6 +74,9 @@ impl Guard {
         let Some(stop) = &mut tree.stop else { return };
         if stop.killing.is_some() {
             self.kill_round(now);
+        } else if tree.mains.is_empty() && tree.at_end.is_some() {
+            // What a hook leaves behind is not waited for.
+            self.kill_tree(now);
         } else if tree.mains.is_empty() && !stop.asked_all {
             stop.asked_all = true;
             let signal = stop.signal;
@@ -75,9 +85,16 @@ impl Guard {
     }
 
     pub(super) fn tree_empty(&mut self, now: Instant) {
-        let Some(tree) = self.tree.take() else { return };
+        let Some(mut tree) = self.tree.take() else {
+            return;
+        };
         self.next_renewal = None;
         let token = tree.token;
+        if let Some(running) = tree.at_end.take() {
+            let killed = running.killed_job;
+            self.say_at_end(&tree, running, now);
+            return self.emptied(token, killed, None, now);
+        }
         let killed = tree.stop.iter().any(|stop| stop.killing.is_some());
         let lease = self.lease_of(token);
         let stopped = tree.stop.map(|stop| Line::JobStopped {
@@ -87,26 +104,43 @@ impl Guard {
             killed,
             took: now.since(stop.began),
         });
+        if self.begin_at_end(token, killed, now) {
+            self.keep_stopped(token, stopped);
+        } else {
+            self.emptied(token, killed, stopped, now);
+        }
+    }
+
+    /// Nothing of the term lives, and nothing of it will, unless its job is started again.
+    fn emptied(&mut self, token: i64, killed: bool, stopped: Option<Line>, now: Instant) {
         self.report_empty(token, killed);
-        match self.daemon {
-            Daemon::Alive => {
-                if let Some(guarded) = self.present(token) {
-                    guarded.stopped = stopped.filter(|_| guarded.closed);
-                    if guarded.over {
-                        self.term = None;
-                    }
-                    self.listen(now);
-                }
+        self.keep_stopped(token, stopped);
+        if self.daemon != Daemon::Alive {
+            return self.give_all_back(now);
+        }
+        if let Some(guarded) = self.present(token) {
+            if guarded.over {
+                self.term = None;
             }
-            Daemon::Closed | Daemon::Dead => {
-                self.actions.extend(stopped.map(Action::Say));
-                self.give_all_back(now);
-            }
+            self.listen(now);
+        }
+    }
+
+    /// Says how the job was stopped where the daemon can't, or keeps it in case that it doesn't.
+    fn keep_stopped(&mut self, token: i64, stopped: Option<Line>) {
+        if self.daemon != Daemon::Alive {
+            return self.actions.extend(stopped.map(Action::Say));
+        }
+        if let (Some(guarded), Some(_)) = (self.present(token), &stopped) {
+            guarded.stopped = stopped.filter(|_| guarded.closed);
         }
     }
 
     /// Asks the tree to stop, if it isn't asked already; a stop only ever gets shorter.
     pub(super) fn stop_tree(&mut self, token: i64, signal: i32, grace_end: Instant, now: Instant) {
+        if self.tree.is_none() && self.begin_at_end(token, false, now) {
+            return;
+        }
         let Some(tree) = &mut self.tree else {
             return self.report_empty(token, false);
         };

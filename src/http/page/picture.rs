@@ -40,7 +40,7 @@ impl Term<'_> {
     pub(super) fn class(&self) -> &'static str {
         match self.reason {
             None => "leads",
-            Some("resigned") => "planned",
+            Some("resigned" | "unhealthy" | "hook_refused") => "planned",
             Some("unknown") => "unknown",
             Some(_) => "lost",
         }

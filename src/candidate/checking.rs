@@ -1,0 +1,248 @@
+//! The check: when it runs, and what its results mean for the candidacy.
+//!
+//! Checks run in a guardian of their own, so that one that can't be killed keeps no job's tree from
+//! being proven empty. It is told of by its answers alone: a guardian that is silent, or dead, is a
+//! check that has failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::guarding::{Started, unheard, until_started};
+use super::health::Health;
+use super::view::HealthView;
+use super::{Candidate, DISMISSAL, Word};
+use crate::clock::{self, Instant};
+use crate::config::{self, Config};
+use crate::guardian::client::{Event as GuardianEvent, Guardian};
+use crate::guardian::protocol::{Exit, Report, Request};
+use crate::job::command;
+use crate::role::{Event, Role};
+
+/// How much later than its timeout a check may be heard of.
+const LATE: Duration = Duration::from_secs(1);
+
+/// The checks of a candidate.
+pub(super) struct Checking {
+    /// Their guardian, unless it is being started.
+    guardian: Option<Started>,
+    /// The check that runs, or is being killed.
+    present: Option<Present>,
+    /// The number of the last one.
+    run: u64,
+    /// When the next one is due; while there is one, when it should have been heard of.
+    next: Instant,
+    health: Health,
+    /// What the last one came to.
+    last: Option<Arc<str>>,
+}
+
+/// A check of which something may live.
+struct Present {
+    run: u64,
+    began: Instant,
+    judged: bool,
+}
+
+/// Starts a guardian for the checks of `config`.
+async fn start(config: &Config) -> std::io::Result<Started> {
+    let (election, candidate) = (&config.election.prefix, &config.candidate_name);
+    Guardian::start_checks(&config.log, election, candidate).await
+}
+
+/// Lets a guardian of checks go, and reaps it; one that stands still is killed.
+async fn dismiss(guardian: &Guardian) {
+    if !guardian.dismiss(DISMISSAL).await {
+        guardian.kill();
+        guardian.dismiss(DISMISSAL).await;
+    }
+}
+
+/// Waits for the next word of the guardian of checks; for ever without one.
+pub(super) async fn said(checking: &mut Option<Checking>) -> GuardianEvent {
+    let started = checking.as_mut().and_then(|it| it.guardian.as_mut());
+    match started {
+        Some((_, events)) => events.recv().await.unwrap_or(GuardianEvent::Gone),
+        None => std::future::pending().await,
+    }
+}
+
+impl Checking {
+    /// The first check is due at once. `None` if there is none in `config`.
+    pub(super) async fn start(config: &Config) -> std::io::Result<Option<Self>> {
+        if config.check.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            guardian: Some(start(config).await?),
+            present: None,
+            run: 0,
+            next: clock::now(),
+            health: Health::default(),
+            last: None,
+        }))
+    }
+
+    /// When there is something to do.
+    pub(super) const fn due(&self) -> Instant {
+        self.next
+    }
+
+    pub(super) fn view(&self) -> HealthView {
+        HealthView {
+            healthy: self.health.healthy(),
+            last: self.last.clone(),
+        }
+    }
+
+    /// What was said that was not heard yet.
+    pub(super) fn waiting(&mut self) -> Vec<GuardianEvent> {
+        let events = self.guardian.as_mut().map(|(_, events)| unheard(events));
+        events.unwrap_or_default()
+    }
+
+    /// Ends what runs, and the guardian with it.
+    pub(super) async fn dismiss(&self) {
+        if let Some((guardian, _)) = &self.guardian {
+            dismiss(guardian).await;
+        }
+    }
+
+    /// The check with this number, unless it was judged before.
+    fn unjudged(&mut self, run: u64) -> Option<&mut Present> {
+        let present = self.present.as_mut();
+        present.filter(|present| present.run == run && !present.judged)
+    }
+}
+
+impl Candidate {
+    /// Starts a check, or gives up on one that was not heard of.
+    pub(super) fn check_due(&mut self) {
+        let (Some(check), Some(checking)) = (&self.config.check, &mut self.checking) else {
+            return;
+        };
+        let now = clock::now();
+        let missing = match (&checking.present, &checking.guardian) {
+            (Some(present), _) if present.judged => "an earlier check can't be killed",
+            (Some(_), _) => "no answer",
+            (None, None) => "no guardian",
+            (None, Some((guardian, _))) => {
+                checking.run += 1;
+                checking.next = now + check.timeout + LATE;
+                checking.present = Some(Present {
+                    run: checking.run,
+                    began: now,
+                    judged: false,
+                });
+                return guardian.send(Request::Check {
+                    run: checking.run,
+                    command: command::spec_outside(&self.config, &check.command),
+                    timeout: check.timeout,
+                });
+            }
+        };
+        checking.next = now + check.interval;
+        self.judge(false, missing);
+    }
+
+    /// What the guardian of checks has to say.
+    pub(super) fn check_said(&mut self, event: GuardianEvent) {
+        let (Some(check), Some(checking)) = (&self.config.check, &mut self.checking) else {
+            return;
+        };
+        let (interval, timeout) = (check.interval, check.timeout);
+        let now = clock::now();
+        let report = match event {
+            GuardianEvent::Gone => {
+                let gone = checking.guardian.take();
+                checking.present = None;
+                checking.next = now + interval;
+                return self.start_checks_anew(gone);
+            }
+            GuardianEvent::Report(report) => report,
+        };
+        match report {
+            Report::MainEnded { run, exit, .. } => {
+                if let Some(present) = checking.unjudged(run) {
+                    present.judged = true;
+                    checking.next = now + interval;
+                    let good = matches!(exit, Exit::Code(0));
+                    self.judge(good, &in_words(&exit));
+                }
+            }
+            Report::TimedOut { run } => {
+                if let Some(present) = checking.unjudged(run) {
+                    present.judged = true;
+                    checking.next = now + interval;
+                    self.judge(false, &format!("killed after {} ms", timeout.as_millis()));
+                }
+            }
+            // Nothing is left of it: the next one may start.
+            Report::Empty { run, .. } => {
+                let over = |present: &mut Present| present.run == run;
+                if let Some(present) = checking.present.take_if(over) {
+                    checking.next = (present.began + interval).max(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// One result.
+    fn judge(&mut self, good: bool, result: &str) {
+        let (Some(config::Check { rise, fall, .. }), Some(checking)) =
+            (&self.config.check, &mut self.checking)
+        else {
+            return;
+        };
+        if checking.last.as_deref() != Some(result) {
+            checking.last = Some(result.into());
+        }
+        if !good && checking.health.healthy() != Some(false) {
+            self.lines.check_failed(result);
+        }
+        match checking.health.judge(good, *rise, *fall) {
+            Some(true) => {
+                self.lines.healthy();
+                self.on(Event::Healthy);
+            }
+            Some(false) => {
+                self.lines.unhealthy(result);
+                if let (Some(held), Role::Leading) = (&mut self.held, self.machine.role()) {
+                    held.reason = "unhealthy";
+                }
+                self.on(Event::Unhealthy);
+            }
+            None => {}
+        }
+    }
+
+    /// Starts another guardian of checks, off the main loop.
+    fn start_checks_anew(&self, gone: Option<Started>) {
+        let (config, words) = (Arc::clone(&self.config), self.words.0.clone());
+        let lines = self.lines.clone();
+        lines.checks_lost();
+        tokio::spawn(async move {
+            if let Some((guardian, _)) = gone {
+                dismiss(&guardian).await;
+            }
+            let started = until_started(&lines, || start(&config)).await;
+            drop(words.send(Word::Checks(started)));
+        });
+    }
+
+    /// There is a new guardian of checks.
+    pub(super) fn checks_started(&mut self, started: Started) {
+        if let Some(checking) = &mut self.checking {
+            checking.guardian = Some(started);
+            checking.next = clock::now();
+        }
+    }
+}
+
+fn in_words(exit: &Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit code {code}"),
+        Exit::Signal(signal) => format!("signal {signal}"),
+        Exit::NotExecuted { error, .. } => error.clone(),
+    }
+}

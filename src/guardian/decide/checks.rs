@@ -1,0 +1,315 @@
+//! What a guardian of checks decides: a state machine without I/O, clock or thread.
+//!
+//! Checks have a guardian of their own, which guards no term. In the tree of a job, a check that
+//! can't be killed, since it waits for a disk that hangs, would keep the tree from ever being proven
+//! empty: on just the host that is to hand over. The invariant: one check at a time, and none that
+//! outlives its time or the daemon.
+
+use std::time::Duration;
+
+use super::super::protocol::{Exit, Refusal, Report, Request};
+use super::{Action, Event};
+use crate::clock::Instant;
+
+/// Between the first two rounds of SIGKILL; doubled with each.
+const FIRST_ROUND: Duration = Duration::from_millis(10);
+
+/// The longest pause between two rounds.
+const LONGEST_ROUND: Duration = Duration::from_secs(1);
+
+/// The state that decisions follow from.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    present: Option<Check>,
+    /// The daemon is gone, or doesn't want any more checks.
+    over: bool,
+    actions: Vec<Action>,
+}
+
+/// A check of which something lives, or may.
+#[derive(Debug)]
+struct Check {
+    run: u64,
+    until: Instant,
+    /// Whether its outcome was told.
+    told: bool,
+    killing: Option<Killing>,
+}
+
+/// SIGKILL was sent to it.
+#[derive(Debug)]
+struct Killing {
+    next_round: Instant,
+    pause: Duration,
+}
+
+impl Checks {
+    /// Takes in one event and returns what is to be done, in order.
+    pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        match event {
+            Event::Request(Request::Check {
+                run,
+                command,
+                timeout,
+            }) => {
+                if self.over || self.present.is_some() {
+                    let reason = Refusal::NotEmpty;
+                    self.report(Report::Refused { run, reason });
+                } else {
+                    let until = now + timeout;
+                    self.present = Some(Check {
+                        run,
+                        until,
+                        told: false,
+                        killing: None,
+                    });
+                    self.actions.push(Action::Spawn {
+                        run,
+                        command,
+                        before: until,
+                    });
+                }
+            }
+            Event::Request(Request::Start { run, .. }) => {
+                let reason = Refusal::NoTerm;
+                self.report(Report::Refused { run, reason });
+            }
+            Event::NotExecuted { code, error, .. } => {
+                self.ended(None, Exit::NotExecuted { code, error });
+                self.empty();
+            }
+            Event::TooLate { .. } => {
+                self.timed_out();
+                self.empty();
+            }
+            Event::MainEnded { pid, exit, .. } => self.ended(Some(pid), exit),
+            // Once its outcome is told nobody waits for the rest. An orphan may end long before that.
+            Event::Reaped => {
+                if self.present.as_ref().is_some_and(|check| check.told) {
+                    self.kill(now);
+                }
+            }
+            Event::TreeEmpty => self.empty(),
+            Event::DaemonClosed | Event::DaemonDead => {
+                self.over = true;
+                if self.present.is_some() {
+                    self.kill(now);
+                } else {
+                    self.actions.push(Action::Exit);
+                }
+            }
+            Event::Tick => self.tick(now),
+            // Guards no term and knows no lease.
+            Event::Request(_) | Event::Executed { .. } | Event::GivenBack { .. } => {}
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When the next [`Event::Tick`] is due.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        let check = self.present.as_ref()?;
+        Some(match &check.killing {
+            Some(killing) => killing.next_round,
+            None => check.until,
+        })
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if self.next_timer().is_some_and(|at| now >= at) {
+            self.timed_out();
+            self.kill(now);
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        self.actions.push(Action::Report(report));
+    }
+
+    /// The run whose outcome is to be told now, if it wasn't told before.
+    fn tell(&mut self) -> Option<u64> {
+        let check = self.present.as_mut()?;
+        (!std::mem::replace(&mut check.told, true)).then_some(check.run)
+    }
+
+    fn ended(&mut self, pid: Option<u32>, exit: Exit) {
+        if let Some(run) = self.tell() {
+            self.report(Report::MainEnded { run, pid, exit });
+        }
+    }
+
+    fn timed_out(&mut self) {
+        if let Some(run) = self.tell() {
+            self.report(Report::TimedOut { run });
+        }
+    }
+
+    /// One round of SIGKILL.
+    fn kill(&mut self, now: Instant) {
+        let Some(check) = &mut self.present else {
+            return;
+        };
+        let last = check.killing.as_ref().map(|killing| killing.pause);
+        let pause = last.map_or(FIRST_ROUND, |pause| (pause * 2).min(LONGEST_ROUND));
+        check.killing = Some(Killing {
+            next_round: now + pause,
+            pause,
+        });
+        self.actions.push(Action::KillTree);
+    }
+
+    fn empty(&mut self) {
+        if let Some(check) = self.present.take() {
+            self.report(Report::Empty {
+                token: 0,
+                killed: check.killing.is_some(),
+                run: check.run,
+                unfinished: false,
+            });
+        }
+        if self.over {
+            self.actions.push(Action::Exit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::protocol::CommandSpec;
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    fn check(run: u64) -> Event {
+        Event::Request(Request::Check {
+            run,
+            command: CommandSpec::default(),
+            timeout: TIMEOUT,
+        })
+    }
+
+    fn ended(run: u64) -> Event {
+        let (pid, exit) = (100, Exit::Code(0));
+        Event::MainEnded { run, pid, exit }
+    }
+
+    /// What was told, and done, as short text.
+    fn did(actions: &[Action]) -> Vec<String> {
+        let text = |action: &Action| match action {
+            Action::Report(Report::MainEnded { run, .. }) => format!("{run} ended"),
+            Action::Report(Report::TimedOut { run }) => format!("{run} timed out"),
+            Action::Report(Report::Empty { run, killed, .. }) => {
+                format!("{run} over{}", if *killed { ", killed" } else { "" })
+            }
+            Action::Report(Report::Refused { run, .. }) => format!("{run} refused"),
+            Action::Spawn { run, .. } => format!("spawn {run}"),
+            Action::KillTree => "kill".to_owned(),
+            Action::Exit => "exit".to_owned(),
+            other => format!("{other:?}"),
+        };
+        actions.iter().map(text).collect()
+    }
+
+    /// Plays events, each with its time and with what is to follow.
+    #[track_caller]
+    fn play(events: Vec<(u64, Event, &[&str])>) -> Checks {
+        let mut checks = Checks::default();
+        for (ms, event, expected) in events {
+            let what = format!("at {ms} ms: {event:?}");
+            assert_eq!(did(&checks.handle(event, at(ms))), expected, "{what}");
+        }
+        checks
+    }
+
+    #[test]
+    fn a_check_is_told_of_when_it_ends_and_when_nothing_of_it_is_left() {
+        let checks = play(vec![
+            (0, check(1), &["spawn 1"]),
+            (0, Event::Executed { run: 1, pid: 100 }, &[]),
+            (5, ended(1), &["1 ended"]),
+            (5, Event::TreeEmpty, &["1 over"]),
+            (9, check(2), &["spawn 2"]),
+        ]);
+        assert_eq!(checks.next_timer(), Some(at(2009)));
+    }
+
+    #[test]
+    fn a_check_that_hangs_is_told_of_and_killed_at_its_time() {
+        play(vec![
+            (0, check(1), &["spawn 1"]),
+            (1999, Event::Tick, &[]),
+            (2000, Event::Tick, &["1 timed out", "kill"]),
+            (2005, Event::Tick, &[]),
+            (2010, Event::Tick, &["kill"]),
+            // In the kernel's hands: told of already, and tried ever slower.
+            (2029, Event::Tick, &[]),
+            (2030, Event::Tick, &["kill"]),
+            (2031, check(2), &["2 refused"]),
+            (9000, ended(1), &[]),
+            (9000, Event::TreeEmpty, &["1 over, killed"]),
+            (9000, check(3), &["spawn 3"]),
+        ]);
+    }
+
+    #[test]
+    fn what_a_check_leaves_behind_is_killed() {
+        play(vec![
+            (0, check(1), &["spawn 1"]),
+            (5, ended(1), &["1 ended"]),
+            (5, Event::Reaped, &["kill"]),
+            (6, Event::TreeEmpty, &["1 over, killed"]),
+        ]);
+    }
+
+    #[test]
+    fn an_orphan_that_ends_costs_the_check_nothing() {
+        play(vec![
+            (0, check(1), &["spawn 1"]),
+            (5, Event::Reaped, &[]),
+            (9, ended(1), &["1 ended"]),
+            (9, Event::TreeEmpty, &["1 over"]),
+        ]);
+    }
+
+    #[test]
+    fn no_check_outlives_the_daemon() {
+        play(vec![
+            (0, check(1), &["spawn 1"]),
+            (1, Event::DaemonClosed, &["kill"]),
+            (2, check(2), &["2 refused"]),
+            (3, Event::TreeEmpty, &["1 over, killed", "exit"]),
+        ]);
+        play(vec![(0, Event::DaemonDead, &["exit"])]);
+    }
+
+    #[test]
+    fn a_check_that_can_not_be_executed_has_failed() {
+        let (code, error) = (127, "x".to_owned());
+        play(vec![
+            (0, check(1), &["spawn 1"]),
+            (
+                0,
+                Event::NotExecuted {
+                    run: 1,
+                    code,
+                    error,
+                },
+                &["1 ended", "1 over"],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn no_job_is_started_among_checks() {
+        let start = Event::Request(Request::Start {
+            token: 7,
+            run: 1,
+            command: CommandSpec::default(),
+            sole: true,
+        });
+        play(vec![(0, start, &["1 refused"])]);
+    }
+}
