@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader test torture bench bench-systemd proof lint deny dist deps
+.PHONY: help demo kill-leader test torture bench bench-systemd proof lint deny dist deb test-deb deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -35,7 +35,7 @@ bench: ## Measures hand-overs, faults, memory and CPU time, in about 10 minutes
 bench-systemd: ## Measures hand-overs under the shipped unit, as root, in about 10 minutes
 	@scripts/deps build etcd
 	cargo build --release --example recorder
-	cargo test --release --test systemd -- --ignored --nocapture
+	cargo test --release --test systemd -- --ignored --nocapture bench::
 
 proof: ## Runs torture and both benches, and writes docs/proof.md and its picture from their results
 	@$(MAKE) --no-print-directory torture
@@ -56,6 +56,16 @@ deny: ## Checks licences, sources and known holes of what we depend on
 dist: ## Writes man pages and shell completions to target/dist/share, as they lie under /usr/share
 	@scripts/deps build
 	cargo run --quiet --example dist -- target/dist/share
+
+deb: ## Builds the Debian package, in target/debian
+	@scripts/deps build
+	@scripts/deb
+
+test-deb: ## Installs, upgrades and removes the package under a real system manager, as root
+	@scripts/deps build etcd
+	@scripts/deb --fast --deb-version 0.0.1 --output target/debian/older.deb
+	@scripts/deb --fast --no-build --deb-version 0.0.2 --output target/debian/newer.deb
+	cargo test --test systemd -- --ignored --nocapture package::
 
 deps: ## Installs what building, testing and the demo need
 	@scripts/deps build etcd demo

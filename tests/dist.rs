@@ -1,4 +1,4 @@
-//! Man pages and shell completions, as `make dist` writes them.
+//! Man pages and shell completions, as `make dist` writes them, and what goes with them into a package.
 
 #![allow(
     clippy::unwrap_used,
@@ -170,4 +170,12 @@ fn every_shell_reads_its_script() {
             assert!(output.stderr.is_empty(), "{output:?}");
         }
     }
+}
+
+#[test]
+fn the_packages_changelog_begins_with_this_version() {
+    let changelog = fs::read_to_string("debian/changelog").unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let first = format!("incumbent ({version}-1) ");
+    assert!(changelog.starts_with(&first), "{changelog}");
 }

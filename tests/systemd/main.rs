@@ -21,5 +21,6 @@ mod credentials;
 mod ends;
 mod faults;
 mod hook;
+mod package;
 mod unit;
 mod watchdog;
