@@ -184,6 +184,8 @@ impl Candidate {
     /// There is a new guardian: it has to know what the last one knew and still matters.
     pub(super) fn guarded_anew(&mut self, started: guarding::Started) {
         self.guarding.replace(started);
+        // The configuration may have changed while it was being started.
+        self.guarding.send(Request::Log(self.config.log.clone()));
         // It was not asked for any run yet.
         self.asked = 0;
         if let Some(held) = &mut self.held {
@@ -201,6 +203,9 @@ impl Candidate {
     /// Guardian and stop hook must reach the store as we do now; the next run brings the rest.
     pub(super) fn tell_of_reload(&mut self) {
         self.guarding.send(Request::Log(self.config.log.clone()));
+        if let Some(checking) = &mut self.checking {
+            checking.reload(&self.config);
+        }
         let Some(held) = &mut self.held else { return };
         held.resignation.store = self.config.etcd.clone();
         if held.guard == Guard::Current {

@@ -94,6 +94,18 @@ impl Checking {
         }
     }
 
+    /// Takes on the configuration's new settings: its guardian logs by them, and the next check, of
+    /// which everything may have changed, is due at once unless one runs.
+    pub(super) fn reload(&mut self, config: &Config) {
+        let Some((guardian, _)) = &self.guardian else {
+            return;
+        };
+        guardian.send(Request::Log(config.log.clone()));
+        if self.present.is_none() {
+            self.next = clock::now();
+        }
+    }
+
     /// What was said that was not heard yet.
     pub(super) fn waiting(&mut self) -> Vec<GuardianEvent> {
         let events = self.guardian.as_mut().map(|(_, events)| unheard(events));
@@ -234,7 +246,8 @@ impl Candidate {
     pub(super) fn checks_started(&mut self, started: Started) {
         if let Some(checking) = &mut self.checking {
             checking.guardian = Some(started);
-            checking.next = clock::now();
+            // The configuration may have changed while it was being started.
+            checking.reload(&self.config);
         }
     }
 }
