@@ -281,3 +281,28 @@ fn exec_runs_its_command_between_the_hooks_and_a_signal_to_a_hook_ends_it() {
     assert_eq!(stopped.wait_lines(2), ["before", "after"]);
     assert_eq!(cluster.leases(), Vec::<i64>::new());
 }
+
+#[test]
+fn the_hooks_of_a_term_are_those_that_it_began_with() {
+    let scene = Scene::start(1);
+    let seen = scene.cluster.sandbox().join("seen");
+    let says = |word: &str| script("on_lost", &format!("echo {word} >> {}", seen.display()));
+    let (a, token) = scene.leader(scene.daemon("a").toml(QUICK).toml(&says("old")));
+    let b = scene.waiter(scene.daemon("b"));
+    let job = a.wait_job(SOON);
+    a.reload(&says("new"));
+    a.wait_log("reloaded", SOON);
+    // Another run takes on what is new of the job.
+    process::signal(job, rustix::process::Signal::KILL);
+    a.wait_nth("job started", 2, SOON);
+    a.sigusr1();
+    scene.wait_leads(&b, 1, SOON);
+    a.wait_of_term("resigned", token, SOON);
+    assert_eq!(fs::read_to_string(&seen).unwrap(), "old\n");
+    scene.cluster.wait_names(PREFIX, &["b", "a"]);
+    b.sigterm();
+    scene.wait_leads(&a, 2, SOON);
+    a.sigterm();
+    assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
+    assert_eq!(fs::read_to_string(seen).unwrap(), "old\nnew\n");
+}

@@ -128,7 +128,7 @@ impl Candidate {
         let in_daemon = runs_here || self.jobs.get(&self.config.job.kind).is_some();
         let Some(held) = &mut self.held else { return };
         let Some(term) = &held.term else { return };
-        held.guard = Guard::Current;
+        let first = std::mem::replace(&mut held.guard, Guard::Current) == Guard::None;
         held.in_daemon |= in_daemon;
         let resignation = held.resignation.clone();
         let term = protocol::Term {
@@ -142,7 +142,10 @@ impl Candidate {
         self.guarding
             .send(Request::Lease(Box::new(resignation.clone())));
         self.guarding.send(Request::Term(term));
-        self.have_end_guarded();
+        // The hooks of a term are those that it began with.
+        if first {
+            self.have_end_guarded();
+        }
         // The guardian knows; the hook will in a moment.
         self.files.write_soon(self.lease_file(resignation));
     }
