@@ -283,6 +283,22 @@ fn exec_runs_its_command_between_the_hooks_and_a_signal_to_a_hook_ends_it() {
 }
 
 #[test]
+fn a_hook_that_runs_when_the_daemon_is_killed_has_its_whole_time() {
+    let scene = Scene::start(3);
+    let hook = recording("on_lost", &scene, &["--exit-after", "2s"]);
+    let builder = scene.daemon("a").toml(&hook);
+    let (a, token) = scene.leader(builder.ttl("10s").toml("job.lost_grace = '200ms'"));
+    let b = scene.waiter(scene.daemon("b").ttl("10s"));
+    a.sigterm();
+    eventually(SOON, "the hook runs", || runs(&scene, token) == 2);
+    a.sigkill();
+    scene.wait_leads(&b, 1, SOON);
+    let ended = a.wait_log("hook ended", SOON);
+    assert_eq!((ended.token(), ended.int("code")), (token, 0));
+    scene.assert_no_overlap();
+}
+
+#[test]
 fn the_hooks_of_a_term_are_those_that_it_began_with() {
     let scene = Scene::start(1);
     let seen = scene.cluster.sandbox().join("seen");
