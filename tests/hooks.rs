@@ -322,3 +322,32 @@ fn the_hooks_of_a_term_are_those_that_it_began_with() {
     assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
     assert_eq!(fs::read_to_string(seen).unwrap(), "old\nnew\n");
 }
+
+#[test]
+fn what_a_hook_leaves_behind_holds_the_job_up_no_longer_than_a_kill_takes() {
+    let scene = Scene::start(1);
+    let leaves = "(setsid sh -c 'trap \"\" TERM; sleep 1000 & wait; wait' &); sleep 0.2";
+    let builder = scene.daemon("a").toml(&script("on_elected", leaves));
+    let a = builder
+        .toml("hooks.on_elected_timeout = '1h'\njob.stop_grace = '1h'")
+        .spawn();
+    assert_eq!(a.wait_log("hook ended", SOON).int("code"), 0);
+    a.wait_log("job started", SOON);
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn a_hook_that_hangs_holds_a_stop_up_no_longer_than_its_limit() {
+    let scene = Scene::start(1);
+    let hang = script("on_elected", "trap '' TERM; sleep 1000 & wait; wait");
+    let builder = scene.daemon("a").toml(&hang);
+    let a = builder
+        .toml("hooks.on_elected_timeout = '3s'\njob.stop_grace = '1h'")
+        .spawn();
+    let token = a.wait_elected(SOON);
+    eventually(SOON, "the hook runs", || a.processes().len() >= 4);
+    a.sigterm();
+    assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
+    assert!(a.wait_of_term("resigned", token, SOON).bool("confirmed"));
+    assert!(a.lines("job started").is_empty());
+}

@@ -255,7 +255,8 @@ impl Candidate {
         let Some(token) = self.held.as_ref().and_then(Held::token) else {
             return;
         };
-        let (stop_signal, grace) = (self.config.job.stop_signal, self.config.job.stop_grace);
+        let stop_signal = self.config.job.stop_signal;
+        let grace = self.stop_grace(self.config.job.stop_grace);
         self.guarding.send(Request::StopRun {
             token,
             stop_signal,
@@ -273,7 +274,7 @@ impl Candidate {
         let (grace, native_until) = match patience {
             // The lease is renewed meanwhile; should that fail, its own times come first (R11).
             Patience::Planned => {
-                let grace = self.config.job.stop_grace;
+                let grace = self.stop_grace(self.config.job.stop_grace);
                 (grace, clock::now() + grace)
             }
             Patience::Lost => (held.timing.lost_grace(), kill_at),
