@@ -308,7 +308,8 @@ fn a_lost_guardian_is_replaced_together_with_that_of_the_checks() {
     let scene = Scene::start(1);
     let switch = Switch::new(&scene, "a").on();
     let (a, token) = scene.leader(scene.daemon("a").toml(&switch.check()));
-    let (old, checker_before) = (a.guardian_sigkill(), checker(&a));
+    let checker_before = checker(&a);
+    let old = a.guardian_sigkill();
     assert_eq!(a.wait_log("term lost", SOON).token(), token);
     scene.wait_leads(&a, 2, SOON);
     assert_ne!(a.guardian(), old);

@@ -122,7 +122,8 @@ fn a_leader_that_is_stopped_while_its_hook_runs_starts_no_job() {
 }
 
 /// Ends the term of a leader with a hook at its end: it runs after the job and before the next one.
-fn runs_between(builder: impl Fn(&Scene) -> String, end: impl Fn(&Daemon), rust: bool) {
+/// Returns how the hook ended.
+fn runs_between(builder: impl Fn(&Scene) -> String, end: impl Fn(&Daemon), rust: bool) -> Line {
     let scene = Scene::start(3);
     let hook = builder(&scene);
     let first = if rust {
@@ -141,30 +142,33 @@ fn runs_between(builder: impl Fn(&Scene) -> String, end: impl Fn(&Daemon), rust:
     assert!(a.lines("term lost").is_empty());
     scene.assert_no_overlap();
     scene.assert_gaps_below(millis(1000));
+    ended
 }
 
-fn short(scene: &Scene) -> String {
-    recording("on_lost", scene, &["--exit-after", "200ms"])
+/// The same of a hook that ends by itself, and is let.
+fn runs_to_its_end(end: impl Fn(&Daemon), rust: bool) {
+    let short = |scene: &Scene| recording("on_lost", scene, &["--exit-after", "200ms"]);
+    assert_eq!(runs_between(short, end, rust).int("code"), 0);
 }
 
 #[test]
 fn a_hook_runs_after_the_job_and_before_the_next_one_on_a_planned_end() {
-    runs_between(short, Daemon::sigterm, false);
+    runs_to_its_end(Daemon::sigterm, false);
 }
 
 #[test]
 fn a_hook_runs_after_a_rust_job_and_before_the_next_one() {
-    runs_between(short, Daemon::sigterm, true);
+    runs_to_its_end(Daemon::sigterm, true);
 }
 
 #[test]
 fn a_hook_runs_when_the_leader_steps_down() {
-    runs_between(short, Daemon::sigusr1, false);
+    runs_to_its_end(Daemon::sigusr1, false);
 }
 
 #[test]
 fn a_hook_runs_after_the_job_of_a_daemon_that_was_killed() {
-    runs_between(short, Daemon::sigkill, false);
+    runs_to_its_end(Daemon::sigkill, false);
 }
 
 #[test]
@@ -173,7 +177,13 @@ fn a_hook_that_hangs_holds_the_hand_over_up_no_longer_than_its_limit() {
         let hook = recording("on_lost", scene, &["--ignore-term", "--child-own-session"]);
         format!("{hook}\nhooks.on_lost_timeout = '500ms'")
     };
-    runs_between(hang, Daemon::sigterm, false);
+    let ended = runs_between(hang, Daemon::sigterm, false);
+    assert!(ended.bool("killed"), "{}", ended.text);
+    let ran = millis(u64::try_from(ended.int("ran_ms")).unwrap());
+    assert!(
+        (millis(500)..patience(millis(1500))).contains(&ran),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -256,6 +266,7 @@ fn a_second_sigterm_ends_the_hook() {
     a.sigterm();
     assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
     assert!(a.wait_of_term("resigned", token, SOON).bool("confirmed"));
+    assert!(a.wait_log("hook ended", SOON).bool("killed"));
     a.wait_no_processes(SOON);
 }
 
