@@ -289,6 +289,34 @@ fn a_guardian_of_checks_that_is_killed_is_replaced_and_costs_no_term() {
 }
 
 #[test]
+fn no_check_outlives_its_guardian_that_is_killed() {
+    let scene = Scene::start(1);
+    let pids = scene.cluster.sandbox().join("pids");
+    let switch = Switch::new(&scene, "a").on();
+    let patient = switch.hanging_check(&pids).replace("'2s'", "'1h'");
+    let (a, token) = scene.leader(scene.daemon("a").toml(&patient));
+    switch.turn_off();
+    let check = written(&pids, 2);
+    switch.turn_on();
+    let old = checker(&a);
+    process::signal(old, Signal::KILL);
+    wait_dead(&check);
+    eventually(SOON, "it is reaped, and there is another", || {
+        let mut children = process::children(a.pid());
+        children.sort_unstable();
+        let mut expected = vec![a.guardian(), checker(&a)];
+        expected.sort_unstable();
+        // The next check is the guardian's child, not the daemon's.
+        if children == expected && checker(&a) != old {
+            Ok(())
+        } else {
+            Err(children)
+        }
+    });
+    scene.still_leads(&a, token).unwrap();
+}
+
+#[test]
 fn a_guardian_of_checks_that_stands_still_is_a_check_that_fails() {
     let scene = Scene::start(1);
     let switch = Switch::new(&scene, "a").on();
