@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::*;
-use rustix::process::Signal;
+use rustix::net::{RecvFlags, recv};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
 /// A switch for a replica's check: it succeeds while the file is there.
 struct Switch(PathBuf);
@@ -288,6 +289,34 @@ fn a_guardian_of_checks_that_is_killed_is_replaced_and_costs_no_term() {
 }
 
 #[test]
+fn no_check_outlives_its_guardian_that_is_killed() {
+    let scene = Scene::start(1);
+    let pids = scene.cluster.sandbox().join("pids");
+    let switch = Switch::new(&scene, "a").on();
+    let patient = switch.hanging_check(&pids).replace("'2s'", "'1h'");
+    let (a, token) = scene.leader(scene.daemon("a").toml(&patient));
+    switch.turn_off();
+    let check = written(&pids, 2);
+    switch.turn_on();
+    let old = checker(&a);
+    process::signal(old, Signal::KILL);
+    wait_dead(&check);
+    eventually(SOON, "it is reaped, and there is another", || {
+        let mut children = process::children(a.pid());
+        children.sort_unstable();
+        let mut expected = vec![a.guardian(), checker(&a)];
+        expected.sort_unstable();
+        // The next check is the guardian's child, not the daemon's.
+        if children == expected && checker(&a) != old {
+            Ok(())
+        } else {
+            Err(children)
+        }
+    });
+    scene.still_leads(&a, token).unwrap();
+}
+
+#[test]
 fn a_guardian_of_checks_that_stands_still_is_a_check_that_fails() {
     let scene = Scene::start(1);
     let switch = Switch::new(&scene, "a").on();
@@ -307,7 +336,8 @@ fn a_lost_guardian_is_replaced_together_with_that_of_the_checks() {
     let scene = Scene::start(1);
     let switch = Switch::new(&scene, "a").on();
     let (a, token) = scene.leader(scene.daemon("a").toml(&switch.check()));
-    let (old, checker_before) = (a.guardian_sigkill(), checker(&a));
+    let checker_before = checker(&a);
+    let old = a.guardian_sigkill();
     assert_eq!(a.wait_log("term lost", SOON).token(), token);
     scene.wait_leads(&a, 2, SOON);
     assert_ne!(a.guardian(), old);
@@ -342,6 +372,46 @@ fn how_it_is_checked_can_be_reloaded_and_whether_can_not() {
     let expected =
         "candidate.check can't change while the daemon runs: it is off, and was to become on";
     assert_eq!(refused.text("problem"), expected);
+}
+
+#[test]
+fn a_reload_runs_the_next_check_at_once() {
+    let scene = Scene::start(1);
+    let seldom = check(&["false"]).replace("'100ms'", "'1h'");
+    let a = scene.daemon("a").toml(&seldom).spawn();
+    a.wait_log("unhealthy", SOON);
+    a.reload("candidate.check = { command = ['true'], rise = 1 }");
+    scene.wait_leads(&a, 1, SOON);
+}
+
+#[test]
+fn a_reload_reaches_the_guardian_of_checks_too() {
+    let scene = Scene::start(1);
+    let calm = check(&["true"]).replace("'100ms'", "'1h'");
+    let (a, _) = scene.leader(scene.daemon("a").toml(&calm));
+    let checker = checker(&a);
+    // What it is told lies unread.
+    process::freeze(checker);
+    a.reload("log.format = 'text'");
+    eventually(SOON, "it is told of the new format", || {
+        let unread = unread(checker);
+        let log = unread.lines().find(|line| line.contains("log"));
+        match log {
+            Some(line) if line.contains("text") => Ok(()),
+            _ => Err(unread),
+        }
+    });
+}
+
+/// What lies in the socket that is the standard input of this process, and stays there.
+fn unread(pid: i32) -> String {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let socket = pidfd_getfd(pidfd, 0, PidfdGetfdFlags::empty()).unwrap();
+    let mut text = vec![0; 64 * 1024];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let (length, _) = recv(socket, &mut text[..], flags).unwrap_or_default();
+    String::from_utf8(text[..length].to_vec()).unwrap()
 }
 
 #[test]

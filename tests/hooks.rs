@@ -122,7 +122,8 @@ fn a_leader_that_is_stopped_while_its_hook_runs_starts_no_job() {
 }
 
 /// Ends the term of a leader with a hook at its end: it runs after the job and before the next one.
-fn runs_between(builder: impl Fn(&Scene) -> String, end: impl Fn(&Daemon), rust: bool) {
+/// Returns how the hook ended.
+fn runs_between(builder: impl Fn(&Scene) -> String, end: impl Fn(&Daemon), rust: bool) -> Line {
     let scene = Scene::start(3);
     let hook = builder(&scene);
     let first = if rust {
@@ -141,30 +142,33 @@ fn runs_between(builder: impl Fn(&Scene) -> String, end: impl Fn(&Daemon), rust:
     assert!(a.lines("term lost").is_empty());
     scene.assert_no_overlap();
     scene.assert_gaps_below(millis(1000));
+    ended
 }
 
-fn short(scene: &Scene) -> String {
-    recording("on_lost", scene, &["--exit-after", "200ms"])
+/// The same of a hook that ends by itself, and is let.
+fn runs_to_its_end(end: impl Fn(&Daemon), rust: bool) {
+    let short = |scene: &Scene| recording("on_lost", scene, &["--exit-after", "200ms"]);
+    assert_eq!(runs_between(short, end, rust).int("code"), 0);
 }
 
 #[test]
 fn a_hook_runs_after_the_job_and_before_the_next_one_on_a_planned_end() {
-    runs_between(short, Daemon::sigterm, false);
+    runs_to_its_end(Daemon::sigterm, false);
 }
 
 #[test]
 fn a_hook_runs_after_a_rust_job_and_before_the_next_one() {
-    runs_between(short, Daemon::sigterm, true);
+    runs_to_its_end(Daemon::sigterm, true);
 }
 
 #[test]
 fn a_hook_runs_when_the_leader_steps_down() {
-    runs_between(short, Daemon::sigusr1, false);
+    runs_to_its_end(Daemon::sigusr1, false);
 }
 
 #[test]
 fn a_hook_runs_after_the_job_of_a_daemon_that_was_killed() {
-    runs_between(short, Daemon::sigkill, false);
+    runs_to_its_end(Daemon::sigkill, false);
 }
 
 #[test]
@@ -173,7 +177,13 @@ fn a_hook_that_hangs_holds_the_hand_over_up_no_longer_than_its_limit() {
         let hook = recording("on_lost", scene, &["--ignore-term", "--child-own-session"]);
         format!("{hook}\nhooks.on_lost_timeout = '500ms'")
     };
-    runs_between(hang, Daemon::sigterm, false);
+    let ended = runs_between(hang, Daemon::sigterm, false);
+    assert!(ended.bool("killed"), "{}", ended.text);
+    let ran = millis(u64::try_from(ended.int("ran_ms")).unwrap());
+    assert!(
+        (millis(500)..patience(millis(1500))).contains(&ran),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -256,6 +266,7 @@ fn a_second_sigterm_ends_the_hook() {
     a.sigterm();
     assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
     assert!(a.wait_of_term("resigned", token, SOON).bool("confirmed"));
+    assert!(a.wait_log("hook ended", SOON).bool("killed"));
     a.wait_no_processes(SOON);
 }
 
@@ -280,4 +291,74 @@ fn exec_runs_its_command_between_the_hooks_and_a_signal_to_a_hook_ends_it() {
     assert_eq!(stopped.wait_exit(), Some(143), "{:?}", stopped.errors());
     assert_eq!(stopped.wait_lines(2), ["before", "after"]);
     assert_eq!(cluster.leases(), Vec::<i64>::new());
+}
+
+#[test]
+fn a_hook_that_runs_when_the_daemon_is_killed_has_its_whole_time() {
+    let scene = Scene::start(3);
+    let hook = recording("on_lost", &scene, &["--exit-after", "2s"]);
+    let builder = scene.daemon("a").toml(&hook);
+    let (a, token) = scene.leader(builder.ttl("10s").toml("job.lost_grace = '200ms'"));
+    let b = scene.waiter(scene.daemon("b").ttl("10s"));
+    a.sigterm();
+    eventually(SOON, "the hook runs", || runs(&scene, token) == 2);
+    a.sigkill();
+    scene.wait_leads(&b, 1, SOON);
+    let ended = a.wait_log("hook ended", SOON);
+    assert_eq!((ended.token(), ended.int("code")), (token, 0));
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn the_hooks_of_a_term_are_those_that_it_began_with() {
+    let scene = Scene::start(1);
+    let seen = scene.cluster.sandbox().join("seen");
+    let says = |word: &str| script("on_lost", &format!("echo {word} >> {}", seen.display()));
+    let (a, token) = scene.leader(scene.daemon("a").toml(QUICK).toml(&says("old")));
+    let b = scene.waiter(scene.daemon("b"));
+    let job = a.wait_job(SOON);
+    a.reload(&says("new"));
+    a.wait_log("reloaded", SOON);
+    // Another run takes on what is new of the job.
+    process::signal(job, rustix::process::Signal::KILL);
+    a.wait_nth("job started", 2, SOON);
+    a.sigusr1();
+    scene.wait_leads(&b, 1, SOON);
+    a.wait_of_term("resigned", token, SOON);
+    assert_eq!(fs::read_to_string(&seen).unwrap(), "old\n");
+    scene.cluster.wait_names(PREFIX, &["b", "a"]);
+    b.sigterm();
+    scene.wait_leads(&a, 2, SOON);
+    a.sigterm();
+    assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
+    assert_eq!(fs::read_to_string(seen).unwrap(), "old\nnew\n");
+}
+
+#[test]
+fn what_a_hook_leaves_behind_holds_the_job_up_no_longer_than_a_kill_takes() {
+    let scene = Scene::start(1);
+    let leaves = "(setsid sh -c 'trap \"\" TERM; sleep 1000 & wait; wait' &); sleep 0.2";
+    let builder = scene.daemon("a").toml(&script("on_elected", leaves));
+    let a = builder
+        .toml("hooks.on_elected_timeout = '1h'\njob.stop_grace = '1h'")
+        .spawn();
+    assert_eq!(a.wait_log("hook ended", SOON).int("code"), 0);
+    a.wait_log("job started", SOON);
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn a_hook_that_hangs_holds_a_stop_up_no_longer_than_its_limit() {
+    let scene = Scene::start(1);
+    let hang = script("on_elected", "trap '' TERM; sleep 1000 & wait; wait");
+    let builder = scene.daemon("a").toml(&hang);
+    let a = builder
+        .toml("hooks.on_elected_timeout = '3s'\njob.stop_grace = '1h'")
+        .spawn();
+    let token = a.wait_elected(SOON);
+    eventually(SOON, "the hook runs", || a.processes().len() >= 4);
+    a.sigterm();
+    assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
+    assert!(a.wait_of_term("resigned", token, SOON).bool("confirmed"));
+    assert!(a.lines("job started").is_empty());
 }

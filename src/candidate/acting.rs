@@ -128,7 +128,7 @@ impl Candidate {
         let in_daemon = runs_here || self.jobs.get(&self.config.job.kind).is_some();
         let Some(held) = &mut self.held else { return };
         let Some(term) = &held.term else { return };
-        held.guard = Guard::Current;
+        let first = std::mem::replace(&mut held.guard, Guard::Current) == Guard::None;
         held.in_daemon |= in_daemon;
         let resignation = held.resignation.clone();
         let term = protocol::Term {
@@ -142,7 +142,10 @@ impl Candidate {
         self.guarding
             .send(Request::Lease(Box::new(resignation.clone())));
         self.guarding.send(Request::Term(term));
-        self.have_end_guarded();
+        // The hooks of a term are those that it began with.
+        if first {
+            self.have_end_guarded();
+        }
         // The guardian knows; the hook will in a moment.
         self.files.write_soon(self.lease_file(resignation));
     }
@@ -184,6 +187,8 @@ impl Candidate {
     /// There is a new guardian: it has to know what the last one knew and still matters.
     pub(super) fn guarded_anew(&mut self, started: guarding::Started) {
         self.guarding.replace(started);
+        // The configuration may have changed while it was being started.
+        self.guarding.send(Request::Log(self.config.log.clone()));
         // It was not asked for any run yet.
         self.asked = 0;
         if let Some(held) = &mut self.held {
@@ -201,6 +206,9 @@ impl Candidate {
     /// Guardian and stop hook must reach the store as we do now; the next run brings the rest.
     pub(super) fn tell_of_reload(&mut self) {
         self.guarding.send(Request::Log(self.config.log.clone()));
+        if let Some(checking) = &mut self.checking {
+            checking.reload(&self.config);
+        }
         let Some(held) = &mut self.held else { return };
         held.resignation.store = self.config.etcd.clone();
         if held.guard == Guard::Current {
@@ -247,7 +255,8 @@ impl Candidate {
         let Some(token) = self.held.as_ref().and_then(Held::token) else {
             return;
         };
-        let (stop_signal, grace) = (self.config.job.stop_signal, self.config.job.stop_grace);
+        let stop_signal = self.config.job.stop_signal;
+        let grace = self.stop_grace(self.config.job.stop_grace);
         self.guarding.send(Request::StopRun {
             token,
             stop_signal,
@@ -265,7 +274,7 @@ impl Candidate {
         let (grace, native_until) = match patience {
             // The lease is renewed meanwhile; should that fail, its own times come first (R11).
             Patience::Planned => {
-                let grace = self.config.job.stop_grace;
+                let grace = self.stop_grace(self.config.job.stop_grace);
                 (grace, clock::now() + grace)
             }
             Patience::Lost => (held.timing.lost_grace(), kill_at),

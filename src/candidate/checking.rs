@@ -14,6 +14,7 @@ use super::{Candidate, DISMISSAL, Word};
 use crate::clock::{self, Instant};
 use crate::config::{self, Config};
 use crate::guardian::client::{Event as GuardianEvent, Guardian};
+use crate::guardian::fence::fence_check;
 use crate::guardian::protocol::{Exit, Report, Request};
 use crate::job::command;
 use crate::role::{Event, Role};
@@ -40,6 +41,8 @@ pub(super) struct Checking {
 struct Present {
     run: u64,
     began: Instant,
+    /// Its main process, once that is known.
+    main: Option<i32>,
     judged: bool,
 }
 
@@ -94,6 +97,18 @@ impl Checking {
         }
     }
 
+    /// Takes on the configuration's new settings: its guardian logs by them, and the next check, of
+    /// which everything may have changed, is due at once unless one runs.
+    pub(super) fn reload(&mut self, config: &Config) {
+        let Some((guardian, _)) = &self.guardian else {
+            return;
+        };
+        guardian.send(Request::Log(config.log.clone()));
+        if self.present.is_none() {
+            self.next = clock::now();
+        }
+    }
+
     /// What was said that was not heard yet.
     pub(super) fn waiting(&mut self) -> Vec<GuardianEvent> {
         let events = self.guardian.as_mut().map(|(_, events)| unheard(events));
@@ -131,6 +146,7 @@ impl Candidate {
                 checking.present = Some(Present {
                     run: checking.run,
                     began: now,
+                    main: None,
                     judged: false,
                 });
                 return guardian.send(Request::Check {
@@ -154,13 +170,18 @@ impl Candidate {
         let report = match event {
             GuardianEvent::Gone => {
                 let gone = checking.guardian.take();
-                checking.present = None;
+                let main = checking.present.take().and_then(|present| present.main);
                 checking.next = now + interval;
-                return self.start_checks_anew(gone);
+                return self.start_checks_anew(gone, main);
             }
             GuardianEvent::Report(report) => report,
         };
         match report {
+            Report::Started { run, pid } => {
+                if let Some(present) = checking.unjudged(run) {
+                    present.main = i32::try_from(pid).ok();
+                }
+            }
             Report::MainEnded { run, exit, .. } => {
                 if let Some(present) = checking.unjudged(run) {
                     present.judged = true;
@@ -216,15 +237,19 @@ impl Candidate {
         }
     }
 
-    /// Starts another guardian of checks, off the main loop.
-    fn start_checks_anew(&self, gone: Option<Started>) {
+    /// Starts another guardian of checks, off the main loop, once nothing is left of the check that
+    /// was under way, or can't be killed.
+    fn start_checks_anew(&self, gone: Option<Started>, main: Option<i32>) {
         let (config, words) = (Arc::clone(&self.config), self.words.0.clone());
+        let carried = command::carried_outside(&config);
         let lines = self.lines.clone();
         lines.checks_lost();
         tokio::spawn(async move {
             if let Some((guardian, _)) = gone {
                 dismiss(&guardian).await;
             }
+            let fence = move || fence_check(main, &carried, LATE);
+            tokio::task::spawn_blocking(fence).await.ok();
             let started = until_started(&lines, || start(&config)).await;
             drop(words.send(Word::Checks(started)));
         });
@@ -234,7 +259,8 @@ impl Candidate {
     pub(super) fn checks_started(&mut self, started: Started) {
         if let Some(checking) = &mut self.checking {
             checking.guardian = Some(started);
-            checking.next = clock::now();
+            // The configuration may have changed while it was being started.
+            checking.reload(&self.config);
         }
     }
 }

@@ -58,11 +58,21 @@ impl Candidate {
         }
     }
 
+    /// How long what runs may take to stop, where the job may take `grace`: a hook has no more than
+    /// the rest of its own time, and what it has left behind has none.
+    pub(super) fn stop_grace(&self, grace: Duration) -> Duration {
+        let hook = self.run.as_ref().and_then(|run| run.hook.as_ref());
+        hook.map_or(grace, |hook| grace.min(hook.until.remaining()))
+    }
+
     /// Whether the run that ended is the hook before the job; then the job follows, or the term is
     /// given back.
     pub(super) fn hook_ended(&mut self, id: u64, end: &End) -> bool {
-        let run = self.run.as_ref().filter(|run| run.id == id);
-        let Some((run, hook)) = run.and_then(|run| Some((run, run.hook?))) else {
+        let Some(run) = self.run.as_mut().filter(|run| run.id == id) else {
+            return false;
+        };
+        let ran = run.ran();
+        let Some(hook) = &mut run.hook else {
             return false;
         };
         // A term that ends already needs no answer.
@@ -73,15 +83,17 @@ impl Candidate {
             return true;
         };
         let (lease, token) = (held.lease, held.token().unwrap_or_default());
-        let refused = end.failed() || hook.timed_out;
+        // What it has left behind has no time.
+        hook.until = clock::now();
+        let timed_out = std::mem::replace(&mut hook.timed_out, true);
+        let refused = end.failed() || timed_out;
         let verdict = if refused {
             held.reason = "hook_refused";
             Verdict::GiveBack(self.config.job.yield_cooldown)
         } else {
             Verdict::Again(Duration::ZERO)
         };
-        self.lines
-            .hook_ended(lease, token, end, hook.timed_out, run.ran());
+        self.lines.hook_ended(lease, token, end, timed_out, ran);
         self.on(Event::MainEnded(verdict));
         true
     }

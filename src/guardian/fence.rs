@@ -6,11 +6,11 @@
 use std::io;
 use std::time::Duration;
 
-use rustix::process::{getpid, set_child_subreaper};
+use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 
 use super::proc::{self, Reaped};
 use crate::clock::{self, Instant};
-use crate::proc::Handle;
+use crate::proc::{Handle, Process, Stat};
 
 /// Between two rounds of SIGKILL, at most.
 const ROUND: Duration = Duration::from_millis(10);
@@ -45,6 +45,53 @@ pub fn fence(until: Option<Instant>) -> bool {
         }
         pause(one.as_ref(), until);
     }
+}
+
+/// Kills what fell to this process when a guardian of checks was killed, and reaps it, for at most
+/// `limit`: the check's main process, which the kernel has killed already, and those that carry all of
+/// `variables` in their environment. Leaves every other child of this process alone.
+///
+/// Blocks the calling thread.
+pub fn fence_check(main: Option<i32>, variables: &[String], limit: Duration) {
+    let this = Process::this().pid;
+    // Whoever is started with these variables itself hands them on to each of its children.
+    let told_apart = !carries(this, variables);
+    let until = clock::now() + limit;
+    let mut left: Vec<i32> = main.into_iter().collect();
+    loop {
+        // The children of one that was killed have fallen to this process in their turn.
+        let children = crate::proc::all().into_iter().filter(|pid| {
+            Stat::of(*pid).is_some_and(|stat| stat.parent == this && !stat.has_ended())
+        });
+        left.extend(children.filter(|pid| told_apart && carries(*pid, variables)));
+        if left.is_empty() || until.has_passed() {
+            return;
+        }
+        for pid in &left {
+            if let Ok(Some(handle)) = Handle::open(*pid) {
+                handle.kill().ok();
+                handle.wait(ROUND);
+            }
+        }
+        left.retain(|pid| !has_left(*pid));
+    }
+}
+
+/// Whether the environment of a process has all of these, each `NAME=value`.
+fn carries(pid: i32, variables: &[String]) -> bool {
+    let environ = crate::proc::read(pid, "environ").unwrap_or_default();
+    let has = |variable: &String| {
+        environ
+            .split(|byte| *byte == 0)
+            .any(|it| it == variable.as_bytes())
+    };
+    variables.iter().all(has)
+}
+
+/// Whether no child of this number is left; reaps one that has ended.
+fn has_left(pid: i32) -> bool {
+    let pid = Pid::from_raw(pid);
+    !matches!(waitpid(pid, WaitOptions::NOHANG), Ok(None))
 }
 
 /// Waits for the end of one process, for one round at most.

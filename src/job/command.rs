@@ -33,9 +33,7 @@ pub fn spec_outside(config: &Config, argv: &[String]) -> CommandSpec {
     // A daemon may have been started by a job of another one.
     let of_term = ["INCUMBENT_TOKEN", "INCUMBENT_LEASE", "INCUMBENT_LEADER_KEY"];
     remove.extend(of_term.map(ToOwned::to_owned));
-    let (election, candidate) = (&config.election.prefix, &config.candidate_name);
-    set.insert("INCUMBENT_ELECTION".to_owned(), election.to_string());
-    set.insert("INCUMBENT_CANDIDATE".to_owned(), candidate.clone());
+    set.extend(whose(config).map(|(name, value)| (name.to_owned(), value)));
     CommandSpec {
         argv: argv.to_vec(),
         working_dir: config.job.working_dir.clone(),
@@ -43,6 +41,21 @@ pub fn spec_outside(config: &Config, argv: &[String]) -> CommandSpec {
         set,
         stdin: Stdin::Null,
     }
+}
+
+/// What tells a command that was run so, and all that came of it, by its environment: `NAME=value`.
+pub fn carried_outside(config: &Config) -> Vec<String> {
+    let whose = whose(config).into_iter();
+    whose
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
+}
+
+fn whose(config: &Config) -> [(&'static str, String); 2] {
+    [
+        ("INCUMBENT_ELECTION", config.election.prefix.to_string()),
+        ("INCUMBENT_CANDIDATE", config.candidate_name.clone()),
+    ]
 }
 
 /// What a process of the job has in its environment that the daemon hasn't, and the other way

@@ -82,6 +82,7 @@ impl Checks {
                 self.timed_out();
                 self.empty();
             }
+            Event::Executed { run, pid } => self.report(Report::Started { run, pid }),
             Event::MainEnded { pid, exit, .. } => self.ended(Some(pid), exit),
             // Once its outcome is told nobody waits for the rest. An orphan may end long before that.
             Event::Reaped => {
@@ -100,7 +101,7 @@ impl Checks {
             }
             Event::Tick => self.tick(now),
             // Guards no term and knows no lease.
-            Event::Request(_) | Event::Executed { .. } | Event::GivenBack { .. } => {}
+            Event::Request(_) | Event::GivenBack { .. } => {}
         }
         std::mem::take(&mut self.actions)
     }
@@ -199,6 +200,7 @@ mod tests {
     /// What was told, and done, as short text.
     fn did(actions: &[Action]) -> Vec<String> {
         let text = |action: &Action| match action {
+            Action::Report(Report::Started { run, .. }) => format!("{run} started"),
             Action::Report(Report::MainEnded { run, .. }) => format!("{run} ended"),
             Action::Report(Report::TimedOut { run }) => format!("{run} timed out"),
             Action::Report(Report::Empty { run, killed, .. }) => {
@@ -228,7 +230,7 @@ mod tests {
     fn a_check_is_told_of_when_it_ends_and_when_nothing_of_it_is_left() {
         let checks = play(vec![
             (0, check(1), &["spawn 1"]),
-            (0, Event::Executed { run: 1, pid: 100 }, &[]),
+            (0, Event::Executed { run: 1, pid: 100 }, &["1 started"]),
             (5, ended(1), &["1 ended"]),
             (5, Event::TreeEmpty, &["1 over"]),
             (9, check(2), &["spawn 2"]),

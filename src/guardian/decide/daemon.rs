@@ -130,7 +130,8 @@ impl Guard {
             guarded.silent_until = None;
             let (token, signal) = (guarded.term.token, guarded.term.stop_signal);
             let grace_end = now + guarded.term.lost_grace;
-            if self.tree.is_some() {
+            // The hook at the end goes on: it would have been started now as well.
+            if self.tree.iter().any(|tree| tree.at_end.is_none()) {
                 self.stop_tree(token, signal, grace_end, now);
             }
         }

@@ -889,6 +889,17 @@ fn a_hook_runs_before_the_guardian_gives_back_for_a_daemon_that_is_dead() {
 }
 
 #[test]
+fn a_daemon_that_dies_while_the_hook_runs_leaves_it_its_time() {
+    let mut play = hook_begins();
+    play.at(1_100, executed(0), &[])
+        .at(1_200, Event::DaemonClosed, &["kill daemon"])
+        .at(1_201, Event::DaemonDead, &[])
+        // Its own limit, not what a job has when its term is lost.
+        .timer(6_100)
+        .at(6_100, Event::Tick, &["kill tree"]);
+}
+
+#[test]
 fn a_hook_waits_for_the_end_of_a_rust_job() {
     let mut play = guarding();
     play.at(0, in_daemon(), &["guarded 7 until 10000"]);
