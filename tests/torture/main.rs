@@ -38,7 +38,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use checker::{Evidence, Heal, check};
+use checker::{Evidence, Heal, Verdict, check};
 use common::process::monotonic_ns;
 use common::{Cluster, PREFIX, Record, Sandbox, eventually, millis, patience, secs};
 use elect::Elect;
@@ -169,23 +169,20 @@ fn no_fault_ever_makes_two_jobs() {
         println!("{}", report::timeline(&run, &evidence, first));
         panic!("{} breaches with seed {seed}", verdict.breaches.len());
     }
-    assert_much_ran(&replicas, &evidence);
-    let prompt = !verdict.given_back.is_empty() && !verdict.followed.is_empty();
-    assert!(prompt || minutes < 5.0, "no hand-over could be timed");
+    assert_much_ran(&replicas, &evidence, &verdict, minutes);
     drop(disks);
 }
 
 /// A run in which little happened shows little.
-fn assert_much_ran(replicas: &Replicas<'_>, evidence: &Evidence) {
+fn assert_much_ran(replicas: &Replicas<'_>, evidence: &Evidence, verdict: &Verdict, minutes: f64) {
     assert!(evidence.counts.len() > 20, "the jobs hardly ran");
-    for message in ["hook ended", "unhealthy"] {
-        assert!(
-            replicas.said(message) > 0,
-            "no replica ever said {message:?}"
-        );
-    }
+    assert!(replicas.said("hook ended") > 0, "no hook ever ran");
+    let ill = replicas.said("unhealthy") > 0;
+    assert!(ill || minutes < 5.0, "no check ever failed");
     let refused = evidence.refused_late();
     assert!(refused > 20, "hardly a writer outlived its term");
+    let prompt = !verdict.given_back.is_empty() && !verdict.followed.is_empty();
+    assert!(prompt || minutes < 5.0, "no hand-over could be timed");
 }
 
 /// Three members, on disks that can be full where that can be had.
