@@ -38,11 +38,13 @@ bench-systemd: ## Measures hand-overs under the shipped unit, as root, in about 
 	cargo test --release --test systemd -- --ignored --nocapture bench::
 
 proof: ## Runs torture and both benches, and writes docs/proof.md and its picture from their results
-	@$(MAKE) --no-print-directory torture
-	@$(MAKE) --no-print-directory bench
-	@$(MAKE) --no-print-directory bench-systemd
+	@failed=; \
+	for part in torture bench bench-systemd; do \
+	    $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	done; \
 	cargo run --quiet --example proof -- docs target/handover.json target/systemd.json \
-	    target/torture*.json
+	    target/torture*.json; \
+	if [ "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
 lint: ## Checks format, lints and documentation
 	@scripts/deps build
