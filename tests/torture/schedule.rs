@@ -200,7 +200,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
     let member = random.below(MEMBERS);
     let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
-    match random.below(53) {
+    match random.below(54) {
         0..=8 => Kind::Kill(single),
         9..=13 => Kind::Stop(single),
         14..=16 => Kind::Term(single),
