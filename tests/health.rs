@@ -58,10 +58,7 @@ fn check(command: &[&str]) -> String {
 fn checker(daemon: &Daemon) -> i32 {
     let what = format!("{} has a guardian of checks", daemon.name());
     eventually(SOON, &what, || {
-        let mut children = process::children(daemon.pid()).into_iter();
-        children.find(|pid| {
-            process::is_alive(*pid) && process::comm(*pid).as_deref() == Some("incumbent-check")
-        })
+        process::child(daemon.pid(), "incumbent-check")
     })
 }
 

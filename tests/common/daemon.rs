@@ -231,12 +231,7 @@ impl Daemon {
     #[track_caller]
     pub fn guardian(&self) -> i32 {
         let what = format!("{} has a guardian", self.name);
-        eventually(secs(5), &what, || {
-            let mut children = process::children(self.pid).into_iter();
-            children.find(|pid| {
-                process::is_alive(*pid) && process::comm(*pid).as_deref() == Some(GUARDIAN)
-            })
-        })
+        eventually(secs(5), &what, || process::child(self.pid, GUARDIAN))
     }
 
     /// The folder with its config, its log and its runtime folder.

@@ -78,6 +78,12 @@ pub fn carrying(start: &str) -> Vec<i32> {
     all().filter(carries).collect()
 }
 
+/// The living child of a process that has this short name.
+pub fn child(parent: i32, name: &str) -> Option<i32> {
+    let mut children = children(parent).into_iter();
+    children.find(|pid| is_alive(*pid) && comm(*pid).as_deref() == Some(name))
+}
+
 /// Kills every process that carries `start` and returns when none is left.
 pub fn sweep(start: &str) {
     let begun = std::time::Instant::now();

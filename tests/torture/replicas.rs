@@ -341,16 +341,11 @@ impl State {
 }
 
 fn guardian(daemon: &Daemon) -> Option<i32> {
-    child(daemon, "incumbent-guard")
+    process::child(daemon.pid(), "incumbent-guard")
 }
 
 fn guardian_of_checks(daemon: &Daemon) -> Option<i32> {
-    child(daemon, "incumbent-check")
-}
-
-fn child(daemon: &Daemon, name: &str) -> Option<i32> {
-    let mut children = process::children(daemon.pid()).into_iter();
-    children.find(|pid| process::comm(*pid).as_deref() == Some(name))
+    process::child(daemon.pid(), "incumbent-check")
 }
 
 /// Daemon and guardians.
