@@ -15,12 +15,14 @@ use etcd_client::{
     Client, GetOptions, GetResponse, KvClient, LeaseGrantOptions, ResponseHeader, Txn, TxnResponse,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::keys::LeaseId;
 
 pub mod about;
 pub mod error;
 pub mod keep_alive;
+mod leader;
 pub mod member;
 pub mod patience;
 pub mod proxy;
@@ -99,6 +101,8 @@ pub struct Store {
 struct Shared {
     members: Mutex<Members>,
     seen: Mutex<Seen>,
+    /// Told when another member may lead.
+    look_for_leader: Notify,
 }
 
 /// The members and which of them is asked next.
@@ -112,13 +116,15 @@ struct Members {
 impl Store {
     /// The store that `settings` name. Does no I/O: members are connected to when first asked.
     ///
-    /// Begins with a member chosen at random, so that replicas spread over the cluster.
+    /// Begins with a member chosen at random, so that replicas spread over the cluster; see
+    /// [`go_to_leader`](Self::go_to_leader).
     pub fn new(settings: &Settings) -> Self {
         let members = Members::new(settings);
         Self {
             shared: Arc::new(Shared {
                 members: Mutex::new(members),
                 seen: Mutex::default(),
+                look_for_leader: Notify::new(),
             }),
         }
     }
@@ -126,6 +132,7 @@ impl Store {
     /// Uses other endpoints or credentials from the next attempt on; streams that are open stay.
     pub fn reload(&self, settings: &Settings) {
         *self.members() = Members::new(settings);
+        self.shared.look_for_leader.notify_one();
     }
 
     /// Makes one attempt on the current member: connects if need be, then runs `op`, all within
@@ -179,6 +186,13 @@ impl Store {
         members.all[members.current].clone()
     }
 
+    /// All members, from the current one on in the order in which they are gone to.
+    fn in_turn(&self) -> Vec<Arc<Member>> {
+        let members = self.members();
+        let (before, rest) = members.all.split_at(members.current);
+        [rest, before].concat()
+    }
+
     /// How the store is reached, for another process or runtime to reach it too.
     pub fn settings(&self) -> Settings {
         self.members().settings.clone()
@@ -207,7 +221,13 @@ impl Store {
         let answer = header
             .map(Seen::from)
             .ok_or_else(|| Error::ClusterChanged("an answer came without a header".to_owned()))?;
-        let noted = self.lock_seen().note(answer, asked);
+        let (before, noted) = {
+            let mut seen = self.lock_seen();
+            (*seen, seen.note(answer, asked))
+        };
+        if noted.is_ok() && before.raft_term != 0 && before.raft_term < answer.raft_term {
+            self.shared.look_for_leader.notify_one();
+        }
         if noted.is_err() {
             // It may be one member that doesn't belong to the others.
             let mut members = self.members();

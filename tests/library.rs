@@ -108,14 +108,6 @@ impl Library {
     }
 }
 
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
 #[test]
 fn candidates_lead_in_the_order_in_which_they_joined() {
     let library = Library::on(1);

@@ -174,7 +174,10 @@ impl Contestant {
         tokio::spawn(self.setup.pulse.clone().beat());
         let (store, limit) = (self.store.clone(), self.setup.attempt_limit);
         // While the guardian starts: connected, and told from a proxy, by the time of the grant.
-        tokio::spawn(async move { drop(store.find_member(limit).await) });
+        tokio::spawn(async move {
+            drop(store.find_member(limit).await);
+            store.stay_with_leader(limit).await;
+        });
         let mut election = Election::new(
             self.store.clone(),
             self.setup.prefix.clone(),

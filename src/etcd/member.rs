@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 
-use super::{Error, Settings, Tls, secret};
+use super::leader::Led;
+use super::{Error, Seen, Settings, Tls, secret};
 
 /// A connection is pinged after this long without a frame from the member. etcd takes pings more
 /// often than every 5 s for an attack and hangs up (measured; `grpc-keepalive-min-time`).
@@ -85,6 +86,28 @@ impl Member {
         };
         *self.lock() = Some(Connected(client.clone()));
         Ok(client)
+    }
+
+    /// Asks it who leads, which it answers without the others.
+    ///
+    /// Without logging in: that is dear to the store, and this is asked of anybody.
+    pub(super) async fn led(&self) -> Result<Led, Error> {
+        let client = match self.connected() {
+            None if self.settings.username.is_some() => self.connect(None).await?,
+            _ => self.client().await?,
+        };
+        let answer = client.maintenance_client().status().await;
+        let answer = answer.map_err(|error| self.classify(&error))?;
+        let header = answer.header();
+        Ok(Led {
+            seen: header.map(Seen::from).unwrap_or_default(),
+            by_itself: header.is_some_and(|header| header.member_id() == answer.leader()),
+        })
+    }
+
+    /// Whether there is a client.
+    pub(super) fn is_connected(&self) -> bool {
+        self.lock().is_some()
     }
 
     fn connected(&self) -> Option<Client> {

@@ -26,6 +26,12 @@ impl From<&ResponseHeader> for Seen {
 }
 
 impl Seen {
+    /// Whether a member that gave this answer is of the same cluster as what was `seen` so far, and
+    /// as far: a leader that was deposed while it was frozen doesn't know.
+    pub(super) const fn is_current(self, seen: Self) -> bool {
+        (seen.cluster == 0 || self.cluster == seen.cluster) && self.raft_term >= seen.raft_term
+    }
+
     /// Takes an answer in; `asked` is what had been seen before a linearizable request was sent.
     ///
     /// The first answer pins the cluster. Only a linearizable answer shows how far the history
@@ -88,6 +94,14 @@ mod tests {
         let first_asked = seen;
         assert!(seen.note(answer(7, 9, 2), Some(seen)).is_ok());
         assert!(seen.note(answer(7, 5, 2), Some(first_asked)).is_ok());
+    }
+
+    #[test]
+    fn a_stranger_or_a_deposed_leader_is_not_current() {
+        assert!(answer(7, 5, 2).is_current(Seen::default()));
+        assert!(answer(7, 1, 2).is_current(answer(7, 5, 2)));
+        assert!(!answer(7, 5, 1).is_current(answer(7, 5, 2)));
+        assert!(!answer(8, 5, 2).is_current(answer(7, 5, 2)));
     }
 
     #[test]

@@ -133,6 +133,7 @@ impl Resignation {
     /// # Errors
     /// As [`Store::attempt`].
     pub async fn connect(&self, store: &Store) -> Result<(), Error> {
+        store.go_to_leader(self.attempt_limit).await;
         let key = self.prefix.candidate(self.lease);
         let read = store.get(self.attempt_limit, key, None).await;
         read.map(drop)

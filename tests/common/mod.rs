@@ -54,6 +54,6 @@ pub use sandbox::Sandbox;
 pub use scene::{SOON, STOPPED, Scene};
 pub use security::{Authority, Issued, ROOT, Tls};
 pub use source::sources;
-pub use store::{Candidate, Vigil};
+pub use store::{Candidate, Vigil, runtime};
 pub use terminal::{shown, terminal};
 pub use wait::{eventually, millis, patience, secs, throughout};

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, Error, EventType, GetOptions, WatchOptions};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
@@ -57,6 +58,15 @@ pub async fn connect_with(
         options = options.with_tls(tls.options());
     }
     Client::connect([url], Some(more(options))).await.unwrap()
+}
+
+/// A runtime for those who use the library.
+pub fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 impl Cluster {
