@@ -140,6 +140,12 @@ fn files_and_sockets_are_the_owners_alone_whatever_the_mask() {
     a.wait_job(SOON);
     let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(&folder), 0o700);
+    // It is written anew, beside its place, a moment after the job's start.
+    eventually(SOON, "the lease file tells of the term", || {
+        let text = fs::read(folder.join("lease.json")).unwrap();
+        let file: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        file["token"].is_i64()
+    });
     let files: Vec<_> = fs::read_dir(&folder)
         .unwrap()
         .map(|file| file.unwrap().path())
