@@ -27,7 +27,7 @@ torture: ## Throws faults at five replicas for MINUTES=10 with SEED=1, and check
 	INCUMBENT_TORTURE_EXCEPTED=$(EXCEPTED) INCUMBENT_TORTURE_ALOUD=1 \
 	cargo test --test torture -- --nocapture no_fault
 
-bench: ## Measures hand-overs, faults, memory and CPU time, in about 10 minutes
+bench: ## Measures hand-overs, faults, memory and CPU time, in about 25 minutes
 	@scripts/deps build etcd
 	cargo build --release --example recorder
 	cargo bench --bench handover
