@@ -225,13 +225,12 @@ impl Store {
             let mut seen = self.lock_seen();
             (*seen, seen.note(answer, asked))
         };
-        if noted.is_ok() && before.raft_term != 0 && before.raft_term < answer.raft_term {
-            self.shared.look_for_leader.notify_one();
-        }
         if noted.is_err() {
             // It may be one member that doesn't belong to the others.
             let mut members = self.members();
             members.current = (members.current + 1) % members.all.len();
+        } else if before.raft_term != 0 && before.raft_term < answer.raft_term {
+            self.shared.look_for_leader.notify_one();
         }
         noted.map(|()| answer)
     }

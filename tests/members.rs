@@ -56,13 +56,14 @@ fn a_store_stays_where_it_is_while_nobody_says_that_it_leads() {
 fn a_store_follows_a_change_of_leader() {
     let cluster = Cluster::start(3);
     let store = store(&cluster);
-    let runtime = runtime();
     let follows = store.clone();
-    runtime.spawn(async move { follows.stay_with_leader(LIMIT).await });
+    cluster.block_on(async {
+        tokio::spawn(async move { follows.stay_with_leader(LIMIT).await });
+    });
     let goes_to = |leader| {
         eventually(SOON, "the store is with the leader", || {
             // A change is learned from answers alone.
-            let read = runtime.block_on(store.get(LIMIT, "/", None));
+            let read = cluster.block_on(store.get(LIMIT, "/", None));
             let with = asked(&cluster, &store);
             match read {
                 Ok(_) if with == leader => Ok(()),

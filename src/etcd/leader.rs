@@ -8,22 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::member::Member;
-use super::{Seen, Store};
+use super::{Error, Store};
 use crate::backoff::{Backoff, jitter};
 use crate::clock;
 
 /// After a change of leader: until the new one has taken over, and so that many candidates don't
 /// all come to it at once.
 const SETTLED: Duration = Duration::from_secs(2);
-
-/// What a member says of who leads.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Led {
-    /// Its cluster, and its raft term.
-    pub(super) seen: Seen,
-    /// Whether it is the leader.
-    pub(super) by_itself: bool,
-}
 
 impl Store {
     /// Goes to the member that leads, now and after each change of leader, for ever. A change is
@@ -43,25 +34,32 @@ impl Store {
     /// Safe.
     pub async fn go_to_leader(&self, limit: Duration) {
         let members = self.in_turn();
-        if members.len() < 2 {
+        let Some((current, others)) = members.split_first() else {
+            return;
+        };
+        if others.is_empty() || self.is_led_by(current, limit).await {
             return;
         }
-        for (at, member) in members.iter().enumerate() {
-            let was_connected = member.is_connected();
-            let led = tokio::time::timeout(limit, member.led()).await;
-            if let Ok(Ok(led)) = led
-                && led.by_itself
-                && led.seen.is_current(self.seen())
-            {
-                if at > 0 {
-                    self.go_to(member);
-                }
-                return;
+        for member in others {
+            if self.is_led_by(member, limit).await {
+                return self.go_to(member);
             }
-            if at > 0 && !was_connected {
-                member.disconnect();
-            }
+            member.disconnect();
         }
+    }
+
+    /// Whether `member` leads; if so it is connected to, logging in included, lest the next request
+    /// has to wait for that.
+    async fn is_led_by(&self, member: &Member, limit: Duration) -> bool {
+        let leads = async {
+            let answer = member.leads().await?;
+            let leads = answer.is_some_and(|answer| answer.is_current(self.seen()));
+            if leads {
+                member.client().await?;
+            }
+            Ok::<_, Error>(leads)
+        };
+        matches!(tokio::time::timeout(limit, leads).await, Ok(Ok(true)))
     }
 
     /// Makes `member` the current one. The one before is left to the streams that are open.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 
-use super::leader::Led;
 use super::{Error, Seen, Settings, Tls, secret};
 
 /// A connection is pinged after this long without a frame from the member. etcd takes pings more
@@ -88,10 +87,11 @@ impl Member {
         Ok(client)
     }
 
-    /// Asks it who leads, which it answers without the others.
+    /// Asks it whether it leads, which it answers without the others; returns the answer's header
+    /// if it does.
     ///
     /// Without logging in: that is dear to the store, and this is asked of anybody.
-    pub(super) async fn led(&self) -> Result<Led, Error> {
+    pub(super) async fn leads(&self) -> Result<Option<Seen>, Error> {
         let client = match self.connected() {
             None if self.settings.username.is_some() => self.connect(None).await?,
             _ => self.client().await?,
@@ -99,15 +99,8 @@ impl Member {
         let answer = client.maintenance_client().status().await;
         let answer = answer.map_err(|error| self.classify(&error))?;
         let header = answer.header();
-        Ok(Led {
-            seen: header.map(Seen::from).unwrap_or_default(),
-            by_itself: header.is_some_and(|header| header.member_id() == answer.leader()),
-        })
-    }
-
-    /// Whether there is a client.
-    pub(super) fn is_connected(&self) -> bool {
-        self.lock().is_some()
+        let own = header.filter(|header| header.member_id() == answer.leader());
+        Ok(own.map(Seen::from))
     }
 
     fn connected(&self) -> Option<Client> {

@@ -300,11 +300,7 @@ impl Cluster {
                 }
             })
             .collect();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = store::runtime();
         let clients = members
             .iter()
             .map(|member| {
