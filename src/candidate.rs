@@ -39,6 +39,7 @@ mod held;
 mod histories;
 mod hooks;
 mod job_words;
+mod left;
 mod lines;
 mod once;
 mod processes;
@@ -226,7 +227,7 @@ impl Candidate {
             store: config.etcd.clone(),
             prefix: config.election.prefix.clone(),
             candidate: config.candidate_name.clone(),
-            takeover_delay: config.election.takeover_delay,
+            takeover_delay: config.election.takeover_delay.into(),
             attempt_limit: timing.attempt_limit(),
             tick: tick.clone(),
             pulse: contest_pulse.clone(),
@@ -358,8 +359,11 @@ impl Candidate {
             Order::GiveUp => self.give_up(),
             Order::Reload(config) => {
                 // Even with the same settings: the files that they name may have changed.
-                self.contest
-                    .send(contest::Command::Reload(config.etcd.clone()));
+                let takeover_delay = config.election.takeover_delay;
+                self.contest.send(contest::Command::Reload(
+                    config.etcd.clone(),
+                    takeover_delay,
+                ));
                 if config.job != self.config.job {
                     self.restarts = Restarts::new(&config.job);
                 }

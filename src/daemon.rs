@@ -35,6 +35,7 @@ const FENCE_ROUND: Duration = Duration::from_secs(5);
 /// this binary; `directory` is the runtime directory of `config`, held.
 pub fn run(config: Config, source: Source, jobs: Jobs, directory: &RuntimeDir) -> ExitCode {
     let logs = Arc::new(log::init(&config.log));
+    logs.speak_for(&config.election.prefix, &config.candidate_name);
     let outcome = serve(config, source, jobs, &logs, directory);
     if let Err(error) = outcome {
         tracing::error!(error = format!("{error:#}"), "daemon failed");

@@ -30,6 +30,7 @@ use crate::term::{self, Term, WriteError};
 pub mod campaign;
 mod claim;
 pub mod control;
+mod delay;
 pub mod follow;
 pub mod make_way;
 pub mod observe;
@@ -37,6 +38,7 @@ pub mod queue;
 pub mod wishes;
 
 pub use campaign::{CampaignError, Progress};
+pub use delay::TakeoverDelay;
 pub use observe::Observer;
 pub use queue::{Candidate, Queue};
 
@@ -47,7 +49,7 @@ pub struct Election {
     store: Store,
     prefix: Prefix,
     candidate: String,
-    takeover_delay: Duration,
+    takeover_delay: TakeoverDelay,
     /// create_revision of the candidate that this process last waited for; 0 for none.
     waited_for: i64,
 }
@@ -74,13 +76,13 @@ impl Election {
         store: Store,
         prefix: Prefix,
         candidate: impl Into<String>,
-        takeover_delay: Duration,
+        takeover_delay: impl Into<TakeoverDelay>,
     ) -> Self {
         Self {
             store,
             prefix,
             candidate: candidate.into(),
-            takeover_delay,
+            takeover_delay: takeover_delay.into(),
             waited_for: 0,
         }
     }

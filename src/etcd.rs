@@ -176,7 +176,7 @@ impl Store {
         let mut members = self.members();
         let blamed = members.all[members.current].endpoint == member.endpoint;
         if blamed {
-            members.current = (members.current + 1) % members.all.len();
+            members.go_on();
         }
     }
 
@@ -227,8 +227,7 @@ impl Store {
         };
         if noted.is_err() {
             // It may be one member that doesn't belong to the others.
-            let mut members = self.members();
-            members.current = (members.current + 1) % members.all.len();
+            self.members().go_on();
         } else if before.raft_term != 0 && before.raft_term < answer.raft_term {
             self.shared.look_for_leader.notify_one();
         }
@@ -371,5 +370,10 @@ impl Members {
             all,
             current,
         }
+    }
+
+    /// Makes the next member the current one.
+    fn go_on(&mut self) {
+        self.current = (self.current + 1) % self.all.len();
     }
 }

@@ -9,6 +9,7 @@ mod record;
 mod render;
 mod writer;
 
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
@@ -21,7 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-use record::Lines;
+use record::{Lines, Value};
 pub use render::printable;
 use writer::{Output, Queue};
 
@@ -164,6 +165,14 @@ impl Guard {
         if let Err(error) = self.filter.reload(targets_or_default(settings)) {
             tracing::warn!(%error, "log filter not changed");
         }
+    }
+
+    /// Has every line from now on say for whom this process speaks, whoever in it wrote the line.
+    pub fn speak_for(&self, election: impl Display, candidate: &str) {
+        self.queue.say_always(vec![
+            ("election", Value::Text(election.to_string())),
+            ("candidate", Value::Text(candidate.to_owned())),
+        ]);
     }
 
     /// Waits until what was logged so far is written, for at most 200 ms.

@@ -38,7 +38,18 @@ enum Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
     Rejoin(Pause),
-    Exit,
+    /// With so much patience for a store that is away.
+    Exit(Limit),
+}
+
+impl After {
+    /// An exit within `limit`. Once only one attempt is left, no word gives more.
+    const fn or_exit(self, limit: Limit) -> Self {
+        match self {
+            Self::Exit(Limit::OneAttempt) => self,
+            Self::Exit(Limit::Deadline) | Self::Rejoin(_) => Self::Exit(limit),
+        }
+    }
 }
 
 /// How far the job has come in a term.
@@ -155,7 +166,8 @@ impl Machine {
             }
             Event::Lost(reason) => self.give_back(After::Rejoin(Pause::Backoff(*reason))),
             Event::StepDown => self.give_back(After::Rejoin(Pause::None)),
-            Event::Shutdown | Event::ShutdownNow => self.give_back(After::Exit),
+            Event::Shutdown => self.give_back(After::Exit(Limit::Deadline)),
+            Event::ShutdownNow => self.give_back(After::Exit(Limit::OneAttempt)),
             _ => vec![],
         }
     }
@@ -171,8 +183,11 @@ impl Machine {
                 self.state = State::Leading(Run::Up);
                 vec![Action::StartRun]
             }
-            (_, Event::Shutdown) => self.end(After::Exit, Action::StopJob(Patience::Planned)),
-            (_, Event::ShutdownNow) => self.end(After::Exit, Action::KillJob),
+            (_, Event::Shutdown) => self.end(
+                After::Exit(Limit::Deadline),
+                Action::StopJob(Patience::Planned),
+            ),
+            (_, Event::ShutdownNow) => self.end(After::Exit(Limit::OneAttempt), Action::KillJob),
             (_, Event::StepDown) => self.end(
                 After::Rejoin(Pause::None),
                 Action::StopJob(Patience::Planned),
@@ -206,14 +221,14 @@ impl Machine {
             Event::Empty if !fencing => self.give_back(after),
             Event::Shutdown => {
                 self.state = State::Ending {
-                    after: After::Exit,
+                    after: after.or_exit(Limit::Deadline),
                     fencing,
                 };
                 vec![]
             }
             Event::ShutdownNow => {
                 self.state = State::Ending {
-                    after: After::Exit,
+                    after: after.or_exit(Limit::OneAttempt),
                     fencing,
                 };
                 vec![Action::KillJob]
@@ -226,19 +241,16 @@ impl Machine {
 
     fn while_giving_back(&mut self, after: After, event: &Event) -> Vec<Action> {
         match (event, after) {
-            (Event::Left, After::Exit) => self.exit(),
+            (Event::Left, After::Exit(_)) => self.exit(),
             (Event::Left, After::Rejoin(pause)) => {
                 let cooldown = matches!(pause, Pause::Cooldown(_));
                 self.state = State::Idle { cooldown };
                 vec![Action::RejoinAfter(pause)]
             }
-            (Event::Shutdown, _) => {
-                self.state = State::GivingBack(After::Exit);
-                vec![Action::Hurry(Limit::Deadline)]
-            }
-            (Event::ShutdownNow, _) => {
-                self.state = State::GivingBack(After::Exit);
-                vec![Action::Hurry(Limit::OneAttempt)]
+            // The attempts that go on already are not begun anew.
+            (Event::Shutdown, After::Rejoin(_)) => self.hurry(Limit::Deadline),
+            (Event::ShutdownNow, After::Rejoin(_) | After::Exit(Limit::Deadline)) => {
+                self.hurry(Limit::OneAttempt)
             }
             _ => vec![],
         }
@@ -328,9 +340,14 @@ impl Machine {
     fn give_back(&mut self, after: After) -> Vec<Action> {
         self.state = State::GivingBack(after);
         match after {
-            After::Exit => vec![Action::GiveBack, Action::Hurry(Limit::Deadline)],
+            After::Exit(limit) => vec![Action::GiveBack, Action::Hurry(limit)],
             After::Rejoin(_) => vec![Action::GiveBack],
         }
+    }
+
+    fn hurry(&mut self, limit: Limit) -> Vec<Action> {
+        self.state = State::GivingBack(After::Exit(limit));
+        vec![Action::Hurry(limit)]
     }
 
     fn exit(&mut self) -> Vec<Action> {

@@ -106,6 +106,15 @@ fn a_revoked_lease_kills_the_job_before_the_next_one_starts() {
     assert_eq!((lost.token(), lost.text("reason")), (token, "revoked"));
     scene.wait_job_over(token, secs(1));
     scene.wait_leads(&b, 1, SOON);
+    eventually(SOON, "the history says the same", || {
+        let key = format!("{PREFIX}.meta/terms/{token}");
+        let past = scene.cluster.get(&key).unwrap_or_default();
+        if past.contains(r#""reason":"revoked""#) {
+            Ok(())
+        } else {
+            Err(past)
+        }
+    });
     scene.assert_no_overlap();
 
     a.wait_log("rejoining", SOON);

@@ -187,6 +187,24 @@ fn sigterm_with_the_store_away_ends_the_job_and_exits_0_unconfirmed() {
     let resigned = a.wait_log("resigned", SOON);
     assert!(!resigned.bool("confirmed"), "{}", resigned.text);
     a.wait_no_processes(SOON);
+    // The lease is over by itself.
+    assert!(!a.folder().join("run/lease.json").exists());
+}
+
+#[test]
+fn a_second_sigterm_tries_a_store_that_hangs_once_more_and_leaves_the_rest_to_the_stop_hook() {
+    let scene = Scene::start(1);
+    let stubborn = scene.daemon_with("a", &["--ignore-term"]).ttl("60s");
+    let (a, token) = scene.leader(stubborn.toml("job.stop_grace = '1h'"));
+    a.sigterm();
+    scene.record.wait_asked(token, SOON);
+    scene.cluster.freeze(0);
+    a.sigterm();
+    // One attempt takes 1.5 s at most, and the lease lasts for most of a minute yet.
+    assert_eq!(a.wait_exit(secs(10)).code(), Some(0));
+    let resigned = a.wait_log("resigned", SOON);
+    assert!(!resigned.bool("confirmed"), "{}", resigned.text);
+    assert!(a.folder().join("run/lease.json").exists());
 }
 
 #[test]

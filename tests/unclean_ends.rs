@@ -143,6 +143,23 @@ fn a_term_whose_lease_is_revoked_is_waited_out_and_the_one_after_it_is_not() {
 }
 
 #[test]
+fn a_waiter_that_takes_over_a_new_kill_budget_waits_out_the_last_term_for_as_long_as_that_asks() {
+    let scene = Scene::start(1);
+    let (a, _) = scene.leader(scene.daemon("a"));
+    let b = scene.waiter(scene.daemon("b").ttl("15s"));
+    // Its takeover_delay is 500 ms more.
+    b.reload("job.kill_budget = '2500ms'");
+    b.wait_log("reloaded", SOON);
+    let old = scene.candidate(&a);
+    let vigil = scene.cluster.watch_deletion(&old.key, 0);
+    scene.cluster.revoke(old.lease);
+    let gone = vigil.wait(SOON);
+    let next = scene.wait_leads(&b, 1, SOON);
+    assert_delayed(&scene, &b, next, gone);
+    assert_eq!(b.wait_log(DELAYED, SOON).int("delay_ms"), 3000);
+}
+
+#[test]
 fn no_marked_end_is_waited_out() {
     let scene = Scene::start(1);
     // Whoever waits here waits for longer than the test.

@@ -129,6 +129,8 @@ impl Candidate {
         let Some(held) = &mut self.held else { return };
         let Some(term) = &held.term else { return };
         let first = std::mem::replace(&mut held.guard, Guard::Current) == Guard::None;
+        // The graces are the job's, from its next run on; the TTL is the lease's.
+        held.timing = self.timing.with_ttl(held.timing.ttl());
         held.in_daemon |= in_daemon;
         let resignation = held.resignation.clone();
         let term = protocol::Term {

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::left::Left;
 use super::pulse::Pulse;
 use super::successor::{Asked, Found, Look};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
 use crate::config::timing::Timing;
 use crate::election::control::{Lookout, Notice};
-use crate::election::{CampaignError, Election, Progress, wishes};
+use crate::election::{CampaignError, Election, Progress, TakeoverDelay, wishes};
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::log;
@@ -53,8 +54,9 @@ pub(super) enum Command {
     LookForSuccessor(Asked),
     /// Take the wish to step down with this mod_revision back, in one attempt of at most this long.
     TakeBack(i64, Duration),
-    /// Reach the store by other endpoints or credentials.
-    Reload(Settings),
+    /// Reach the store by other endpoints or credentials, and wait at least so long after an
+    /// unclean end.
+    Reload(Settings, Duration),
 }
 
 /// What the candidate is told.
@@ -89,24 +91,13 @@ pub(super) enum Report {
     Left(Left),
 }
 
-/// How giving a lease back came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
-    /// The store has revoked the lease.
-    Revoked,
-    /// The lease was gone before.
-    Gone,
-    /// The store did not say.
-    Unconfirmed,
-}
-
 /// What the contest needs to know from the start.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) store: Settings,
     pub(super) prefix: Prefix,
     pub(super) candidate: String,
-    pub(super) takeover_delay: Duration,
+    pub(super) takeover_delay: TakeoverDelay,
     pub(super) attempt_limit: Duration,
     pub(super) tick: Tick,
     /// Of the thread itself.
@@ -182,7 +173,7 @@ impl Contestant {
             self.store.clone(),
             self.setup.prefix.clone(),
             self.setup.candidate.clone(),
-            self.setup.takeover_delay,
+            self.setup.takeover_delay.clone(),
         );
         while let Some(command) = inbox.recv().await {
             let given_back = match command {
@@ -203,7 +194,7 @@ impl Contestant {
                 }
                 let left = self.give_back(&mut inbox, &resignation).await;
                 if let (Some(term), Left::Revoked | Left::Gone) = (term, left) {
-                    let past = PastTerm::ended_now(term, reason);
+                    let past = PastTerm::ended_now(term, left.explain(reason));
                     let limit = resignation.attempt_limit;
                     let put = put_past(&self.store, limit, &resignation.prefix, &past);
                     if let Err(error) = put.await {
@@ -240,7 +231,10 @@ impl Contestant {
     fn aside(&self, command: Command) -> Option<(Resignation, &'static str)> {
         match command {
             Command::GiveBack(resignation, reason) => return Some((resignation, reason)),
-            Command::Reload(settings) => self.store.reload(&settings),
+            Command::Reload(settings, takeover_delay) => {
+                self.store.reload(&settings);
+                self.setup.takeover_delay.raise(takeover_delay);
+            }
             Command::LookForSuccessor(asked) => {
                 let (store, reports) = (self.store.clone(), self.reports.clone());
                 let (prefix, wish) = (self.setup.prefix.clone(), asked.wish);

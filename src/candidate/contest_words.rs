@@ -1,7 +1,8 @@
 //! What the candidate makes of the words of the contest: the queue, the term, the lease.
 
-use super::contest::{Command, Left};
+use super::contest::Command;
 use super::held::Wish;
+use super::left::Left;
 use super::successor::{Asked, Found};
 use super::{Candidate, Report};
 use crate::clock;
@@ -9,7 +10,7 @@ use crate::election::Progress;
 use crate::election::control::Notice;
 use crate::guardian::protocol::Request;
 use crate::role::{Event, Reason, Role};
-use crate::session::Loss;
+use crate::session::{Loss, Status};
 use crate::term::record::StepDown;
 
 impl Candidate {
@@ -48,7 +49,7 @@ impl Candidate {
                 Progress::Behind(_) => {}
                 Progress::Blocked(key) => lines.blocked(lease, &key),
                 Progress::Paused => lines.paused(lease),
-                Progress::Delayed => lines.delayed(lease, self.config.election.takeover_delay),
+                Progress::Delayed(delay) => lines.delayed(lease, delay),
             },
             // The contest gives it back by itself.
             Report::Elected(..) if held.leaving => {}
@@ -175,12 +176,16 @@ impl Candidate {
     pub(super) fn left(&mut self, left: Left) {
         if let Some(mut held) = self.held.take() {
             let confirmed = left != Left::Unconfirmed;
-            held.say_lost_with_lease(&self.lines, left == Left::Gone);
+            held.say_lost_with_lease(&self.lines, left);
             if !held.resigned_by_guardian {
                 self.lines.resigned(held.lease, held.token(), confirmed);
             }
             self.guarding.send(Request::Forget { lease: held.lease });
-            drop(self.files.remove(held.lease));
+            // What may live on is the stop hook's to try.
+            let lives = |status: Status| !status.deadline.has_passed();
+            if confirmed || !held.current().is_some_and(lives) {
+                drop(self.files.remove(held.lease));
+            }
             if held.term.is_some() {
                 self.metrics.term_ended(held.ended());
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::left::Left;
 use super::lines::Lines;
 use super::second_line::SecondLine;
 use crate::clock::{self, Instant};
@@ -189,14 +190,9 @@ impl Held {
     }
 
     /// The key was gone; the revocation has told whether the lease was gone with it.
-    pub(super) fn say_lost_with_lease(&mut self, lines: &Lines, lease_gone: bool) {
+    pub(super) fn say_lost_with_lease(&mut self, lines: &Lines, left: Left) {
         if self.loss == Said::KeyGone {
-            let loss = if lease_gone {
-                Loss::Revoked
-            } else {
-                Loss::Deleted
-            };
-            self.say_lost(lines, loss.reason());
+            self.say_lost(lines, left.explain(Loss::Deleted.reason()));
         }
     }
 }

@@ -32,6 +32,7 @@ pub fn run(
     mut watched: impl FnMut(&Public),
 ) -> anyhow::Result<Outcome> {
     let logs = Arc::new(log::init(&config.log));
+    logs.speak_for(&config.election.prefix, &config.candidate_name);
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = PassedOn::new().context("signals can't be handled")?;

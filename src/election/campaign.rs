@@ -45,8 +45,8 @@ pub enum Progress {
     Blocked(String),
     /// For the end of a pause.
     Paused,
-    /// For `takeover_delay`: the last term's end was not proven.
-    Delayed,
+    /// For `takeover_delay`, which is so long: the last term's end was not proven.
+    Delayed(Duration),
 }
 
 impl Election {
@@ -113,8 +113,9 @@ impl Election {
                                 .await?;
                         }
                         Next::Delay => {
-                            progress(Progress::Delayed);
-                            self.delay(session, candidacy, seen.revision).await?;
+                            let delay = self.takeover_delay.get();
+                            progress(Progress::Delayed(delay));
+                            self.delay(session, candidacy, seen.revision, delay).await?;
                             waited_out = Some(standing.last(self.waited_for));
                         }
                         Next::Lead => {
@@ -192,14 +193,15 @@ impl Election {
         Ok(())
     }
 
-    /// Waits `takeover_delay`, unless the candidacy is lost before.
+    /// Waits for so long, unless the candidacy is lost before.
     async fn delay(
         &self,
         session: &Session,
         candidacy: &Candidacy,
         looked_at: i64,
+        delay: Duration,
     ) -> Result<(), Loss> {
-        let over = clock::now() + self.takeover_delay;
+        let over = clock::now() + delay;
         while !over.has_passed() {
             tokio::select! {
                 () = clock::sleep_until(over) => {}

@@ -136,6 +136,12 @@ impl Error {
                 RESOURCE_EXHAUSTED if LASTING_LACKS.iter().any(|lack| reason.contains(lack)) => {
                     Self::Refused { endpoint, reason }
                 }
+                // By a learner, or in the midst of an upgrade: the other members serve it.
+                FAILED_PRECONDITION | UNIMPLEMENTED
+                    if OF_THIS_MEMBER.iter().any(|word| reason.contains(word)) =>
+                {
+                    Self::Unreachable { endpoint, reason }
+                }
                 INVALID_ARGUMENT | NOT_FOUND | ALREADY_EXISTS | PERMISSION_DENIED
                 | FAILED_PRECONDITION | OUT_OF_RANGE | UNIMPLEMENTED => {
                     Self::Refused { endpoint, reason }
@@ -181,6 +187,9 @@ const UNAUTHENTICATED: i32 = 16;
 /// What etcd says of a login: "authentication failed", "revision of auth store is old" after any
 /// change of a user, and "user name is empty" where authentication was turned on since.
 const LOGIN_ERRORS: [&str; 2] = ["auth", "user name is empty"];
+
+/// What one member can't do though others can; etcd 3.6 says both as a failed precondition.
+const OF_THIS_MEMBER: [&str; 2] = ["not supported for learner", "not capable"];
 
 /// What resources are exhausted for good: others, such as a rate, come back.
 const LASTING_LACKS: [&str; 3] = ["database space exceeded", "larger than max", "too large"];

@@ -71,8 +71,10 @@ fn run() -> io::Result<ExitCode> {
     } else {
         Mind::Guard(Box::default())
     };
+    let log = crate::log::init(&hello.log);
+    log.speak_for(&hello.election, &hello.candidate);
     let mut guardian = Guardian {
-        log: crate::log::init(&hello.log),
+        log,
         mind,
         tree,
         link,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
+use crate::config::keys::variable;
 use crate::guardian::protocol::{CommandSpec, Stdin};
 use crate::notify::MANAGER_VARIABLES;
 use crate::term::Term;
@@ -75,6 +76,15 @@ pub fn environment(config: &Config, term: &Term) -> (BTreeSet<String>, BTreeMap<
 
 /// The same without a term: how to reach the store.
 fn outside(config: &Config) -> (BTreeSet<String>, BTreeMap<String, String>) {
+    beside(config, |name| std::env::var_os(name).is_some())
+}
+
+/// [`outside`], for a daemon that has those variables itself of which `has` says so: the job has
+/// them too, unless it is told otherwise.
+fn beside(
+    config: &Config,
+    has: impl Fn(&str) -> bool,
+) -> (BTreeSet<String>, BTreeMap<String, String>) {
     let remove = MANAGER_VARIABLES
         .iter()
         .map(|name| (*name).to_owned())
@@ -91,9 +101,45 @@ fn outside(config: &Config) -> (BTreeSet<String>, BTreeMap<String, String>) {
                     .iter()
                     .any(|end| name.ends_with(end))
             };
-            set.extend(config.to_env().into_iter().filter(of_files));
+            // And where a variable of the daemon's was outranked by a flag.
+            let told = config.to_env().into_iter();
+            set.extend(told.filter(|it| of_files(it) || has(&it.0)));
         }
         None => set.extend(config.to_env()),
     }
+    // Seen from another folder, a relative path would be another one.
+    let runtime_dir = variable("runtime_dir");
+    if has(&runtime_dir)
+        && let Ok(path) = std::path::absolute(&config.runtime_dir)
+    {
+        set.insert(runtime_dir, path.display().to_string());
+    }
     (remove, set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Flag, Source};
+
+    #[test]
+    fn what_outranks_the_daemons_own_variables_outranks_them_in_the_job_too() {
+        let file = std::env::temp_dir().join(format!("incumbent-beside-{}", std::process::id()));
+        std::fs::write(&file, "job.command = ['true']").unwrap();
+        let mut source = Source::defaults("here");
+        source.file = Some(file.clone());
+        source.flags = vec![
+            Flag::text("etcd.endpoints", "--endpoints", "http://good:2379"),
+            Flag::text("runtime_dir", "--runtime-dir", "run"),
+        ];
+        let config = config::load(&source).unwrap().config;
+        std::fs::remove_file(file).unwrap();
+        let of_daemon = ["INCUMBENT__ETCD__ENDPOINTS", "INCUMBENT__RUNTIME_DIR"];
+        let (_, set) = beside(&config, |name| of_daemon.contains(&name));
+        assert_eq!(set["INCUMBENT__ETCD__ENDPOINTS"], "http://good:2379");
+        let dir = std::path::Path::new(&set["INCUMBENT__RUNTIME_DIR"]);
+        assert!(dir.is_absolute() && dir.ends_with("run"), "{dir:?}");
+        // The file says the rest, and may be changed.
+        assert!(!set.contains_key("INCUMBENT__ELECTION__PREFIX"));
+    }
 }

@@ -77,6 +77,15 @@ impl From<&Event<'_>> for Record {
 }
 
 impl Record {
+    /// Adds what every line of this process says, unless the record says it itself.
+    pub(super) fn complete(&mut self, always: &[(&'static str, Value)]) {
+        let missing = always
+            .iter()
+            .filter(|(name, _)| self.fields.iter().all(|(said, _)| said != name));
+        let missing: Vec<_> = missing.cloned().collect();
+        self.fields.splice(0..0, missing);
+    }
+
     fn push(&mut self, field: &Field, value: Value) {
         let name = field.name();
         self.fields

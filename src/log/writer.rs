@@ -47,6 +47,8 @@ struct State {
     records: VecDeque<Record>,
     dropped: u64,
     format: Format,
+    /// Fields of every line.
+    always: Vec<(&'static str, Value)>,
     /// The writer has taken records and not come back yet.
     writing: bool,
 }
@@ -60,6 +62,8 @@ pub(super) struct Batch {
     pub(super) dropped: u64,
     /// How to write them.
     pub(super) format: Format,
+    /// What each of them says.
+    always: Vec<(&'static str, Value)>,
 }
 
 impl Queue {
@@ -70,6 +74,7 @@ impl Queue {
                 records: VecDeque::new(),
                 dropped: 0,
                 format,
+                always: Vec::new(),
                 writing: false,
             }),
             filled: Condvar::new(),
@@ -106,6 +111,11 @@ impl Queue {
         }
     }
 
+    /// Names fields that every line has from now on.
+    pub(super) fn say_always(&self, fields: Vec<(&'static str, Value)>) {
+        self.state().always = fields;
+    }
+
     /// Changes how records are written from now on.
     pub(super) fn set_format(&self, format: Format) {
         self.state().format = format;
@@ -127,6 +137,7 @@ impl Queue {
             records: std::mem::take(&mut state.records).into(),
             dropped: std::mem::take(&mut state.dropped),
             format: state.format,
+            always: state.always.clone(),
         })
     }
 
@@ -153,7 +164,7 @@ pub(super) fn spawn<W: Write + Send + 'static>(queue: Arc<Queue>, mut output: Ou
         let Some(batch) = queue.take(Duration::MAX) else {
             continue;
         };
-        output.write(&batch);
+        output.write(batch);
         queue.done();
     };
     // Without the thread there are no logs, and no way to say so that could not block a term.
@@ -183,14 +194,13 @@ impl<W: Write> Output<W> {
         }
     }
 
-    fn write(&mut self, batch: &Batch) {
-        for record in &batch.records {
-            self.write_record(record, batch.format);
-        }
-        if batch.dropped > 0 {
-            let dropped = Value::Integer(batch.dropped.into());
-            let notice = Record::new(Level::WARN, "log lines dropped", vec![("dropped", dropped)]);
-            self.write_record(&notice, batch.format);
+    fn write(&mut self, batch: Batch) {
+        let dropped = Value::Integer(batch.dropped.into());
+        let notice = Record::new(Level::WARN, "log lines dropped", vec![("dropped", dropped)]);
+        let notice = Some(notice).filter(|_| batch.dropped > 0);
+        for mut record in batch.records.into_iter().chain(notice) {
+            record.complete(&batch.always);
+            self.write_record(&record, batch.format);
         }
     }
 
@@ -289,6 +299,33 @@ mod tests {
         }
         assert_eq!(kept + dropped, 10 * CAPACITY as u64);
         assert!(dropped > 0);
+    }
+
+    #[test]
+    fn every_line_says_for_whom_the_process_speaks() {
+        let (mut reader, pipe) = std::io::pipe().unwrap();
+        let queue = started(Format::Text, Output::new(pipe, false));
+        let words = |text: &str| Value::Text(text.to_owned());
+        queue.say_always(vec![("election", words("/a")), ("candidate", words("b"))]);
+        queue.push(line("one"));
+        queue.push(Record::new(
+            Level::INFO,
+            "two",
+            vec![("candidate", words("c"))],
+        ));
+        queue.flush(PATIENCE);
+        let mut chunk = [0; 4096];
+        let length = reader.read(&mut chunk).unwrap();
+        let text = String::from_utf8_lossy(&chunk[..length]);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[0].ends_with("INFO one election=/a candidate=b"),
+            "{text}"
+        );
+        assert!(
+            lines[1].ends_with("INFO two election=/a candidate=c"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -130,8 +130,12 @@ fn a_shutdown_ends_whatever_is_going_on() {
 fn a_second_shutdown_kills_and_hurries() {
     let (mut machine, actions) = leading(&[Event::Shutdown, Event::ShutdownNow]);
     assert_eq!(actions, [Action::KillJob]);
-    assert_eq!(machine.on(Event::Empty)[0], Action::GiveBack);
     let now = Action::Hurry(Limit::OneAttempt);
+    assert_eq!(machine.on(Event::Empty), [Action::GiveBack, now]);
+    for late in [Event::Shutdown, Event::ShutdownNow] {
+        assert_eq!(machine.on(late), [], "the one attempt goes on");
+    }
+    let (mut machine, _) = leading(&[Event::Shutdown, Event::Empty]);
     assert_eq!(machine.on(Event::ShutdownNow), [now]);
 }
 

@@ -8,7 +8,7 @@ use crate::rig::rig;
 fn a_kill_hands_over(name: &'static str, how: &str) {
     let Some(rig) = rig() else { return };
     let replicas = Replicas::start(rig, name);
-    replicas.wait_term(1);
+    let killed = replicas.wait_term(1);
     rig.ok(&["systemctl", "kill", how, "--signal=KILL", &replicas.unit(1)]);
     replicas.wait_term(2);
     // By its restart, at the end of the queue.
@@ -18,6 +18,15 @@ fn a_kill_hands_over(name: &'static str, how: &str) {
     println!("{how}: from the last beat to the next job's start: {gaps:.1?}");
     // A lease that is left to end takes 15 s.
     assert!(gaps[0] < patience(secs(5)), "{gaps:?}");
+    // The guardian is killed with the daemon, so it was the stop hook that gave the term back.
+    eventually(secs(10), "the history says who ended the term", || {
+        let reason = replicas.ended_for(killed.token);
+        if reason.as_deref() == Some("unit_failed") {
+            Ok(())
+        } else {
+            Err(reason)
+        }
+    });
 }
 
 #[test]

@@ -130,11 +130,25 @@ impl Replicas {
 
     /// What `incumbent status` says.
     pub(crate) fn status(&self) -> Value {
+        serde_json::from_str(&self.incumbent(&["status", "-o", "json"])).unwrap()
+    }
+
+    /// Why a term ended, by the history; `None` while it isn't told there.
+    pub(crate) fn ended_for(&self, token: i64) -> Option<String> {
+        let key = format!("/{}.meta/terms/{token}", self.name);
+        let past = self.incumbent(&["kv", "get", "--print-value-only", &key]);
+        let past: Value = serde_json::from_str(&past).ok()?;
+        past["reason"].as_str().map(str::to_owned)
+    }
+
+    /// What a command says, typed on the first instance's host.
+    fn incumbent(&self, args: &[&str]) -> String {
         let config = format!("INCUMBENT_CONFIG=/etc/incumbent/{}-1.toml", self.name);
         let mut command = vec!["env", &config];
         command.extend(self.variables.iter().map(String::as_str));
-        command.extend(["incumbent", "status", "-o", "json"]);
-        serde_json::from_str(&self.rig.ok(&command)).unwrap()
+        command.push("incumbent");
+        command.extend(args);
+        self.rig.ok(&command)
     }
 
     /// Candidates in the order of the queue.
