@@ -28,7 +28,7 @@ fn a_cluster_answers_through_every_member_and_leaves_nothing_behind() {
     let folder = cluster.sandbox().path().to_owned();
     cluster.put("/x", "1");
     assert_eq!(cluster.get("/x").as_deref(), Some("1"));
-    let puts = "etcd_debugging_mvcc_put_total";
+    let puts = "etcd_mvcc_put_total";
     assert_eq!(cluster.metric(0, puts), Some(1.0));
     drop(cluster);
     assert!(!folder.exists());

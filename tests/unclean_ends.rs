@@ -211,12 +211,21 @@ fn what_a_woken_etcd_leader_revokes_is_waited_out() {
         Some(gone) => {
             let next = scene.wait_settled(&[&a, &b], SOON);
             let marked = scene.cluster.marker(PREFIX) >= Some(token);
-            if b.wait_elected(SOON) == next && !marked {
+            // Both leases may have been revoked, and who rejoins first leads.
+            let is_of_b = |line: &Line| line.token() == next;
+            if b.lines("elected").iter().any(is_of_b) && !marked {
                 assert_delayed(&scene, &b, next, gone);
             }
         }
     }
     scene.assert_no_overlap();
+}
+
+/// The version of etcd, as its first member has it.
+fn version(cluster: &Cluster) -> String {
+    let mut client = cluster.client(0);
+    let status = cluster.block_on(client.status()).unwrap();
+    status.version().to_owned()
 }
 
 /// Attempts to join that timed out lie in the frozen member's sockets, and are applied when it
@@ -266,7 +275,12 @@ fn late_writes_do_not_bring_back_a_candidate_that_was_given_up() {
     scene.cluster.thaw(frozen);
     let is_given_up = |candidate: &Candidate| given_up.contains(&candidate.lease);
     let back = || scene.cluster.queue(PREFIX).into_iter();
-    eventually(SOON, "late writes are applied", || back().next());
+    if version(&scene.cluster).starts_with("3.4.") {
+        eventually(SOON, "late writes are applied", || back().next());
+    } else {
+        // None was seen with 3.5.16.
+        eprintln!("SKIPPED: that late writes are applied at all: only etcd 3.4 is known to");
+    }
     throughout(secs(2), "nobody who was given up comes back", || {
         let found: Vec<_> = back().filter(is_given_up).collect();
         if found.is_empty() { Ok(()) } else { Err(found) }
