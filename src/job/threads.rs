@@ -72,11 +72,15 @@ fn block(signal: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::sync::{Mutex, PoisonError, mpsc};
     use std::thread;
+
+    /// A process has one run at a time: two side by side would each wait for the other's threads.
+    static ONE_RUN: Mutex<()> = Mutex::new(());
 
     #[test]
     fn a_thread_is_told_by_who_started_it_at_any_remove() {
+        let _alone = ONE_RUN.lock().unwrap_or_else(PoisonError::into_inner);
         let (end, ended) = mpsc::channel::<()>();
         let run = thread::spawn(|| {
             let threads = Threads::mark_this_one();
@@ -98,6 +102,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_was_there_before_the_run_is_not_the_jobs() {
+        let _alone = ONE_RUN.lock().unwrap_or_else(PoisonError::into_inner);
         let (end, ended) = mpsc::channel::<()>();
         let (blocked, ready) = mpsc::channel();
         let before = thread::spawn(move || {
