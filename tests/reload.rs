@@ -24,6 +24,8 @@ fn the_answer_comes_when_the_new_configuration_holds() {
     a.change("log.filter = 'debug'");
     let answer = reload(&scene, &a);
     assert_eq!(answer.code, Some(0), "{answer:?}");
+    // The log is written off the path of the answer (R14).
+    a.wait_log("reloaded", SOON);
     assert_eq!(a.lines("reloaded").len(), 1);
     // A leader that nothing happens to has no details to tell.
     process::signal(a.wait_job(SOON), rustix::process::Signal::KILL);
@@ -55,6 +57,7 @@ fn a_bad_configuration_changes_nothing_and_its_problems_are_printed() {
         lines[2],
         "incumbent: 2 problems in the configuration; nothing was changed"
     );
+    a.wait_nth("reload refused", 2, SOON);
     assert_eq!(a.lines("reload refused").len(), 2);
     assert_eq!(a.lines("reloaded").len(), 0);
     assert!(http::request(address, "GET", "/livez").is_err());
