@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::io::Write as _;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -279,7 +280,8 @@ fn late_writes_do_not_bring_back_a_candidate_that_was_given_up() {
         eventually(SOON, "late writes are applied", || back().next());
     } else {
         // None was seen with 3.5.16.
-        eprintln!("SKIPPED: that late writes are applied at all: only etcd 3.4 is known to");
+        let notice = "SKIPPED: that late writes are applied at all: only etcd 3.4 is known to\n";
+        std::io::stderr().write_all(notice.as_bytes()).unwrap();
     }
     throughout(secs(2), "nobody who was given up comes back", || {
         let found: Vec<_> = back().filter(is_given_up).collect();
