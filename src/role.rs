@@ -247,11 +247,8 @@ impl Machine {
                 self.state = State::Idle { cooldown };
                 vec![Action::RejoinAfter(pause)]
             }
-            // The attempts that go on already are not begun anew.
-            (Event::Shutdown, After::Rejoin(_)) => self.hurry(Limit::Deadline),
-            (Event::ShutdownNow, After::Rejoin(_) | After::Exit(Limit::Deadline)) => {
-                self.hurry(Limit::OneAttempt)
-            }
+            (Event::Shutdown, _) => self.hurry(after, Limit::Deadline),
+            (Event::ShutdownNow, _) => self.hurry(after, Limit::OneAttempt),
             _ => vec![],
         }
     }
@@ -345,8 +342,13 @@ impl Machine {
         }
     }
 
-    fn hurry(&mut self, limit: Limit) -> Vec<Action> {
-        self.state = State::GivingBack(After::Exit(limit));
+    fn hurry(&mut self, before: After, limit: Limit) -> Vec<Action> {
+        let after = before.or_exit(limit);
+        if after == before {
+            // The attempts that go on already are not begun anew.
+            return vec![];
+        }
+        self.state = State::GivingBack(after);
         vec![Action::Hurry(limit)]
     }
 

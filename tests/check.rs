@@ -31,12 +31,6 @@ fn warnings(answer: &Answer) -> Vec<String> {
     warnings.map(str::to_owned).collect()
 }
 
-/// What etcd says of its own version.
-fn version(cluster: &Cluster) -> String {
-    let status = cluster.ask("its version", async |mut client| client.status().await);
-    status.version().to_owned()
-}
-
 #[test]
 fn a_good_store_is_described_and_nothing_is_left_in_it() {
     let scene = Scene::start(3);
@@ -47,7 +41,7 @@ fn a_good_store_is_described_and_nothing_is_left_in_it() {
     let text = answer.text();
     assert!(text.contains("\nstore: 3 of 3 members serve\n"), "{text}");
     for endpoint in scene.cluster.endpoints() {
-        let line = format!("  {endpoint}: etcd {}, ", version(&scene.cluster));
+        let line = format!("  {endpoint}: etcd {}, ", scene.cluster.version());
         assert_eq!(lines(&text, &line).len(), 1, "{text}");
     }
     assert_eq!(text.matches(", leader, ").count(), 1, "{text}");
@@ -67,7 +61,7 @@ fn a_good_store_is_described_and_nothing_is_left_in_it() {
 #[test]
 fn the_lease_bugs_of_the_version_are_named() {
     let cluster = Cluster::start(1);
-    let version = version(&cluster);
+    let version = cluster.version();
     let text = check(&cluster, &[]).text();
     let bugs = lines(&text, &format!("warning: etcd {version} "));
     // Of the versions that distributions have shipped.

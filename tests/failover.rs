@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use serde_json::Value;
 
 /// From a kill -9 of the daemon to the next job: far below one TTL, on a busy machine too.
 const AT_ONCE: std::time::Duration = std::time::Duration::from_millis(500);
@@ -106,15 +107,7 @@ fn a_revoked_lease_kills_the_job_before_the_next_one_starts() {
     assert_eq!((lost.token(), lost.text("reason")), (token, "revoked"));
     scene.wait_job_over(token, secs(1));
     scene.wait_leads(&b, 1, SOON);
-    eventually(SOON, "the history says the same", || {
-        let key = format!("{PREFIX}.meta/terms/{token}");
-        let past = scene.cluster.get(&key).unwrap_or_default();
-        if past.contains(r#""reason":"revoked""#) {
-            Ok(())
-        } else {
-            Err(past)
-        }
-    });
+    wait_past(&scene, token, "revoked");
     scene.assert_no_overlap();
 
     a.wait_log("rejoining", SOON);
@@ -249,6 +242,27 @@ fn a_daemon_stopped_for_longer_is_out_of_its_job_before_its_lease_ends() {
     scene.assert_no_overlap();
 }
 
+/// What the history says of a term.
+fn past(scene: &Scene, token: i64) -> Result<Value, String> {
+    let key = format!("{PREFIX}.meta/terms/{token}");
+    let record = scene.cluster.get(&key).ok_or("it is not there")?;
+    serde_json::from_str(&record).map_err(|error| format!("{record}: {error}"))
+}
+
+/// Waits until the history says that a term ended for this reason.
+#[track_caller]
+fn wait_past(scene: &Scene, token: i64, reason: &str) -> Value {
+    let what = format!("the history says {reason} of term {token}");
+    eventually(SOON, &what, || {
+        let past = past(scene, token)?;
+        if past["reason"] == reason {
+            Ok(past)
+        } else {
+            Err(past.to_string())
+        }
+    })
+}
+
 #[test]
 fn every_ended_term_stands_in_the_history() {
     let scene = Scene::start(1);
@@ -257,20 +271,8 @@ fn every_ended_term_stands_in_the_history() {
     a.sigkill();
     scene.wait_leads(&b, 1, SOON);
     let resigned = b.wait_elected(SOON);
-    let past = |token: i64| {
-        let key = format!("{PREFIX}.meta/terms/{token}");
-        let record = scene.cluster.get(&key).ok_or("it is not there")?;
-        serde_json::from_str::<serde_json::Value>(&record).map_err(|_| "it is no JSON")
-    };
     // Its own daemon could not say, so its guardian did.
-    let first = eventually(SOON, "the guardian's word is in the history", || {
-        let past = past(killed)?;
-        if past["reason"] == "daemon_lost" {
-            Ok(past)
-        } else {
-            Err("it is another's")
-        }
-    });
+    let first = wait_past(&scene, killed, "daemon_lost");
     assert_eq!(
         (&first["token"], &first["candidate"]),
         (&killed.into(), &"a".into())
@@ -279,7 +281,7 @@ fn every_ended_term_stands_in_the_history() {
 
     b.sigterm();
     assert_eq!(b.wait_exit(SOON).code(), Some(0));
-    let second = past(resigned).unwrap();
+    let second = past(&scene, resigned).unwrap();
     assert_eq!(
         (&second["candidate"], &second["reason"]),
         (&"b".into(), &"resigned".into())
@@ -294,11 +296,7 @@ fn a_term_that_nobody_could_end_is_in_the_history_all_the_same() {
     let b = scene.waiter(scene.daemon("b"));
     a.sigkill_both();
     scene.wait_leads(&b, 1, secs(20));
-    let key = format!("{PREFIX}.meta/terms/{killed}");
-    let past = eventually(SOON, "its successor put it there", || {
-        scene.cluster.get(&key)
-    });
-    let past: serde_json::Value = serde_json::from_str(&past).unwrap();
+    let past = eventually(SOON, "its successor put it there", || past(&scene, killed));
     assert_eq!(past["reason"], "unknown");
     assert!(past["ended"].is_null());
 }

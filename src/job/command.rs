@@ -124,16 +124,16 @@ mod tests {
 
     #[test]
     fn what_outranks_the_daemons_own_variables_outranks_them_in_the_job_too() {
-        let file = std::env::temp_dir().join(format!("incumbent-beside-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("incumbent.toml");
         std::fs::write(&file, "job.command = ['true']").unwrap();
         let mut source = Source::defaults("here");
-        source.file = Some(file.clone());
+        source.file = Some(file);
         source.flags = vec![
             Flag::text("etcd.endpoints", "--endpoints", "http://good:2379"),
             Flag::text("runtime_dir", "--runtime-dir", "run"),
         ];
         let config = config::load(&source).unwrap().config;
-        std::fs::remove_file(file).unwrap();
         let of_daemon = ["INCUMBENT__ETCD__ENDPOINTS", "INCUMBENT__RUNTIME_DIR"];
         let (_, set) = beside(&config, |name| of_daemon.contains(&name));
         assert_eq!(set["INCUMBENT__ETCD__ENDPOINTS"], "http://good:2379");

@@ -48,7 +48,7 @@ struct State {
     dropped: u64,
     format: Format,
     /// Fields of every line.
-    always: Vec<(&'static str, Value)>,
+    always: Arc<[(&'static str, Value)]>,
     /// The writer has taken records and not come back yet.
     writing: bool,
 }
@@ -63,7 +63,7 @@ pub(super) struct Batch {
     /// How to write them.
     pub(super) format: Format,
     /// What each of them says.
-    always: Vec<(&'static str, Value)>,
+    always: Arc<[(&'static str, Value)]>,
 }
 
 impl Queue {
@@ -74,7 +74,7 @@ impl Queue {
                 records: VecDeque::new(),
                 dropped: 0,
                 format,
-                always: Vec::new(),
+                always: Arc::default(),
                 writing: false,
             }),
             filled: Condvar::new(),
@@ -113,7 +113,7 @@ impl Queue {
 
     /// Names fields that every line has from now on.
     pub(super) fn say_always(&self, fields: Vec<(&'static str, Value)>) {
-        self.state().always = fields;
+        self.state().always = fields.into();
     }
 
     /// Changes how records are written from now on.
@@ -137,7 +137,7 @@ impl Queue {
             records: std::mem::take(&mut state.records).into(),
             dropped: std::mem::take(&mut state.dropped),
             format: state.format,
-            always: state.always.clone(),
+            always: Arc::clone(&state.always),
         })
     }
 
@@ -195,9 +195,10 @@ impl<W: Write> Output<W> {
     }
 
     fn write(&mut self, batch: Batch) {
-        let dropped = Value::Integer(batch.dropped.into());
-        let notice = Record::new(Level::WARN, "log lines dropped", vec![("dropped", dropped)]);
-        let notice = Some(notice).filter(|_| batch.dropped > 0);
+        let notice = (batch.dropped > 0).then(|| {
+            let dropped = Value::Integer(batch.dropped.into());
+            Record::new(Level::WARN, "log lines dropped", vec![("dropped", dropped)])
+        });
         for mut record in batch.records.into_iter().chain(notice) {
             record.complete(&batch.always);
             self.write_record(&record, batch.format);

@@ -43,7 +43,7 @@ pub mod terminal;
 pub mod wait;
 
 pub use cluster::Cluster;
-pub use command::{Answer, Followed, is_there};
+pub use command::{Answer, Followed, is_there, skipped};
 pub use contenders::{Contenders, Served};
 pub use daemon::{Daemon, PREFIX};
 pub use example::example;

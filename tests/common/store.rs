@@ -84,6 +84,13 @@ impl Cluster {
         })
     }
 
+    /// The version of etcd, as it says itself.
+    #[track_caller]
+    pub fn version(&self) -> String {
+        let status = self.ask("its version", async |mut client| client.status().await);
+        status.version().to_owned()
+    }
+
     fn ask_one<T>(
         &self,
         i: usize,

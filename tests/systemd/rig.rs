@@ -1,13 +1,13 @@
 //! A real system manager, booted once for all tests of this binary, with a real store in it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::common::example;
+use crate::common::{example, skipped};
 use crate::store::Store;
 
 /// A machine that lives as long as this process; its folder `/rig` is for the tests' files.
@@ -24,9 +24,7 @@ pub(crate) fn rig() -> Option<&'static Rig> {
     match RIG.get_or_init(|| lacks().map_or_else(|| Ok(Rig::boot()), Err)) {
         Ok(rig) => Some(rig),
         Err(why) => {
-            // Past the test harness, which hides what a test that passes prints.
-            let notice = format!("SKIPPED: no system manager for the tests: {why}\n");
-            std::io::stderr().write_all(notice.as_bytes()).unwrap();
+            skipped(&format!("no system manager for the tests: {why}"));
             None
         }
     }
