@@ -83,7 +83,7 @@
 //!
 //! # Layout
 //!
-//! Each module is a room, and rooms import downwards only; `tests/rooms.rs` has the arrows.
+//! Each module is a room, and rooms import downwards only; `tests/project/rooms.rs` has the arrows.
 //!
 //! | room | does |
 //! |---|---|

@@ -2,7 +2,7 @@
 //!
 //! The client starts `/proc/self/exe guardian`, which here is this test again: libtest takes the
 //! argument for the name of a test, and the one of that name becomes a guardian. A fence takes in
-//! every child of the process, so one test runs at a time.
+//! every child of the process, so one test runs at a time, and none of another kind beside it.
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
 #![allow(

@@ -1,0 +1,104 @@
+//! `incumbent reload`: a new configuration without losing the term, and an answer.
+
+use crate::common::*;
+
+/// `incumbent reload` for this daemon; it must be waited for.
+fn reload(scene: &Scene, daemon: &Daemon) -> Answer {
+    let file = daemon.folder().join("incumbent.toml");
+    let file = file.to_str().unwrap();
+    scene
+        .cluster
+        .sandbox()
+        .incumbent(&["reload", "-c", file])
+        .run()
+}
+
+#[test]
+fn the_answer_comes_when_the_new_configuration_holds() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a"));
+    a.change("log.filter = 'debug'");
+    let answer = reload(&scene, &a);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    // The log is written off the path of the answer (R14).
+    a.wait_log("reloaded", SOON);
+    assert_eq!(a.lines("reloaded").len(), 1);
+    // A leader that nothing happens to has no details to tell.
+    process::signal(a.wait_job(SOON), rustix::process::Signal::KILL);
+    let details = |line: &Line| line.text.contains("\"DEBUG\"");
+    eventually(SOON, "details are logged", || a.logs().iter().any(details));
+    scene.still_leads(&a, token).unwrap();
+}
+
+#[test]
+fn a_bad_configuration_changes_nothing_and_its_problems_are_printed() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a"));
+    let address = http::free_address();
+    a.change(&format!(
+        "job.restart = 'sometimes'\nhttp.listen = '{address}'\nlog.filter = 'debug'\nlog.format = 'xml'"
+    ));
+    let answer = reload(&scene, &a);
+    assert_eq!(answer.code, Some(78), "{answer:?}");
+    assert_eq!(answer.text(), "");
+    let lines: Vec<&str> = answer.errors.lines().collect();
+    assert_eq!(lines.len(), 3, "{answer:?}");
+    assert!(lines.iter().all(|line| line.starts_with("incumbent: ")));
+    assert!(
+        answer.errors.contains("job.restart: expected"),
+        "{answer:?}"
+    );
+    assert!(answer.errors.contains("log.format: expected"), "{answer:?}");
+    assert_eq!(
+        lines[2],
+        "incumbent: 2 problems in the configuration; nothing was changed"
+    );
+    a.wait_nth("reload refused", 2, SOON);
+    assert_eq!(a.lines("reload refused").len(), 2);
+    assert_eq!(a.lines("reloaded").len(), 0);
+    assert!(http::request(address, "GET", "/livez").is_err());
+    scene.still_leads(&a, token).unwrap();
+}
+
+#[test]
+fn what_cannot_change_is_named() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a"));
+    a.change("candidate.name = 'z'\nelection.ttl = '9s'");
+    let answer = reload(&scene, &a);
+    assert_eq!(answer.code, Some(78), "{answer:?}");
+    for key in ["candidate.name", "election.ttl"] {
+        let named = format!("incumbent: {key} can't change while the daemon runs");
+        assert!(answer.errors.contains(&named), "{answer:?}");
+    }
+    scene.still_leads(&a, token).unwrap();
+}
+
+#[test]
+fn an_address_that_is_taken_is_a_problem_and_changes_nothing() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a"));
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    a.change(&format!("http.listen = '{address}'\nlog.filter = 'debug'"));
+    let answer = reload(&scene, &a);
+    assert_eq!(answer.code, Some(78), "{answer:?}");
+    let named = format!("incumbent: http.listen: cannot listen on {address}: ");
+    assert!(answer.errors.contains(&named), "{answer:?}");
+    assert_eq!(a.lines("reloaded").len(), 0);
+    scene.still_leads(&a, token).unwrap();
+}
+
+#[test]
+fn without_a_daemon_it_says_where_it_looked() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.join("run");
+    let answer = sandbox
+        .incumbent(&["reload"])
+        .env("INCUMBENT__RUNTIME_DIR", &directory)
+        .run();
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    let socket = directory.join("control.sock");
+    let named = format!("no daemon answers on {}", socket.display());
+    assert!(answer.errors.contains(&named), "{answer:?}");
+}

@@ -1,0 +1,159 @@
+//! A store with TLS: hand-overs, each fault by its own name, and certificates that are renewed.
+
+use crate::common::*;
+
+/// What the daemon, a command that asks once, and `check --connect` say of a store that they can't
+/// use, with these settings of `etcd.tls` changed.
+fn assert_all_say(scene: &Scene, name: &str, tls: &[(&str, &str)], expected: &str) {
+    let builder = scene.daemon(name);
+    let builder = tls.iter().fold(builder, |builder, (key, value)| {
+        builder.toml(&format!("etcd.tls.{key} = {value:?}"))
+    });
+    let daemon = builder.spawn();
+    daemon.wait_said("store unreachable", expected);
+
+    for arguments in [
+        &["status", "--timeout", "2s"][..],
+        &["check", "--connect", "--timeout", "2s"],
+    ] {
+        let typed = scene.cluster.incumbent(arguments);
+        let typed = tls.iter().fold(typed, |typed, (key, value)| {
+            let name = format!("INCUMBENT__ETCD__TLS__{}", key.to_uppercase());
+            typed.env(&name, value)
+        });
+        let answer = typed.run();
+        assert_eq!(answer.code, Some(69), "{name}: {}", answer.errors);
+        assert!(
+            answer.errors.contains(expected),
+            "{name}: {}",
+            answer.errors
+        );
+    }
+    assert!(daemon.lines("elected").is_empty());
+}
+
+#[test]
+fn each_fault_of_a_members_certificate_is_named() {
+    let scene = Scene::on(Cluster::start_tls(1, false, &[]));
+    let tls = scene.cluster.tls().unwrap();
+    let stranger = tls.file("stranger.pem");
+    let expected = "the member's certificate is of no authority in etcd.tls.ca_file, ";
+    for name in ["stranger", security::AUTHORITY] {
+        security::write(&stranger, &Authority::new(name).pem());
+        let ca_file = [("ca_file", stranger.to_str().unwrap())];
+        assert_all_say(&scene, name, &ca_file, expected);
+    }
+
+    let expected = "is not for the name that is expected, elsewhere.test";
+    let elsewhere = [("server_name", "elsewhere.test")];
+    assert_all_say(&scene, "elsewhere", &elsewhere, expected);
+
+    tls.members_show(&tls.authority().issue_expired("member", &["127.0.0.1"]));
+    assert_all_say(&scene, "old", &[], "the member's certificate has expired");
+
+    // Its own name is enough, even where the host has another.
+    tls.members_show(&tls.authority().issue("member", &["etcd.test"]));
+    assert_all_say(
+        &scene,
+        "host",
+        &[],
+        "is not for the name that is expected, 127.0.0.1",
+    );
+    let named = scene
+        .daemon("named")
+        .toml("etcd.tls.server_name = 'etcd.test'");
+    scene.leader(named);
+}
+
+#[test]
+fn each_fault_of_our_own_certificate_is_named() {
+    let scene = Scene::on(Cluster::start_tls(1, true, &[]));
+    let tls = scene.cluster.tls().unwrap();
+    let file = |name: &str| tls.file(name).to_str().unwrap().to_owned();
+    let (certificate, key) = (file("other.pem"), file("other.key"));
+    let ours = [("cert_file", certificate.as_str()), ("key_file", &key)];
+    let write = |issued: Issued| issued.write(certificate.as_ref(), key.as_ref());
+
+    write(Authority::new("stranger").issue("client", &[]));
+    assert_all_say(
+        &scene,
+        "stranger",
+        &ours,
+        &format!("etcd.tls.cert_file is {certificate}"),
+    );
+    write(tls.authority().issue_expired("client", &[]));
+    assert_all_say(
+        &scene,
+        "old",
+        &ours,
+        &format!("etcd.tls.cert_file is {certificate}"),
+    );
+
+    let ca = file("ca.pem");
+    let endpoints = scene.cluster.endpoints().join(",");
+    let without = |arguments: &[&str]| {
+        let sandbox = scene.cluster.sandbox();
+        let typed = sandbox
+            .incumbent(arguments)
+            .env("INCUMBENT__ETCD__TLS__CA_FILE", &ca);
+        typed.env("INCUMBENT__ETCD__ENDPOINTS", &endpoints).run()
+    };
+    for arguments in [
+        &["status", "--timeout", "2s"][..],
+        &["check", "--connect", "--timeout", "2s"],
+    ] {
+        let answer = without(arguments);
+        assert_eq!(answer.code, Some(69), "{}", answer.errors);
+        let expected = "etcd.tls.cert_file, etcd.tls.key_file are not set";
+        assert!(answer.errors.contains(expected), "{}", answer.errors);
+    }
+}
+
+#[test]
+fn the_job_is_handed_over_over_mutual_tls_planned_and_after_a_crash() {
+    let scene = Scene::on(Cluster::start_tls(3, true, &[]));
+    let (a, first) = scene.leader(scene.daemon("a"));
+    let b = scene.waiter(scene.daemon("b"));
+    let c = scene.waiter(scene.daemon("c"));
+    a.sigterm();
+    let second = scene.wait_leads(&b, 1, SOON);
+    assert!(second > first);
+    // The guardian gives the lease back over a connection of its own.
+    b.sigkill();
+    assert!(scene.wait_leads(&c, 1, SOON) > second);
+    scene.assert_no_overlap();
+    scene.assert_gaps_below(secs(1));
+
+    let checked = scene.cluster.incumbent(&["check", "--connect"]).run();
+    assert_eq!(checked.code, Some(0), "{}", checked.errors);
+    assert!(checked.text().contains("store: 3 of 3 members serve"));
+}
+
+#[test]
+fn certificates_that_are_renewed_on_disk_cost_no_term() {
+    let scene = Scene::on(Cluster::start_tls(1, true, &[]));
+    let tls = scene.cluster.tls().unwrap();
+    let links = Links::to(&scene.cluster);
+    let (a, token) = scene.leader(scene.daemon("a").ttl("15s").through(&links));
+    let b = scene.waiter(scene.daemon("b").ttl("15s").through(&links));
+
+    // Every connection is made anew, first with a certificate that is not taken: that shows that
+    // the file is read.
+    let stranger = Authority::new("stranger");
+    stranger
+        .issue("client", &[])
+        .write(&tls.certificate(), &tls.key());
+    links.each(Proxy::drop_connections);
+    a.wait_said("store unreachable", "etcd.tls.cert_file");
+    let renewed = tls.authority().issue("renewed", &[]);
+    renewed.write(&tls.certificate(), &tls.key());
+    tls.members_show(&tls.authority().issue("renewed member", &["127.0.0.1"]));
+    a.wait_log("store reachable again", SOON);
+
+    throughout(secs(5), "a leads on", || scene.still_leads(&a, token));
+    assert_eq!(scene.place(&b), Some(1));
+    a.sigterm();
+    scene.wait_leads(&b, 1, SOON);
+    scene.assert_no_overlap();
+    scene.assert_gaps_below(secs(1));
+}

@@ -1,0 +1,393 @@
+//! Session, election and term without the daemon, as Go's concurrency package is used.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::common::*;
+use incumbent::Term;
+use incumbent::clock;
+use incumbent::config::timing::Timing;
+use incumbent::election::observe::Event;
+use incumbent::election::{CampaignError, Election, Observer};
+use incumbent::etcd::{Settings, Store};
+use incumbent::keys::Prefix;
+use incumbent::session::{Loss, Options, Session};
+use incumbent::term::{TxnOp, WriteError};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+/// Limit of one look at the store.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// A cluster, and a runtime for those who use the library.
+struct Library {
+    // First, so that sessions end before the store does.
+    runtime: Runtime,
+    cluster: Cluster,
+}
+
+/// One who stands for election.
+struct Standing {
+    session: Session,
+    election: Election,
+}
+
+impl Library {
+    fn on(members: usize) -> Self {
+        Self {
+            runtime: runtime(),
+            cluster: Cluster::start(members),
+        }
+    }
+
+    fn store(&self) -> Store {
+        Store::new(&Settings::new(self.cluster.endpoints()))
+    }
+
+    /// A candidate with a session of its own.
+    fn candidate(&self, name: &str, ttl: u64) -> Standing {
+        self.candidate_through(&self.store(), name, ttl)
+    }
+
+    fn candidate_through(&self, store: &Store, name: &str, ttl: u64) -> Standing {
+        let timing = Timing::new(secs(ttl), millis(300), millis(500));
+        let opened = self.wait(Session::open(store, Options::new(timing)));
+        let prefix = Prefix::new(PREFIX);
+        Standing {
+            session: opened.unwrap(),
+            election: Election::new(store.clone(), prefix, name, secs(1)),
+        }
+    }
+
+    /// A candidate that leads at once.
+    fn leader(&self, name: &str, ttl: u64) -> (Standing, Term) {
+        let mut standing = self.candidate(name, ttl);
+        let term = self.wait(standing.election.stand(&standing.session));
+        (standing, term.unwrap())
+    }
+
+    /// A candidate that stands in line behind `ahead` others, until it leads.
+    fn stand(&self, name: &str, ttl: u64, ahead: usize) -> JoinHandle<(Standing, Term)> {
+        let mut standing = self.candidate(name, ttl);
+        let stands = self.runtime.spawn(async move {
+            let term = standing.election.stand(&standing.session).await.unwrap();
+            (standing, term)
+        });
+        eventually(SOON, &format!("{name} stands in line"), || {
+            self.cluster.names(PREFIX).get(ahead).map(String::as_str) == Some(name)
+        });
+        stands
+    }
+
+    fn observer(&self) -> Observer {
+        Observer::new(self.store(), Prefix::new(PREFIX), LIMIT)
+    }
+
+    /// What the next event says: the leader's name, `None` for nobody.
+    fn seen(&self, observer: &mut Observer) -> Option<String> {
+        match self.wait(observer.next()).unwrap() {
+            Event::Leader { leader, .. } => leader.map(|leader| leader.name),
+            Event::Value { leader, .. } => Some(leader.name),
+        }
+    }
+
+    /// Runs a future that must not take long.
+    #[track_caller]
+    fn wait<F: Future>(&self, future: F) -> F::Output {
+        let limited = async { tokio::time::timeout(patience(SOON), future).await };
+        self.runtime.block_on(limited).expect("it ends")
+    }
+
+    fn resign(&self, standing: Standing, term: &Term) {
+        let Standing { session, election } = standing;
+        assert!(self.wait(election.resign(session, Some(term))));
+    }
+}
+
+#[test]
+fn candidates_lead_in_the_order_in_which_they_joined() {
+    let library = Library::on(1);
+    let (a, first) = library.leader("a", 5);
+    let b = library.stand("b", 5, 1);
+    let c = library.stand("c", 5, 2);
+    let queue = library.cluster.queue(PREFIX);
+    library.resign(a, &first);
+    let (b, second) = library.wait(b).unwrap();
+    assert!(!c.is_finished());
+    library.resign(b, &second);
+    let (c, third) = library.wait(c).unwrap();
+    let tokens = [first.token(), second.token(), third.token()];
+    assert_eq!(
+        tokens.to_vec(),
+        queue.iter().map(|c| c.create_revision).collect::<Vec<_>>()
+    );
+    assert!(tokens.is_sorted());
+    assert_eq!(library.cluster.marker(PREFIX), Some(second.token()));
+    library.resign(c, &third);
+    assert_eq!(library.cluster.queue(PREFIX), []);
+    assert_eq!(library.cluster.leases(), [] as [i64; 0]);
+}
+
+#[test]
+fn an_observer_sees_every_value_and_every_leader_and_nobody() {
+    let library = Library::on(1);
+    let mut observer = library.observer();
+    assert_eq!(library.seen(&mut observer), None);
+
+    let (a, term) = library.leader("a", 5);
+    let values: Vec<_> = (0..50).map(|n| format!("value {n}")).collect();
+    for value in &values {
+        library.wait(a.election.proclaim(&term, value)).unwrap();
+    }
+    library.resign(a, &term);
+    let mut expected = vec![Some("a".to_owned())];
+    expected.extend(values.into_iter().map(Some));
+    expected.push(None);
+    for name in ["b", "c", "d"] {
+        let (standing, term) = library.leader(name, 5);
+        library.resign(standing, &term);
+        expected.extend([Some(name.to_owned()), None]);
+    }
+    for expected in expected {
+        assert_eq!(library.seen(&mut observer), expected);
+    }
+}
+
+#[test]
+fn an_observer_tells_of_a_hand_over_without_a_gap() {
+    let library = Library::on(1);
+    let (a, first) = library.leader("a", 5);
+    let mut observer = library.observer();
+    assert_eq!(library.seen(&mut observer).as_deref(), Some("a"));
+    let b = library.stand("b", 5, 1);
+    library.resign(a, &first);
+    let event = library.wait(observer.next()).unwrap();
+    let (_b, second) = library.wait(b).unwrap();
+    match event {
+        Event::Leader {
+            leader: Some(leader),
+            ..
+        } => {
+            assert_eq!((leader.name.as_str(), leader.token), ("b", second.token()));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn leader_names_the_leader_and_nobody() {
+    let library = Library::on(1);
+    let onlooker = Election::new(library.store(), Prefix::new(PREFIX), "onlooker", secs(1));
+    assert_eq!(library.wait(onlooker.leader(LIMIT)).unwrap(), None);
+    let (a, term) = library.leader("a", 5);
+    let leader = library.wait(onlooker.leader(LIMIT)).unwrap().unwrap();
+    assert_eq!((leader.name.as_str(), leader.token), ("a", term.token()));
+    assert_eq!(leader.lease, term.lease());
+    library.resign(a, &term);
+    assert_eq!(library.wait(onlooker.leader(LIMIT)).unwrap(), None);
+}
+
+#[test]
+fn a_revoked_lease_ends_the_term() {
+    let library = Library::on(1);
+    let (a, term) = library.leader("a", 5);
+    library.cluster.revoke(a.session.lease().get());
+    // Seen by the next renewal, which is due a second after the last.
+    library.wait(async { tokio::time::timeout(secs(3), term.lost()).await.unwrap() });
+    let loss = library.wait(a.session.lost());
+    assert!(matches!(loss, Loss::Revoked | Loss::Deleted), "{loss:?}");
+    assert_eq!(term.remaining(), Duration::ZERO);
+    assert!(term.is_stopping());
+    let written = library.wait(term.put("/written/late", "x"));
+    assert_eq!(written, Err(WriteError::NotLeader));
+    assert_eq!(library.cluster.get("/written/late"), None);
+}
+
+#[test]
+fn a_deleted_key_ends_the_term_though_its_lease_lives() {
+    let library = Library::on(1);
+    let (a, term) = library.leader("a", 5);
+    library.cluster.delete(term.key());
+    library.wait(async { tokio::time::timeout(secs(3), term.lost()).await.unwrap() });
+    assert_eq!(library.wait(a.session.lost()), Loss::Deleted);
+    assert!(library.cluster.leases().contains(&term.lease().get()));
+    assert!(library.wait(a.session.close(clock::now() + secs(5))));
+    assert_eq!(library.cluster.leases(), [] as [i64; 0]);
+}
+
+#[test]
+fn a_waiting_candidate_whose_lease_is_lost_never_leads() {
+    let library = Library::on(1);
+    let (_a, first) = library.leader("a", 5);
+    let mut b = library.candidate("b", 5);
+    let lease = b.session.lease();
+    let stands = library.runtime.spawn(async move {
+        let outcome = b.election.stand(&b.session).await;
+        (b, outcome.map(|term| term.token()))
+    });
+    library.cluster.wait_names(PREFIX, &["a", "b"]);
+    library.cluster.revoke(lease.get());
+    let (mut b, outcome) = library.wait(stands).unwrap();
+    assert!(
+        matches!(outcome, Err(CampaignError::Lost(_))),
+        "{outcome:?}"
+    );
+    // A new session is a new place in the queue; the old one is gone for good.
+    let again = library.wait(b.election.stand(&b.session));
+    assert!(matches!(again, Err(CampaignError::Lost(_))), "{again:?}");
+    assert_eq!(
+        library.cluster.first(PREFIX).unwrap().create_revision,
+        first.token()
+    );
+}
+
+#[test]
+fn a_guarded_transaction_is_done_whole_or_not_at_all() {
+    let library = Library::on(1);
+    let (a, term) = library.leader("a", 5);
+    let writes = |value: &str| {
+        vec![
+            TxnOp::put("/written/one", value, None),
+            TxnOp::put("/written/two", value, None),
+        ]
+    };
+    library.wait(term.txn(writes("first"))).unwrap();
+    assert_eq!(
+        library.wait(term.get("/written/one")).unwrap().as_deref(),
+        Some(&b"first"[..])
+    );
+    assert_eq!(library.wait(term.get("/written/none")).unwrap(), None);
+    library.wait(term.put("/written/three", "x")).unwrap();
+    library.wait(term.delete("/written/three")).unwrap();
+    assert_eq!(library.cluster.get("/written/three"), None);
+
+    library.resign(a, &term);
+    // Another leads now, under a key of its own, and is none of the old term's business.
+    let (_b, _next) = library.leader("b", 5);
+    let refused = library.wait(term.txn(writes("second")));
+    assert_eq!(refused.unwrap_err(), WriteError::NotLeader);
+    let refused = library.wait(term.get("/written/one"));
+    assert_eq!(refused, Err(WriteError::NotLeader));
+    let refused = library.wait(term.delete("/written/one"));
+    assert_eq!(refused, Err(WriteError::NotLeader));
+    assert_eq!(
+        library.wait(term.proclaim("mine")),
+        Err(WriteError::NotLeader)
+    );
+    for key in ["/written/one", "/written/two"] {
+        assert_eq!(library.cluster.get(key).as_deref(), Some("first"));
+    }
+    assert_eq!(library.cluster.names(PREFIX), ["b"]);
+}
+
+#[test]
+fn remaining_comes_to_zero_when_the_polite_stop_is_due() {
+    let library = Library::on(1);
+    let links = Links::to(&library.cluster);
+    let store = Store::new(&Settings::new(links.urls()));
+    let mut a = library.candidate_through(&store, "a", 4);
+    let term = library.wait(a.election.stand(&a.session)).unwrap();
+    assert!(term.remaining() > secs(2), "{:?}", term.remaining());
+    links.black_hole();
+    library.wait(term.lost());
+    let (lost, deadline) = (clock::now(), term.deadline());
+    assert_eq!(term.remaining(), Duration::ZERO);
+    // Not before D−G−K, which is 800 ms before D here, and before D−K for certain.
+    assert!(lost + millis(800) >= deadline);
+    assert!(
+        lost + millis(500) < deadline,
+        "{:?} late",
+        lost.since(deadline)
+    );
+    // What happened meanwhile is no loss yet: the lease is there until its end.
+    assert!(library.cluster.leases().contains(&term.lease().get()));
+    assert_eq!(library.wait(a.session.lost()), Loss::Expired);
+    assert!(clock::now() >= deadline);
+}
+
+#[test]
+fn a_session_renews_beside_work_that_blocks_another_runtime() {
+    let library = Library::on(1);
+    let (a, term) = library.leader("a", 4);
+    let work = runtime();
+    let theirs = term.with_store(library.store());
+    let worked = work.spawn(async move {
+        for n in 0..9 {
+            // No await: the runtime's only thread does nothing else meanwhile.
+            std::thread::sleep(millis(1000));
+            theirs.put("/written/by-work", n.to_string()).await?;
+        }
+        Ok::<_, WriteError>(theirs.is_stopping())
+    });
+    let stopping = work.block_on(worked).unwrap().unwrap();
+    assert!(!stopping, "two TTL later it leads on");
+    assert_eq!(
+        library.cluster.get("/written/by-work").as_deref(),
+        Some("8")
+    );
+    assert_eq!(
+        library.cluster.first(PREFIX).unwrap().create_revision,
+        term.token()
+    );
+    library.resign(a, &term);
+}
+
+#[test]
+fn a_member_in_a_black_hole_costs_a_try_and_not_the_term() {
+    let library = Library::on(3);
+    let links = Links::to(&library.cluster);
+    let store = Store::new(&Settings::new(links.urls()));
+    let mut a = library.candidate_through(&store, "a", 5);
+    let term = library.wait(a.election.stand(&a.session)).unwrap();
+    let mut asked = BTreeSet::new();
+    for _ in 0..3 {
+        let current = store.current().endpoint.clone();
+        let urls = links.urls();
+        let i = urls.iter().position(|url| *url == current).unwrap();
+        links[i].black_hole();
+        let before = term.deadline();
+        eventually(secs(5), "another member is asked, and renews", || {
+            store.current().endpoint != current && term.deadline() > before
+        });
+        asked.insert(current);
+        links[i].heal();
+    }
+    assert!(asked.len() > 1, "{asked:?}");
+    assert!(!term.is_stopping());
+    library.wait(term.put("/written/after", "x")).unwrap();
+    assert_eq!(
+        library.cluster.first(PREFIX).unwrap().create_revision,
+        term.token()
+    );
+    library.resign(a, &term);
+}
+
+#[test]
+fn a_term_without_a_daemon_has_no_guardian_to_start_processes() {
+    let library = Library::on(1);
+    let (a, term) = library.leader("a", 5);
+    let started = library.wait(term.command("true").status());
+    assert_eq!(
+        started,
+        Err(incumbent::term::process::ProcessError::NoGuardian)
+    );
+    library.resign(a, &term);
+}
+
+#[test]
+fn a_dropped_session_leaves_its_lease_to_the_ttl() {
+    let library = Library::on(1);
+    let (a, term) = library.leader("a", 2);
+    let key = term.key().to_owned();
+    let vigil = library.cluster.watch_deletion(&key, 0);
+    drop(a);
+    library.wait(term.lost());
+    assert_eq!(term.remaining(), Duration::ZERO);
+    assert!(term.is_stopping());
+    assert!(vigil.gone_at().is_none(), "lost in time");
+    vigil.wait(secs(10));
+    assert_eq!(
+        library.wait(term.put("/written/late", "x")),
+        Err(WriteError::NotLeader)
+    );
+}

@@ -1,0 +1,15 @@
+//! Who leads, and who comes next, against a real etcd and whatever befalls it.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests is part of them")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod crowd;
+mod failover;
+mod grpc_proxy;
+mod library;
+mod members;
+mod partition;
+mod queue;
+mod unclean_ends;

@@ -1,0 +1,98 @@
+//! Which member of the store is asked: the one that leads it, where it can be had.
+
+use std::time::Duration;
+
+use crate::common::*;
+use incumbent::clock;
+use incumbent::etcd::{Settings, Store};
+
+/// Limit of one look at the store.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// The place in the cluster of the member that `store` asks.
+fn asked(cluster: &Cluster, store: &Store) -> usize {
+    let endpoint = store.current().endpoint.clone();
+    let mut endpoints = cluster.endpoints().into_iter();
+    endpoints.position(|it| it == endpoint).unwrap()
+}
+
+fn store(cluster: &Cluster) -> Store {
+    Store::new(&Settings::new(cluster.endpoints()))
+}
+
+#[test]
+fn a_store_goes_to_the_member_that_leads_wherever_it_begins() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    for begins in 0..3 {
+        let store = store(&cluster);
+        while asked(&cluster, &store) != begins {
+            store.give_up_on(&store.current());
+        }
+        cluster.block_on(store.go_to_leader(LIMIT));
+        assert_eq!(asked(&cluster, &store), leader, "begun with {begins}");
+    }
+}
+
+#[test]
+fn a_store_stays_where_it_is_while_nobody_says_that_it_leads() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let store = store(&cluster);
+    while asked(&cluster, &store) == leader {
+        store.give_up_on(&store.current());
+    }
+    let before = asked(&cluster, &store);
+    cluster.freeze(leader);
+    cluster.block_on(store.go_to_leader(millis(100)));
+    assert_eq!(asked(&cluster, &store), before);
+}
+
+#[test]
+fn a_store_follows_a_change_of_leader() {
+    let cluster = Cluster::start(3);
+    let store = store(&cluster);
+    let follows = store.clone();
+    cluster.block_on(async {
+        tokio::spawn(async move { follows.stay_with_leader(LIMIT).await });
+    });
+    let goes_to = |leader| {
+        eventually(SOON, "the store is with the leader", || {
+            // A change is learned from answers alone.
+            let read = cluster.block_on(store.get(LIMIT, "/", None));
+            let with = asked(&cluster, &store);
+            match read {
+                Ok(_) if with == leader => Ok(()),
+                read => Err(format!("with {with}, not {leader}: {:?}", read.err())),
+            }
+        });
+    };
+    let first = cluster.leader();
+    goes_to(first);
+    cluster.freeze(first);
+    let second = cluster.leader();
+    cluster.thaw(first);
+    goes_to(second);
+}
+
+#[test]
+fn a_leader_resigns_through_the_member_that_leads() {
+    let scene = Scene::start(3);
+    let leader = scene.cluster.leader();
+    let links = Links::to(&scene.cluster);
+    let (a, _) = scene.leader(scene.daemon("a").ttl("15s").through(&links));
+    let b = scene.waiter(scene.daemon("b").ttl("15s"));
+    eventually(SOON, "a has asked the member that leads", || {
+        links[leader].carried(Direction::Down) > 0
+    });
+    for i in (0..3).filter(|i| *i != leader) {
+        links[i].black_hole();
+    }
+    // An attempt on another member is given up after 1.5 s.
+    let begun = clock::now();
+    a.sigterm();
+    scene.wait_leads(&b, 1, SOON);
+    let took = clock::now().since(begun);
+    assert!(took < secs(1), "{took:?}");
+    scene.assert_no_overlap();
+}

@@ -1,0 +1,276 @@
+//! Ends that nobody proved (R13): the successor waits `election.takeover_delay` first, and only
+//! then; and what was written late (R10) brings no candidate back.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use crate::common::daemon::Builder;
+use crate::common::store::Candidate;
+use crate::common::*;
+use incumbent::clock;
+use incumbent::config::timing::Timing;
+use incumbent::election::Election;
+use incumbent::etcd::{Settings, Store};
+use incumbent::keys::Prefix;
+use incumbent::session::{Options, Session};
+use incumbent::term::record::Member;
+
+/// The `takeover_delay` of these tests: no hand-over takes as long by chance.
+const DELAY: Duration = Duration::from_secs(3);
+
+/// By so much may the test hear later than the candidate that a key is gone.
+const HEARD_LATE: Duration = Duration::from_secs(1);
+
+/// What the log says of a delay.
+const DELAYED: &str = "waiting out the last term";
+
+/// A replica with this `takeover_delay`.
+fn patient(scene: &Scene, name: &str, delay: &str) -> Builder {
+    let text = format!("election.takeover_delay = {delay:?}");
+    scene.daemon(name).toml(&text)
+}
+
+/// Checks that `next` took the delay after the key was gone, once, before its job began.
+#[track_caller]
+fn assert_delayed(scene: &Scene, next: &Daemon, token: i64, gone: u64) {
+    let began = scene.record.wait_run(token, SOON).start;
+    let waited = Duration::from_nanos(began.saturating_sub(gone));
+    assert!(waited + HEARD_LATE >= DELAY, "it waited {waited:?} only");
+    assert_eq!(next.lines(DELAYED).len(), 1);
+}
+
+/// Revokes the lease of `old`, and checks that `next` waits it out; returns its token.
+#[track_caller]
+fn revoked_is_waited_out(scene: &Scene, old: &Candidate, next: &Daemon) -> i64 {
+    let vigil = scene.cluster.watch_deletion(&old.key, 0);
+    scene.cluster.revoke(old.lease);
+    let gone = vigil.wait(SOON);
+    let token = scene.wait_leads(next, 1, SOON);
+    assert_delayed(scene, next, token, gone);
+    token
+}
+
+/// A holder written in Go, with etcd's own session under the election's prefix; killed on drop.
+struct GoHolder(Child);
+
+impl GoHolder {
+    fn start(scene: &Scene, words: &[&str]) -> Self {
+        let mut command = scene.cluster.etcdctl_beside("go", words);
+        command.stdout(Stdio::null());
+        let holder = Self(
+            command
+                .spawn()
+                .expect("etcdctl: apt-get install etcd-client"),
+        );
+        eventually(SOON, "the Go holder stands in the queue", || {
+            scene.cluster.first(PREFIX).is_some()
+        });
+        holder
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+}
+
+impl Drop for GoHolder {
+    fn drop(&mut self) {
+        // SIGKILL ends a stopped process too.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// `etcdctl elect` has a TTL of a minute; `etcdctl lock` is the same session and the same queue with
+/// a TTL of one's choice.
+#[test]
+fn a_go_holder_stopped_past_its_ttl_is_waited_out_and_stays_out_when_it_wakes() {
+    let scene = Scene::start(1);
+    let holder = GoHolder::start(&scene, &["lock", "--ttl=3", PREFIX, "sleep", "1000"]);
+    let old = scene.first();
+    let a = scene.waiter(patient(&scene, "a", "3s"));
+    let vigil = scene.cluster.watch_deletion(&old.key, 0);
+    throughout(secs(4), "the Go holder renews", || {
+        a.lines("elected").is_empty()
+    });
+
+    process::freeze(holder.pid());
+    let gone = vigil.wait(SOON);
+    let token = scene.wait_leads(&a, 1, SOON);
+    assert_delayed(&scene, &a, token, gone);
+    // What was waited out needs no waiting out again.
+    scene.wait_marker(old.create_revision);
+
+    process::thaw(holder.pid());
+    throughout(secs(2), "a leads on", || {
+        scene.still_leads(&a, token)?;
+        let keys = scene.cluster.queue(PREFIX).into_iter();
+        let back = keys.filter(|key| key.lease == old.lease).count();
+        if back == 0 {
+            Ok(())
+        } else {
+            Err("its key is back".to_owned())
+        }
+    });
+}
+
+#[test]
+fn a_go_leader_whose_lease_is_revoked_is_waited_out() {
+    let scene = Scene::start(1);
+    let _holder = GoHolder::start(&scene, &["elect", PREFIX, "go"]);
+    let old = scene.first();
+    let a = scene.waiter(patient(&scene, "a", "3s"));
+    revoked_is_waited_out(&scene, &old, &a);
+}
+
+#[test]
+fn a_term_whose_lease_is_revoked_is_waited_out_and_the_one_after_it_is_not() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon_with("a", &["--ignore-term"]));
+    let b = scene.waiter(patient(&scene, "b", "3s"));
+    let c = scene.waiter(patient(&scene, "c", "1h"));
+    let next = revoked_is_waited_out(&scene, &scene.candidate(&a), &b);
+
+    // It waited the delay out, so its own marker speaks for the term before it as well.
+    b.sigterm();
+    let last = scene.wait_leads(&c, 1, SOON);
+    assert!(c.lines(DELAYED).is_empty());
+    assert!(token < next && next < last);
+    assert_eq!(scene.cluster.marker(PREFIX), Some(next));
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn a_waiter_that_takes_over_a_new_kill_budget_waits_out_the_last_term_for_as_long_as_that_asks() {
+    let scene = Scene::start(1);
+    let (a, _) = scene.leader(scene.daemon("a"));
+    let b = scene.waiter(scene.daemon("b").ttl("15s"));
+    // Its takeover_delay is 500 ms more.
+    b.reload("job.kill_budget = '2500ms'");
+    b.wait_log("reloaded", SOON);
+    revoked_is_waited_out(&scene, &scene.candidate(&a), &b);
+    assert_eq!(b.wait_log(DELAYED, SOON).int("delay_ms"), 3000);
+}
+
+#[test]
+fn no_marked_end_is_waited_out() {
+    let scene = Scene::start(1);
+    // Whoever waits here waits for longer than the test.
+    let (a, _) = scene.leader(patient(&scene, "a", "1h"));
+    let rest = ["b", "c", "d"].map(|name| scene.waiter(patient(&scene, name, "1h")));
+    let [b, c, d] = &rest;
+    a.sigusr1();
+    scene.wait_leads(b, 1, SOON);
+    b.sigterm();
+    scene.wait_leads(c, 1, SOON);
+    // Its guardian proves the job dead, and marks the end.
+    c.sigkill();
+    let last = scene.wait_leads(d, 1, SOON);
+    for daemon in &rest {
+        assert!(daemon.lines(DELAYED).is_empty(), "{}", daemon.name());
+    }
+    let tokens = scene.record.history().tokens();
+    assert_eq!(tokens.len(), 4);
+    assert_eq!(scene.cluster.marker(PREFIX), Some(tokens[2]));
+    assert_eq!(tokens[3], last);
+    scene.assert_no_overlap();
+}
+
+/// An etcd leader that was frozen for longer than the TTL may revoke living leases when it wakes:
+/// in one round of nine with etcd 3.4.23. So the claim is of both: the term goes on and nobody
+/// waited, or it ended early and was waited out, unless its own end was marked.
+#[test]
+fn what_a_woken_etcd_leader_revokes_is_waited_out() {
+    let scene = Scene::start(3);
+    let stubborn = scene.daemon_with("a", &["--ignore-term"]).ttl("4s");
+    let (a, token) = scene.leader(stubborn);
+    let b = scene.waiter(patient(&scene, "b", "3s").ttl("4s"));
+    let (old, frozen) = (scene.candidate(&a), scene.cluster.leader());
+    let through = (0..3).find(|i| *i != frozen).unwrap();
+    let vigil = scene.cluster.watch_deletion(&old.key, through);
+    scene.cluster.freeze(frozen);
+    throughout(secs(8), "nothing overlaps", || {
+        scene.record.history().overlap().is_none()
+    });
+    scene.cluster.thaw(frozen);
+    throughout(secs(3), "nothing overlaps", || {
+        scene.record.history().overlap().is_none()
+    });
+    match vigil.gone_at() {
+        None => {
+            scene.still_leads(&a, token).unwrap();
+            assert!(b.lines(DELAYED).is_empty(), "nobody had to wait");
+        }
+        Some(gone) => {
+            let next = scene.wait_settled(&[&a, &b], SOON);
+            let marked = scene.cluster.marker(PREFIX) >= Some(token);
+            // Both leases may have been revoked, and who rejoins first leads.
+            if scene.place(&b) == Some(0) && !marked {
+                assert_delayed(&scene, &b, next, gone);
+            }
+        }
+    }
+    scene.assert_no_overlap();
+}
+
+/// Attempts to join that timed out lie in the frozen member's sockets, and are applied when it
+/// wakes, though the key was deleted meanwhile; only the revoked lease stops them. That some are is
+/// seen on candidates whose key is deleted while their lease lives on.
+#[test]
+fn late_writes_do_not_bring_back_a_candidate_that_was_given_up() {
+    let scene = Scene::start(3);
+    let frozen = scene.cluster.leader();
+    let endpoints: Vec<String> = (0..3)
+        .filter(|i| *i != frozen)
+        .map(|i| scene.cluster.endpoints()[i].clone())
+        .collect();
+    let store = Store::new(&Settings::new(endpoints));
+    let (given_up, kept) = scene.cluster.block_on(async {
+        let mut sessions = Vec::new();
+        for _ in 0..20 {
+            let timing = Timing::new(secs(15), millis(300), millis(500));
+            sessions.push(Session::open(&store, Options::new(timing)).await.unwrap());
+        }
+        scene.cluster.freeze(frozen);
+        let joining = sessions.into_iter().map(|session| {
+            let prefix = Prefix::new(PREFIX);
+            let election = Election::new(store.clone(), prefix, "late", DELAY);
+            tokio::spawn(async move {
+                let member = Member::of_this_process("late");
+                let joined = election.join(&session, &member).await;
+                joined.expect("it joins when another member leads");
+                session
+            })
+        });
+        let (mut given_up, mut kept) = (Vec::new(), Vec::new());
+        for (i, joining) in joining.collect::<Vec<_>>().into_iter().enumerate() {
+            let session = joining.await.unwrap();
+            if i % 2 == 0 {
+                given_up.push(session.lease().get());
+                assert!(session.close(clock::now() + secs(15)).await);
+            } else {
+                kept.push(session);
+            }
+        }
+        (given_up, kept)
+    });
+    for candidate in scene.cluster.queue(PREFIX) {
+        scene.cluster.delete(&candidate.key);
+    }
+    scene.cluster.thaw(frozen);
+    let is_given_up = |candidate: &Candidate| given_up.contains(&candidate.lease);
+    let back = || scene.cluster.queue(PREFIX).into_iter();
+    if scene.cluster.version().starts_with("3.4.") {
+        eventually(SOON, "late writes are applied", || back().next());
+    } else {
+        // None was seen with 3.5.16.
+        skipped("that late writes are applied at all: only etcd 3.4 is known to");
+    }
+    throughout(secs(2), "nobody who was given up comes back", || {
+        let found: Vec<_> = back().filter(is_given_up).collect();
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    });
+    let leases = scene.cluster.leases();
+    assert!(given_up.iter().all(|lease| !leases.contains(lease)));
+    drop(kept);
+}

@@ -1,0 +1,95 @@
+//! The page of proof: its numbers come from results, and none is lost on the way.
+
+use serde_json::{Value, json};
+
+#[path = "../../examples/proof/page.rs"]
+mod page;
+
+const PAGE: &str = include_str!("../../docs/proof.md");
+
+fn results() -> Value {
+    let row = |who: &str, fault: &str, median: f64, overlaps: Option<u64>| {
+        json!({"row": "a row", "who": who, "fault": fault, "unit": "ms", "median": median,
+               "worst": median * 2.0, "n": 7, "overlaps": overlaps})
+    };
+    let crowd = json!({"row": "one of 50: watch events", "who": null, "fault": null, "unit": "",
+                       "median": 1.0, "worst": 1.0, "n": 30});
+    json!({"cores": 2, "floor_ms": 5.25, "rows": [
+        row("incumbent", "kill -9", 12.34, Some(0)),
+        row("etcdctl lock", "cut off", 10_050.0, Some(7)),
+        crowd,
+    ]})
+}
+
+#[test]
+fn every_case_has_its_place_and_two_jobs_at_once_are_said_aloud() {
+    let table = page::handovers(&results()).unwrap();
+    let line = |start: &str| table.lines().find(|line| line.starts_with(start)).unwrap();
+    let nothing = "not measured";
+    assert_eq!(
+        line("| kill -9"),
+        format!("| kill -9 | 12.3 ms, 24.7 ms of 7 | {nothing} | {nothing} |")
+    );
+    assert_eq!(
+        line("| cut off"),
+        format!(
+            "| cut off | {nothing} | {nothing} | 10.1 s, 20.1 s of 7; **two jobs at once in 7** |"
+        )
+    );
+    for fault in ["planned stop", "SIGSTOP", "host loss"] {
+        line(&format!("| {fault} |"));
+    }
+    assert_eq!(
+        line("| one of 50"),
+        "| one of 50: watch events | 1.0 | 1.0 | 30 |"
+    );
+    assert!(table.contains("2 cores: 5.2 ms"), "{table}");
+}
+
+#[test]
+fn the_unit_has_a_table_of_its_own() {
+    let row = json!({"fault": "kill -9 of everything", "median": 61.24, "worst": 88.0,
+                     "gap_median": 60.0, "gap_worst": 1_500.0, "n": 30});
+    let table = page::under_the_unit(&json!({"cores": 2, "rows": [row.clone()]})).unwrap();
+    let line = "| kill -9 of everything | 61.2 ms, 88.0 ms of 30 | 60.0 ms, 1.5 s of 30 |";
+    assert!(table.lines().any(|found| found == line), "{table}");
+    assert!(table.contains("2 cores"), "{table}");
+    page::fill(PAGE, "systemd", &table).unwrap();
+    page::under_the_unit(&json!({"cores": 2, "rows": [{"fault": "none"}]})).unwrap_err();
+}
+
+#[test]
+fn the_runs_of_several_seeds_are_added_up() {
+    let run = |seed: u64, breaches: Value| {
+        json!({"seed": seed, "minutes": 10, "runs": 5, "writes": 100, "breaches": breaches,
+               "excepted": [], "thrown": [{"fault": "kill daemon", "excepted": false, "n": 3}],
+               "handovers": [{"after": "kill daemon", "all_ms": [seed, 7.0]}]})
+    };
+    let text = page::torture(&[run(1, json!([])), run(2, json!([{"rule": "overlap"}]))]).unwrap();
+    for said in [
+        "20 minutes in all, seeds 1, 2: 6 faults, 10 runs of jobs, 200 guarded writes",
+        "**1 breaches**",
+        "| kill daemon | 6 |",
+        "| kill daemon | 4 | 7.0 ms | 7.0 ms |",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let broken = page::torture(&[json!({"seed": 1})]);
+    assert!(broken.is_err(), "{broken:?}");
+}
+
+#[test]
+fn the_page_has_a_place_for_each_part_and_keeps_the_rest() {
+    for name in ["handovers", "torture"] {
+        let filled = page::fill(PAGE, name, "| new |\n").unwrap();
+        assert!(filled.contains(&format!("<!-- {name} -->\n| new |\n<!-- /{name} -->")));
+        let other = |text: &str| {
+            let (before, rest) = text.split_once(&format!("<!-- {name} -->")).unwrap();
+            let (_, after) = rest.split_once(&format!("<!-- /{name} -->")).unwrap();
+            format!("{before}{after}")
+        };
+        assert_eq!(other(&filled), other(PAGE));
+        assert_eq!(page::fill(&filled, name, "| new |").unwrap(), filled);
+    }
+    assert!(page::fill(PAGE, "nonesuch", "").is_err());
+}
