@@ -11,9 +11,8 @@ use serde_json::Value;
 
 use crate::beside::{self, Ill};
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Daemon, Links, Record, eventually, millis, secs};
+use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, secs};
 use crate::kinds::Whom;
-use crate::schedule::Random;
 use crate::store::COUNTER;
 
 pub(crate) const REPLICAS: usize = 5;

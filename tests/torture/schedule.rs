@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::beside::Ill;
 use crate::checker::After;
-use crate::common::Direction;
+use crate::common::{Direction, Random};
 use crate::holds::{Hold, Want};
 use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
 
@@ -25,32 +25,6 @@ const LEASE: Duration = Duration::from_secs(8);
 
 /// Members in the cluster.
 pub(crate) const MEMBERS: usize = 3;
-
-/// Numbers that follow from a seed (splitmix64).
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(n).unwrap()).unwrap()
-    }
-
-    /// A span of `from` to `to` milliseconds.
-    fn millis(&mut self, from: usize, to: usize) -> Duration {
-        Duration::from_millis(u64::try_from(from + self.below(to - from)).unwrap())
-    }
-}
 
 /// The moments at which a lease may end early by it.
 fn early_ends(fault: &Fault) -> Option<(Duration, Duration)> {
