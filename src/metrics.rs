@@ -284,6 +284,7 @@ mod tests {
         metrics.run_ended(RunResult::Killed);
         let gauges = Gauges {
             leader: true,
+            ready: true,
             token: 7,
             lease_remaining: Duration::from_millis(2500),
             job_up: true,
