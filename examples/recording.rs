@@ -30,6 +30,8 @@ struct Recording {
     not_made: Option<NotMade>,
     /// Commands to run one after the other before it beats; the last is not waited for.
     commands: Vec<Vec<String>>,
+    /// Commands to start before it beats, past the guardian; none is waited for.
+    starts: Vec<Vec<String>>,
     /// Blocks both threads of its runtime for so long.
     blocks: u64,
     /// After so long it does what `ends` says.
@@ -108,6 +110,18 @@ impl Recording {
         Ok(())
     }
 
+    fn start_by_itself(&self, term: &Term, run: u32) -> Result<(), JobError> {
+        for argv in &self.starts {
+            let mut command = std::process::Command::new(&argv[0]);
+            command
+                .args(&argv[1..])
+                .args(["--part-of", &run.to_string()]);
+            command.env("INCUMBENT_TOKEN", term.token().to_string());
+            command.spawn()?;
+        }
+        Ok(())
+    }
+
     /// Whether it ends now that it was told to so long ago.
     fn is_told_enough(&self, ago: Duration) -> bool {
         match self.told {
@@ -153,6 +167,7 @@ impl Job for Recording {
         let mut record = open(run)?;
         record.write("start")?;
         self.start_commands(&term, run).await?;
+        self.start_by_itself(&term, run)?;
         if self.blocks > 0 {
             block(Duration::from_millis(self.blocks)).await;
         }

@@ -40,15 +40,20 @@ pub trait Job: Send + Sync + 'static {
     ///
     /// It should return soon after [`Term::stopping`] or [`Term::lost`]. It runs on a runtime of its
     /// own, and has ended when it has returned and no thread is left that came of it: no worker, no
-    /// blocking task, no [thread](std::thread) that it started, or that those started. Such code
-    /// can't be killed alone, so if any of it goes on, the whole daemon is killed: at the end of
+    /// blocking task, no [thread](std::thread) that it started, or that those started; and no process.
+    /// Such code can't be killed alone, so if any of it goes on, the whole daemon is killed: at the end of
     /// `stop_grace` on a planned stop, or once this has returned; in time for the next leader when
     /// the term is lost.
     ///
     /// A pool of threads that a library keeps for good, as rayon's global one, would be taken for
     /// the job's. Start it in `main`, before [`incumbent::main`](crate::main), or end it with the
-    /// run. A process started past [`Term::command`] is no thread, and is not waited for: it ends
-    /// with the daemon at the latest.
+    /// run.
+    ///
+    /// Start processes with [`Term::command`]: they have their grace when the run ends, and their end
+    /// is proven. One that is started past it, by [`std::process`] or in any other way, is killed as
+    /// soon as this has returned, and with the daemon; nothing else starts before it is dead. After a
+    /// kill of the daemon from outside only the shipped unit finds one that unblocks the
+    /// signals that tell it, a few of the last real-time ones.
     ///
     /// # Errors
     /// An error is a failed run, as a command's exit code other than 0 is.

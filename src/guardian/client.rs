@@ -28,6 +28,7 @@ use super::outgoing::{Outgoing, write};
 use super::protocol::{Inbox, Report, Request, encode};
 use crate::clock::Instant;
 use crate::keys::{LeaseId, Prefix};
+use crate::proc::Process;
 use crate::term::resignation::Resignation;
 
 /// How long a guardian has to become ready; it takes a few milliseconds.
@@ -62,6 +63,19 @@ pub struct Guardian {
     waiting: Arc<Waiting>,
     acked: watch::Receiver<Option<(i64, Instant)>>,
     dead: watch::Receiver<bool>,
+}
+
+/// The guardians that this process has started, but for those that were seen dead.
+static STARTED: Mutex<Vec<Process>> = Mutex::new(Vec::new());
+
+/// Whether this child of ours is a guardian. It is known for one from before its start on: one that
+/// is being started is waited for.
+pub(super) fn is_guardian(child: Process) -> bool {
+    started().contains(&child)
+}
+
+fn started() -> MutexGuard<'static, Vec<Process>> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Those who wait for a lease to be remembered, in the order of sending.
@@ -305,6 +319,8 @@ fn spawn(
             "the first message is longer than a socket holds",
         ));
     }
+    let mut started = started();
+    started.retain(|guardian| guardian.is_alive());
     let child = Command::new("/proc/self/exe")
         .arg0("incumbent")
         .arg("guardian")
@@ -312,6 +328,8 @@ fn spawn(
         .spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("no such process id"))?;
+    started.extend(Process::with_pid(pid.as_raw_pid()));
+    drop(started);
     // Not reaped yet, so the id is still its own.
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
     // No pipe, but a descriptor that becomes readable, which is all that is asked of it.

@@ -22,6 +22,7 @@ use tracing::field::display;
 use super::decide::checks::Checks;
 use super::decide::{Action, Event, Guard, Line};
 use super::link::Link;
+use super::offspring::{Orphans, Round};
 use super::proc;
 use super::protocol::{Exit, Report, Request};
 use super::resigner::Resigner;
@@ -29,6 +30,7 @@ use super::signals;
 use super::tree::Tree;
 use crate::clock::{self, Instant, Timer};
 use crate::keys::Prefix;
+use crate::proc::Process;
 
 /// Guards until nothing is left to guard; the exit code of the process.
 pub fn main() -> ExitCode {
@@ -63,6 +65,8 @@ fn run() -> io::Result<ExitCode> {
     if proc::id(parent) != hello.daemon || getppid() != Some(parent) {
         return Err(io::Error::other("its parent is not the daemon"));
     }
+    let daemon = parent.as_raw_pid();
+    let daemon = Process::with_pid(daemon).ok_or(Errno::SRCH)?;
     let mut tree = tree;
     tree.take_input(link.take_handed_over());
     let mind = if hello.checks {
@@ -80,6 +84,8 @@ fn run() -> io::Result<ExitCode> {
         link,
         daemon: Daemon {
             pidfd,
+            orphans: Orphans::of(daemon),
+            exited: false,
             dead: false,
             closed: false,
         },
@@ -175,7 +181,11 @@ fn wait_for(polled: &mut [PollFd<'_>]) -> io::Result<()> {
 /// The daemon, as the guardian sees it.
 struct Daemon {
     pidfd: OwnedFd,
-    /// Whether its death was seen.
+    /// What its Rust job leaves behind.
+    orphans: Orphans,
+    /// Whether its end was seen.
+    exited: bool,
+    /// Whether it is dead, and with it all that came of a Rust job in it.
     dead: bool,
     /// Whether the end of its socket was seen.
     closed: bool,
@@ -193,6 +203,11 @@ impl Mind {
             Self::Guard(guard) => guard.handle(event, now),
             Self::Checks(checks) => checks.handle(event, now),
         }
+    }
+
+    /// Whether a Rust job may have run in the daemon, and left processes behind.
+    fn may_have_orphans(&self) -> bool {
+        matches!(self, Self::Guard(guard) if guard.runs_in_daemon())
     }
 
     fn next_timer(&self) -> Option<Instant> {
@@ -249,7 +264,8 @@ impl Guardian {
         for event in self.tree.reap() {
             self.feed(event, now);
         }
-        if daemon_died && !self.daemon.dead {
+        self.daemon.exited |= daemon_died;
+        if self.daemon.exited && !self.daemon.dead && self.is_rid_of_orphans(now) {
             self.daemon.dead = true;
             self.feed(Event::DaemonDead, now);
         }
@@ -261,6 +277,24 @@ impl Guardian {
         self.notice_closed(now);
     }
 
+    /// Kills what a Rust job in the daemon left behind; returns whether nothing of it is left. Until
+    /// then the daemon isn't dead.
+    fn is_rid_of_orphans(&mut self, now: Instant) -> bool {
+        if !self.mind.may_have_orphans() {
+            return true;
+        }
+        match self.daemon.orphans.round(now) {
+            Round::Clean => true,
+            Round::Left(pids) => {
+                if !pids.is_empty() {
+                    let (election, candidate) = (&self.election, &self.candidate);
+                    tracing::error!(%election, candidate, ?pids, "job can't be killed");
+                }
+                false
+            }
+        }
+    }
+
     fn notice_closed(&mut self, now: Instant) {
         if !self.link.is_open() && !self.daemon.closed {
             self.daemon.closed = true;
@@ -270,10 +304,15 @@ impl Guardian {
 
     /// Waits for whatever comes first; returns whether the daemon is dead.
     fn wait(&self) -> io::Result<bool> {
-        self.timer.arm(self.mind.next_timer())?;
+        let orphans = self.daemon.orphans.next_round();
+        let timers = [
+            self.mind.next_timer(),
+            orphans.filter(|_| !self.daemon.dead),
+        ];
+        self.timer.arm(timers.into_iter().flatten().min())?;
         let mut polled = Vec::with_capacity(5);
         // What has ended is readable for ever, and is left out.
-        if !self.daemon.dead {
+        if !self.daemon.exited {
             polled.push(PollFd::new(&self.daemon.pidfd, PollFlags::IN));
         }
         polled.push(PollFd::new(&self.ends, PollFlags::IN));
@@ -285,7 +324,7 @@ impl Guardian {
             polled.push(PollFd::new(&self.link, flags));
         }
         wait_for(&mut polled)?;
-        Ok(!self.daemon.dead && !polled[0].revents().is_empty())
+        Ok(!self.daemon.exited && !polled[0].revents().is_empty())
     }
 
     fn feed(&mut self, event: Event, now: Instant) {
