@@ -151,6 +151,29 @@ fn run(start: Start, stop: watch::Receiver<bool>) -> Result<(), String> {
     })
 }
 
+/// Whether a job can be made of these settings, and why not; what was made is dropped.
+pub(super) fn try_to_make(factory: &Factory, settings: toml::Table) -> Result<(), String> {
+    // Where the real one will be made there is a runtime, too.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let made = catch_unwind(AssertUnwindSafe(|| {
+        let _inside = runtime.enter();
+        factory(settings).map(drop).map_err(|error| chain(&*error))
+    }));
+    runtime.shutdown_background();
+    let why = match made {
+        Ok(made) => made.err(),
+        Err(panic) => Some(panicked(panic)),
+    };
+    // A problem of the configuration is one line.
+    why.map_or(Ok(()), |why| {
+        let lines = why.lines().map(str::trim).filter(|line| !line.is_empty());
+        Err(lines.collect::<Vec<_>>().join(", "))
+    })
+}
+
 /// An error and what it came of, as one text.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();

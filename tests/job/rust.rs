@@ -99,12 +99,12 @@ fn a_panic_is_a_failed_run() {
 
 #[test]
 fn a_job_that_can_not_be_made_is_a_failed_run() {
-    fails_again_and_again("not_made = 'error'", "it can't be made");
+    fails_again_and_again("made = 1, not_made = 'error'", "it can't be made");
 }
 
 #[test]
 fn a_job_that_panics_while_it_is_made_is_a_failed_run() {
-    fails_again_and_again("not_made = 'panic'", "panicked: it can't be made");
+    fails_again_and_again("made = 1, not_made = 'panic'", "panicked: it can't be made");
 }
 
 #[test]
