@@ -56,7 +56,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("config", "etcd log keys timing"),
     ("etcd", "keys backoff clock"),
     // Leaves.
-    ("notify", "timing"),
+    ("notify", "timing log"),
     ("timing", "clock"),
     ("backoff", "clock"),
     ("log", ""),
