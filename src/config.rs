@@ -278,9 +278,12 @@ impl Read {
             layers::environment(&source.env, &mut problems),
             layers::flags(&source.flags, &mut problems),
         ];
-        let set = set.into_iter().map(|layer| match source.ignores_job {
-            true => layer.without(JOB),
-            false => layer,
+        let set = set.into_iter().map(|layer| {
+            if source.ignores_job {
+                layer.without(JOB)
+            } else {
+                layer
+            }
         });
         if source.ignores_job {
             problems.retain(|problem| !problem.is_in(JOB));

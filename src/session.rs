@@ -83,6 +83,8 @@ pub struct Session {
     /// The election that it stands in. One and no other: a term is lost with its own key (R7), and
     /// given back with its lease (R5).
     taken: OnceLock<Prefix>,
+    /// The loss that was declared, which the renewals may not have heard of yet.
+    declared: OnceLock<Loss>,
 }
 
 /// The own key of a term, as the renewals prove it.
@@ -148,6 +150,7 @@ impl Session {
             status,
             task,
             taken: OnceLock::new(),
+            declared: OnceLock::new(),
         })
     }
 
@@ -163,7 +166,8 @@ impl Session {
 
     /// How it was lost, if it was.
     pub(crate) fn loss(&self) -> Option<Loss> {
-        self.status.borrow().loss.clone()
+        let known = self.status.borrow().loss.clone();
+        known.or_else(|| self.declared.get().cloned())
     }
 
     /// The id of the lease.
@@ -239,6 +243,7 @@ impl Session {
 
     /// Declares the term lost: somebody saw its end first, on a watch of the own key (R7).
     pub fn lose(&self, loss: Loss) {
+        self.declared.get_or_init(|| loss.clone());
         // A closed inbox means that the session is over already.
         drop(self.orders.send(Order::Lose(loss)));
     }

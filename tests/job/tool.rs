@@ -78,9 +78,9 @@ fn is_refused(settings: &str, why: &str) {
     let sandbox = Sandbox::new();
     let config = sandbox.join("refused.toml");
     let text = format!(
-        "runtime_dir = {:?}\netcd.endpoints = ['http://127.0.0.1:1']\n\
+        "runtime_dir = '{}'\netcd.endpoints = ['http://127.0.0.1:1']\n\
          [job]\nkind = 'recording'\nsettings = {{ {settings} }}\n",
-        sandbox.join("run")
+        sandbox.join("run").display()
     );
     fs::write(&config, text).unwrap();
     for command in ["check", "run"] {
