@@ -13,4 +13,5 @@ mod health;
 mod hooks;
 mod rust;
 mod stand;
+mod starts;
 mod tool;
