@@ -27,6 +27,7 @@ mod link;
 pub mod main;
 pub(crate) mod mark;
 pub(crate) mod offspring;
+pub(crate) mod orphans;
 mod outgoing;
 mod proc;
 pub mod protocol;
