@@ -16,3 +16,4 @@ mod rust;
 mod stand;
 mod starts;
 mod tool;
+mod unkillable;
