@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
     let store = Store::new(&Settings::new([next("http://127.0.0.1:2379")]));
-    let prefix = Prefix::new(next("/demo"));
+    let prefix = Prefix::checked(next("/demo"))?;
     let name = next("node1");
 
     // Half a second to leave the work in good order, another to be done with it for certain.

@@ -4,8 +4,11 @@
 //! In its lines a thread stands where a process does in the recorder's: runs of one daemon are
 //! told apart by the thread that each of them began on.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use incumbent::{Job, JobError, Jobs, Term};
@@ -16,6 +19,9 @@ use record::Record;
 
 #[path = "recorder/record.rs"]
 mod record;
+
+/// How often a job was made, or not made, in this process.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// Between two beats.
 const EVERY: Duration = Duration::from_millis(5);
@@ -28,8 +34,12 @@ struct Recording {
     file: PathBuf,
     /// It can't be made: with an error, or with a panic.
     not_made: Option<NotMade>,
+    /// But so often before that it can, in one process: when the configuration is checked.
+    made: u32,
     /// Commands to run one after the other before it beats; the last is not waited for.
     commands: Vec<Vec<String>>,
+    /// Commands to start before it beats, past the guardian; none is waited for.
+    starts: Vec<Vec<String>>,
     /// Blocks both threads of its runtime for so long.
     blocks: u64,
     /// After so long it does what `ends` says.
@@ -86,7 +96,8 @@ enum Told {
 impl Recording {
     fn from_settings(settings: toml::Table) -> Result<Self, JobError> {
         let this: Self = settings.try_into()?;
-        match this.not_made {
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
+        match this.not_made.filter(|_| made >= this.made) {
             Some(NotMade::Error) => Err("it can't be made".into()),
             Some(NotMade::Panic) => panic!("it can't be made"),
             None => Ok(this),
@@ -105,6 +116,18 @@ impl Recording {
             command(argv).status().await?;
         }
         command(last).spawn().await?;
+        Ok(())
+    }
+
+    fn start_by_itself(&self, term: &Term, run: u32) -> Result<(), JobError> {
+        for argv in &self.starts {
+            let mut command = Command::new(&argv[0]);
+            command
+                .args(&argv[1..])
+                .args(["--part-of", &run.to_string()]);
+            command.env("INCUMBENT_TOKEN", term.token().to_string());
+            command.spawn()?;
+        }
         Ok(())
     }
 
@@ -153,6 +176,7 @@ impl Job for Recording {
         let mut record = open(run)?;
         record.write("start")?;
         self.start_commands(&term, run).await?;
+        self.start_by_itself(&term, run)?;
         if self.blocks > 0 {
             block(Duration::from_millis(self.blocks)).await;
         }
@@ -191,6 +215,18 @@ impl Job for Recording {
     }
 }
 
+/// Starts a process that is the daemon's, and adds its number to the file that
+/// `RECORDING_PREPARES` names.
+fn prepare() -> std::io::Result<()> {
+    let Some(file) = std::env::var_os("RECORDING_PREPARES") else {
+        return Ok(());
+    };
+    let mut file = File::options().create(true).append(true).open(file)?;
+    let sleeper = Command::new("sleep").arg("1000000").spawn()?;
+    writeln!(file, "{}", sleeper.id())
+}
+
 fn main() -> ExitCode {
-    incumbent::main(Jobs::new().with("recording", Recording::from_settings))
+    let jobs = Jobs::new().with("recording", Recording::from_settings);
+    incumbent::main(jobs.prepare(prepare))
 }

@@ -73,6 +73,9 @@ enum Typed {
 }
 
 /// Runs the command that this process was started with.
+///
+/// It may be any, or the guardian that a daemon has started: a `main` that calls this should do
+/// nothing else but name its jobs. What a daemon's jobs need once goes to [`Jobs::prepare`].
 pub fn main(jobs: Jobs) -> ExitCode {
     let typed = match Cli::parse().command {
         Command::Guardian(args) => {

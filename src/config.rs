@@ -33,12 +33,15 @@ mod value;
 pub use place::{Place, Problem, Problems};
 pub use reload::reload;
 pub use report::{check_report, ttl_warnings};
-pub use source::{Flag, Source};
+pub use source::{Flag, Judge, Source};
 pub use timing::Timing;
 
 use layers::Tree;
 use rules::Settings;
 use value::Context;
+
+/// The section that only those read who run the job, or look whether it can be.
+const JOB: &str = "job";
 
 /// Everything a command needs to know, checked.
 #[derive(Clone, Debug)]
@@ -290,12 +293,24 @@ impl Read {
             None => toml_file::Read::default(),
         };
         is_whole &= read.syntax.is_empty();
-        let layers = [
-            layers::defaults(&source.host_name, &source.runtime_dir().to_string_lossy()),
+        problems.extend(read.problems);
+        let set = [
             read.layer,
             layers::environment(&source.env, &mut problems),
             layers::flags(&source.flags, &mut problems),
         ];
+        let set = set.into_iter().map(|layer| {
+            if source.ignores_job {
+                layer.without(JOB)
+            } else {
+                layer
+            }
+        });
+        if source.ignores_job {
+            problems.retain(|problem| !problem.is_in(JOB));
+        }
+        let defaults = layers::defaults(&source.host_name, &source.runtime_dir().to_string_lossy());
+        let layers = std::iter::once(defaults).chain(set);
         let tree = Tree::merged(layers).unwrap_or_else(|error| {
             problems.push(Problem::new(Place::Default, "", error.to_string()));
             Tree::default()
@@ -305,7 +320,6 @@ impl Read {
             file: found.as_ref().map(|found| found.path.as_path()),
         };
         let settings = Settings::read(&tree, &context, &mut problems);
-        problems.extend(read.problems);
         // What else stands on a line with a fault of syntax is a guess.
         problems.retain(|problem| !read.syntax.iter().any(|fault| fault.shares_line(problem)));
         problems.extend(read.syntax);

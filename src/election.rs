@@ -76,7 +76,8 @@ pub struct Candidacy {
 }
 
 impl Election {
-    /// The contest under `prefix`, for a candidate of this name.
+    /// The contest under `prefix`, for a candidate of this name. A prefix that was not
+    /// [checked](Prefix::checked) is, as soon as the candidate stands.
     ///
     /// `takeover_delay` is waited after an end that was not proven clean; it must cover what an
     /// overrunning predecessor may take (R13).
@@ -111,12 +112,25 @@ impl Election {
     /// Takes a place in the queue: candidate key and member record in one transaction, tried
     /// until it is answered or the session is lost.
     ///
+    /// A session serves one candidacy: its lease is given back with that, and renewed for no other.
+    ///
     /// # Errors
-    /// The loss of the session; a store that refuses is one too.
+    /// The loss of the session; a store that refuses is one too. A session that has joined before.
     ///
     /// # Cancel safety
     /// Dropping it may leave the key in the queue: close the session, which revokes its lease.
-    pub async fn join(&self, session: &Session, member: &Member) -> Result<Candidacy, Loss> {
+    pub async fn join(
+        &self,
+        session: &Session,
+        member: &Member,
+    ) -> Result<Candidacy, CampaignError> {
+        self.prefix.check()?;
+        if let Some(loss) = session.loss() {
+            return Err(loss.into());
+        }
+        if !session.take_for(&self.prefix) {
+            return Err(CampaignError::SessionTaken);
+        }
         let key: Arc<str> = self.prefix.candidate(session.lease()).into();
         let lease = || Some(PutOptions::new().with_lease(session.lease().get()));
         let member = member.clone().with_digest(self.digest.get());
@@ -162,7 +176,13 @@ impl Election {
     pub async fn stand(&mut self, session: &Session) -> Result<Term, CampaignError> {
         let member = Member::of_this_process(&self.candidate);
         let candidacy = self.join(session, &member).await?;
-        let term = self.campaign(session, &candidacy, |_| {}).await?;
+        let (election, candidate) = (self.prefix.clone(), self.candidate.clone());
+        let told = |progress| {
+            if let Progress::Blocked(key) = progress {
+                tracing::error!(%election, candidate, key, "queue blocked by a key that is no candidate");
+            }
+        };
+        let term = self.campaign(session, &candidacy, told).await?;
         if term.put_record(&term.record()).await.is_err() {
             session.lose(Loss::Deleted);
             return Err(session.lost().await.into());
@@ -173,7 +193,17 @@ impl Election {
     /// Gives the place or the term back: deletes the key if it is still ours, sets the marker if
     /// there was a term, revokes the lease. Only once the job is over (R5). Tries until answered
     /// or past the deadline; returns whether the store confirmed it.
+    ///
+    /// A session or a term of another candidacy is refused: nothing is given back, and the session,
+    /// which ends here, leaves its lease to the TTL.
     pub async fn resign(&self, session: Session, term: Option<&Term>) -> bool {
+        let of_another =
+            |term: &Term| term.lease() != session.lease() || *term.election() != self.prefix;
+        if session.is_of_another(&self.prefix) || term.is_some_and(of_another) {
+            let (election, lease) = (&self.prefix, session.lease());
+            tracing::error!(%election, %lease, "not resigned: session, term and election don't belong together");
+            return false;
+        }
         let timing = session.timing();
         let resignation = Resignation {
             store: self.store.settings(),

@@ -25,6 +25,8 @@ pub mod fence;
 mod launch;
 mod link;
 pub mod main;
+pub(crate) mod mark;
+pub(crate) mod offspring;
 pub(crate) mod orphans;
 mod outgoing;
 mod proc;

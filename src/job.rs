@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::process::{ExitCode, Termination};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::config::Judge;
 use crate::term::Term;
 
 pub mod command;
@@ -40,15 +42,19 @@ pub trait Job: Send + Sync + 'static {
     ///
     /// It should return soon after [`Term::stopping`] or [`Term::lost`]. It runs on a runtime of its
     /// own, and has ended when it has returned and no thread is left that came of it: no worker, no
-    /// blocking task, no [thread](std::thread) that it started, or that those started. Such code
-    /// can't be killed alone, so if any of it goes on, the whole daemon is killed: at the end of
+    /// blocking task, no [thread](std::thread) that it started, or that those started; and no process.
+    /// Such code can't be killed alone, so if any of it goes on, the whole daemon is killed: at the end of
     /// `stop_grace` on a planned stop, or once this has returned; in time for the next leader when
     /// the term is lost.
     ///
     /// A pool of threads that a library keeps for good, as rayon's global one, would be taken for
-    /// the job's. Start it in `main`, before [`incumbent::main`](crate::main), or end it with the
-    /// run. A process started past [`Term::command`] is no thread, and is not waited for: it ends
-    /// with the daemon at the latest.
+    /// the job's. Start it in [`Jobs::prepare`], or end it with the run.
+    ///
+    /// Start processes with [`Term::command`]: they have their grace when the run ends, and their end
+    /// is proven. One that is started past it, by [`std::process`] or in any other way, is killed as
+    /// soon as this has returned, and with the daemon; nothing else starts before it is dead. After a
+    /// kill of the daemon from outside only the shipped unit finds one that unblocks the
+    /// signals that tell it, a few of the last real-time ones.
     ///
     /// # Errors
     /// An error is a failed run, as a command's exit code other than 0 is.
@@ -68,7 +74,11 @@ pub(crate) type Factory = Arc<dyn Fn(toml::Table) -> Result<AnyJob, JobError> + 
 #[derive(Clone, Default)]
 pub struct Jobs {
     factories: BTreeMap<&'static str, Factory>,
+    preparations: Arc<Mutex<Vec<Preparation>>>,
 }
+
+/// What is to be done before the daemon starts.
+type Preparation = Box<dyn FnOnce() -> ExitCode + Send>;
 
 impl Jobs {
     /// No Rust jobs: `job.kind` can only be `command`.
@@ -77,6 +87,10 @@ impl Jobs {
     }
 
     /// Adds a job under `name`, made anew for every run from the table `job.settings`.
+    ///
+    /// `from_settings` should have no effects: it is also called, and what it makes dropped, when the
+    /// configuration is checked, by `check`, at the daemon's start and on a reload. Where it fails or
+    /// panics, the configuration is refused.
     ///
     /// # Panics
     /// If the name is `command`, which is taken, or stands for another job already.
@@ -96,6 +110,43 @@ impl Jobs {
         let taken = self.factories.insert(name, factory);
         assert!(taken.is_none(), "two jobs named {name}");
         self
+    }
+
+    /// Adds what is to be done before the daemon starts: only in `run`, once, and before there is any
+    /// thread or runtime of the daemon's. As of `main`, a failure of it is the process's.
+    ///
+    /// Threads and processes that it leaves behind are the daemon's, and not a run's: it is the place
+    /// for a library's pool of threads, as rayon's global one. Not so `main`, which runs in every
+    /// command, and in the guardian of each daemon.
+    #[must_use]
+    pub fn prepare<T: Termination>(self, prepare: impl FnOnce() -> T + Send + 'static) -> Self {
+        let preparation: Preparation = Box::new(|| prepare().report());
+        self.preparations().push(preparation);
+        self
+    }
+
+    /// Does what is to be done before the daemon starts, up to the first failure.
+    pub(crate) fn prepare_now(&self) -> ExitCode {
+        let preparations = std::mem::take(&mut *self.preparations());
+        let mut codes = preparations.into_iter().map(|prepare| prepare());
+        codes
+            .find(|code| *code != ExitCode::SUCCESS)
+            .unwrap_or(ExitCode::SUCCESS)
+    }
+
+    fn preparations(&self) -> MutexGuard<'_, Vec<Preparation>> {
+        self.preparations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether the jobs take their settings.
+    pub(crate) fn judge(&self) -> Judge {
+        let jobs = self.clone();
+        Judge::new(move |kind, settings| match jobs.get(kind) {
+            Some(factory) => native::try_to_make(&factory, settings),
+            None => Ok(()),
+        })
     }
 
     /// The names of the jobs, as `job.kind` may have them.

@@ -71,8 +71,40 @@ impl From<LeaseId> for String {
 #[serde(transparent)]
 pub struct Prefix(String);
 
+/// The text is no prefix for an election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAPrefix {
+    /// It is empty, or holds control characters.
+    #[error("not a prefix for an election: it is empty, or holds control characters")]
+    Text,
+    /// The records of another election, or of none, would stand among its candidates.
+    #[error("not a prefix for an election: it ends in .meta or contains .meta/")]
+    Records,
+}
+
 impl Prefix {
-    /// The election under `prefix`, taken as given: nothing is normalised.
+    /// The election under `prefix`, as the configuration takes it.
+    ///
+    /// # Errors
+    /// Under an empty prefix, or one that ends in `.meta` or contains `.meta/`, there is no election.
+    pub fn checked(prefix: impl Into<String>) -> Result<Self, NotAPrefix> {
+        let prefix = Self::new(prefix);
+        prefix.check().map(|()| prefix)
+    }
+
+    /// Whether an election can be held under it.
+    pub(crate) fn check(&self) -> Result<(), NotAPrefix> {
+        if self.0.is_empty() || self.0.chars().any(char::is_control) {
+            Err(NotAPrefix::Text)
+        } else if self.candidates().contains(META) {
+            Err(NotAPrefix::Records)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What begins with `prefix`, taken as given: nothing is normalised, and nothing checked until
+    /// somebody stands there; see [`checked`](Self::checked).
     pub fn new(prefix: impl Into<String>) -> Self {
         Self(prefix.into())
     }
@@ -158,6 +190,20 @@ impl Prefix {
         lease_after(key.as_ref(), &self.members())
     }
 
+    /// Whether a range of keys has any that are the election's own: candidates, or records of ours.
+    /// An empty `end` is the one key `start`, and a NUL byte is no end at all, as etcd has it.
+    pub(crate) fn owns_any(&self, start: &[u8], end: &[u8]) -> bool {
+        [self.candidates(), self.records()].iter().any(|own| {
+            let own = own.as_bytes();
+            match end {
+                [] => start.starts_with(own),
+                // None of them begins before the shortest.
+                [0] => start.starts_with(own) || start < own,
+                end => start.starts_with(own) && start < end || start <= own && own < end,
+            }
+        })
+    }
+
     /// Whether a key of this name, attached to `lease` (0 for none), stands in the queue for ever
     /// because no candidate can be behind it.
     pub fn is_blocked_by(&self, key: impl AsRef<[u8]>, lease: i64) -> bool {
@@ -206,6 +252,52 @@ mod tests {
         let prefix = Prefix::new("/testelection");
         let key = prefix.candidate(lease(0x3269_6bd0_d159_d067));
         assert_eq!(key, "/testelection/32696bd0d159d067");
+    }
+
+    #[test]
+    fn a_range_of_keys_is_the_elections_own_if_any_of_it_is() {
+        let prefix = Prefix::new("/a");
+        let owns = |start: &str, end: &str| prefix.owns_any(start.as_bytes(), end.as_bytes());
+        for (start, end) in [
+            ("/a/count", ""),
+            ("/a/", ""),
+            ("/a.meta/ended", ""),
+            ("/", "0"),
+            ("/a", "/b"),
+            ("/a/x", "/a/y"),
+            ("/a/x", "/b"),
+            ("/", "\0"),
+            ("/a/x", "\0"),
+            ("\0", "\0"),
+            ("/a.", "/a.n"),
+        ] {
+            assert!(owns(start, end), "{start:?} {end:?}");
+        }
+        for (start, end) in [
+            ("/a", ""),
+            ("/ab", ""),
+            ("/a-value", ""),
+            ("/b", "/c"),
+            ("/a0", "/b"),
+            ("/a", "/a."),
+            ("/b", "\0"),
+            ("/a/y", "/a/x"),
+        ] {
+            assert!(!owns(start, end), "{start:?} {end:?}");
+        }
+    }
+
+    #[test]
+    fn no_election_is_held_under_a_prefix_that_the_configuration_refuses() {
+        for text in ["", "/a\n"] {
+            assert_eq!(Prefix::checked(text), Err(NotAPrefix::Text), "{text:?}");
+        }
+        for text in ["/a.meta", "/a.meta/b", ".meta"] {
+            assert_eq!(Prefix::checked(text), Err(NotAPrefix::Records), "{text:?}");
+        }
+        for text in ["/a", "a", "/", "/a.metal", "/.meta-data"] {
+            assert!(Prefix::checked(text).is_ok(), "{text:?}");
+        }
     }
 
     #[test]

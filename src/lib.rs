@@ -73,7 +73,7 @@
 //! let second = Duration::from_secs(1);
 //! let timing = Timing::new(15 * second, 2 * second, second);
 //! let session = Session::open(&store, Options::new(timing)).await?;
-//! let mut election = Election::new(store, Prefix::new("/demo"), "node1", 2 * second);
+//! let mut election = Election::new(store, Prefix::checked("/demo")?, "node1", 2 * second);
 //! let term = election.stand(&session).await?;
 //! term.put("/demo-value", "written by the leader").await?;
 //! election.resign(session, Some(&term)).await;

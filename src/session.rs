@@ -1,7 +1,7 @@
 //! The session: a lease, its renewals and its local deadline.
 //!
 //! The election stands on it: a candidacy lives as long as its session. [`Session::open`] grants
-//! a lease under an id that the caller chose, and a task renews it until the session is closed or
+//! a lease under a fresh id, and a task renews it until the session is closed or
 //! lost. What it knows is published as [`Status`]; a loss is final, and a new session has a new
 //! lease (R9, R10).
 //!
@@ -9,9 +9,10 @@
 //! [`lead`](Session::lead) has tied it to a term, only *proven* ones do (R1), and the own key is
 //! read with each of them (R7).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -19,7 +20,7 @@ use crate::clock::{self, Instant, Tick};
 use crate::config::timing::Timing;
 use crate::etcd::keep_alive::Ack;
 use crate::etcd::{Error, Store};
-use crate::keys::LeaseId;
+use crate::keys::{LeaseId, Prefix};
 use crate::metrics::Metrics;
 
 pub(crate) mod deadline;
@@ -35,8 +36,6 @@ pub use status::Status;
 /// What a session needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The id of the lease, chosen before the grant is sent (R6); see [`new_lease_id`].
-    pub lease: LeaseId,
     /// The TTL to ask for, in whole seconds, and the graces of the job that depends on it.
     pub timing: Timing,
     /// Renewals stop if this has not ticked within the TTL; `None` renews for ever.
@@ -46,13 +45,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// A fresh lease that is renewed for as long as the session lives.
+    /// A lease that is renewed for as long as the session lives.
     ///
     /// The graces in `timing` are what the holder's work takes to end: a term counts as lost so
     /// much before its deadline.
     pub fn new(timing: Timing) -> Self {
         Self {
-            lease: new_lease_id(),
             timing,
             tick: None,
             metrics: Metrics::default(),
@@ -61,7 +59,7 @@ impl Options {
 }
 
 /// A fresh lease id, at random: one is never used twice (R10).
-pub fn new_lease_id() -> LeaseId {
+pub(crate) fn new_lease_id() -> LeaseId {
     loop {
         let random = i64::from_ne_bytes(crate::backoff::random().to_ne_bytes()) & i64::MAX;
         if let Some(id) = LeaseId::new(random) {
@@ -82,6 +80,11 @@ pub struct Session {
     orders: mpsc::UnboundedSender<Order>,
     status: watch::Receiver<Status>,
     task: JoinHandle<()>,
+    /// The election that it stands in. One and no other: a term is lost with its own key (R7), and
+    /// given back with its lease (R5).
+    taken: OnceLock<Prefix>,
+    /// The loss that was declared, which the renewals may not have heard of yet.
+    declared: OnceLock<Loss>,
 }
 
 /// The own key of a term, as the renewals prove it.
@@ -94,23 +97,42 @@ pub struct OwnKey {
 }
 
 impl Session {
-    /// Grants the lease, in one attempt for each member, and begins to renew it.
+    /// Grants a fresh lease, in one attempt for each member, and begins to renew it.
     ///
     /// Must run on the runtime that is to carry the renewals: one that nothing else can hold up.
     ///
     /// # Errors
-    /// Whatever it is, the grant may be applied: revoke the lease (R10). The granted TTL can be
-    /// longer than the one asked for.
+    /// Whatever it is, the grant may be applied: the lease is revoked in the background then (R10).
+    /// The granted TTL can be longer than the one asked for.
     ///
     /// # Cancel safety
-    /// Dropping it leaves the grant's outcome unknown.
+    /// Dropping it is as an error.
     pub async fn open(store: &Store, options: Options) -> Result<Self, Error> {
+        let lease = new_lease_id();
+        let unwanted = Unwanted {
+            store,
+            lease: Some(lease),
+            timing: options.timing,
+        };
+        let session = Self::open_as(store, lease, options).await?;
+        unwanted.keep();
+        Ok(session)
+    }
+
+    /// The same under an id that was never used before, and that somebody else knows already: whoever
+    /// gives the lease back, whatever comes of the grant (R6, R10).
+    pub(crate) async fn open_as(
+        store: &Store,
+        lease: LeaseId,
+        options: Options,
+    ) -> Result<Self, Error> {
         let asked = options.timing;
         let limit = asked.attempt_limit();
         // Side by side: a launch should not pay for a question that members all answer alike.
-        let (found, granted) = tokio::join!(store.find_member(limit), grant(store, &options));
+        let (found, granted) =
+            tokio::join!(store.find_member(limit), grant(store, lease, &options));
         if let Err(proxied) = found {
-            revoke(store, options.lease, limit, clock::now() + limit).await;
+            revoke(store, lease, limit, clock::now() + limit).await;
             return Err(proxied);
         }
         let ack = granted?;
@@ -118,16 +140,34 @@ impl Session {
         let timing = asked.with_ttl(ttl);
         let (publish, status) = watch::channel(Status::granted(ack, timing));
         let (orders, inbox) = mpsc::unbounded_channel();
-        let renewal = Renewal::new(store.clone(), &options, timing, publish);
+        let renewal = Renewal::new(store.clone(), lease, &options, timing, publish);
         let task = tokio::spawn(renewal.run(inbox));
         Ok(Self {
             store: store.clone(),
-            lease: options.lease,
+            lease,
             timing,
             orders,
             status,
             task,
+            taken: OnceLock::new(),
+            declared: OnceLock::new(),
         })
+    }
+
+    /// Takes it for the candidacy in an election, if it has none yet; returns whether it hadn't.
+    pub(crate) fn take_for(&self, election: &Prefix) -> bool {
+        self.taken.set(election.clone()).is_ok()
+    }
+
+    /// Whether it stands in another election than this.
+    pub(crate) fn is_of_another(&self, election: &Prefix) -> bool {
+        self.taken.get().is_some_and(|taken| taken != election)
+    }
+
+    /// How it was lost, if it was.
+    pub(crate) fn loss(&self) -> Option<Loss> {
+        let known = self.status.borrow().loss.clone();
+        known.or_else(|| self.declared.get().cloned())
     }
 
     /// The id of the lease.
@@ -203,6 +243,7 @@ impl Session {
 
     /// Declares the term lost: somebody saw its end first, on a watch of the own key (R7).
     pub fn lose(&self, loss: Loss) {
+        self.declared.get_or_init(|| loss.clone());
         // A closed inbox means that the session is over already.
         drop(self.orders.send(Order::Lose(loss)));
     }
@@ -230,9 +271,33 @@ impl Drop for Session {
     }
 }
 
+/// A lease that may be granted, and that nobody will use.
+struct Unwanted<'a> {
+    store: &'a Store,
+    lease: Option<LeaseId>,
+    timing: Timing,
+}
+
+impl Unwanted<'_> {
+    fn keep(mut self) {
+        self.lease = None;
+    }
+}
+
+impl Drop for Unwanted<'_> {
+    fn drop(&mut self) {
+        // Without a runtime, as where a whole program ends, it has its TTL.
+        if let (Some(lease), Ok(runtime)) = (self.lease, Handle::try_current()) {
+            let (store, limit) = (self.store.clone(), self.timing.attempt_limit());
+            let until = clock::now() + self.timing.ttl();
+            runtime.spawn(async move { revoke(&store, lease, limit, until).await });
+        }
+    }
+}
+
 /// Grants the lease. A member that is away or hangs costs its attempt and no more.
-async fn grant(store: &Store, options: &Options) -> Result<Ack, Error> {
-    let (limit, lease) = (options.timing.attempt_limit(), options.lease);
+async fn grant(store: &Store, lease: LeaseId, options: &Options) -> Result<Ack, Error> {
+    let limit = options.timing.attempt_limit();
     let seconds = i64::try_from(options.timing.ttl().as_secs()).unwrap_or(i64::MAX);
     // An attempt that timed out may have been applied, so the lease may run since the first.
     let sent = clock::now();

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcd_client::proto::PbTxnOpRequest as Request;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn};
 use tokio::sync::watch;
 
@@ -69,6 +70,13 @@ pub enum WriteError {
     /// The term is over; nothing was written.
     #[error("not the leader: the term is over")]
     NotLeader,
+    /// The key is the election's own: under its prefix it would be taken for a candidate's, and block
+    /// the queue for ever, or for one of its records. Nothing was written.
+    #[error("{key:?} is the election's own, and would block it; nothing was written")]
+    Blocks {
+        /// The key, or the first of a range.
+        key: String,
+    },
     /// The store didn't answer in time, or refused.
     #[error(transparent)]
     Store(#[from] Error),
@@ -243,6 +251,7 @@ impl Term {
     ///
     /// # Errors
     /// [`WriteError::NotLeader`] if the term is over; then nothing was written.
+    /// [`WriteError::Blocks`] for a key of the election itself.
     ///
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown; it is guarded even then.
@@ -252,6 +261,7 @@ impl Term {
         value: impl Into<Vec<u8>>,
     ) -> Result<(), WriteError> {
         let put = TxnOp::put(key, value, None);
+        self.refuse_own([put.clone().into()])?;
         self.repeat(vec![put]).await.map(drop)
     }
 
@@ -261,6 +271,7 @@ impl Term {
     /// As [`put`](Self::put).
     pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<(), WriteError> {
         let delete = TxnOp::delete(key, None);
+        self.refuse_own([delete.clone().into()])?;
         self.repeat(vec![delete]).await.map(drop)
     }
 
@@ -268,7 +279,35 @@ impl Term {
     ///
     /// # Errors
     /// [`WriteError::Store`] with a time-out leaves the outcome unknown, guarded even then.
+    /// [`WriteError::Blocks`] for a write to keys of the election itself.
     pub async fn txn(&self, operations: Vec<TxnOp>) -> Result<TxnResponse, WriteError> {
+        self.refuse_own(operations.iter().cloned().map(Request::from))?;
+        self.once(operations).await
+    }
+
+    /// Refuses what would write to the election's own keys.
+    fn refuse_own(&self, operations: impl IntoIterator<Item = Request>) -> Result<(), WriteError> {
+        let mut open: Vec<Request> = operations.into_iter().collect();
+        while let Some(operation) = open.pop() {
+            let (key, end) = match operation {
+                Request::RequestRange(_) => continue,
+                Request::RequestPut(put) => (put.key, Vec::new()),
+                Request::RequestDeleteRange(delete) => (delete.key, delete.range_end),
+                Request::RequestTxn(txn) => {
+                    let nested = txn.success.into_iter().chain(txn.failure);
+                    open.extend(nested.filter_map(|operation| operation.request));
+                    continue;
+                }
+            };
+            if self.election().owns_any(&key, &end) {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                return Err(WriteError::Blocks { key });
+            }
+        }
+        Ok(())
+    }
+
+    async fn once(&self, operations: Vec<TxnOp>) -> Result<TxnResponse, WriteError> {
         let limit = self.timing().attempt_limit();
         let txn = guarded(&self.facts.key, self.token(), operations);
         let (answer, _) = self.store.txn(limit, txn).await?;
@@ -330,7 +369,7 @@ impl Term {
     async fn repeat(&self, operations: Vec<TxnOp>) -> Result<TxnResponse, WriteError> {
         let mut backoff = crate::session::backoff();
         loop {
-            match self.txn(operations.clone()).await {
+            match self.once(operations.clone()).await {
                 Err(WriteError::Store(error)) if !error.is_definite() => {
                     if self.remaining().is_zero() {
                         return Err(WriteError::Store(error));

@@ -140,6 +140,15 @@ impl Contest {
     }
 }
 
+/// How a candidacy is over before it leads.
+fn over(error: CampaignError) -> Report {
+    match error {
+        CampaignError::Lost(loss) => Report::Lost(loss),
+        CampaignError::MakeWay => Report::MakeWay,
+        refused => Report::Refused(refused.to_string()),
+    }
+}
+
 /// The thread's own state.
 struct Contestant {
     setup: Setup,
@@ -291,22 +300,22 @@ impl Contestant {
         session: &mut Option<Session>,
     ) {
         let options = Options {
-            lease,
             timing,
             tick: Some(self.setup.tick.clone()),
             metrics: self.setup.metrics.clone(),
         };
-        let Err(report) = self.try_to_stand(options, election, session).await;
+        let Err(report) = self.try_to_stand(lease, options, election, session).await;
         self.report(report);
     }
 
     async fn try_to_stand(
         &self,
+        lease: LeaseId,
         options: Options,
         election: &mut Election,
         session: &mut Option<Session>,
     ) -> Result<Infallible, Report> {
-        let opened = Session::open(&self.store, options).await;
+        let opened = Session::open_as(&self.store, lease, options).await;
         let session = &*session.insert(opened.map_err(|error| match error {
             Error::ClusterChanged(what) => Report::Lost(Loss::ClusterChanged(what)),
             error if error.is_definite() => Report::Refused(error.to_string()),
@@ -319,18 +328,14 @@ impl Contestant {
         self.report(Report::Granted(session.timing(), session.status()));
         let member = Member::of_this_process(&self.setup.candidate);
         let joined = election.join(session, &member).await;
-        let candidacy = joined.map_err(Report::Lost)?;
+        let candidacy = joined.map_err(over)?;
         self.report(Report::Joined {
             position: candidacy.position,
             revision: candidacy.create_revision,
         });
         let progress = |progress| self.report(Report::Progress(progress));
         let campaign = election.campaign(session, &candidacy, progress).await;
-        let term = campaign.map_err(|error| match error {
-            CampaignError::Lost(loss) => Report::Lost(loss),
-            CampaignError::Refused(why) => Report::Refused(why),
-            CampaignError::MakeWay => Report::MakeWay,
-        })?;
+        let term = campaign.map_err(over)?;
         let record = term.record();
         self.claimed.replace(Some(record.clone()));
         // The candidate gets ready meanwhile, but asks for nothing before the record is on its

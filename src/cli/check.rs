@@ -45,6 +45,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
     let mut source = args.options.source();
     source.job_kinds = jobs.kinds();
+    source.judge = jobs.judge();
     let loaded = config::load(&source)?;
     if args.print_role {
         output::write(role::lines(&loaded.config))?;

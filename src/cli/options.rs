@@ -64,10 +64,12 @@ impl Options {
         source
     }
 
-    /// As [`source`](Self::source), for a command that a job may run: what the daemon told its job
-    /// outranks the file, unless the user names another, and is outranked by `INCUMBENT__…`.
+    /// As [`source`](Self::source), for a command that runs no job, and that a job may run: what the
+    /// daemon told its job outranks the file, unless the user names another, and is outranked by
+    /// `INCUMBENT__…`. The job may be one in Rust that this binary doesn't have.
     pub(super) fn source_in_job(&self) -> Source {
         let mut source = self.source();
+        source.ignores_job = true;
         if self.config.is_some() {
             return source;
         }

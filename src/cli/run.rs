@@ -32,6 +32,7 @@ pub(super) fn run(args: Args, jobs: Jobs) -> Result<ExitCode, Failure> {
     let mut source = args.options.source();
     source.needs_job = true;
     source.job_kinds = jobs.kinds();
+    source.judge = jobs.judge();
     if let Some(name) = args.name {
         source
             .flags
@@ -46,5 +47,9 @@ pub(super) fn run(args: Args, jobs: Jobs) -> Result<ExitCode, Failure> {
     // Before there are logs: it is the user's to mend, as the rest of the configuration is.
     let directory =
         RuntimeDir::hold(&config.runtime_dir).map_err(|error| Failure::RuntimeDir(error.into()))?;
+    let prepared = jobs.prepare_now();
+    if prepared != ExitCode::SUCCESS {
+        return Ok(prepared);
+    }
     Ok(crate::daemon::run(config, source, jobs, &directory))
 }

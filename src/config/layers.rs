@@ -39,6 +39,12 @@ impl Layer {
         map.insert((*last).to_owned(), value);
     }
 
+    /// The same without the table of this name.
+    pub(super) fn without(mut self, table: &str) -> Self {
+        self.0.remove(table);
+        self
+    }
+
     fn set_key(&mut self, key: &Key, value: Value) {
         self.set(&key.name.split('.').collect::<Vec<_>>(), value);
     }

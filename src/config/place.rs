@@ -72,6 +72,12 @@ impl Problem {
         }
     }
 
+    /// Whether it is about this section, or a key in it.
+    pub(super) fn is_in(&self, section: &str) -> bool {
+        let rest = self.key.strip_prefix(section);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
     /// Whether the other problem stands on the same line of the file.
     pub(super) fn shares_line(&self, other: &Self) -> bool {
         match (&self.place, &other.place) {

@@ -102,7 +102,8 @@ impl Settings {
 /// Everything that is wrong between keys. `file` is where a missing key would stand.
 pub(super) fn broken(settings: &Settings, source: &Source, file: &Place) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if let Some(chosen) = settings.chosen() {
+    // The lease's times have to leave room for the job's.
+    if let Some(chosen) = settings.chosen().filter(|_| !source.ignores_job) {
         timing(settings, &chosen, &mut problems);
     }
     restart_delays(settings, &mut problems);
@@ -118,6 +119,7 @@ pub(super) fn broken(settings: &Settings, source: &Source, file: &Place) -> Vec<
         }
     }
     tls(settings, &mut problems);
+    job_settings(settings, source, &mut problems);
     let is_command = settings
         .get("job.kind")
         .is_some_and(|kind: String| kind == "command");
@@ -126,6 +128,25 @@ pub(super) fn broken(settings: &Settings, source: &Source, file: &Place) -> Vec<
         problems.push(Problem::new(file.clone(), "job.command", what));
     }
     problems
+}
+
+/// A job in Rust says itself what it takes.
+fn job_settings(settings: &Settings, source: &Source, problems: &mut Vec<Problem>) {
+    let key = "job.settings";
+    let kind = settings.get::<String>("job.kind");
+    let Some(kind) = kind.filter(|_| !settings.failed.contains(&key)) else {
+        return;
+    };
+    let table = settings.get(key).unwrap_or_default();
+    if let Err(why) = source.judge.ask(&kind, table) {
+        let place = [key, "job.kind"].map(|key| settings.place(key));
+        let place = place.into_iter().find(|place| *place != Place::Default);
+        let what = format!(
+            "expected what the job {} takes: {why}",
+            super::place::quoted(&kind)
+        );
+        problems.push(Problem::new(place.unwrap_or(Place::Default), key, what));
+    }
 }
 
 /// R3, and the delay of R13.

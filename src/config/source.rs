@@ -1,9 +1,11 @@
 //! Where a configuration comes from: which file, and what process and command line add to it.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::keys;
 use super::place::{Place, Problem};
@@ -29,6 +31,10 @@ pub struct Source {
     pub job_kinds: Vec<String>,
     /// Whether there must be a job to run, as for `run`.
     pub needs_job: bool,
+    /// Says whether a Rust job takes its settings.
+    pub judge: Judge,
+    /// Whether `[job]` is none of the command's business: it isn't read, whatever it holds.
+    pub ignores_job: bool,
     /// The default of `candidate.name`.
     pub host_name: String,
     /// What relative paths outside a file are relative to.
@@ -36,6 +42,32 @@ pub struct Source {
     /// Where systemd keeps the credentials and runtime directories of units, for commands that are
     /// typed outside of them; empty for nowhere.
     pub units: PathBuf,
+}
+
+/// Says whether a job of a kind in Rust takes its settings, and if not, why. By itself it takes all.
+#[derive(Clone, Default)]
+pub struct Judge(Option<Arc<Verdict>>);
+
+type Verdict = dyn Fn(&str, toml::Table) -> Result<(), String> + Send + Sync;
+
+impl Judge {
+    /// One that is asked with the kind and the settings.
+    pub fn new(
+        verdict: impl Fn(&str, toml::Table) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Some(Arc::new(verdict)))
+    }
+
+    pub(super) fn ask(&self, kind: &str, settings: toml::Table) -> Result<(), String> {
+        let verdict = self.0.as_deref();
+        verdict.map_or(Ok(()), |verdict| verdict(kind, settings))
+    }
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Judge").finish_non_exhaustive()
+    }
 }
 
 /// A flag that sets a key.
@@ -88,6 +120,8 @@ impl Source {
             flags: Vec::new(),
             job_kinds: Vec::new(),
             needs_job: false,
+            judge: Judge::default(),
+            ignores_job: false,
             host_name: host_name.into(),
             current_dir: PathBuf::from("/"),
             units: PathBuf::new(),

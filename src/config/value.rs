@@ -13,6 +13,7 @@ use super::place::{Place, Problem, quoted};
 use super::source::{Source, why_unreadable};
 use super::timing::{LARGEST_TTL, SMALLEST_TTL};
 use super::{address, compound, signal};
+use crate::keys::{NotAPrefix, Prefix};
 
 /// The one key of the table that stands for a date of TOML.
 pub(super) const DATETIME: &str = "\0date";
@@ -193,7 +194,7 @@ pub(super) fn parse(
         Kind::Name => {
             (is_text(text) && text.len() <= LONGEST_NAME).then(|| Typed::Text(text.clone()))
         }
-        Kind::Prefix if format!("{text}/").contains(".meta/") => {
+        Kind::Prefix if Prefix::checked(text) == Err(NotAPrefix::Records) => {
             let expected = "a prefix that doesn't end in .meta or contain .meta/, where incumbent \
                             keeps its records";
             return Err(fault(format!(
@@ -201,7 +202,9 @@ pub(super) fn parse(
                 quoted(text)
             )));
         }
-        Kind::Prefix => is_text(text).then(|| Typed::Text(text.clone())),
+        Kind::Prefix => Prefix::checked(text)
+            .is_ok()
+            .then(|| Typed::Text(text.clone())),
         Kind::Path | Kind::File => {
             let path = path(text, &place_of(value), context).map_err(fault)?;
             if key.kind == Kind::File {

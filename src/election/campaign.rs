@@ -10,7 +10,7 @@ use super::{Candidacy, Election, until_lost};
 use crate::clock;
 use crate::etcd::Error;
 use crate::etcd::watch::{Change, Target, Watch};
-use crate::keys::shown;
+use crate::keys::{NotAPrefix, shown};
 use crate::session::{Loss, OwnKey, Session};
 use crate::term::{Before, Facts, Term};
 
@@ -29,6 +29,14 @@ pub enum CampaignError {
     /// The leader was asked to step down for one behind this candidate: join again, behind that.
     #[error("making way for the one that is to lead")]
     MakeWay,
+    /// The session has stood in an election before, this one or another: open a new one.
+    #[error(
+        "the session is taken: it has stood in an election before, and each candidacy needs its own"
+    )]
+    SessionTaken,
+    /// No election is held under such a prefix.
+    #[error(transparent)]
+    Prefix(#[from] NotAPrefix),
 }
 
 impl From<Loss> for CampaignError {

@@ -26,8 +26,8 @@ use super::outgoing::{Outgoing, write};
 use super::protocol::{Inbox, Report, Request, encode};
 use crate::clock::{self, Instant};
 use crate::keys::{LeaseId, Prefix};
-use crate::proc::Handle;
 use crate::proc::survivor::{InVain, learn_names};
+use crate::proc::{Handle, Process};
 use crate::term::resignation::Resignation;
 
 /// How long a guardian has to become ready; it takes a few milliseconds.
@@ -64,6 +64,19 @@ pub struct Guardian {
     waiting: Arc<Waiting>,
     acked: watch::Receiver<Option<(i64, Instant)>>,
     dead: watch::Receiver<bool>,
+}
+
+/// The guardians that this process has started, but for those that were seen dead.
+static STARTED: Mutex<Vec<Process>> = Mutex::new(Vec::new());
+
+/// Whether this child of ours is a guardian. It is known for one from before its start on: one that
+/// is being started is waited for.
+pub(super) fn is_guardian(child: Process) -> bool {
+    started().contains(&child)
+}
+
+fn started() -> MutexGuard<'static, Vec<Process>> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Those who wait for a lease to be remembered, in the order of sending.
@@ -324,6 +337,8 @@ fn spawn(hello: &Request, input: Option<BorrowedFd<'_>>) -> io::Result<(Pid, Own
             "the first message is longer than a socket holds",
         ));
     }
+    let mut started = started();
+    started.retain(|guardian| guardian.is_alive());
     let child = Command::new("/proc/self/exe")
         .arg0("incumbent")
         .arg("guardian")
@@ -331,6 +346,8 @@ fn spawn(hello: &Request, input: Option<BorrowedFd<'_>>) -> io::Result<(Pid, Own
         .spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("no such process id"))?;
+    started.extend(Process::with_pid(pid.as_raw_pid()));
+    drop(started);
     // Not reaped yet, so the id is still its own.
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
     Ok((pid, pidfd, UnixStream::from_std(ours)?))

@@ -270,6 +270,12 @@ impl Guard {
         std::mem::take(&mut self.actions)
     }
 
+    /// Whether a Rust job may run in the daemon.
+    pub(super) fn runs_in_daemon(&self) -> bool {
+        let term = self.term.as_ref();
+        term.is_some_and(|guarded| guarded.term.in_daemon)
+    }
+
     /// When the next [`Event::Tick`] is due.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let term = self.term.as_ref().filter(|guarded| !guarded.over);

@@ -23,6 +23,7 @@ use tracing::field::display;
 use super::decide::checks::Checks;
 use super::decide::{Action, Event, Guard, Line};
 use super::link::Link;
+use super::offspring::{Orphans, Round};
 use super::proc;
 use super::protocol::{Exit, Report, Request};
 use super::resigner::Resigner;
@@ -30,6 +31,7 @@ use super::signals;
 use super::tree::Tree;
 use crate::clock::{self, Instant, Timer};
 use crate::keys::{LeaseId, Prefix};
+use crate::proc::Process;
 use crate::proc::survivor::{learn_names, listed};
 
 /// Guards until nothing is left to guard; the exit code of the process.
@@ -67,6 +69,8 @@ fn run() -> io::Result<ExitCode> {
     if proc::id(parent) != hello.daemon || getppid() != Some(parent) {
         return Err(io::Error::other("its parent is not the daemon"));
     }
+    let daemon = parent.as_raw_pid();
+    let daemon = Process::with_pid(daemon).ok_or(Errno::SRCH)?;
     let mut tree = tree;
     tree.take_input(link.take_handed_over());
     let mind = if hello.checks {
@@ -84,6 +88,8 @@ fn run() -> io::Result<ExitCode> {
         link,
         daemon: Daemon {
             pidfd,
+            orphans: Orphans::of(daemon),
+            exited: false,
             dead: false,
             closed: false,
         },
@@ -183,7 +189,11 @@ const PROGRESS: Duration = Duration::from_millis(20);
 /// The daemon, as the guardian sees it.
 struct Daemon {
     pidfd: OwnedFd,
-    /// Whether its death was seen.
+    /// What its Rust job leaves behind.
+    orphans: Orphans,
+    /// Whether its end was seen.
+    exited: bool,
+    /// Whether it is dead, and with it all that came of a Rust job in it.
     dead: bool,
     /// Whether the end of its socket was seen.
     closed: bool,
@@ -201,6 +211,11 @@ impl Mind {
             Self::Guard(guard) => guard.handle(event, now),
             Self::Checks(checks) => checks.handle(event, now),
         }
+    }
+
+    /// Whether a Rust job may have run in the daemon, and left processes behind.
+    fn may_have_orphans(&self) -> bool {
+        matches!(self, Self::Guard(guard) if guard.runs_in_daemon())
     }
 
     fn next_timer(&self) -> Option<Instant> {
@@ -257,7 +272,8 @@ impl Guardian {
         let mut wakes = [0; 64];
         while matches!(self.ends.read(&mut wakes), Ok(length) if length > 0) {}
         self.reap(now);
-        if daemon_died && !self.daemon.dead {
+        self.daemon.exited |= daemon_died;
+        if self.daemon.exited && !self.daemon.dead && self.is_rid_of_orphans(now) {
             self.daemon.dead = true;
             self.feed(Event::DaemonDead, now);
         }
@@ -267,6 +283,24 @@ impl Guardian {
         self.feed(Event::Tick, now);
         self.link.flush();
         self.notice_closed(now);
+    }
+
+    /// Kills what a Rust job in the daemon left behind; returns whether nothing of it is left. Until
+    /// then the daemon isn't dead.
+    fn is_rid_of_orphans(&mut self, now: Instant) -> bool {
+        if !self.mind.may_have_orphans() {
+            return true;
+        }
+        match self.daemon.orphans.round(now) {
+            Round::Clean => true,
+            Round::Left(pids) => {
+                if !pids.is_empty() {
+                    let (election, candidate) = (&self.election, &self.candidate);
+                    tracing::error!(%election, candidate, ?pids, "job can't be killed");
+                }
+                false
+            }
+        }
     }
 
     fn reap(&mut self, now: Instant) {
@@ -284,10 +318,15 @@ impl Guardian {
 
     /// Waits for whatever comes first; returns whether the daemon is dead.
     fn wait(&self) -> io::Result<bool> {
-        self.timer.arm(self.mind.next_timer())?;
+        let orphans = self.daemon.orphans.next_round();
+        let timers = [
+            self.mind.next_timer(),
+            orphans.filter(|_| !self.daemon.dead),
+        ];
+        self.timer.arm(timers.into_iter().flatten().min())?;
         let mut polled = Vec::with_capacity(5);
         // What has ended is readable for ever, and is left out.
-        if !self.daemon.dead {
+        if !self.daemon.exited {
             polled.push(PollFd::new(&self.daemon.pidfd, PollFlags::IN));
         }
         polled.push(PollFd::new(&self.ends, PollFlags::IN));
@@ -301,7 +340,7 @@ impl Guardian {
             polled.push(PollFd::new(&self.link, flags));
         }
         wait_for(&mut polled)?;
-        Ok(!self.daemon.dead && !polled[0].revents().is_empty())
+        Ok(!self.daemon.exited && !polled[0].revents().is_empty())
     }
 
     fn feed(&mut self, event: Event, now: Instant) {

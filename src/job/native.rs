@@ -1,22 +1,26 @@
 //! The Rust job: a run in the daemon, on a runtime of its own.
 //!
-//! A run has ended only when `run()` has returned and no thread is left that came of it, whether
-//! its runtime started it or the job itself. Code in the same process can't be killed alone: of a
+//! A run has ended only when `run()` has returned and no thread and no process is left that came of
+//! it, whether its runtime started it or the job itself. Processes are killed as soon as `run()` has
+//! returned; those that the guardian started are the guardian's. Code in the same process can't be killed alone: of a
 //! run that doesn't end the candidate rids itself by killing the process, and so does the guardian.
 
+use std::any::Any;
+use std::error::Error;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinError;
 
 use super::threads::Threads;
 use super::{Factory, JobError};
 use crate::etcd::{Settings, Store};
+use crate::guardian::offspring::Offspring;
 use crate::term::Term;
 use crate::term::process::Spawner;
 
-/// First and longest pause between two looks at the threads that are left.
+/// First and longest pause between two looks at the threads and processes that are left.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(10));
 
 /// What becomes of a run.
@@ -73,8 +77,12 @@ impl Native {
                 // Nobody listens only when the daemon is ending.
                 let tell = |stage| drop(progress.send(Progress { run, stage }));
                 let returned = || tell(Stage::Returned);
-                let result = run_to_end(start, stop, returned);
-                tell(Stage::Ended(result));
+                let ran = catch_unwind(AssertUnwindSafe(|| run_to_end(start, stop, returned)));
+                tell(match ran {
+                    Ok(result) => Stage::Ended(result),
+                    // Nobody knows what is left of it: the daemon's end, if it has to be.
+                    Err(_) => Stage::Returned,
+                });
             })?;
         Ok(Self { stopping })
     }
@@ -92,6 +100,28 @@ fn run_to_end(
     returned: impl FnOnce(),
 ) -> Result<(), String> {
     let threads = Threads::mark_this_one();
+    let processes = Offspring::of_new_run();
+    // A runtime that gets no thread panics; that is a failed run too.
+    let result = catch_unwind(AssertUnwindSafe(|| run(start, stop)));
+    let result = result.unwrap_or_else(|panic| Err(panicked(panic)));
+    returned();
+    // Until then somebody may start another, or wait for one.
+    let (mut pause, longest) = PAUSES;
+    loop {
+        // In this order: the last thread may have started a process.
+        let no_thread = !threads.are_left();
+        if processes.kill() && no_thread {
+            break;
+        }
+        std::thread::sleep(pause);
+        pause = longest.min(pause * 2);
+    }
+    processes.reap();
+    result
+}
+
+/// Runs the job on a runtime that is left to end by itself.
+fn run(start: Start, stop: watch::Receiver<bool>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("job-worker")
@@ -108,26 +138,101 @@ fn run_to_end(
             job(term).await
         }
         .await;
-        outcome.map_err(|error| error.to_string())
+        outcome.map_err(|error| chain(&*error))
     });
     let result = runtime.block_on(running);
-    returned();
-    // Waits for its workers and its blocking tasks, for ever if need be.
-    drop(runtime);
-    let (mut pause, longest) = PAUSES;
-    while threads.are_left() {
-        std::thread::sleep(pause);
-        pause = longest.min(pause * 2);
+    // Its workers and blocking tasks are threads of the run.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|error| {
+        Err(match error.try_into_panic() {
+            Ok(panic) => panicked(panic),
+            Err(_) => "cancelled".to_owned(),
+        })
+    })
+}
+
+/// Whether a job can be made of these settings, and why not; what was made is dropped.
+pub(super) fn try_to_make(factory: &Factory, settings: toml::Table) -> Result<(), String> {
+    // Where the real one will be made there is a runtime, too.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let made = catch_unwind(AssertUnwindSafe(|| {
+        let _inside = runtime.enter();
+        factory(settings).map(drop).map_err(|error| chain(&*error))
+    }));
+    runtime.shutdown_background();
+    let why = match made {
+        Ok(made) => made.err(),
+        Err(panic) => Some(panicked(panic)),
+    };
+    // A problem of the configuration is one line.
+    why.map_or(Ok(()), |why| {
+        let lines = why.lines().map(str::trim).filter(|line| !line.is_empty());
+        Err(lines.collect::<Vec<_>>().join(", "))
+    })
+}
+
+/// An error and what it came of, as one text.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        // Some say themselves what they came of.
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
     }
-    result.unwrap_or_else(|error| Err(panicked(error)))
+    text
 }
 
 /// What a panic said.
-fn panicked(error: JoinError) -> String {
-    let Ok(panic) = error.try_into_panic() else {
-        return "cancelled".to_owned();
-    };
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("no message"))
+    let text = format!("panicked: {}", text.unwrap_or("no message"));
+    // To drop it is the user's code once more, and may panic.
+    std::mem::forget(panic);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no database")]
+    struct NoDatabase(#[source] std::io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot index: {0}")]
+    struct CannotIndex(#[source] NoDatabase);
+
+    #[test]
+    fn an_error_says_all_that_it_came_of_and_nothing_twice() {
+        let refused = std::io::Error::other("connection refused");
+        let error: JobError = CannotIndex(NoDatabase(refused)).into();
+        assert_eq!(
+            chain(&*error),
+            "cannot index: no database: connection refused"
+        );
+        let error: JobError = "it is to fail".into();
+        assert_eq!(chain(&*error), "it is to fail");
+    }
+
+    #[test]
+    fn a_panic_says_its_text_whatever_it_carries() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+        assert_eq!(panicked(Box::new("text")), "panicked: text");
+        assert_eq!(panicked(Box::new("text".to_owned())), "panicked: text");
+        assert_eq!(panicked(Box::new(Bomb)), "panicked: no message");
+    }
 }

@@ -1,16 +1,14 @@
 //! The threads that came of a Rust job, told from the daemon's own.
 //!
-//! A thread begins with the signal mask of the one that started it. So the first thread of a run
-//! blocks a signal that nobody uses, and a thread that has it blocked came of that one, at however
-//! many removes and whatever its name. Those that block it since before the run, as some libraries
-//! block every signal in threads of their own, are not the job's.
+//! They bear the [mark](crate::guardian::mark) of the run's first thread, at however many removes and
+//! whatever their names. Those that block its signal since before the run, as some libraries block
+//! every signal in threads of their own, are not the job's.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 
-/// The mark: blocked in the threads of a job. The last real-time signal but one.
-const MARK: i32 = 63;
+use crate::guardian::mark::{Mark, SIGNAL, Status};
 
 /// The threads of one run.
 #[derive(Debug)]
@@ -24,7 +22,7 @@ impl Threads {
     pub(super) fn mark_this_one() -> Self {
         let this = rustix::thread::gettid().as_raw_pid().to_string();
         let others = marked().chain([this.into()]).collect();
-        block(MARK);
+        block(Mark::of_this_daemon().signals());
         Self { others }
     }
 
@@ -41,20 +39,12 @@ fn marked() -> impl Iterator<Item = OsString> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten();
     threads.flatten().filter_map(|thread| {
         let status = fs::read_to_string(thread.path().join("status")).ok()?;
-        blocks(&status, MARK).then(|| thread.file_name())
+        let blocks = Status::parse(&status)?.blocks(SIGNAL);
+        blocks.then(|| thread.file_name())
     })
 }
 
-/// Whether a thread blocks a signal, by its status file.
-fn blocks(status: &str, signal: i32) -> bool {
-    let blocked = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigBlk:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    blocked.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
-}
-
-fn block(signal: i32) {
+fn block(signals: impl Iterator<Item = i32>) {
     #[allow(
         unsafe_code,
         reason = "nothing safe sets a signal mask; the set is initialised before it is read, and \
@@ -64,7 +54,9 @@ fn block(signal: i32) {
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, signal);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
     }
 }
@@ -106,7 +98,7 @@ mod tests {
         let (end, ended) = mpsc::channel::<()>();
         let (blocked, ready) = mpsc::channel();
         let before = thread::spawn(move || {
-            block(MARK);
+            block([SIGNAL].into_iter());
             blocked.send(()).unwrap();
             ended.recv().unwrap_err();
         });
@@ -120,13 +112,5 @@ mod tests {
         run.join().unwrap();
         drop(end);
         before.join().unwrap();
-    }
-
-    #[test]
-    fn the_mask_is_read_by_its_bits() {
-        let status = "Name:\tx\nSigBlk:\t4000000000000000\nSigIgn:\t0000000000000001\n";
-        assert!(blocks(status, 63));
-        assert!(!blocks(status, 62) && !blocks(status, 1));
-        assert!(!blocks("Name:\tx\n", 63));
     }
 }

@@ -53,13 +53,14 @@ pub(super) struct Renewal {
 impl Renewal {
     pub(super) fn new(
         store: Store,
+        lease: LeaseId,
         options: &Options,
         timing: Timing,
         publish: watch::Sender<Status>,
     ) -> Self {
         Self {
             store,
-            lease: options.lease,
+            lease,
             timing,
             tick: options.tick.clone(),
             metrics: options.metrics.clone(),

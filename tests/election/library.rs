@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::common::*;
+use etcd_client::{DeleteOptions, Txn};
 use incumbent::Term;
 use incumbent::clock;
 use incumbent::config::timing::Timing;
 use incumbent::election::observe::Event;
 use incumbent::election::{CampaignError, Election, Observer};
 use incumbent::etcd::{Settings, Store};
-use incumbent::keys::Prefix;
+use incumbent::keys::{NotAPrefix, Prefix};
 use incumbent::session::{Loss, Options, Session};
 use incumbent::term::{TxnOp, WriteError};
 use tokio::runtime::Runtime;
@@ -391,4 +392,129 @@ fn a_dropped_session_leaves_its_lease_to_the_ttl() {
         library.wait(term.put("/written/late", "x")),
         Err(WriteError::NotLeader)
     );
+}
+
+#[test]
+fn a_session_stands_in_one_election_and_once() {
+    let library = Library::on(1);
+    let (a, term) = library.leader("a", 5);
+    let prefix = Prefix::new("/other/election");
+    let mut other = Election::new(library.store(), prefix, "a", secs(1));
+    let taken = library.wait(other.stand(&a.session));
+    assert_eq!(taken.unwrap_err(), CampaignError::SessionTaken);
+    let mut same = Election::new(library.store(), Prefix::new(PREFIX), "a", secs(1));
+    let taken = library.wait(same.stand(&a.session));
+    assert_eq!(taken.unwrap_err(), CampaignError::SessionTaken);
+    assert_eq!(library.cluster.queue("/other/election"), []);
+    // Its own key is watched over as before.
+    assert!(!term.is_stopping());
+    library.cluster.delete(term.key());
+    library.wait(async { tokio::time::timeout(secs(3), term.lost()).await.unwrap() });
+}
+
+#[test]
+fn nobody_resigns_with_a_session_or_a_term_that_is_not_theirs() {
+    let library = Library::on(1);
+    let (a, first) = library.leader("a", 5);
+    let b = library.candidate("b", 5);
+    let lease = b.session.lease();
+    assert!(!library.wait(a.election.resign(b.session, Some(&first))));
+    let elsewhere = Election::new(library.store(), Prefix::new("/other"), "a", secs(1));
+    assert!(!first.is_stopping());
+    assert_ne!(first.lease(), lease);
+    assert!(!library.wait(elsewhere.resign(a.session, Some(&first))));
+    // The session is over, and so is its term; its lease is left to the TTL.
+    library.wait(first.lost());
+    assert_eq!(library.cluster.names(PREFIX), ["a"]);
+}
+
+#[test]
+fn two_sessions_of_the_same_options_are_two_leases() {
+    let library = Library::on(1);
+    let options = Options::new(Timing::new(secs(5), millis(300), millis(500)));
+    let store = library.store();
+    let open = || {
+        library
+            .wait(Session::open(&store, options.clone()))
+            .unwrap()
+    };
+    let (one, other) = (open(), open());
+    assert_ne!(one.lease(), other.lease());
+    assert_eq!(library.cluster.leases().len(), 2);
+}
+
+#[test]
+fn a_session_that_is_not_waited_for_leaves_no_lease() {
+    let library = Library::on(1);
+    let links = Links::to(&library.cluster);
+    let store = Store::new(&Settings::new(links.urls()));
+    let options = Options::new(Timing::new(secs(60), millis(300), millis(500)));
+    // Granted, and never heard of.
+    links[0].cut_one_way(Direction::Down);
+    let opened = library.runtime.spawn(async move {
+        let opening = Session::open(&store, options);
+        tokio::time::timeout(secs(1), opening).await.is_err()
+    });
+    eventually(SOON, "the lease is granted", || {
+        library.cluster.leases().len() == 1
+    });
+    assert!(library.wait(opened).unwrap());
+    links[0].heal();
+    eventually(SOON, "the lease is gone", || {
+        library.cluster.leases().is_empty()
+    });
+}
+
+#[test]
+fn a_leader_writes_nothing_that_would_block_its_own_election() {
+    let library = Library::on(1);
+    let (a, term) = library.leader("a", 5);
+    let own = |key: &str| format!("{PREFIX}{key}");
+    let blocks = |key: String| Err(WriteError::Blocks { key });
+    for key in [
+        own("/count"),
+        own("/"),
+        own(".meta/ended"),
+        term.key().to_owned(),
+    ] {
+        assert_eq!(
+            library.wait(term.put(key.as_str(), "1")),
+            blocks(key.clone())
+        );
+        assert_eq!(library.wait(term.delete(key.as_str())), blocks(key.clone()));
+    }
+    let put = || TxnOp::put(own("/count"), "1", None);
+    let nested = || TxnOp::txn(Txn::new().or_else([TxnOp::txn(Txn::new().and_then([put()]))]));
+    let everything = || TxnOp::delete("/", Some(DeleteOptions::new().with_prefix()));
+    for operation in [put(), nested(), everything()] {
+        let get = TxnOp::get("/written/none", None);
+        let done = library.wait(term.txn(vec![get, operation]));
+        assert!(matches!(done, Err(WriteError::Blocks { .. })), "{done:?}");
+    }
+    // What only looks alike is nobody's business, and reads do no harm.
+    for key in [PREFIX.to_owned(), own("-count"), own("s/count")] {
+        library.wait(term.put(key, "1")).unwrap();
+    }
+    assert!(library.wait(term.get(term.key())).unwrap().is_some());
+    library.wait(term.proclaim("mine")).unwrap();
+    library.resign(a, &term);
+    let (b, next) = library.leader("b", 5);
+    library.resign(b, &next);
+}
+
+#[test]
+fn nobody_stands_under_a_prefix_that_is_none() {
+    let library = Library::on(1);
+    for (prefix, why) in [
+        ("", NotAPrefix::Text),
+        ("/x.meta", NotAPrefix::Records),
+        ("/x.meta/y", NotAPrefix::Records),
+    ] {
+        assert_eq!(Prefix::checked(prefix), Err(why));
+        let timing = Timing::new(secs(5), millis(300), millis(500));
+        let session = library.wait(Session::open(&library.store(), Options::new(timing)));
+        let mut election = Election::new(library.store(), Prefix::new(prefix), "a", secs(1));
+        let stood = library.wait(election.stand(&session.unwrap()));
+        assert_eq!(stood.unwrap_err(), CampaignError::Prefix(why));
+    }
 }

@@ -15,4 +15,5 @@ mod hooks;
 mod rust;
 mod stand;
 mod starts;
+mod tool;
 mod unkillable;

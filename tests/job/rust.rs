@@ -99,12 +99,12 @@ fn a_panic_is_a_failed_run() {
 
 #[test]
 fn a_job_that_can_not_be_made_is_a_failed_run() {
-    fails_again_and_again("not_made = 'error'", "it can't be made");
+    fails_again_and_again("made = 1, not_made = 'error'", "it can't be made");
 }
 
 #[test]
 fn a_job_that_panics_while_it_is_made_is_a_failed_run() {
-    fails_again_and_again("not_made = 'panic'", "panicked: it can't be made");
+    fails_again_and_again("made = 1, not_made = 'panic'", "panicked: it can't be made");
 }
 
 #[test]
@@ -239,8 +239,7 @@ fn a_revoked_lease_kills_the_daemon_of_a_job_that_goes_on_within_the_kill_budget
         overrun < patience(millis(700)),
         "it went on for {overrun:?}"
     );
-    let reasons: Vec<_> = a.lines("term lost");
-    assert!(reasons.iter().any(|line| line.token() == token));
+    a.wait_of_term("term lost", token, SOON);
     scene.wait_leads(&b, 1, SOON);
     scene.assert_no_overlap();
 }
@@ -374,6 +373,110 @@ fn a_process_of_a_rust_job_dies_with_its_daemon() {
     scene.wait_leads(&b, 1, SOON);
     scene.wait_job_over(token, millis(10));
     assert_given_back_by_guardian(&scene, &a, token);
+    scene.assert_no_overlap();
+}
+
+/// The settings of a job that starts two processes past the guardian: one with a child in a session
+/// of its own, and one whose child leaves session and parent. All of them ignore SIGTERM.
+fn starts_by_itself(scene: &Scene) -> String {
+    let one = scene
+        .record
+        .command(&["--ignore-term", "--child-own-session"]);
+    let other = scene
+        .record
+        .command(&["--ignore-term", "--daemonised-child"]);
+    format!("starts = [{one:?}, {other:?}]")
+}
+
+/// The job's thread, the processes that it starts, and their children.
+const LIVES: usize = 5;
+
+#[test]
+fn a_process_that_a_rust_job_starts_by_itself_ends_with_its_run() {
+    let scene = Scene::start(1);
+    let settings = format!("{}, ends_after = 500", starts_by_itself(&scene));
+    let (a, token) = scene.leader(scene.rust("a", &settings).toml(QUICK));
+    eventually(SOON, "it ran three times", || {
+        scene.record.history().runs_of(token).count() >= 3
+    });
+    let lives = scene.record.history().lives;
+    assert!(lives.iter().filter(|life| !life.is_main()).count() >= 8);
+    scene.still_leads(&a, token).unwrap();
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn a_process_that_a_rust_job_starts_by_itself_ends_before_a_planned_stop_is_over() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.rust("a", &starts_by_itself(&scene)));
+    let b = scene.waiter(scene.rust("b", ""));
+    scene.record.wait_lives(token, LIVES, SOON);
+    a.sigterm();
+    assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
+    scene.wait_leads(&b, 1, SOON);
+    scene.assert_no_overlap();
+    scene.assert_gaps_below(secs(1));
+}
+
+#[test]
+fn a_process_that_a_rust_job_starts_by_itself_ends_with_its_term() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.rust("a", &starts_by_itself(&scene)));
+    scene.record.wait_lives(token, LIVES, SOON);
+    scene.cluster.revoke(scene.candidate(&a).lease);
+    scene.wait_leads(&a, 2, SOON);
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn a_process_that_a_rust_job_starts_by_itself_dies_with_its_daemon() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.rust("a", &starts_by_itself(&scene)));
+    let b = scene.waiter(scene.rust("b", ""));
+    scene.record.wait_lives(token, LIVES, SOON);
+    a.sigkill();
+    scene.wait_leads(&b, 1, SOON);
+    assert_given_back_by_guardian(&scene, &a, token);
+    scene.assert_no_overlap();
+    scene.assert_gaps_below(secs(1));
+}
+
+#[test]
+fn a_process_that_a_rust_job_starts_by_itself_dies_with_a_daemon_stopped_past_its_deadline() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.rust("a", &starts_by_itself(&scene)));
+    let key = scene.candidate(&a).key;
+    let b = scene.waiter(scene.rust("b", ""));
+    scene.record.wait_lives(token, LIVES, SOON);
+    let vigil = scene.cluster.watch_deletion(&key, 0);
+    a.sigstop();
+    wait_killed(&a, secs(8));
+    scene.assert_over_before(token, vigil.wait(SOON));
+    scene.wait_leads(&b, 1, SOON);
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn the_end_of_a_rust_jobs_own_processes_is_not_that_of_the_guardians() {
+    let scene = Scene::start(1);
+    let settings = format!("{}, ends_after = 300", starts_by_itself(&scene));
+    let checked = scene.rust("a", &settings).toml(QUICK);
+    let checked = checked.toml("candidate.check = { command = ['true'], interval = '1s' }");
+    let (a, token) = scene.leader(checked);
+    let guardian = a.guardian();
+    eventually(SOON, "it ran three times", || {
+        scene.record.history().runs_of(token).count() >= 3
+    });
+    assert_eq!(a.guardian(), guardian);
+    for line in [
+        "guardian gone",
+        "guardian of checks lost",
+        "check failed",
+        "term lost",
+    ] {
+        assert!(a.lines(line).is_empty(), "{line}");
+    }
+    scene.still_leads(&a, token).unwrap();
     scene.assert_no_overlap();
 }
 

@@ -1,0 +1,124 @@
+//! The mark of what came of a Rust job, threads and processes alike.
+//!
+//! A thread begins with the signal mask of the one that started it, and so does a process, which
+//! keeps it when it executes a program and hands it on in its turn. So the first thread of a run
+//! blocks signals that nobody uses, and whoever blocks them came of that one, at however many
+//! removes. Which of them are blocked says of which daemon.
+//!
+//! A program that empties its mask sheds the mark; few do.
+
+use crate::proc::{self, Process};
+
+/// Blocked in everything of any job. The last real-time signal but one.
+pub(crate) const SIGNAL: i32 = 63;
+
+/// The first of the signals that say of which daemon, and how many they are.
+const NAMES: (i32, u32) = (44, 18);
+
+/// The signals that make a mark, whether they are blocked in it or not. Those around [`SIGNAL`]
+/// never are: programs that block everything bear no mark.
+const FIELD: u64 = !0 << (NAMES.0 - 1);
+
+/// The signals that are blocked in what came of the Rust jobs of one daemon; a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark(u64);
+
+impl Mark {
+    /// The mark of what comes of the jobs in this daemon.
+    pub(super) const fn of(daemon: Process) -> Self {
+        let pid = daemon.pid.unsigned_abs() as u64;
+        let mixed = (daemon.start_time ^ pid << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let name = mixed >> (u64::BITS - NAMES.1);
+        Self(name << (NAMES.0 - 1) | 1 << (SIGNAL - 1))
+    }
+
+    /// The mark of what comes of the jobs in this process.
+    pub(crate) fn of_this_daemon() -> Self {
+        Self::of(Process::this())
+    }
+
+    /// The signals that are blocked in it.
+    pub(crate) fn signals(self) -> impl Iterator<Item = i32> {
+        (1..=64).filter(move |signal| self.0 >> (signal - 1) & 1 == 1)
+    }
+
+    /// Whether whoever blocks these signals bears it.
+    const fn is_in(self, blocked: u64) -> bool {
+        blocked & FIELD == self.0
+    }
+}
+
+/// What `/proc/PID/status` says of a process or thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// The parent's process id.
+    pub(crate) parent: i32,
+    /// The signals that it blocks; a bit each.
+    blocked: u64,
+}
+
+impl Status {
+    /// The process with this number now.
+    pub(super) fn of(pid: i32) -> Option<Self> {
+        let text = proc::read(pid, "status").ok()?;
+        Self::parse(&String::from_utf8_lossy(&text))
+    }
+
+    /// Reads the text of such a file.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let field = |name| {
+            let mut lines = text.lines();
+            lines.find_map(|line| Some(line.strip_prefix(name)?.trim()))
+        };
+        Some(Self {
+            parent: field("PPid:")?.parse().ok()?,
+            blocked: u64::from_str_radix(field("SigBlk:")?, 16).ok()?,
+        })
+    }
+
+    /// Whether it bears this mark.
+    pub(super) const fn bears(self, mark: Mark) -> bool {
+        mark.is_in(self.blocked)
+    }
+
+    /// Whether it blocks this signal.
+    pub(crate) const fn blocks(self, signal: i32) -> bool {
+        self.blocked >> (signal - 1) & 1 == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAEMON: Process = Process {
+        pid: 4711,
+        start_time: 123_456,
+    };
+
+    #[test]
+    fn the_mask_is_read_by_its_bits() {
+        let text = "Name:\tx\nPPid:\t7\nSigBlk:\t4000000000000000\nSigIgn:\t0000000000000001\n";
+        let status = Status::parse(text).unwrap();
+        assert_eq!(status.parent, 7);
+        assert!(status.blocks(63));
+        assert!(!status.blocks(62) && !status.blocks(1));
+        assert_eq!(Status::parse("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_mark_is_one_daemons_and_nobodys_else() {
+        let mark = Mark::of(DAEMON);
+        let blocked = mark
+            .signals()
+            .fold(0, |mask, signal| mask | 1 << (signal - 1));
+        assert!(mark.is_in(blocked));
+        assert!(mark.is_in(blocked | 1 << 14), "SIGTERM blocked besides");
+        for (pid, start_time) in [(4712, 123_456), (4711, 123_457), (4711, 123_356)] {
+            assert!(!Mark::of(Process { pid, start_time }).is_in(blocked));
+        }
+        for stranger in [0, !0, 1 << 62, !0 >> 1] {
+            assert!(!mark.is_in(stranger), "{stranger:x}");
+        }
+    }
+}
