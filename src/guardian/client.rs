@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -161,7 +161,8 @@ impl Guardian {
         // Whom it can't see, neither it nor this process could kill.
         crate::proc::sees_own_children()?;
         learn_names();
-        let (pid, pidfd, socket) = spawn(&hello, input)?;
+        let (pid, pidfd, socket) = spawn_aside(hello, input).await?;
+        let socket = UnixStream::from_std(socket)?;
         let process = Handle::open(pid.as_raw_nonzero().get())?;
         let process = process.ok_or_else(|| io::Error::other("no such process id"))?;
         let (outgoing, queue) = mpsc::unbounded_channel();
@@ -314,9 +315,30 @@ fn hello(log: &crate::log::Settings, election: &Prefix, candidate: &str, checks:
     }
 }
 
+/// Starts the process on a thread of its own: its exec may hang, as that of a job may.
+async fn spawn_aside(
+    hello: Request,
+    input: Option<BorrowedFd<'_>>,
+) -> io::Result<(Pid, OwnedFd, Socket)> {
+    let input = input.map(|input| input.try_clone_to_owned()).transpose()?;
+    let (sender, spawned) = oneshot::channel();
+    let body = move || {
+        let input = input.as_ref().map(AsFd::as_fd);
+        // One that nobody waits for any more finds its socket closed, and leaves.
+        drop(sender.send(spawn(&hello, input)));
+    };
+    let thread = std::thread::Builder::new().name("guardian".to_owned());
+    thread.spawn(body)?;
+    match tokio::time::timeout(START_LIMIT, spawned).await {
+        Ok(Ok(spawned)) => spawned,
+        Ok(Err(_)) => Err(io::Error::other("the guardian can't be started")),
+        Err(_) => Err(io::Error::other("the guardian isn't executed in time")),
+    }
+}
+
 /// Starts the process: the executable that runs now, even if its file was replaced meanwhile.
 /// Its first message lies in the socket by then, and `input` beside it.
-fn spawn(hello: &Request, input: Option<BorrowedFd<'_>>) -> io::Result<(Pid, OwnedFd, UnixStream)> {
+fn spawn(hello: &Request, input: Option<BorrowedFd<'_>>) -> io::Result<(Pid, OwnedFd, Socket)> {
     let (ours, theirs) = Socket::pair()?;
     ours.set_nonblocking(true)?;
     let line = encode(hello)?;
@@ -350,7 +372,7 @@ fn spawn(hello: &Request, input: Option<BorrowedFd<'_>>) -> io::Result<(Pid, Own
     drop(started);
     // Not reaped yet, so the id is still its own.
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    Ok((pid, pidfd, UnixStream::from_std(ours)?))
+    Ok((pid, pidfd, ours))
 }
 
 /// Learns of the guardian's death by its pidfd, which tells it even if the socket doesn't.
