@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod around;
 mod command;
 mod guardian;
 mod guardian_faults;
@@ -13,3 +14,4 @@ mod health;
 mod hooks;
 mod rust;
 mod stand;
+mod starts;
