@@ -283,6 +283,7 @@ mod tests {
         metrics.run_ended(RunResult::Killed);
         metrics.run_ended(RunResult::Killed);
         let gauges = Gauges {
+            ready: true,
             leader: true,
             token: 7,
             lease_remaining: Duration::from_millis(2500),
