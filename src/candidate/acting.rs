@@ -7,6 +7,7 @@ use super::held::Guard;
 use super::{Candidate, Held, Once, Run, Word, contest, guarding};
 use crate::backoff::jitter;
 use crate::clock;
+use crate::guardian::fence::Tell;
 use crate::guardian::protocol::{self, Request};
 use crate::job::native::{self, Native, Stage};
 use crate::job::{Factory, command};
@@ -68,6 +69,7 @@ impl Candidate {
         let lease = new_lease_id();
         let resignation = Resignation {
             store: self.config.etcd.clone(),
+            cluster: 0,
             prefix: self.config.election.prefix.clone(),
             candidate: self.config.candidate_name.clone(),
             lease,
@@ -340,8 +342,16 @@ impl Candidate {
         let lines = self.lines.clone();
         let words = self.words.0.clone();
         let with_input = self.once.is_some();
+        let kill_budget = self
+            .held
+            .as_ref()
+            .map_or(self.timing, |held| held.timing)
+            .kill_budget();
+        let in_vain = words.clone();
+        let tell = move |survivors| drop(in_vain.send(Word::InVain(survivors)));
+        let tell: Tell = Arc::new(tell);
         tokio::spawn(async move {
-            while !guardian.fence(None).await {}
+            while !guardian.fence(None, kill_budget, Arc::clone(&tell)).await {}
             drop(guardian);
             drop(words.send(Word::Fenced));
             let start = || guarding::start(&config, with_input);
