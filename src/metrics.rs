@@ -283,7 +283,6 @@ mod tests {
         metrics.run_ended(RunResult::Killed);
         metrics.run_ended(RunResult::Killed);
         let gauges = Gauges {
-            ready: true,
             leader: true,
             ready: true,
             token: 7,
