@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::keys::LeaseId;
 
 pub mod about;
+mod address;
 pub mod error;
 pub mod keep_alive;
 mod leader;

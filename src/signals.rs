@@ -6,6 +6,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SI
 use signal_hook_tokio::Signals;
 use tokio_stream::StreamExt;
 
+use crate::vital;
+
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -41,8 +43,7 @@ impl Arriving {
             Some(SIGUSR1) => Signal::StepDown,
             Some(SIGQUIT) => Signal::StopNow,
             Some(_) => Signal::Stop,
-            // Nothing closes the stream.
-            None => std::future::pending().await,
+            None => vital::gone("signals"),
         }
     }
 }
@@ -88,8 +89,7 @@ impl PassedOn {
     pub async fn next(&mut self) -> Passed {
         loop {
             let Some(signal) = self.0.next().await else {
-                // Nothing closes the stream.
-                std::future::pending().await
+                vital::gone("signals")
             };
             // Stopped, we would renew no more, and the job would be killed. It can't be stopped
             // alone either: it is in a session without a shell.

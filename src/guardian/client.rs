@@ -29,6 +29,7 @@ use super::protocol::{Inbox, Report, Request, encode};
 use crate::clock::Instant;
 use crate::keys::{LeaseId, Prefix};
 use crate::term::resignation::Resignation;
+use crate::worker::FENCE;
 
 /// How long a guardian has to become ready; it takes a few milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(5);
@@ -238,14 +239,9 @@ impl Guardian {
     /// # Cancel safety
     /// Dropping the future stops nothing: the thread goes on until `until`.
     pub async fn fence(&self, until: Option<Instant>) -> bool {
-        let (sender, proven) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("fence".to_owned());
-        let started = thread.spawn(move || sender.send(fence(until)));
-        match started {
-            Ok(_) => proven.await.unwrap_or(false),
-            // Without a thread to spare, there is nothing more urgent than this.
-            Err(_) => fence(until),
-        }
+        let proven = FENCE.outcome(move || fence(until)).await;
+        // In a process that started no such thread before, there is nothing more urgent than this.
+        proven.unwrap_or_else(|_| fence(until))
     }
 
     /// Lets the guardian go once it has all that was sent, and reaps it; returns whether it has

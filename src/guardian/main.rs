@@ -71,7 +71,12 @@ fn run() -> io::Result<ExitCode> {
     } else {
         Mind::Guard(Box::default())
     };
-    let log = crate::log::init(&hello.log);
+    let mut resigner = Resigner::new()?;
+    if !hello.checks {
+        resigner.start()?;
+    }
+    let log = crate::log::init(&hello.log)?;
+    crate::vital::watch(crate::log::flush);
     log.speak_for(&hello.election, &hello.candidate);
     let mut guardian = Guardian {
         log,
@@ -83,7 +88,7 @@ fn run() -> io::Result<ExitCode> {
             dead: false,
             closed: false,
         },
-        resigner: Resigner::new()?,
+        resigner,
         timer: Timer::new()?,
         ends,
         election: hello.election,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use rustix::process::Signal;
 use super::cluster::Cluster;
 use super::config;
 use super::example::example;
+use super::ordinary;
 use super::output::{Line, Output};
 use super::process;
 use super::proxy::Links;
@@ -34,6 +36,7 @@ pub struct Builder {
     binary: PathBuf,
     config: toml::Table,
     environment: BTreeMap<String, String>,
+    user: Option<u32>,
 }
 
 /// One replica.
@@ -119,6 +122,13 @@ impl Builder {
         self
     }
 
+    /// Runs as a user that has nothing else: the kernel limits no process of root's.
+    #[must_use]
+    pub fn ordinary(mut self) -> Self {
+        self.user = Some(ordinary::user());
+        self
+    }
+
     /// Writes the config and starts the daemon, without waiting for anything.
     pub fn spawn(mut self) -> Daemon {
         let dir = self.folder();
@@ -154,6 +164,10 @@ impl Builder {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(user) = self.user {
+            ordinary::give(self.sandbox.path(), &dir, user);
+            command.uid(user).gid(user);
+        }
         let mark = self.sandbox.mark(&mut command, &self.name);
         let spawned_at = process::monotonic_ns();
         let mut child = command
@@ -197,6 +211,7 @@ impl Daemon {
                 .into(),
             config: toml::Table::new(),
             environment: BTreeMap::new(),
+            user: None,
         };
         let tls = cluster.tls().map(Tls::settings).unwrap_or_default();
         let builder = tls.iter().fold(builder, |builder, (key, file)| {

@@ -30,6 +30,8 @@ pub mod contenders;
 pub mod daemon;
 pub mod example;
 pub mod http;
+pub mod names;
+pub mod ordinary;
 pub mod output;
 pub mod process;
 pub mod proxy;
