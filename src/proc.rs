@@ -126,6 +126,8 @@ pub struct Stat {
     pub parent: i32,
     /// Whether it is a part of the kernel.
     pub is_kernel_thread: bool,
+    /// Whether it was executed since it was forked.
+    pub was_executed: bool,
     /// How many threads it has left, its first one included even where that has ended.
     pub threads: u32,
     /// When it started, in clock ticks since boot.
@@ -134,6 +136,9 @@ pub struct Stat {
 
 /// The kernel's mark on threads of its own, in the flags of a process.
 const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// The same on processes that were forked and not executed since.
+const PF_FORKNOEXEC: u32 = 0x40;
 
 impl Stat {
     /// The process with this number now.
@@ -147,12 +152,16 @@ impl Stat {
         let (head, tail) = text.rsplit_once(") ")?;
         let (_, comm) = head.split_once('(')?;
         let mut fields = tail.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let parent = fields.next()?.parse().ok()?;
+        // Fields 9, 20 and 22 of the whole line; the first four are gone by then.
+        let flags: u32 = fields.nth(4)?.parse().ok()?;
         Some(Self {
             comm: comm.to_owned(),
-            state: fields.next()?.chars().next()?,
-            parent: fields.next()?.parse().ok()?,
-            // Fields 9, 20 and 22 of the whole line; the first four are gone by then.
-            is_kernel_thread: fields.nth(4)?.parse::<u32>().ok()? & PF_KTHREAD != 0,
+            state,
+            parent,
+            is_kernel_thread: flags & PF_KTHREAD != 0,
+            was_executed: flags & PF_FORKNOEXEC == 0,
             threads: fields.nth(10)?.parse().ok()?,
             start_time: fields.nth(1)?.parse().ok()?,
         })

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::etcd::{Settings, Store};
 use crate::keys::LeaseId;
 use crate::term::resignation::Resignation;
@@ -230,9 +230,11 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
         let store = store(&mut stores, &resignation.store);
         let tell = tell.clone();
         drop(spawn_local(async move {
+            // It is given back as soon as its tree is proven empty.
+            let ended = clock::wall_time();
             let confirmed = resignation.carry_out_on(&store, until).await;
             if confirmed {
-                resignation.explain_on(&store, DAEMON_LOST).await;
+                resignation.explain_on(&store, ended, DAEMON_LOST).await;
             }
             tell.tell((resignation.lease, confirmed));
         }));

@@ -13,3 +13,4 @@ mod health;
 mod hooks;
 mod rust;
 mod stand;
+mod starts;
