@@ -124,6 +124,8 @@ pub struct Stat {
     pub state: char,
     /// The parent's process id; 0 where it is in another namespace or there is none.
     pub parent: i32,
+    /// Its session; 0 where that began in another namespace.
+    pub session: i32,
     /// Whether it is a part of the kernel.
     pub is_kernel_thread: bool,
     /// Whether it was executed since it was forked.
@@ -154,12 +156,14 @@ impl Stat {
         let mut fields = tail.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?;
-        // Fields 9, 20 and 22 of the whole line; the first four are gone by then.
-        let flags: u32 = fields.nth(4)?.parse().ok()?;
+        // Fields 6, 9, 20 and 22 of the whole line; the first four are gone by then.
+        let session = fields.nth(1)?.parse().ok()?;
+        let flags: u32 = fields.nth(2)?.parse().ok()?;
         Some(Self {
             comm: comm.to_owned(),
             state,
             parent,
+            session,
             is_kernel_thread: flags & PF_KTHREAD != 0,
             was_executed: flags & PF_FORKNOEXEC == 0,
             threads: fields.nth(10)?.parse().ok()?,

@@ -115,6 +115,12 @@ fn told(outcome: &Outcome, election: &str, wait: Option<Duration>) -> Result<Exi
             (Some(signal), _) => code = 128 + signal,
             (None, Some(wait)) => {
                 let wait = humantime::format_duration(wait);
+                if let Some(why) = &outcome.unreachable {
+                    return Err(Failure::Unreachable(format!(
+                        "the store is unreachable, and was for {wait}; the command was not \
+                         started: {why}"
+                    )));
+                }
                 return Err(Failure::Refused(format!(
                     "not elected in {election} within {wait}; the command was not started"
                 )));

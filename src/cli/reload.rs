@@ -33,7 +33,11 @@ pub(super) struct Args {
 /// Asks the daemon whose runtime directory the configuration names.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     // Whatever else is wrong is the daemon's to find: it reads the same file.
-    let socket = control_socket(&config::readable(&args.options.source()).runtime_dir);
+    let found = config::readable(&args.options.source());
+    // Typed beside the unit, whose runtime directory systemd chooses.
+    let of_unit = found.of_unit.map(|dir| control_socket(&dir));
+    let of_unit = of_unit.filter(|socket| socket.exists());
+    let socket = of_unit.unwrap_or_else(|| control_socket(&found.runtime_dir));
     let asking = Reloaded::ask(&socket, args.timeout);
     let outcome = block_on(async { Ok(asking.await.context("cannot reload")?) })?;
     if outcome.reloaded {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
 use super::stops::{Stop, Stops};
-use super::{make_ready, start_and_fence};
+use super::{make_ready, reap_orphans, start_and_fence};
 use crate::candidate::{Candidate, Order, Parts};
 pub use crate::candidate::{Outcome, Public};
 use crate::clock;
@@ -66,6 +66,7 @@ pub fn run(
             logs,
             orders: inbox,
         };
+        reap_orphans(false);
         let (tell, told) = oneshot::channel();
         let starting = Candidate::start_once(parts, tell);
         let ((candidate, view), ended) = start_and_fence(starting, &config, ended).await?;

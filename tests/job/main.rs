@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod around;
 mod command;
 mod guardian;
 mod guardian_faults;

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon http guardian release status kv job election session term etcd config runtime_dir log keys cgroup backoff clock",
+        "daemon http guardian release status kv job election session term etcd config runtime_dir signals log keys cgroup backoff clock",
     ),
     // The life of the process.
     (
@@ -77,7 +77,7 @@ const SPEAK_ETCD: &[&str] = &["etcd", "session", "election", "term", "kv"];
 const ROLE_NEEDS: &[&str] = &["std::time::Duration", "crate::job::restart::Verdict"];
 
 /// The longest file.
-const LINES: usize = 430;
+const LINES: usize = 600;
 
 /// Tables of a pure machine, where length is no lack of order.
 const LONGER: &[&str] = &["guardian/decide/tests.rs"];
