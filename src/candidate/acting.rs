@@ -67,6 +67,7 @@ impl Candidate {
         let lease = new_lease_id();
         let resignation = Resignation {
             store: self.config.etcd.clone(),
+            cluster: 0,
             prefix: self.config.election.prefix.clone(),
             candidate: self.config.candidate_name.clone(),
             lease,

@@ -204,7 +204,7 @@ fn runtime(
 
 /// Carries out all orders side by side, over one set of connections, until there is time to rest.
 async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>, tell: &Telephone) {
-    let mut stores: Vec<(Settings, Store)> = Vec::new();
+    let mut stores: Vec<Known> = Vec::new();
     loop {
         let order = match waiting.pop_front() {
             Some(order) => Some(order),
@@ -212,7 +212,7 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
         };
         let (resignation, until) = match order {
             Some(Order::Connect(resignation)) => {
-                let store = store(&mut stores, &resignation.store);
+                let store = store(&mut stores, &resignation);
                 drop(spawn_local(async move {
                     // What it could not reach, the next order will try again.
                     resignation.connect(&store).await.ok();
@@ -220,14 +220,14 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
                 continue;
             }
             Some(Order::Renew(resignation)) => {
-                let store = store(&mut stores, &resignation.store);
+                let store = store(&mut stores, &resignation);
                 drop(spawn_local(async move { resignation.renew(&store).await }));
                 continue;
             }
             Some(Order::GiveBack(resignation, until)) => (resignation, until),
             Some(Order::Rest) | None => return,
         };
-        let store = store(&mut stores, &resignation.store);
+        let store = store(&mut stores, &resignation);
         let tell = tell.clone();
         drop(spawn_local(async move {
             // It is given back as soon as its tree is proven empty.
@@ -241,12 +241,17 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
     }
 }
 
-/// The store of these settings; leases of one daemon differ in theirs only after a reload.
-fn store(stores: &mut Vec<(Settings, Store)>, settings: &Settings) -> Store {
-    if let Some((_, store)) = stores.iter().find(|(known, _)| known == settings) {
+/// A store, and how it is reached: by which settings, and as which cluster.
+type Known = ((Settings, u64), Store);
+
+/// The store of this lease; leases of one daemon differ in theirs only after a reload.
+fn store(stores: &mut Vec<Known>, resignation: &Resignation) -> Store {
+    let (settings, cluster) = (&resignation.store, resignation.cluster);
+    let same = |(known, _): &&Known| known.0 == *settings && known.1 == cluster;
+    if let Some((_, store)) = stores.iter().find(same) {
         return store.clone();
     }
-    let store = Store::new(settings);
-    stores.push((settings.clone(), store.clone()));
+    let store = resignation.open_store();
+    stores.push(((settings.clone(), cluster), store.clone()));
     store
 }
