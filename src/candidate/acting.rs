@@ -1,11 +1,13 @@
 //! What the candidate does for each action of the machine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::held::Guard;
 use super::{Candidate, Held, Once, Run, Word, contest, guarding};
 use crate::backoff::jitter;
 use crate::clock;
+use crate::guardian::fence::Tell;
 use crate::guardian::protocol::{self, Request};
 use crate::job::native::{self, Native, Stage};
 use crate::job::{Factory, command};
@@ -335,8 +337,16 @@ impl Candidate {
         let lines = self.lines.clone();
         let words = self.words.0.clone();
         let with_input = self.once.is_some();
+        let kill_budget = self
+            .held
+            .as_ref()
+            .map_or(self.timing, |held| held.timing)
+            .kill_budget();
+        let in_vain = words.clone();
+        let tell = move |survivors| drop(in_vain.send(Word::InVain(survivors)));
+        let tell: Tell = Arc::new(tell);
         tokio::spawn(async move {
-            while !guardian.fence(None).await {}
+            while !guardian.fence(None, kill_budget, Arc::clone(&tell)).await {}
             drop(guardian);
             drop(words.send(Word::Fenced));
             let start = || guarding::start(&config, with_input);

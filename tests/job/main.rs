@@ -15,3 +15,4 @@ mod hooks;
 mod rust;
 mod stand;
 mod starts;
+mod unkillable;

@@ -15,18 +15,18 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon http guardian release status kv job election session term etcd config runtime_dir signals log keys cgroup backoff clock",
+        "daemon http guardian release status kv job election session term etcd config runtime_dir signals log keys proc cgroup backoff clock",
     ),
     // The life of the process.
     (
         "daemon",
-        "http candidate guardian fencing role job config runtime_dir notify signals log keys clock vital worker",
+        "http candidate guardian fencing role job config runtime_dir notify signals log keys proc clock vital worker",
     ),
     // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
     // control socket.
     (
         "http",
-        "candidate role status config metrics etcd log keys term backoff clock vital",
+        "candidate role status config metrics etcd log keys term proc backoff clock vital",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
@@ -64,7 +64,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("metrics", ""),
     ("signals", "vital"),
     ("keys", ""),
-    ("proc", ""),
+    ("proc", "clock"),
     ("cgroup", ""),
     ("clock", ""),
     ("vital", ""),
