@@ -20,6 +20,7 @@ use tokio::task::LocalSet;
 use crate::candidate::View;
 use crate::clock;
 use crate::config::Config;
+use crate::vital;
 
 pub mod client;
 mod connections;
@@ -111,11 +112,6 @@ impl Server {
     ) -> io::Result<Self> {
         let control = control_socket(socket)?;
         let listen = config.http_listen;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            // For the names of the store's members.
-            .max_blocking_threads(2)
-            .build()?;
         let state = Arc::new(State {
             view,
             reader: Arc::new(Reader::new(config.etcd.clone())),
@@ -123,17 +119,13 @@ impl Server {
             asks,
         });
         let (commands, inbox) = mpsc::unbounded_channel();
-        std::thread::Builder::new()
-            .name("http".to_owned())
-            .spawn(move || {
-                // Of this thread alone, as Linux has it. Where it is refused nothing is lost but
-                // politeness.
-                _ = rustix::process::setpriority_process(None, NICE);
-                let serving = serve(control, listen, &state, inbox);
-                if let Err(error) = LocalSet::new().block_on(&runtime, serving) {
-                    tracing::error!(%error, "nothing answers on the control socket");
-                }
-            })?;
+        let builder = tokio::runtime::Builder::new_current_thread();
+        vital::spawn_with_runtime("http", builder, move |runtime| {
+            // Of this thread alone, as Linux has it. Where it is refused nothing is lost but
+            // politeness.
+            _ = rustix::process::setpriority_process(None, NICE);
+            LocalSet::new().block_on(&runtime, serve(control, listen, &state, inbox))
+        })?;
         Ok(Self { commands, listen })
     }
 
@@ -183,6 +175,7 @@ async fn serve(
     let mut tcp = Tcp::new(listen);
     let mut to_control = Connections::new(MOST_OPEN, state);
     let mut to_tcp = Connections::new(MOST_OPEN, state);
+    let mut said = false;
     loop {
         let accepted = tokio::select! {
             command = commands.recv() => match command {
@@ -203,9 +196,15 @@ async fn serve(
                 to_tcp.serve(stream, Via::Tcp(local));
             }),
         };
-        if let Err(error) = accepted {
-            tracing::debug!(%error, "connection not accepted");
-            clock::sleep(ACCEPT_PAUSE).await;
+        match accepted {
+            Ok(()) => said = false,
+            Err(error) => {
+                // Once until one is accepted again: clients come back all the time.
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%error, "connection not accepted: trying again");
+                }
+                clock::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }

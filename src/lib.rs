@@ -106,6 +106,7 @@
 //! | [`metrics`] | what is counted for `/metrics` |
 //! | [`log`] | lines that hold nobody up |
 //! | [`notify`], [`signals`] | words to and from the service manager |
+//! | [`vital`], [`worker`] | threads whose end is the process's, and those that wait for what blocks |
 //! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`] | leaves: names, time, pauses, `/proc` |
 //!
 //! # Rules
@@ -129,6 +130,7 @@
 //! | R12 | every await on the store has a limit; another cluster, or a history that went back, ends the term | [`etcd`] |
 //! | R13 | after an end that nobody proved, the next leader waits `takeover_delay` | [`election`] |
 //! | R14 | no thread that renews, guards or decides waits for whoever reads its output, or for a disk | [`log`], [`runtime_dir`] |
+//! | R15 | what can't be had for a moment, a thread, a descriptor, a process, ends no loop and no term by itself: it is said, and tried again; a thread that the daemon can't do without takes the process with it; the watchdog is fed only while main loop and contest get on | [`vital`], [`worker`], [`daemon`] |
 
 pub mod backoff;
 pub mod candidate;
@@ -156,6 +158,8 @@ pub mod session;
 pub mod signals;
 pub mod status;
 pub mod term;
+pub mod vital;
+pub mod worker;
 
 pub use cli::{command_line, main};
 pub use job::{Job, JobError, Jobs};

@@ -316,12 +316,7 @@ impl Candidate {
             self.lines.daemon_killed(held.lease, token);
         }
         // Nobody may be reading, and the job must die now.
-        let (logs, (said, wait)) = (Arc::clone(&self.logs), std::sync::mpsc::channel());
-        std::thread::spawn(move || {
-            logs.flush();
-            _ = said.send(());
-        });
-        _ = wait.recv_timeout(LAST_WORDS);
+        self.logs.flush_within(LAST_WORDS);
         let this = rustix::process::getpid();
         _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
     }

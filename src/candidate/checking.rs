@@ -18,6 +18,7 @@ use crate::guardian::fence::fence_check;
 use crate::guardian::protocol::{Exit, Report, Request};
 use crate::job::command;
 use crate::role::{Event, Role};
+use crate::worker::FENCE;
 
 /// How much later than its timeout a check may be heard of.
 const LATE: Duration = Duration::from_secs(1);
@@ -249,7 +250,9 @@ impl Candidate {
                 dismiss(&guardian).await;
             }
             let fence = move || fence_check(main, &carried, LATE);
-            tokio::task::spawn_blocking(fence).await.ok();
+            if let Err(error) = FENCE.outcome(fence).await {
+                tracing::warn!(%error, "the check's processes not fenced");
+            }
             let started = until_started(&lines, || start(&config)).await;
             drop(words.send(Word::Checks(started)));
         });

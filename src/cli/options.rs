@@ -146,7 +146,10 @@ pub(super) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> 
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(command)
+    let outcome = runtime.block_on(command);
+    // Nothing that is under way yet may hold up the answer.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// The configuration of `loaded`, after a word on what is odd with it.

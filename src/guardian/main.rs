@@ -79,7 +79,12 @@ fn run() -> io::Result<ExitCode> {
     } else {
         Mind::Guard(Box::default())
     };
-    let log = crate::log::init(&hello.log);
+    let mut resigner = Resigner::new()?;
+    if !hello.checks {
+        resigner.start()?;
+    }
+    let log = crate::log::init(&hello.log)?;
+    crate::vital::watch(crate::log::flush);
     log.speak_for(&hello.election, &hello.candidate);
     let mut guardian = Guardian {
         log,
@@ -93,7 +98,7 @@ fn run() -> io::Result<ExitCode> {
             dead: false,
             closed: false,
         },
-        resigner: Resigner::new()?,
+        resigner,
         timer: Timer::new()?,
         ends,
         election: hello.election,
@@ -323,7 +328,8 @@ impl Guardian {
             self.mind.next_timer(),
             orphans.filter(|_| !self.daemon.dead),
         ];
-        self.timer.arm(timers.into_iter().flatten().min())?;
+        self.timer
+            .arm(timers.into_iter().flatten().reduce(Instant::min))?;
         let mut polled = Vec::with_capacity(5);
         // What has ended is readable for ever, and is left out.
         if !self.daemon.exited {

@@ -19,6 +19,7 @@ use crate::etcd::{Settings, Tls, secret};
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::{self, Process};
 use crate::term::resignation::Resignation;
+use crate::vital;
 
 /// The file's name in the runtime directory.
 pub(super) const NAME: &str = "lease.json";
@@ -343,10 +344,9 @@ impl Keeper {
                     Order::Remove(lease, done) => done.send(remove(&dir, lease)),
                 });
             }
+            Ok(())
         };
-        std::thread::Builder::new()
-            .name("lease-file".to_owned())
-            .spawn(body)?;
+        vital::spawn("lease-file", body)?;
         Ok(Self(sender))
     }
 
