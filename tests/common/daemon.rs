@@ -157,7 +157,7 @@ impl Builder {
 
     /// Runs as a user that has nothing else: the kernel limits no process of root's.
     #[must_use]
-    pub fn ordinary(mut self) -> Self {
+    pub fn user_of_its_own(mut self) -> Self {
         self.user = Some(ordinary::user());
         self
     }

@@ -44,7 +44,7 @@ fn by_name(cluster: &Cluster) -> String {
 fn comes_back(cluster: &Cluster, settings: &str) {
     let daemon = Daemon::builder(cluster, "a")
         .toml(settings)
-        .ordinary()
+        .user_of_its_own()
         .spawn();
     daemon.wait_elected(SOON);
     daemon.wait_job(SOON);
@@ -90,7 +90,7 @@ fn a_reload_without_a_thread_to_spare_is_refused_and_changes_nothing() {
         return;
     }
     let cluster = Cluster::start(1);
-    let daemon = Daemon::builder(&cluster, "a").ordinary().spawn();
+    let daemon = Daemon::builder(&cluster, "a").user_of_its_own().spawn();
     let token = daemon.wait_elected(SOON);
     daemon.wait_job(SOON);
     exhaust(&daemon);
@@ -116,7 +116,7 @@ fn a_guardian_of_checks_that_was_lost_is_started_once_it_can_be() {
                  fall = 2 }";
     let daemon = Daemon::builder(&cluster, "a")
         .toml(check)
-        .ordinary()
+        .user_of_its_own()
         .spawn();
     daemon.wait_elected(SOON);
     exhaust(&daemon);
@@ -136,7 +136,7 @@ fn a_guardian_that_was_lost_is_started_once_it_can_be_and_a_stop_waits_for_none(
         return;
     }
     let cluster = Cluster::start(1);
-    let daemon = Daemon::builder(&cluster, "a").ordinary().spawn();
+    let daemon = Daemon::builder(&cluster, "a").user_of_its_own().spawn();
     daemon.wait_elected(SOON);
     daemon.wait_job(SOON);
     limit(daemon.pid(), "nproc", NONE);
