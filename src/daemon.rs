@@ -16,8 +16,8 @@ use crate::guardian;
 use crate::http::{Ask, Server};
 use crate::job::Jobs;
 use crate::log;
-use crate::runtime_dir::RuntimeDir;
 use crate::runtime_dir::lease_file::Keeper;
+use crate::runtime_dir::{Left, RuntimeDir};
 use crate::signals::{Arriving, Signal};
 
 mod control;
@@ -73,21 +73,21 @@ fn serve(
         let parts = Parts {
             config: Arc::clone(&config),
             jobs,
-            files: Keeper::start(directory.path()).context("no thread for the lease file")?,
+            files: Keeper::start(directory).context("no thread for the lease file")?,
             logs: Arc::clone(logs),
             orders: inbox,
         };
         let starting = Candidate::start(parts);
-        let ((candidate, view), stopped) = start_and_fence(starting, &config, stopped).await?;
+        let ((candidate, view), stopped) =
+            start_and_fence(starting, &config, directory.left(), stopped).await?;
         if stopped.is_some() {
             candidate.leave().await;
             return Ok(());
         }
         let service = service::Service::new(view.public.clone());
         let (asks, mut asked) = mpsc::unbounded_channel();
-        let socket = directory.control_socket();
-        let server = Server::start(&socket, Arc::clone(&config), view, asks)
-            .with_context(|| format!("cannot listen on {}", socket.display()))?;
+        let server = Server::start(directory.dir(), Arc::clone(&config), view, asks)
+            .with_context(|| format!("cannot listen in {}", directory.path().display()))?;
         let (loads, mut loaded) = mpsc::unbounded_channel();
         let mut control = Control::new(orders, config, source, loads, Arc::clone(logs), server);
         for signal in early {
@@ -130,20 +130,22 @@ fn runtime() -> anyhow::Result<Runtime> {
 async fn start_and_fence<T>(
     starting: impl Future<Output = io::Result<(Candidate, View)>>,
     config: &Arc<Config>,
+    left: &Left,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<((Candidate, View), Option<T>)> {
     let starting = async { starting.await.context("no guardian") };
-    tokio::try_join!(starting, fence_unless(config, over))
+    tokio::try_join!(starting, fence_unless(config, left, over))
 }
 
 /// Fences what an earlier daemon left, off this thread, unless `over` comes first; returns what
 /// that says then.
 async fn fence_unless<T>(
     config: &Arc<Config>,
+    left: &Left,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<Option<T>> {
-    let config = Arc::clone(config);
-    let fencing = tokio::task::spawn_blocking(move || fence_leftovers(&config));
+    let (config, left) = (Arc::clone(config), left.clone());
+    let fencing = tokio::task::spawn_blocking(move || fence_leftovers(&config, &left));
     tokio::select! {
         done = fencing => {
             done.context("what an earlier daemon left can't be looked for")?;
@@ -155,11 +157,11 @@ async fn fence_unless<T>(
 
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
 /// nothing may start here (R4). Blocks.
-fn fence_leftovers(config: &Config) {
+fn fence_leftovers(config: &Config, earlier: &Left) {
     loop {
-        let left = fencing::fence(&config.election.prefix, FENCE_ROUND);
+        let left = fencing::fence(&config.election.prefix, earlier.runs(), FENCE_ROUND);
         if left.is_empty() {
-            return;
+            return earlier.forget();
         }
         let pids: Vec<i32> = left.iter().map(|process| process.pid).collect();
         tracing::error!(election = %config.election.prefix, ?pids, "processes left behind can't be killed");

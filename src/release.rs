@@ -10,12 +10,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup;
 use crate::clock::{self, Instant};
 use crate::etcd::Store;
 use crate::proc::{Handle, Process, Stat};
+use crate::runtime_dir::Dir;
 use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
 use crate::term::resignation::Resignation;
 
@@ -102,8 +104,8 @@ async fn attempt(dir: &Path) -> Outcome {
     if std::env::var_os("SERVICE_RESULT").is_none() || std::env::var_os("INVOCATION_ID").is_none() {
         return Outcome::Refused(Refusal::NotAHook);
     }
-    let file = match LeaseFile::read(dir) {
-        Ok(Some(file)) => file,
+    let (dir, file) = match read(dir) {
+        Ok(Some(found)) => found,
         Ok(None) => return Outcome::NothingToDo,
         Err(error) => {
             tracing::error!(%error, "lease file not read");
@@ -115,7 +117,7 @@ async fn attempt(dir: &Path) -> Outcome {
         Err(reason) => return Outcome::Refused(reason),
     };
     // Fencing needs no credentials: without them the lease still ends by its TTL.
-    let (resignation, _unpacked) = match file.resignation_with_credentials(dir) {
+    let (resignation, _unpacked) = match file.resignation_with_credentials(&dir) {
         Ok((resignation, unpacked)) => (resignation, Some(unpacked)),
         Err(error) => {
             tracing::error!(%error, "credentials not written");
@@ -131,12 +133,21 @@ async fn attempt(dir: &Path) -> Outcome {
     if !confirmed {
         return Outcome::Unconfirmed;
     }
-    if let Err(error) = lease_file::remove(dir, resignation.lease) {
+    if let Err(error) = lease_file::remove(&dir, resignation.lease) {
         tracing::warn!(%error, "lease file not removed");
     }
     // Last: nobody needs it to go on.
     resignation.explain(UNIT_FAILED).await;
     Outcome::Resigned
+}
+
+/// The runtime directory at `path`, and the lease file in it, if both are there.
+fn read(path: &Path) -> io::Result<Option<(Arc<Dir>, LeaseFile)>> {
+    let dir = match Dir::open_trusted(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        dir => Arc::new(dir?),
+    };
+    Ok(LeaseFile::read(&dir)?.map(|file| (dir, file)))
 }
 
 fn log_resigned(resignation: &Resignation, confirmed: bool) {

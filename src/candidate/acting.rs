@@ -339,12 +339,13 @@ impl Candidate {
         let config = self.config.clone();
         let lines = self.lines.clone();
         let words = self.words.0.clone();
+        let files = self.files.clone();
         let with_input = self.once.is_some();
         tokio::spawn(async move {
             while !guardian.fence(None).await {}
             drop(guardian);
             drop(words.send(Word::Fenced));
-            let start = || guarding::start(&config, with_input);
+            let start = || guarding::start(&config, &files, with_input);
             let started = guarding::until_started(&lines, start).await;
             drop(words.send(Word::Guardian(started)));
         });

@@ -10,7 +10,6 @@ use super::options::{Options, block_on, span};
 use super::output;
 use crate::config;
 use crate::http::Reloaded;
-use crate::runtime_dir::control_socket;
 
 /// Have the daemon on this host read its configuration anew, and wait for the outcome
 ///
@@ -33,8 +32,8 @@ pub(super) struct Args {
 /// Asks the daemon whose runtime directory the configuration names.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     // Whatever else is wrong is the daemon's to find: it reads the same file.
-    let socket = control_socket(&config::readable(&args.options.source()).runtime_dir);
-    let asking = Reloaded::ask(&socket, args.timeout);
+    let directory = config::readable(&args.options.source()).runtime_dir;
+    let asking = Reloaded::ask(&directory, args.timeout);
     let outcome = block_on(async { Ok(asking.await.context("cannot reload")?) })?;
     if outcome.reloaded {
         return Ok(ExitCode::SUCCESS);

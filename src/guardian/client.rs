@@ -50,6 +50,15 @@ pub enum Event {
 #[error("the guardian is gone")]
 pub struct Gone;
 
+/// What a guardian is handed at its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Handed<'a> {
+    /// What a run may have as its standard input.
+    pub input: Option<BorrowedFd<'a>>,
+    /// The file where its runs are to stand.
+    pub runs: Option<BorrowedFd<'a>>,
+}
+
 /// A guardian that was started and has answered. Clones speak to the same one, from any thread.
 ///
 /// Dropping the last clone closes the socket, which the guardian holds for this process's death:
@@ -103,23 +112,24 @@ impl Guardian {
         election: &Prefix,
         candidate: &str,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
-        Self::start_with_input(log, election, candidate, None).await
+        Self::start_with(log, election, candidate, Handed::default()).await
     }
 
-    /// As [`start`](Self::start), and hands `input` over: a run may have it as its standard input.
+    /// As [`start`](Self::start), and hands these descriptors over.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     ///
     /// # Cancel safety
     /// As [`start`](Self::start).
-    pub async fn start_with_input(
+    pub async fn start_with(
         log: &crate::log::Settings,
         election: &Prefix,
         candidate: &str,
-        input: Option<BorrowedFd<'_>>,
+        handed: Handed<'_>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
-        Self::greet(hello(log, election, candidate, false), input).await
+        let records = handed.runs.is_some();
+        Self::greet(hello(log, election, candidate, false, records), handed).await
     }
 
     /// As [`start`](Self::start), for one that runs checks and guards no term. It never kills this
@@ -134,16 +144,18 @@ impl Guardian {
         log: &crate::log::Settings,
         election: &Prefix,
         candidate: &str,
+        handed: Handed<'_>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
-        Self::greet(hello(log, election, candidate, true), None).await
+        let records = handed.runs.is_some();
+        Self::greet(hello(log, election, candidate, true, records), handed).await
     }
 
     async fn greet(
         hello: Request,
-        input: Option<BorrowedFd<'_>>,
+        handed: Handed<'_>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         become_subreaper()?;
-        let (pid, pidfd, socket) = spawn(&hello, input)?;
+        let (pid, pidfd, socket) = spawn(&hello, handed)?;
         let (outgoing, queue) = mpsc::unbounded_channel();
         let (events, mut reports) = mpsc::unbounded_channel();
         let (acked_sender, acked) = watch::channel(None);
@@ -269,30 +281,34 @@ impl Guardian {
     }
 }
 
-fn hello(log: &crate::log::Settings, election: &Prefix, candidate: &str, checks: bool) -> Request {
+fn hello(
+    log: &crate::log::Settings,
+    election: &Prefix,
+    candidate: &str,
+    checks: bool,
+    records: bool,
+) -> Request {
     Request::Hello {
         daemon: std::process::id(),
         log: log.clone(),
         election: election.clone(),
         candidate: candidate.to_owned(),
         checks,
+        records,
     }
 }
 
 /// Starts the process: the executable that runs now, even if its file was replaced meanwhile.
-/// Its first message lies in the socket by then, and `input` beside it.
-fn spawn(
-    hello: &Request,
-    input: Option<BorrowedFd<'_>>,
-) -> io::Result<(Pid, pipe::Receiver, UnixStream)> {
+/// Its first message lies in the socket by then, and what it is handed beside it.
+fn spawn(hello: &Request, handed: Handed<'_>) -> io::Result<(Pid, pipe::Receiver, UnixStream)> {
     let (ours, theirs) = Socket::pair()?;
     ours.set_nonblocking(true)?;
     let line = encode(hello)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
-    let input: Vec<_> = input.into_iter().collect();
-    if !input.is_empty() {
-        beside.push(SendAncillaryMessage::ScmRights(&input));
+    let handed: Vec<_> = handed.runs.into_iter().chain(handed.input).collect();
+    if !handed.is_empty() {
+        beside.push(SendAncillaryMessage::ScmRights(&handed));
     }
     let sent = sendmsg(
         &ours,

@@ -22,6 +22,8 @@ use rustix::process::{
 use super::protocol::CommandSpec;
 use super::signals;
 use crate::clock::{self, Instant};
+use crate::proc::{self, Process};
+use crate::runs;
 
 /// What a child answers that came to its exec too late.
 pub(super) const TOO_LATE: Errno = Errno::TIME;
@@ -48,6 +50,8 @@ struct Plan {
     /// The arguments for the shell, should the program be a script for it; the second is the script.
     script: Vec<*const c_char>,
     environment: Vec<*const c_char>,
+    /// Where it stands for who comes after all of us.
+    record: Option<runs::Next>,
     /// Why the child has not come to its exec.
     error: Option<Errno>,
 }
@@ -62,6 +66,7 @@ pub(super) fn launch(
     input: Option<BorrowedFd<'_>>,
     guardian: Pid,
     before: Instant,
+    record: Option<runs::Next>,
 ) -> io::Result<Pid> {
     let text = |text: Vec<u8>| CString::new(text).map_err(|_| io::Error::from(Errno::INVAL));
     let [program, ..] = spec.argv.as_slice() else {
@@ -91,6 +96,7 @@ pub(super) fn launch(
         arguments: terminated(words.iter().map(|word| word.as_ptr())),
         script: terminated(script.chain(words[1..].iter().map(|word| word.as_ptr()))),
         environment: terminated(assignments.iter().map(|it| it.as_ptr())),
+        record,
         error: None,
     };
     let child = signals::with_all_blocked(|| clone(&mut plan))??;
@@ -107,9 +113,17 @@ fn environment(spec: &CommandSpec) -> Vec<(OsString, OsString)> {
     let set = |(name, value): (&String, &String)| (name.into(), value.into());
     let inherited = std::env::vars_os().filter(|(name, _)| {
         let name = name.to_str();
-        !name.is_some_and(|name| spec.remove.contains(name) || spec.set.contains_key(name))
+        let is_named = |name| name == proc::GUARDIAN_VARIABLE;
+        !name.is_some_and(|name| {
+            spec.remove.contains(name) || spec.set.contains_key(name) || is_named(name)
+        })
     });
-    inherited.chain(spec.set.iter().map(set)).collect()
+    let named = (
+        proc::GUARDIAN_VARIABLE.into(),
+        Process::this().to_string().into(),
+    );
+    let set = spec.set.iter().map(set).chain([named]);
+    inherited.chain(set).collect()
 }
 
 /// Where `program` may be: itself if it has a slash, else in the folders of the child's `PATH`.
@@ -178,7 +192,11 @@ impl Plan {
         }
     }
 
-    fn prepare(&self) -> Result<(), Errno> {
+    fn prepare(&mut self) -> Result<(), Errno> {
+        // Before the user's code can begin, and while a limit's signal is still ignored.
+        if let Some(record) = &mut self.record {
+            record.write();
+        }
         // An ignored signal survives the exec, and the job would never hear it.
         signals::reset();
         signals::empty_mask().map_err(|_| Errno::INVAL)?;

@@ -64,6 +64,9 @@ fn run() -> io::Result<ExitCode> {
         return Err(io::Error::other("its parent is not the daemon"));
     }
     let mut tree = tree;
+    if hello.records {
+        tree.record_in(link.take_handed_over());
+    }
     tree.take_input(link.take_handed_over());
     let mind = if hello.checks {
         rustix::thread::set_name(crate::proc::CHECKS)?;
@@ -134,6 +137,7 @@ struct Hello {
     election: Prefix,
     candidate: String,
     checks: bool,
+    records: bool,
 }
 
 /// Waits for the first message; returns it and what came with it, or nothing if the daemon left.
@@ -147,6 +151,7 @@ fn greet(link: &mut Link) -> io::Result<Option<(Hello, Vec<Request>)>> {
                 election,
                 candidate,
                 checks,
+                records,
             }) => {
                 let hello = Hello {
                     daemon,
@@ -154,6 +159,7 @@ fn greet(link: &mut Link) -> io::Result<Option<(Hello, Vec<Request>)>> {
                     election,
                     candidate,
                     checks,
+                    records,
                 };
                 return Ok(Some((hello, requests.collect())));
             }

@@ -16,6 +16,7 @@ use super::launch::{TOO_LATE, launch};
 use super::proc::{self, Reaped};
 use super::protocol::{CommandSpec, Exit, Stdin};
 use crate::clock::Instant;
+use crate::runs::Runs;
 
 /// The processes of the job, all of them descendants of this process.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct Tree {
     mains: BTreeMap<u64, Pid>,
     /// The standard input for a run that is to have the daemon's.
     input: Option<OwnedFd>,
+    /// Where the runs stand for who comes after daemon and guardian.
+    runs: Option<Runs>,
 }
 
 impl Tree {
@@ -36,12 +39,18 @@ impl Tree {
             guardian,
             mains: BTreeMap::new(),
             input: None,
+            runs: None,
         })
     }
 
     /// Keeps the standard input that the daemon handed over, if it did.
     pub(super) fn take_input(&mut self, input: Option<OwnedFd>) {
         self.input = input;
+    }
+
+    /// Has the runs stand in the file that the daemon handed over, if it did.
+    pub(super) fn record_in(&mut self, file: Option<OwnedFd>) {
+        self.runs = file.map(Runs::in_file);
     }
 
     /// Starts a run, unless `before` has come; says what became of it. Blocks until its exec.
@@ -54,8 +63,12 @@ impl Tree {
                 return Event::NotExecuted { run, code, error };
             }
         };
-        match launch(spec, input, self.guardian, before) {
+        let record = self.runs.as_mut().and_then(|runs| runs.prepare().ok());
+        match launch(spec, input, self.guardian, before, record) {
             Ok(pid) => {
+                if let Some(runs) = &mut self.runs {
+                    runs.begun(pid.as_raw_pid());
+                }
                 self.mains.insert(run, pid);
                 if spec.stdin == Stdin::Inherit {
                     // Whoever writes to it must see it closed when the job closes it.
@@ -127,6 +140,9 @@ impl Tree {
                 }
                 Reaped::Alive => return events,
                 Reaped::Empty => {
+                    if let Some(runs) = &mut self.runs {
+                        runs.all_ended();
+                    }
                     events.push(Event::TreeEmpty);
                     return events;
                 }

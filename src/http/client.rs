@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::Reloaded;
+use crate::runtime_dir::{CONTROL_SOCKET, Dir};
 
 /// The longest answer that is read.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -35,12 +36,12 @@ pub enum Error {
 }
 
 impl Reloaded {
-    /// Asks the daemon behind the control socket at `socket` to read its configuration anew.
+    /// Asks the daemon whose runtime directory is at `path` to read its configuration anew.
     ///
     /// # Errors
     /// If it does not say what came of it.
-    pub async fn ask(socket: &Path, limit: Duration) -> Result<Self, Error> {
-        let (status, body) = ask(socket, Method::POST, "/reload", limit).await?;
+    pub async fn ask(path: &Path, limit: Duration) -> Result<Self, Error> {
+        let (status, body) = ask(path, Method::POST, "/reload", limit).await?;
         match status {
             StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => {
                 serde_json::from_slice(&body).map_err(|error| Error::Broken(error.to_string()))
@@ -53,20 +54,24 @@ impl Reloaded {
     }
 }
 
-/// Makes one request on the control socket.
+/// Makes one request on the control socket in `directory`, which must be ours, unless we are root.
 ///
 /// # Errors
 /// If there is no answer; any status is one.
 pub async fn ask(
-    socket: &Path,
+    directory: &Path,
     method: Method,
     path: &str,
     limit: Duration,
 ) -> Result<(StatusCode, Bytes), Error> {
     let asking = async {
-        let stream = UnixStream::connect(socket)
-            .await
-            .map_err(|error| Error::NoDaemon(socket.display().to_string(), error))?;
+        let no_daemon = |error| {
+            let socket = directory.join(CONTROL_SOCKET);
+            Error::NoDaemon(socket.display().to_string(), error)
+        };
+        let opened = Dir::open_trusted(directory).map_err(no_daemon)?;
+        let stream = UnixStream::connect(opened.inside(CONTROL_SOCKET)).await;
+        let stream = stream.map_err(no_daemon)?;
         exchange(stream, method, path)
             .await
             .map_err(|error| Error::Broken(format!("{error:#}")))

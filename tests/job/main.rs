@@ -11,5 +11,6 @@ mod guardian;
 mod guardian_faults;
 mod health;
 mod hooks;
+mod leftovers;
 mod rust;
 mod stand;

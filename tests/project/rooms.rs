@@ -15,18 +15,18 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon http guardian release status kv job election session term etcd config runtime_dir log keys cgroup backoff clock",
+        "daemon http fencing guardian release status kv job election session term etcd config runtime_dir log keys cgroup backoff clock",
     ),
     // The life of the process.
     (
         "daemon",
-        "http candidate guardian fencing role job config runtime_dir notify signals log keys clock",
+        "http candidate guardian fencing role job config runtime_dir runs notify signals log keys clock",
     ),
     // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
     // control socket.
     (
         "http",
-        "candidate role status config metrics etcd log keys term backoff clock",
+        "candidate role status config runtime_dir metrics etcd log keys term backoff clock",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
@@ -38,13 +38,13 @@ const ARROWS: &[(&str, &str)] = &[
     // A command is described in the guardian's words; Rust code gets a term.
     ("job", "guardian term etcd config notify backoff"),
     // Knows nothing of elections but how to give a term back.
-    ("guardian", "term etcd log keys proc clock"),
+    ("guardian", "term etcd log keys runs proc clock"),
     // The stop hook, which stands in for daemon and guardian.
     ("release", "runtime_dir term etcd proc cgroup clock"),
     // What an earlier daemon left.
-    ("fencing", "keys proc clock"),
+    ("fencing", "runs keys proc clock"),
     // The lease file says how to give back.
-    ("runtime_dir", "term etcd keys proc cgroup backoff"),
+    ("runtime_dir", "term etcd keys runs proc cgroup backoff"),
     // What the commands ask.
     ("status", "election term etcd keys"),
     ("kv", "etcd keys backoff"),
@@ -55,6 +55,8 @@ const ARROWS: &[(&str, &str)] = &[
     // Only types: how to reach the store, how to log, what an election is called.
     ("config", "etcd log keys timing"),
     ("etcd", "keys backoff clock"),
+    // What is remembered of a guardian's runs, between who writes it and who reads it.
+    ("runs", "proc"),
     // Leaves.
     ("notify", "timing"),
     ("timing", "clock"),
