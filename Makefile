@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader test torture bench bench-systemd proof proof-page lint deny dist deb test-deb deps
+.PHONY: help demo kill-leader test torture torture-systemd bench bench-systemd proof proof-page lint deny dist deb test-deb deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -26,6 +26,12 @@ torture: ## Throws faults at five replicas for MINUTES=10 with SEED=1, and check
 	INCUMBENT_TORTURE_MINUTES=$(MINUTES) INCUMBENT_TORTURE_SEED=$(SEED) \
 	INCUMBENT_TORTURE_EXCEPTED=$(EXCEPTED) INCUMBENT_TORTURE_ALOUD=1 \
 	cargo test --test torture -- --nocapture no_fault
+
+torture-systemd: ## Throws faults at four instances of the shipped unit for MINUTES=10 with SEED=1, as root
+	@scripts/deps build etcd
+	cargo build --examples
+	INCUMBENT_TORTURE_MINUTES=$(MINUTES) INCUMBENT_TORTURE_SEED=$(SEED) \
+	cargo test --test systemd -- --ignored --nocapture torture::
 
 bench: ## Measures hand-overs, faults, memory and CPU time, in about 25 minutes
 	@scripts/deps build etcd

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod address;
 pub mod advice;
 mod compound;
 mod environment;
@@ -59,6 +60,8 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// `http.listen`.
     pub http_listen: Option<SocketAddr>,
+    /// `http.hosts`.
+    pub http_hosts: Vec<String>,
     /// `log.*`.
     pub log: crate::log::Settings,
 }
@@ -361,6 +364,7 @@ fn assemble(settings: &Settings, file: Option<PathBuf>) -> Option<Config> {
         },
         runtime_dir: settings.get("runtime_dir")?,
         http_listen: settings.get::<Option<SocketAddr>>("http.listen")?,
+        http_hosts: settings.get("http.hosts")?,
         log: log(settings),
     })
 }

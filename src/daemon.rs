@@ -23,6 +23,7 @@ use crate::signals::{Arriving, Signal};
 mod control;
 pub mod once;
 mod service;
+mod stops;
 
 use control::Control;
 

@@ -7,7 +7,7 @@
 //! and so is open to the daemon's own user alone.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +23,7 @@ use crate::runtime_dir::{CONTROL_SOCKET, Dir};
 
 pub mod client;
 mod connections;
+mod hosts;
 mod page;
 mod reader;
 mod routes;
@@ -48,8 +49,8 @@ const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 enum Via {
     /// The control socket.
     Control,
-    /// `http.listen`.
-    Tcp,
+    /// `http.listen`, at this address of the host's.
+    Tcp(Option<IpAddr>),
 }
 
 /// What the daemon is asked to do.
@@ -178,8 +179,8 @@ async fn serve(
 ) -> io::Result<()> {
     let control = UnixListener::from_std(control)?;
     let mut tcp = Tcp::new(listen);
-    let mut to_control = Connections::new(Via::Control, MOST_OPEN, state);
-    let mut to_tcp = Connections::new(Via::Tcp, MOST_OPEN, state);
+    let mut to_control = Connections::new(MOST_OPEN, state);
+    let mut to_tcp = Connections::new(MOST_OPEN, state);
     loop {
         let accepted = tokio::select! {
             command = commands.recv() => match command {
@@ -192,8 +193,13 @@ async fn serve(
                 }
                 None => return Ok(()),
             },
-            accepted = control.accept() => accepted.map(|(stream, _)| to_control.serve(stream)),
-            accepted = tcp.accept() => accepted.map(|stream| to_tcp.serve(stream)),
+            accepted = control.accept() => {
+                accepted.map(|(stream, _)| to_control.serve(stream, Via::Control))
+            },
+            accepted = tcp.accept() => accepted.map(|stream| {
+                let local = stream.local_addr().ok().map(|local| local.ip());
+                to_tcp.serve(stream, Via::Tcp(local));
+            }),
         };
         if let Err(error) = accepted {
             tracing::debug!(%error, "connection not accepted");

@@ -5,6 +5,7 @@
 //! and writes them. A reader who stops reading blocks that thread and no other: the queue fills up,
 //! further records are dropped and counted, and `log lines dropped` says how many.
 
+mod foreign;
 mod record;
 mod render;
 mod writer;
@@ -22,8 +23,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
+pub use foreign::{is_printable, json, printable, printable_lines};
 use record::{Lines, Value};
-pub use render::printable;
 use writer::{Output, Queue};
 
 /// How long the end of a process waits for its last lines to be written.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::timing::Timing;
+use crate::log::is_printable;
 
 /// What systemd tells a service through the environment and means for its main process alone. A job
 /// doesn't inherit these; `job.env` may still set them.
@@ -160,7 +161,7 @@ fn datagram(messages: &[Message<'_>]) -> String {
 
 /// The text without line ends and other control characters: a newline would begin another message.
 fn one_line(text: &str) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let clean = |c: char| if is_printable(c) { c } else { ' ' };
     text.chars().map(clean).take(LONGEST_STATUS).collect()
 }
 

@@ -9,8 +9,10 @@ use tokio_stream::StreamExt;
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: a planned stop; the second one, an impatient one.
+    /// SIGTERM or SIGINT: a planned stop; another one after a while, an impatient one.
     Stop,
+    /// SIGQUIT: an impatient stop at once.
+    StopNow,
     /// SIGHUP: read the configuration again.
     Reload,
     /// SIGUSR1: let another candidate lead.
@@ -26,7 +28,7 @@ impl Arriving {
     /// # Errors
     /// When the kernel has no descriptor to spare.
     pub fn new() -> io::Result<Self> {
-        Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map(Self)
+        Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1]).map(Self)
     }
 
     /// Waits for the next one.
@@ -37,6 +39,7 @@ impl Arriving {
         match self.0.next().await {
             Some(SIGHUP) => Signal::Reload,
             Some(SIGUSR1) => Signal::StepDown,
+            Some(SIGQUIT) => Signal::StopNow,
             Some(_) => Signal::Stop,
             // Nothing closes the stream.
             None => std::future::pending().await,
@@ -52,8 +55,10 @@ pub struct PassedOn(Signals);
 pub struct Passed {
     /// Its number.
     pub signal: i32,
-    /// Whether it asks for the end, so that a second one is impatient: SIGTERM and SIGINT.
+    /// Whether it asks for the end, so that another one may be impatient: SIGTERM and SIGINT.
     pub is_stop: bool,
+    /// Whether it hurries an end that was asked for: SIGQUIT.
+    pub hurries: bool,
     /// Whether a process that doesn't handle it ends.
     pub ends: bool,
 }
@@ -92,6 +97,7 @@ impl PassedOn {
                 return Passed {
                     signal,
                     is_stop: [SIGTERM, SIGINT].contains(&signal),
+                    hurries: signal == SIGQUIT,
                     ends: [SIGTERM, SIGINT, SIGHUP, SIGQUIT].contains(&signal),
                 };
             }

@@ -15,9 +15,11 @@ use crate::runtime_dir::own::OwnDir;
 /// Wait for leadership, run a command once, give back, and exit with the command's own code
 ///
 /// The command has this process's standard input, output and error. SIGTERM, SIGINT, SIGHUP,
-/// SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to it; a second SIGTERM or SIGINT kills it. It can't
-/// be suspended. Exit codes: that of the command, 128+n if signal n ended it, 127 or 126 if it
-/// can't be executed; 3 if it was not started within --wait; 1 if the term was lost.
+/// SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to it. SIGTERM or SIGINT again a second after the
+/// first or later kills it, and so does SIGQUIT after either of them. It can't be suspended.
+/// Exit codes: that of the command, 128+n if signal n ended it, 127 or 126 if it can't be executed;
+/// 3 if it was not started within --wait, 69 if the store was unreachable all that time; 1 if the
+/// term was lost.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

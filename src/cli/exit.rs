@@ -51,7 +51,7 @@ impl Failure {
     pub(super) fn report(&self) -> ExitCode {
         match self {
             // These begin each line with our name themselves.
-            Self::Config(problems) => output::complain_as_is(problems),
+            Self::Config(problems) => output::complain_in_lines(problems.lines()),
             Self::RuntimeDir(_) => {
                 output::complain(self);
                 output::complain("nothing was started");

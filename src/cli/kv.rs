@@ -293,7 +293,7 @@ impl Common {
         as_text: impl Fn(&T) -> Vec<u8>,
     ) -> Result<(), Failure> {
         match self.output {
-            Format::Plain => output::write(as_text(answer)),
+            Format::Plain => output::write_foreign(&as_text(answer)),
             Format::Json => output::write(as_json(answer).context("no JSON")? + "\n"),
         }
     }

@@ -45,8 +45,9 @@ impl Look {
         }
     }
 
-    /// Appends a line, marked as a whole.
+    /// Appends a line, marked as a whole; nothing else in it reaches the terminal's own language.
     pub(super) fn line(self, text: &mut String, line: &str, mark: Option<Mark>) {
+        let line = log::printable(line);
         // Writing to a String can't fail.
         _ = match mark.filter(|_| self.colour) {
             Some(mark) => writeln!(text, "{}{line}\x1b[0m", mark.code()),

@@ -15,6 +15,7 @@ use crate::election::queue::Candidate;
 use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::LeaseId;
+use crate::log;
 
 /// Follow the election: one JSON line for each change of the leader, nobody included
 ///
@@ -61,7 +62,7 @@ async fn follow(store: Store, prefix: crate::keys::Prefix) -> Result<ExitCode, F
     loop {
         match observer.next().await {
             Ok(event) => {
-                let line = serde_json::to_string(&Line::of(&event)).context("no JSON")?;
+                let line = log::json(&Line::of(&event)).context("no JSON")?;
                 output::write(line + "\n")?;
             }
             Err(error) => away.wait(error).await?,

@@ -1,7 +1,7 @@
 //! Standard output and standard error, for commands that answer there.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::exit::Failure;
 use super::look::{Look, Mark};
+use crate::log::{printable, printable_lines};
 
 /// Writes to standard output, and flushes it: a reader acts on each line as it comes.
 ///
@@ -25,6 +26,15 @@ pub(super) fn write(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
             .context("cannot write to standard output")
             .into(),
     })
+}
+
+/// As [`write`], for bytes that others wrote: as they are, but on a terminal only what is printable.
+pub(super) fn write_foreign(bytes: &[u8]) -> Result<(), Failure> {
+    if io::stdout().is_terminal() {
+        write(printable_lines(bytes))
+    } else {
+        write(bytes)
+    }
 }
 
 /// As [`write`], for lines about what was found; those that warn are marked.
@@ -68,13 +78,20 @@ pub(super) fn width_of(terminal: &impl AsFd) -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Says on standard error what went wrong.
+/// Says on standard error what went wrong, in one line: whatever a member of the store or another
+/// candidate has put into it.
 pub(super) fn complain(what: impl Display) {
-    complain_as_is(format_args!("incumbent: {what}"));
+    complain_in_lines([format_args!("incumbent: {what}")]);
 }
 
-/// As [`complain`], for text that names us in each of its lines.
-pub(super) fn complain_as_is(what: impl Display) {
+/// As [`complain`], for lines that name us themselves.
+pub(super) fn complain_in_lines(lines: impl IntoIterator<Item = impl Display>) {
+    let lines = lines
+        .into_iter()
+        .map(|line| printable(&line.to_string()) + "\n");
     // Nobody is left to be told that this failed.
-    writeln!(io::stderr().lock(), "{what}").ok();
+    io::stderr()
+        .lock()
+        .write_all(lines.collect::<String>().as_bytes())
+        .ok();
 }

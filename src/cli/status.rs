@@ -11,13 +11,13 @@ use super::exit::Failure;
 use super::look::{Look, Mark};
 use super::options::{Asking, block_on};
 use super::output;
-use super::table::Table;
+use super::table::{Table, short};
 use crate::clock;
 use crate::election::follow::Follower;
 use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::Prefix;
-use crate::log::printable;
+use crate::log;
 use crate::status::{Candidate, Status};
 
 /// How often the time that the leases have left is asked for anew.
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 fn render(status: &Status, format: Format) -> Result<String, Failure> {
     Ok(match format {
         Format::Table => table(status, Look::of_stdout()),
-        Format::Json => serde_json::to_string(status).context("no JSON")? + "\n",
+        Format::Json => log::json(status).context("no JSON")? + "\n",
     })
 }
 
@@ -124,11 +124,11 @@ async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode,
 /// The status for people; the table in lines that fit, if that is possible.
 fn table(status: &Status, look: Look) -> String {
     let mut text = String::new();
-    let election = printable(status.election.as_str());
+    let election = short(status.election.as_str());
     look.line(&mut text, &format!("election  {election}"), None);
     let (leader, mark) = match &status.leader {
         Some(leader) => {
-            let name = printable(&leader.name);
+            let name = short(&leader.name);
             (format!("{name}, token {}", leader.token), Mark::Leader)
         }
         // Nobody is wanted while it is paused.
@@ -138,7 +138,7 @@ fn table(status: &Status, look: Look) -> String {
     look.line(&mut text, &format!("leader    {leader}"), Some(mark));
     if status.paused {
         let by = status.pause.as_ref().map_or(String::new(), |pause| {
-            let (by, since) = (printable(&pause.by), printable(&pause.since));
+            let (by, since) = (short(&pause.by), short(&pause.since));
             let how = if pause.keep_leader {
                 ", keeping the leader"
             } else {
@@ -150,7 +150,7 @@ fn table(status: &Status, look: Look) -> String {
         look.line(&mut text, &line, Some(Mark::Paused));
     }
     for key in &status.blocked_by {
-        let key = printable(key);
+        let key = short(key);
         let line = format!("BLOCKED   by {key}, which is no candidate's key: delete it");
         look.line(&mut text, &line, Some(Mark::Trouble));
     }
@@ -174,7 +174,7 @@ fn table(status: &Status, look: Look) -> String {
 }
 
 fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
-    let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), printable);
+    let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), short);
     let left = candidate.lease_remaining_s;
     // Milliseconds are for scripts.
     let since = known(&candidate.since);
@@ -184,7 +184,7 @@ fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
     [
         if leads { "*" } else { "" }.to_owned(),
         candidate.position.to_string(),
-        printable(&candidate.name),
+        short(&candidate.name),
         candidate.token.to_string(),
         candidate.lease.to_string(),
         left.map_or("-".to_owned(), |left| {

@@ -1,12 +1,17 @@
 //! Tables that fit the width of a terminal.
 
 use super::look::{Look, Mark};
+use crate::log::printable;
 
 /// The space between two columns.
 const GAP: usize = 2;
 
 /// The least that is left of a column that is cut.
 const NARROWEST: usize = 6;
+
+/// The most that is shown of a cell, wherever it is shown: no name of ours is longer, and others may
+/// have put anything there.
+const WIDEST: usize = 255;
 
 /// Rows under headings. Where a line would be too long, some columns are cut, and then others are
 /// left out.
@@ -35,7 +40,7 @@ impl<const N: usize> Table<N> {
 
     /// Adds a row.
     pub(super) fn push(&mut self, mark: Option<Mark>, row: [String; N]) {
-        self.rows.push((mark, row));
+        self.rows.push((mark, row.map(|cell| short(&cell))));
     }
 
     /// The lines, as wide as they may be if that is possible at all.
@@ -48,7 +53,8 @@ impl<const N: usize> Table<N> {
             let mut line = String::new();
             for &(column, width) in &columns {
                 let cell = cut(&row[column], width);
-                line.extend([format!("{cell:width$}"), " ".repeat(GAP)]);
+                let rest = width.saturating_sub(cell.chars().count());
+                line.extend([cell, " ".repeat(rest + GAP)]);
             }
             look.line(&mut text, line.trim_end(), mark);
         }
@@ -97,6 +103,11 @@ impl<const N: usize> Table<N> {
 fn total(columns: &[(usize, usize)]) -> usize {
     let cells: usize = columns.iter().map(|(_, width)| width).sum();
     cells + GAP * columns.len().saturating_sub(1)
+}
+
+/// What others wrote, as far as people read it.
+pub(super) fn short(text: &str) -> String {
+    cut(&printable(text), WIDEST)
 }
 
 /// The text, or its beginning and an ellipsis.

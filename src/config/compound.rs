@@ -23,7 +23,7 @@ pub(super) fn list(key: &Key, value: &Value) -> Result<Typed, Vec<Problem>> {
         );
         return Err(vec![Problem::new(place_of(value), key.name, what)]);
     };
-    if items.is_empty() {
+    if items.is_empty() && key.kind != Kind::Hosts {
         let what = format!("expected {}, found an empty one", expected(key, &[]));
         return Err(vec![Problem::new(place_of(value), key.name, what)]);
     }
@@ -48,6 +48,11 @@ pub(super) fn list(key: &Key, value: &Value) -> Result<Typed, Vec<Problem>> {
 fn list_item(key: &Key, index: usize, item: &Value) -> Result<String, String> {
     match (&item.kind, key.kind) {
         (ValueKind::String(text), Kind::Urls) => url::endpoint(text),
+        (ValueKind::String(text), Kind::Hosts) if url::is_host(text) => Ok(text.clone()),
+        (ValueKind::String(text), Kind::Hosts) => Err(format!(
+            r#"expected a name or an address without a port, such as "node1.example.com", found {}"#,
+            quoted(text)
+        )),
         (ValueKind::String(text), _) if text.contains('\0') => {
             Err("expected text without NUL, found one".to_owned())
         }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use strsim::{jaro, levenshtein};
+
 /// What a value is, and so how text from the environment or a flag becomes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -26,6 +28,8 @@ pub enum Kind {
     File,
     /// URLs of the store's members.
     Urls,
+    /// Names by which this host is asked.
+    Hosts,
     /// A command and its arguments.
     Argv,
     /// Variables of an environment.
@@ -126,8 +130,8 @@ const fn at_least(millis: u64) -> Kind {
 }
 
 use Kind::{
-    Address, Argv, Choice, Count, File, Filter, JobKind, Name, Path, Prefix, Signal, Table, Text,
-    Ttl, Urls, Variables,
+    Address, Argv, Choice, Count, File, Filter, Hosts, JobKind, Name, Path, Prefix, Signal, Table,
+    Text, Ttl, Urls, Variables,
 };
 use Preset::{Constant, Depends};
 
@@ -216,6 +220,8 @@ pub const KEYS: &[Key] = &[
 
     Key::new("http.listen", Address, Constant(r#""off""#),
         "Where the status endpoints listen, such as \"127.0.0.1:9180\"; \"off\" for nowhere."),
+    Key::new("http.hosts", Hosts, Constant("[]"),
+        "Names by which they are asked, such as \"node1.example.com\"; by its address and as localhost always."),
 
     Key::new("log.filter", Filter, Constant(r#""info""#),
         "off, error, warn, info, debug or trace; or, by part, \"info,incumbent::session=debug\"."),
@@ -236,49 +242,59 @@ pub(super) fn sections() -> Vec<&'static str> {
     sections
 }
 
-/// The name among those known that the user most likely meant.
-pub(super) fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> &'a str {
-    known
+/// The name among those known that the user most likely meant; `None` if it is like none of them.
+pub(super) fn nearest<'a>(
+    unknown: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let nearest = known
         .into_iter()
-        .min_by_key(|name| strangeness(unknown, name))
-        .unwrap_or_default()
+        .min_by_key(|name| strangeness(unknown, name))?;
+    is_like(unknown, nearest).then_some(nearest)
+}
+
+/// The question that follows upon an unknown name.
+pub(super) fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or(String::new(), |nearest| {
+        format!("; did you mean {nearest}?")
+    })
 }
 
 /// How unlike two names are; the last part counts most, for a key in the wrong section.
 fn strangeness(unknown: &str, known: &str) -> usize {
     let (section, name) = unknown.rsplit_once('.').unwrap_or(("", unknown));
     let (known_section, known_name) = known.rsplit_once('.').unwrap_or(("", known));
-    let begins = name.len() > 2 && known_name.starts_with(name);
-    let by_name = if begins {
+    let by_name = if begins(name, known_name) {
         1
     } else {
-        distance(name, known_name)
+        levenshtein(name, known_name)
     };
-    let elsewhere = distance(section, known_section).min(2);
-    distance(unknown, known).min(by_name + elsewhere)
+    let elsewhere = levenshtein(section, known_section).min(2);
+    levenshtein(unknown, known).min(by_name + elsewhere)
 }
 
-/// Levenshtein's distance: insertions, deletions and changes from one text to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (above, character) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (column, other) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(character != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
+/// Whether one may be a misspelling of the other, or the same in another section.
+fn is_like(unknown: &str, known: &str) -> bool {
+    let last = |name: &str| name.rsplit('.').next().map(ToOwned::to_owned);
+    let (name, known_name) = (
+        last(unknown).unwrap_or_default(),
+        last(known).unwrap_or_default(),
+    );
+    name == known_name || begins(&name, &known_name) || jaro(unknown, known) >= LIKE
+}
+
+/// How alike two names must be by Jaro's measure, from 0 to 1, to be taken for one.
+const LIKE: f64 = 0.59;
+
+fn begins(name: &str, known: &str) -> bool {
+    name.len() > 2 && known.starts_with(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn meant(unknown: &str) -> &'static str {
+    fn meant(unknown: &str) -> Option<&'static str> {
         nearest(unknown, KEYS.iter().map(|key| key.name))
     }
 
@@ -294,20 +310,14 @@ mod tests {
             ("electoin.ttl", "election.ttl"),
             ("job.Command", "job.command"),
         ] {
-            assert_eq!(meant(unknown), known, "{unknown}");
+            assert_eq!(meant(unknown), Some(known), "{unknown}");
         }
     }
 
     #[test]
-    fn distances() {
-        for (from, to, expected) in [
-            ("", "", 0),
-            ("abc", "", 3),
-            ("", "abc", 3),
-            ("kitten", "sitting", 3),
-            ("é", "e", 1),
-        ] {
-            assert_eq!(distance(from, to), expected, "{from} {to}");
+    fn what_is_like_no_key_names_none() {
+        for unknown in ["job.schedule", "job.schedule.cron", "foo", "zzz.yyy", "x"] {
+            assert_eq!(meant(unknown), None, "{unknown}");
         }
     }
 

@@ -111,6 +111,11 @@ pub(super) fn environment(env: &[(String, OsString)], problems: &mut Vec<Problem
         let Some(rest) = name.strip_prefix(PREFIX) else {
             continue;
         };
+        let is_deeper = key_of_variable(name).is_some_and(|(key, _)| *name != key.variable());
+        if value.is_empty() && !is_deeper {
+            // As everywhere else, set to nothing is not set; but a job's variable may be empty.
+            continue;
+        }
         let place = Place::Variable(name.clone());
         let dotted = rest.replace("__", ".").to_lowercase();
         let Some((key, path)) = key_of_variable(name) else {
@@ -156,8 +161,8 @@ fn unknown_variable(place: Place, dotted: String) -> Problem {
         format!("expected a key after the section, such as {example}")
     } else {
         let nearest = keys::nearest(&dotted, KEYS.iter().map(|key| key.name));
-        let variable = keys::variable(nearest);
-        format!("unknown key; did you mean {nearest}, which is {variable}?")
+        let nearest = nearest.map(|key| format!("{key}, which is {}", keys::variable(key)));
+        format!("unknown key{}", keys::did_you_mean(nearest.as_deref()))
     };
     Problem::new(place, dotted, what)
 }
@@ -194,6 +199,10 @@ fn from_text(kind: Kind, text: &str, place: &Place) -> Value {
         Kind::Urls => {
             let urls = text.split(',').map(str::trim);
             Some(list_at(urls.filter(|url| !url.is_empty()), place))
+        }
+        Kind::Hosts => {
+            let hosts = text.split(',').map(str::trim);
+            Some(list_at(hosts.filter(|host| !host.is_empty()), place))
         }
         Kind::Argv => {
             from_toml(text, place).filter(|value| matches!(value.kind, ValueKind::Array(_)))

@@ -113,21 +113,23 @@ impl Problems {
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
+
+    /// The lines that are printed.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let count = self.0.len();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        let problems = self.0.iter().map(|problem| format!("incumbent: {problem}"));
+        problems.chain([format!(
+            "incumbent: {count} {noun} in the configuration; nothing was started"
+        )])
+    }
 }
 
 impl std::error::Error for Problems {}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in &self.0 {
-            writeln!(f, "incumbent: {problem}")?;
-        }
-        let count = self.0.len();
-        let noun = if count == 1 { "problem" } else { "problems" };
-        write!(
-            f,
-            "incumbent: {count} {noun} in the configuration; nothing was started"
-        )
+        f.write_str(&self.lines().collect::<Vec<_>>().join("\n"))
     }
 }
 

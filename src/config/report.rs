@@ -126,7 +126,7 @@ pub(super) fn shown(key: &str, typed: &Typed) -> String {
             let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
             format!("[{}]", items.join(", "))
         }
-        Typed::Signal(number) => quoted(super::signal::name(*number)),
+        Typed::Signal(number) => quoted(&super::signal::name(*number)),
         Typed::Address(None) => "\"off\"".to_owned(),
         Typed::Address(Some(address)) => format!("\"{address}\""),
         Typed::Variables(_) | Typed::Table(_) => "…".to_owned(),

@@ -160,7 +160,9 @@ impl Source {
 
     /// The number of variables that set keys.
     pub(super) fn variables_set(&self) -> usize {
-        let sets = |(name, _): &&(String, OsString)| name.starts_with(keys::PREFIX);
+        let sets = |(name, value): &&(String, OsString)| {
+            name.starts_with(keys::PREFIX) && !value.is_empty()
+        };
         self.env.iter().filter(sets).count()
     }
 }

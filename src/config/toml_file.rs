@@ -245,7 +245,7 @@ impl Walk<'_> {
                 keys::nearest(&dotted, KEYS.iter().map(|key| key.name)),
             )
         };
-        let what = format!("unknown {noun}; did you mean {nearest}?");
+        let what = format!("unknown {noun}{}", keys::did_you_mean(nearest));
         let place = (self.place)(name);
         self.read.problems.push(Problem::new(place, dotted, what));
     }

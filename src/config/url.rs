@@ -1,5 +1,6 @@
 //! URLs of the store's members, and how to show a wrong one without a password in it.
 
+use super::address;
 use super::place::quoted;
 
 /// The URL of a member, without a slash at its end.
@@ -40,10 +41,11 @@ fn is_endpoint(url: &str) -> bool {
 }
 
 /// Whether the text is a host name, an IPv4 address, or an IPv6 address in brackets.
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[') {
         let address = address.strip_suffix(']').unwrap_or_default();
-        return address.parse::<std::net::Ipv6Addr>().is_ok();
+        let (address, zone) = address.split_once('%').unwrap_or((address, "lo"));
+        return address.parse::<std::net::Ipv6Addr>().is_ok() && address::is_zone(zone);
     }
     let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     !host.is_empty() && host.bytes().all(letters)
@@ -88,6 +90,7 @@ mod tests {
             "http://127.0.0.1:2379",
             "https://etcd-1.example.com:2379",
             "http://[::1]:2379",
+            "http://[fe80::1%eth0]:2379",
             "http://etcd_1:1",
         ] {
             assert_eq!(endpoint(url), Ok(url.to_owned()));

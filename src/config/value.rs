@@ -12,7 +12,7 @@ use super::keys::{Key, Kind};
 use super::place::{Place, Problem, quoted};
 use super::source::{Source, why_unreadable};
 use super::timing::{LARGEST_TTL, SMALLEST_TTL};
-use super::{compound, signal};
+use super::{address, compound, signal};
 
 /// The one key of the table that stands for a date of TOML.
 pub(super) const DATETIME: &str = "\0date";
@@ -102,6 +102,7 @@ pub(super) fn expected(key: &Key, job_kinds: &[String]) -> String {
         }
         Kind::Path | Kind::File => format!("a path such as {example}"),
         Kind::Urls => format!("a list of URLs such as {example}"),
+        Kind::Hosts => r#"a list of names such as ["node1", "node1.example.com"]"#.to_owned(),
         Kind::Argv => format!("a list of text such as {example}"),
         Kind::Variables => r#"a table of text such as { LANG = "C" }"#.to_owned(),
         Kind::Table => "a table".to_owned(),
@@ -163,7 +164,7 @@ pub(super) fn parse(
     context: &Context<'_>,
 ) -> Result<Typed, Vec<Problem>> {
     match key.kind {
-        Kind::Urls | Kind::Argv => return compound::list(key, value),
+        Kind::Urls | Kind::Argv | Kind::Hosts => return compound::list(key, value),
         Kind::Variables => return compound::variables(key, value),
         Kind::Table => return compound::settings(key, value),
         _ => {}
@@ -217,12 +218,9 @@ pub(super) fn parse(
         }
         Kind::Signal => signal::number(text).map(Typed::Signal),
         Kind::Address if text == "off" => Some(Typed::Address(None)),
-        Kind::Address => text
-            .parse()
-            .ok()
-            .map(|address| Typed::Address(Some(address))),
+        Kind::Address => address::listening(text).map(|address| Typed::Address(Some(address))),
         Kind::Filter => crate::log::is_filter(text).then(|| Typed::Text(text.clone())),
-        Kind::Count | Kind::Urls | Kind::Argv | Kind::Variables | Kind::Table => None,
+        Kind::Count | Kind::Urls | Kind::Hosts | Kind::Argv | Kind::Variables | Kind::Table => None,
     }
     .ok_or_else(plain)
 }

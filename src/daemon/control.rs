@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::stops::{Stop, Stops};
 use crate::candidate::Order;
+use crate::clock;
 use crate::config::{self, Config, Loaded, Problems, Source};
 use crate::http::{Reloaded, Server};
 use crate::log;
@@ -21,7 +23,7 @@ pub(super) struct Control {
     server: Server,
     /// Who waits for the outcome of a reload.
     waiting: Vec<oneshot::Sender<Reloaded>>,
-    stops: u32,
+    stops: Stops,
 }
 
 /// Whether the configuration is being read.
@@ -52,22 +54,27 @@ impl Control {
             loading: Loading::No,
             server,
             waiting: Vec::new(),
-            stops: 0,
+            stops: Stops::default(),
         }
     }
 
     pub(super) fn obey(&mut self, signal: Signal) {
         let (election, candidate) = self.who();
         let order = match signal {
-            Signal::Stop => {
-                self.stops += 1;
-                if self.stops == 1 {
+            Signal::Stop => match self.stops.asked(clock::now()) {
+                Stop::Begin => {
                     tracing::info!(election, candidate, "stopping");
                     Order::Shutdown
-                } else {
+                }
+                Stop::Same => return,
+                Stop::Hurry => {
                     tracing::warn!(election, candidate, "stopping at once");
                     Order::ShutdownNow
                 }
+            },
+            Signal::StopNow => {
+                tracing::warn!(election, candidate, "stopping at once");
+                Order::ShutdownNow
             }
             Signal::StepDown => Order::StepDown,
             Signal::Reload => return self.load(None),

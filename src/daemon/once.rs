@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
+use super::stops::{Stop, Stops};
 use super::{runtime, start_and_fence};
 use crate::candidate::{Candidate, Order, Parts};
 pub use crate::candidate::{Outcome, Public};
@@ -75,11 +76,14 @@ pub fn run(
         let mut public = view.public.clone();
         let running = candidate.run();
         tokio::pin!(running);
-        let (mut stops, mut waited, mut is_watched) = (0, false, true);
+        let (mut stops, mut waited, mut is_watched) = (Stops::default(), false, true);
         loop {
             let order = tokio::select! {
                 () = &mut running => break,
-                passed = signals.next() => obey(passed, &mut stops),
+                passed = signals.next() => match obey(passed, &mut stops) {
+                    Some(order) => order,
+                    None => continue,
+                },
                 () = &mut over, if !waited => {
                     waited = true;
                     Order::GiveUp
@@ -99,14 +103,19 @@ pub fn run(
     outcome
 }
 
-/// The first that asks for the end is the job's to heed; the second is heeded for it.
-fn obey(passed: Passed, stops: &mut u32) -> Order {
-    *stops += u32::from(passed.is_stop);
-    if passed.is_stop && *stops > 1 {
-        return Order::ShutdownNow;
+/// The first that asks for the end is the job's to heed. The same again within a second is nothing
+/// new to it, and from then on the next is heeded for it. SIGQUIT is the job's own too, but hurries
+/// a stop that has begun.
+fn obey(passed: Passed, stops: &mut Stops) -> Option<Order> {
+    if passed.hurries && stops.have_begun() {
+        return Some(Order::ShutdownNow);
     }
-    Order::PassOn {
-        signal: passed.signal,
-        ends: passed.ends,
+    match passed.is_stop.then(|| stops.asked(clock::now())) {
+        Some(Stop::Hurry) => Some(Order::ShutdownNow),
+        Some(Stop::Same) => None,
+        Some(Stop::Begin) | None => Some(Order::PassOn {
+            signal: passed.signal,
+            ends: passed.ends,
+        }),
     }
 }

@@ -95,7 +95,7 @@ impl Tree {
 
     /// Passes a signal on to whom [`stop`](Self::stop) asks.
     pub(super) fn signal(&self, signal: i32) {
-        if let Some(signal) = Signal::from_named_raw(signal) {
+        if let Some(signal) = numbered(signal) {
             self.send(&[signal]);
         }
     }
@@ -180,5 +180,18 @@ fn explain(spec: &CommandSpec, error: &io::Error) -> (i32, String) {
 
 /// The signal of this number, or SIGTERM where the number is none.
 fn named(signal: i32) -> Signal {
-    Signal::from_named_raw(signal).unwrap_or(Signal::TERM)
+    numbered(signal).unwrap_or(Signal::TERM)
+}
+
+/// The signal of this number, the real-time ones of the C library's users included.
+fn numbered(signal: i32) -> Option<Signal> {
+    if !(libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signal) {
+        return Signal::from_named_raw(signal);
+    }
+    #[allow(
+        unsafe_code,
+        reason = "nothing safe makes a real-time signal, and the number was just looked at"
+    )]
+    // SAFETY: it is no number that the C library keeps for itself.
+    Some(unsafe { Signal::from_raw_unchecked(signal) })
 }

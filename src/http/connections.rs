@@ -30,7 +30,6 @@ const MOST_HEADERS: usize = 64;
 
 /// The connections that came by one way.
 pub(super) struct Connections {
-    via: Via,
     most: usize,
     state: Arc<State>,
     /// The oldest first.
@@ -38,9 +37,8 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(via: Via, most: usize, state: &Arc<State>) -> Self {
+    pub(super) fn new(most: usize, state: &Arc<State>) -> Self {
         Self {
-            via,
             most,
             state: Arc::clone(state),
             open: VecDeque::new(),
@@ -49,7 +47,7 @@ impl Connections {
 
     /// Answers one request on `stream`. The oldest connection makes room if there are too many: who
     /// asks and reads is done long before it is the oldest.
-    pub(super) fn serve<S>(&mut self, stream: S)
+    pub(super) fn serve<S>(&mut self, stream: S, via: Via)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -61,7 +59,7 @@ impl Connections {
         {
             oldest.abort();
         }
-        let (via, state) = (self.via, Arc::clone(&self.state));
+        let state = Arc::clone(&self.state);
         let service = service_fn(move |request| {
             let state = Arc::clone(&state);
             async move { Ok::<_, Infallible>(routes::answer(&state, via, &request).await) }
@@ -75,7 +73,7 @@ impl Connections {
             .keep_alive(false);
         let connection = protocol.serve_connection(TokioIo::new(stream), service);
         let time = match via {
-            Via::Tcp => TCP_TIME,
+            Via::Tcp(_) => TCP_TIME,
             Via::Control => CONTROL_TIME,
         };
         let task = tokio::task::spawn_local(async move {

@@ -10,7 +10,8 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::status::Status;
-use super::{Ask, State, Via, page};
+use super::{Ask, State, Via, hosts, page};
+use crate::log;
 use crate::metrics::Gauges;
 use crate::role::Role;
 
@@ -44,23 +45,45 @@ const PATHS: [&str; 8] = [
     "/page.js",
 ];
 
+/// What may be done with what anybody may read.
+const READS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+
 type Answer = Response<Full<Bytes>>;
 
 /// Answers a request. Its body, if it has one, is never read.
 pub(super) async fn answer<B>(state: &State, via: Via, request: &Request<B>) -> Answer {
+    if let Via::Tcp(local) = via
+        && !hosts::is_for_us(request, local, &state.config().http_hosts)
+    {
+        return text(
+            StatusCode::FORBIDDEN,
+            "not a name of this host: see http.hosts\n",
+        );
+    }
     let path = request.uri().path();
     if path == "/reload" && via == Via::Control {
         return match *request.method() {
             Method::POST => reload(state).await,
-            _ => not_allowed("POST"),
+            _ => not_allowed(HeaderValue::from_static("POST")),
         };
     }
     if !PATHS.contains(&path) {
         return text(StatusCode::NOT_FOUND, "not found\n");
     }
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return not_allowed("GET, HEAD");
+    if request.method() == Method::OPTIONS {
+        // What a load balancer asks by default, and means by it what GET does.
+        let mut answer = read(state, path).await;
+        answer.headers_mut().insert(ALLOW, READS);
+        return answer;
     }
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return not_allowed(READS);
+    }
+    read(state, path).await
+}
+
+/// What is read at `path`, which is one of [`PATHS`].
+async fn read(state: &State, path: &str) -> Answer {
     match path {
         "/livez" => livez(state).await,
         "/readyz" => {
@@ -137,10 +160,9 @@ fn yes_or_no(yes: bool, word: &str) -> Answer {
     text(status, format!("{word}\n"))
 }
 
-fn not_allowed(methods: &'static str) -> Answer {
+fn not_allowed(methods: HeaderValue) -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-    let allow = HeaderValue::from_static(methods);
-    answer.headers_mut().insert(ALLOW, allow);
+    answer.headers_mut().insert(ALLOW, methods);
     answer
 }
 
@@ -150,7 +172,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 
 fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer {
     // Plain data of our own: nothing in it can fail.
-    let body = serde_json::to_string(body).unwrap_or_default() + "\n";
+    let body = log::json(body).unwrap_or_default() + "\n";
     with_type(status, JSON, body)
 }
 

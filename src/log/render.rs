@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::ser::{SerializeMap, Serializer};
 use tracing::Level;
 
+use super::foreign::{escaped_json, is_printable, printable};
 use super::record::{Record, Value};
 
 /// What the journal's fields of ours begin with.
@@ -59,27 +60,13 @@ pub(super) fn text(record: &Record, colour: bool) -> Vec<u8> {
 /// Appends the value of a field, in quotes where its end would not be seen without.
 fn push_value(line: &mut String, value: &str) {
     let is_plain = !value.is_empty()
-        && !value.contains(|c: char| c.is_whitespace() || c.is_control() || "\"=".contains(c));
+        && !value.contains(|c: char| c.is_whitespace() || !is_printable(c) || "\"=".contains(c));
     if is_plain {
         line.push_str(value);
     } else {
         // Writing to a String cannot fail.
-        _ = write!(line, "{value:?}");
+        _ = write!(line, "{}", printable(&format!("{value:?}")));
     }
-}
-
-/// The text with its control characters escaped: what others wrote must neither break a line nor
-/// move a terminal's cursor.
-pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
 }
 
 /// One JSON object: timestamp, level, message, then the fields, without nesting.
@@ -87,6 +74,7 @@ pub(super) fn json(record: &Record) -> Vec<u8> {
     let mut line = Vec::with_capacity(256);
     // Only a writer that fails, or a map key that is no text, could make this fail.
     _ = json_object(record, &mut line);
+    let mut line = escaped_json(&String::from_utf8_lossy(&line)).into_bytes();
     line.push(b'\n');
     line
 }

@@ -189,7 +189,8 @@ fn signals_are_passed_on_and_the_command_decides_what_they_mean() {
     }
     assert_eq!(running.lines(), ["ready", "usr1", "usr2", "hup", "int"]);
     assert_eq!(cluster.names(PREFIX).len(), 1, "it leads on");
-    // The first SIGTERM after a SIGINT would be the second word: this one is patient no more.
+    // After a SIGINT it is the second word: by now this one is patient no more.
+    throughout(millis(1100), "it leads on", || running.lines().len() == 5);
     process::signal(running.pid(), Signal::TERM);
     assert_eq!(running.wait_exit(), Some(137));
     assert_all_given_back(&cluster);
@@ -209,8 +210,42 @@ fn a_second_sigterm_kills_a_command_that_ignores_the_first() {
     running.wait_lines(1);
     process::signal(running.pid(), Signal::TERM);
     running.wait_lines(2);
+    throughout(millis(1100), "it runs on", || running.lines().len() == 2);
     process::signal(running.pid(), Signal::TERM);
     assert_eq!(running.wait_exit(), Some(137), "{:?}", running.errors());
+    assert_all_given_back(&cluster);
+}
+
+#[test]
+fn a_stop_that_arrives_twice_within_a_second_is_heard_once() {
+    let cluster = Cluster::start(1);
+    let script = "trap 'echo heard; sleep 1; exit 9' TERM; echo ready
+        while :; do sleep 0.02; done";
+    let mut running = exec(&cluster, &["--", "sh", "-c", script]).follow();
+    running.wait_lines(1);
+    for signal in [Signal::TERM, Signal::TERM, Signal::INT] {
+        process::signal(running.pid(), signal);
+        running.wait_lines(2);
+    }
+    assert_eq!(running.wait_exit(), Some(9), "{:?}", running.errors());
+    assert_eq!(running.lines(), ["ready", "heard"]);
+    assert_all_given_back(&cluster);
+}
+
+#[test]
+fn sigquit_is_the_commands_own_until_a_stop_has_begun_and_then_kills_it() {
+    let cluster = Cluster::start(1);
+    let script = "trap 'echo term' TERM; trap 'echo quit' QUIT; echo ready
+        while :; do sleep 0.02; done";
+    let mut running = exec(&cluster, &["--", "sh", "-c", script]).follow();
+    running.wait_lines(1);
+    process::signal(running.pid(), Signal::QUIT);
+    running.wait_lines(2);
+    process::signal(running.pid(), Signal::TERM);
+    running.wait_lines(3);
+    process::signal(running.pid(), Signal::QUIT);
+    assert_eq!(running.wait_exit(), Some(137), "{:?}", running.errors());
+    assert_eq!(running.lines(), ["ready", "quit", "term"]);
     assert_all_given_back(&cluster);
 }
 

@@ -238,3 +238,37 @@ fn observe_ends_when_nobody_reads() {
     let answer = observed.wait();
     assert_eq!((answer.code, answer.errors.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn whatever_a_candidate_is_called_status_says_it_in_cells_of_one_line() {
+    let cluster = Cluster::start(1);
+    let long = "x".repeat(65_536);
+    let evil = "a\u{1b}[2J\u{9b}31m\n\u{202e}b\u{2066}";
+    let mut elects = Vec::new();
+    for name in [long.as_str(), evil] {
+        let mut elect = cluster.etcdctl_beside("elect", &["elect", PREFIX, name]);
+        elects.push(elect.stdout(Stdio::null()).spawn().unwrap());
+        eventually(SOON, "it stands", || {
+            cluster.names(PREFIX).contains(&name.to_owned())
+        });
+    }
+    let table = cluster.incumbent(&["status"]).text();
+    assert!(
+        table.lines().all(|line| line.chars().count() < 1000),
+        "{table}"
+    );
+    assert!(
+        table.contains("a\\u{1b}[2J\\u{9b}31m\\n\\u{202e}b\\u{2066}"),
+        "{table}"
+    );
+    let text = cluster.incumbent(&["status", "-o", "json"]).text();
+    let is_plain = |c: char| !c.is_control() && !('\u{202a}'..='\u{2069}').contains(&c);
+    assert!(text.trim_end().chars().all(is_plain));
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(told["queue"][0]["name"], long);
+    assert_eq!(told["queue"][1]["name"], evil);
+    for mut elect in elects {
+        elect.kill().unwrap();
+        elect.wait().unwrap();
+    }
+}

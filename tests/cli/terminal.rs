@@ -71,3 +71,17 @@ fn check_marks_its_warnings_on_a_terminal() {
     assert_eq!(coloured.matches('\u{1b}').count(), 2, "{coloured}");
     assert!(!check().text().contains('\u{1b}'));
 }
+
+#[test]
+fn values_on_a_terminal_are_printable_and_elsewhere_as_they_are() {
+    let cluster = Cluster::start(1);
+    cluster.put("/evil", "a\u{1b}[2J\u{9b}31m\u{202e}b");
+    let get = || cluster.incumbent(&["kv", "get", "/evil"]);
+    let shown = shown(get().into_command(), 200);
+    assert!(
+        shown.contains("a\\u{1b}[2J\\u{9b}31m\\u{202e}b"),
+        "{shown:?}"
+    );
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    assert_eq!(get().text(), "/evil\na\u{1b}[2J\u{9b}31m\u{202e}b\n");
+}

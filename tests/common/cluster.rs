@@ -31,6 +31,20 @@ pub struct Cluster {
     tls: Option<Arc<Tls>>,
 }
 
+/// A member of no cluster of ours, in the place of one that is.
+pub struct Stray {
+    child: Child,
+    data: PathBuf,
+}
+
+impl Drop for Stray {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        std::fs::remove_dir_all(&self.data).ok();
+    }
+}
+
 /// One member: what it is started with, and its process while it has one.
 struct Member {
     name: String,
@@ -216,6 +230,42 @@ impl Cluster {
     pub fn start_again(&self, i: usize) {
         self.members[i].kill();
         self.members[i].start(&self.sandbox);
+    }
+
+    /// Kills a member, and starts another at its address for clients: without data, and alone in a
+    /// cluster of its own. It is killed when what is returned is dropped; the member stays dead.
+    pub fn impersonate(&self, i: usize) -> Stray {
+        let member = &self.members[i];
+        member.kill();
+        let data = self.sandbox.join(&format!(
+            "stray-{}-{}.data",
+            member.client.port(),
+            process::monotonic_ns()
+        ));
+        let peer = format!("http://127.0.0.1:{}", free_ports(1)[0]);
+        let binary = std::env::var_os("ETCD").unwrap_or_else(|| "etcd".into());
+        let log = File::create(self.sandbox.join("stray.log")).unwrap();
+        let mut command = Command::new(binary);
+        command
+            .env_remove("ETCD")
+            .args(["--name", "stray", "--data-dir"])
+            .arg(&data)
+            .args(["--listen-client-urls", &member.url()])
+            .args(["--advertise-client-urls", &member.url()])
+            .args(["--listen-peer-urls", &peer])
+            .args(["--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("stray={peer}")])
+            .args(["--initial-cluster-state", "new"])
+            .args(["--initial-cluster-token", data.to_str().unwrap()])
+            .args(self.tls.as_deref().map(Tls::arguments).unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        self.sandbox.mark(&mut command, "stray");
+        Stray {
+            child: command.spawn().unwrap(),
+            data,
+        }
     }
 
     /// The process of a member that runs.

@@ -19,7 +19,7 @@ use super::proxy::Links;
 use super::record::Record;
 use super::sandbox::Sandbox;
 use super::security::Tls;
-use super::wait::{eventually, secs};
+use super::wait::{eventually, millis, secs, throughout};
 
 /// The election of tests that need only one.
 pub const PREFIX: &str = "/election";
@@ -242,6 +242,18 @@ impl Daemon {
     /// Asks for a planned stop.
     pub fn sigterm(&self) {
         process::signal(self.pid, Signal::TERM);
+    }
+
+    /// Asks once more when the last stop is old enough for that to be impatience.
+    #[track_caller]
+    pub fn sigterm_again(&self) {
+        throughout(millis(1100), "it waits", || self.is_alive());
+        self.sigterm();
+    }
+
+    /// Asks for a stop at once.
+    pub fn sigquit(&self) {
+        process::signal(self.pid, Signal::QUIT);
     }
 
     /// Kills the daemon alone.

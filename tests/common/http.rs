@@ -76,7 +76,10 @@ pub fn request(address: SocketAddr, method: &str, path: &str) -> std::io::Result
 }
 
 fn exchange(mut stream: impl Read + Write, method: &str, path: &str) -> std::io::Result<Reply> {
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    )?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text).into_owned();

@@ -244,12 +244,19 @@ fn over_tcp_nothing_can_be_changed() {
         assert_eq!(request(address, "GET", path).unwrap().status, 200, "{path}");
         let head = request(address, "HEAD", path).unwrap();
         assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
+        // What HAProxy asks unless it is told otherwise.
+        let options = request(address, "OPTIONS", path).unwrap();
+        assert_eq!(options.status, 200, "{path}");
+        assert!(options.head.contains("allow: get, head, options"));
     }
-    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
+    for method in ["POST", "PUT", "DELETE", "PATCH", "BREW"] {
         for path in paths {
             let reply = request(address, method, path).unwrap();
             assert_eq!(reply.status, 405, "{method} {path}");
-            assert!(reply.head.contains("allow: get, head"), "{reply:?}");
+            assert!(
+                reply.head.contains("allow: get, head, options"),
+                "{reply:?}"
+            );
         }
         // What the control socket knows is not even there.
         for path in ["/reload", "//reload", "/reload/", "/step-down", "/x"] {
@@ -354,4 +361,44 @@ fn http_listen_changes_at_run_time() {
         request(second, "GET", "/livez").is_err()
     });
     scene.still_leads(&a, token).unwrap();
+}
+
+/// The status of `GET path` that names these hosts.
+fn asked_as(address: SocketAddr, hosts: &[&str], path: &str) -> u16 {
+    use std::io::Read as _;
+    let mut stream = TcpStream::connect_timeout(&address, secs(5)).unwrap();
+    let named: Vec<String> = hosts
+        .iter()
+        .map(|host| format!("Host: {host}\r\n"))
+        .collect();
+    let hosts = named.concat();
+    let version = if hosts.is_empty() { "1.0" } else { "1.1" };
+    write!(stream, "GET {path} HTTP/{version}\r\n{hosts}\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn only_who_asks_for_this_host_by_a_name_of_its_own_is_answered() {
+    let scene = Scene::start(1);
+    let address = free_address();
+    let listens = listens_on(address);
+    let (a, _) = scene.leader(scene.daemon("a").toml(&listens));
+    let own = address.to_string();
+    let [foreign, name] = ["rebound.example:80", "Node1.example"];
+    for path in ["/status", "/", "/metrics", "/leader", "/x"] {
+        let status = asked_as(address, &[foreign], path);
+        assert_eq!(status, 403, "{path}");
+    }
+    for hosts in [&[own.as_str()][..], &["127.0.0.1"], &["localhost:1"], &[]] {
+        assert_eq!(asked_as(address, hosts, "/status"), 200, "{hosts:?}");
+    }
+    assert_eq!(asked_as(address, &[&own, foreign], "/status"), 403);
+    assert_eq!(asked_as(address, &[name], "/status"), 403);
+    a.reload("http.hosts = ['node1.EXAMPLE']");
+    eventually(SOON, "the name is known", || {
+        asked_as(address, &[name], "/status") == 200
+    });
+    assert_eq!(asked_as(address, &[foreign], "/status"), 403);
 }

@@ -164,7 +164,7 @@ fn a_second_sigterm_kills_the_job_and_still_resigns() {
     a.sigterm();
     scene.record.wait_asked(token, SOON);
     assert!(a.is_alive(), "it waits for the job");
-    a.sigterm();
+    a.sigterm_again();
     assert_eq!(a.wait_exit(secs(3)).code(), Some(0));
     assert!(a.wait_log("job stopped", SOON).bool("killed"));
     assert!(a.wait_log("resigned", SOON).bool("confirmed"));
@@ -172,6 +172,45 @@ fn a_second_sigterm_kills_the_job_and_still_resigns() {
     scene.wait_marker(token);
     scene.assert_no_overlap();
     scene.assert_gaps_below(millis(500));
+}
+
+#[test]
+fn a_stop_that_arrives_twice_leaves_the_job_its_grace() {
+    use rustix::process::Signal;
+    let scene = Scene::start(1);
+    let slow = scene.daemon_with("a", &["--end-after-term", "2s"]);
+    let (a, token) = scene.leader(slow.toml("job.stop_grace = '1h'"));
+    // As from `timeout`, a terminal and the shell in it.
+    for signal in [Signal::TERM, Signal::INT, Signal::TERM, Signal::TERM] {
+        process::signal(a.pid(), signal);
+        a.wait_log("stopping", SOON);
+    }
+    assert_eq!(a.wait_exit(secs(10)).code(), Some(0));
+    assert!(!a.wait_log("job stopped", SOON).bool("killed"));
+    assert!(a.lines("stopping at once").is_empty());
+    assert!(scene.last_run(token).unwrap().ended);
+}
+
+#[test]
+fn sigquit_kills_the_job_at_once_and_still_resigns() {
+    let scene = Scene::start(1);
+    let stubborn = || {
+        let job = scene.daemon_with("a", &["--ignore-term"]);
+        job.toml("job.stop_grace = '1h'")
+    };
+    for after_a_stop in [true, false] {
+        let (a, token) = scene.leader(stubborn());
+        if after_a_stop {
+            a.sigterm();
+            scene.record.wait_asked(token, SOON);
+        }
+        a.sigquit();
+        assert_eq!(a.wait_exit(secs(3)).code(), Some(0), "{after_a_stop}");
+        assert!(a.wait_log("job stopped", SOON).bool("killed"));
+        assert!(a.wait_log("resigned", SOON).bool("confirmed"));
+        scene.wait_marker(token);
+    }
+    scene.assert_no_overlap();
 }
 
 #[test]
@@ -197,7 +236,7 @@ fn a_second_sigterm_tries_a_store_that_hangs_once_more_and_leaves_the_rest_to_th
     a.sigterm();
     scene.record.wait_asked(token, SOON);
     scene.cluster.freeze(0);
-    a.sigterm();
+    a.sigterm_again();
     // One attempt takes 1.5 s at most, and the lease lasts for most of a minute yet.
     assert_eq!(a.wait_exit(secs(10)).code(), Some(0));
     let resigned = a.wait_log("resigned", SOON);

@@ -259,7 +259,7 @@ fn a_second_sigterm_ends_the_hook() {
     let (a, token) = scene.leader(builder.toml("hooks.on_lost_timeout = '1h'"));
     a.sigterm();
     eventually(SOON, "the hook runs", || runs(&scene, token) == 2);
-    a.sigterm();
+    a.sigterm_again();
     assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
     assert!(a.wait_of_term("resigned", token, SOON).bool("confirmed"));
     assert!(a.wait_log("hook ended", SOON).bool("killed"));

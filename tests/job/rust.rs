@@ -167,6 +167,7 @@ fn a_second_sigterm_kills_the_daemon_of_a_job_that_goes_on_within_the_kill_budge
     let b = scene.waiter(scene.rust("b", ""));
     a.sigterm();
     a.wait_log("stopping", SOON);
+    throughout(millis(1100), "it waits", || a.is_alive());
     let asked = process::monotonic_ns();
     a.sigterm();
     let took = Duration::from_nanos(wait_killed(&a, secs(5)) - asked);

@@ -58,7 +58,7 @@ const ARROWS: &[(&str, &str)] = &[
     // What is remembered of a guardian's runs, between who writes it and who reads it.
     ("runs", "proc"),
     // Leaves.
-    ("notify", "timing"),
+    ("notify", "timing log"),
     ("timing", "clock"),
     ("backoff", "clock"),
     ("log", ""),

@@ -12,7 +12,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::common::process::{monotonic_ns, signal};
 use crate::common::{eventually, secs};
-use crate::replicas::{Replicas, Setup};
+use crate::replicas::{Leader, Replicas, Setup};
 use crate::rig::{Rig, rig};
 
 /// Before each fault.
@@ -95,49 +95,6 @@ const SLOW: [Fault; 3] = [
         mend: |leader| leader.filter(&["IPAddressAllow=any"]),
     },
 ];
-
-/// The instance that leads, and its processes as this process knows them.
-struct Leader<'a> {
-    replicas: &'a Replicas,
-    i: usize,
-    token: i64,
-    daemon: i32,
-    guardian: i32,
-    group: PathBuf,
-}
-
-impl<'a> Leader<'a> {
-    fn of(replicas: &'a Replicas) -> Self {
-        let status = replicas.status();
-        let leader = &status["leader"];
-        let (name, token) = (leader["name"].as_str().unwrap(), &leader["token"]);
-        let number = name.rsplit('-').next().unwrap();
-        let i = number.parse().unwrap();
-        let token = token.as_i64().unwrap();
-        let job = replicas.record.wait_run(token, secs(10));
-        let rig = replicas.rig;
-        let group = replicas.property(i, "ControlGroup");
-        Self {
-            replicas,
-            i,
-            token,
-            daemon: rig.outer_pid(&replicas.daemon(i)),
-            guardian: rig.outer_pid(&replicas.guardian_of(&job)),
-            group: rig.inside(&format!("/sys/fs/cgroup{group}")),
-        }
-    }
-
-    fn systemctl(&self, verb: &str) {
-        let unit = self.replicas.unit(self.i);
-        self.replicas.rig.ok(&["systemctl", verb, &unit]);
-    }
-
-    fn filter(&self, rules: &[&str]) {
-        let unit = self.replicas.unit(self.i);
-        let set = ["systemctl", "set-property", "--runtime", &unit];
-        self.replicas.rig.ok(&[&set[..], rules].concat());
-    }
-}
 
 /// One hand-over, in milliseconds.
 #[derive(Clone, Copy)]

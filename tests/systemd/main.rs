@@ -22,5 +22,6 @@ mod ends;
 mod faults;
 mod hook;
 mod package;
+mod torture;
 mod unit;
 mod watchdog;

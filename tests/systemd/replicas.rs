@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -142,7 +143,7 @@ impl Replicas {
     }
 
     /// What a command says, typed on the first instance's host.
-    fn incumbent(&self, args: &[&str]) -> String {
+    pub(crate) fn incumbent(&self, args: &[&str]) -> String {
         let config = format!("INCUMBENT_CONFIG=/etc/incumbent/{}-1.toml", self.name);
         let mut command = vec!["env", &config];
         command.extend(self.variables.iter().map(String::as_str));
@@ -225,6 +226,57 @@ impl Replicas {
                 Err(said.join("\n"))
             }
         });
+    }
+}
+
+/// The instance that leads, and its processes as this process knows them.
+pub(crate) struct Leader<'a> {
+    pub(crate) replicas: &'a Replicas,
+    pub(crate) i: usize,
+    pub(crate) token: i64,
+    pub(crate) daemon: i32,
+    pub(crate) guardian: i32,
+    pub(crate) group: PathBuf,
+}
+
+impl<'a> Leader<'a> {
+    pub(crate) fn of(replicas: &'a Replicas) -> Self {
+        eventually(secs(20), "somebody leads, and its job runs", || {
+            Self::try_of(replicas)
+        })
+    }
+
+    /// `None` in the midst of a hand-over.
+    fn try_of(replicas: &'a Replicas) -> Option<Self> {
+        let status = replicas.status();
+        let leader = &status["leader"];
+        let (name, token) = (leader["name"].as_str()?, leader["token"].as_i64()?);
+        let i = name.rsplit('-').next()?.parse().ok()?;
+        let history = replicas.record.history();
+        let job = history.runs_of(token).last()?.pid.to_string();
+        let rig = replicas.rig;
+        let parent = rig.run(&["ps", "-o", "ppid=", "-p", &job]);
+        let guardian = String::from_utf8(parent.stdout).ok()?;
+        let group = replicas.property(i, "ControlGroup");
+        Some(Self {
+            replicas,
+            i,
+            token,
+            daemon: rig.outer(&replicas.daemon(i))?,
+            guardian: rig.outer(guardian.trim())?,
+            group: rig.inside(&format!("/sys/fs/cgroup{group}")),
+        })
+    }
+
+    pub(crate) fn systemctl(&self, verb: &str) {
+        let unit = self.replicas.unit(self.i);
+        self.replicas.rig.ok(&["systemctl", verb, &unit]);
+    }
+
+    pub(crate) fn filter(&self, rules: &[&str]) {
+        let unit = self.replicas.unit(self.i);
+        let set = ["systemctl", "set-property", "--runtime", &unit];
+        self.replicas.rig.ok(&[&set[..], rules].concat());
     }
 }
 

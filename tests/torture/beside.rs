@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::common::Record;
-use crate::schedule::Random;
+use crate::common::{Random, Record};
 
 /// How a check can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

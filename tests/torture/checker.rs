@@ -26,6 +26,12 @@ pub(crate) struct Evidence {
     pub(crate) leftovers: Vec<String>,
     /// Daemons that ended in another way than by a fault or as they were told.
     pub(crate) odd_ends: Vec<(u64, String)>,
+    /// Lines that tell of a panic.
+    pub(crate) panics: Vec<(u64, String)>,
+    /// Jobs that could not be killed, which nobody named in time.
+    pub(crate) unnamed: Vec<Unnamed>,
+    /// Replicas that did not stand in time after the last fault of a storm.
+    pub(crate) absent: Vec<(u64, String)>,
     /// How many times longer than usual a hand-over may take.
     pub(crate) patience: u32,
 }
@@ -116,6 +122,16 @@ pub(crate) struct Heal {
     pub(crate) limit: u64,
 }
 
+/// A job that nobody could kill, and that nobody named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unnamed {
+    pub(crate) at: u64,
+    pub(crate) replica: String,
+    pub(crate) pid: i32,
+    /// What its replica suffered.
+    pub(crate) blow: String,
+}
+
 /// A rule, and how it was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Breach {
@@ -146,6 +162,9 @@ pub(crate) const KEPT: &str = "a candidate key was kept, where nobody needed to 
 pub(crate) const SLOW: &str = "the next job was late, though the last one was proven dead";
 pub(crate) const LEFT: &str = "something is left over";
 pub(crate) const ENDED: &str = "a daemon ended by itself";
+pub(crate) const PANIC: &str = "a panic";
+pub(crate) const SILENT: &str = "nobody named in time what can't be killed";
+pub(crate) const ABSENT: &str = "a replica stays out, though all faults are over";
 
 /// How long after the end of an excepted fault what it left may live on: until the daemon that was
 /// started again has fenced it.
@@ -173,6 +192,13 @@ pub(crate) fn check(evidence: &Evidence) -> Verdict {
     breaches.extend(left.map(|what| breach(LEFT, u64::MAX, what.clone())));
     let ended = evidence.odd_ends.iter();
     breaches.extend(ended.map(|(at, what)| breach(ENDED, *at, what.clone())));
+    let unnamed = evidence.unnamed.iter();
+    breaches.extend(unnamed.map(|it| breach(SILENT, it.at, format!("{it:?}"))));
+    let told = [(PANIC, &evidence.panics), (ABSENT, &evidence.absent)];
+    for (rule, lines) in told {
+        let lines = lines.iter();
+        breaches.extend(lines.map(|(at, what)| breach(rule, *at, what.clone())));
+    }
     verdict
 }
 

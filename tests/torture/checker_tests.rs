@@ -316,3 +316,28 @@ fn the_record_of_writes_is_read_as_the_jobs_write_it() {
     let outcomes: Vec<_> = parse_writes(text).iter().map(|w| w.outcome).collect();
     assert_eq!(outcomes, [Accepted, Refused, Unknown, Unknown]);
 }
+
+#[test]
+fn a_replica_that_stays_out_is_caught() {
+    assert_eq!(
+        broken(|e| e.absent.push((12 * SECOND, "a".into()))),
+        [ABSENT]
+    );
+}
+
+#[test]
+fn a_panic_is_caught() {
+    let line = "a: thread 'contest' panicked at src/etcd.rs".to_owned();
+    assert_eq!(broken(|e| e.panics.push((SECOND, line))), [PANIC]);
+}
+
+#[test]
+fn a_job_that_nobody_names_is_caught() {
+    let unnamed = Unnamed {
+        at: SECOND,
+        replica: "a".into(),
+        pid: 100,
+        blow: "job frozen".into(),
+    };
+    assert_eq!(broken(|e| e.unnamed.push(unnamed)), [SILENT]);
+}

@@ -11,9 +11,8 @@ use rustix::process::Signal;
 
 use crate::common::process::{self, monotonic_ns};
 use crate::common::record::Life;
-use crate::common::{Cluster, PREFIX, millis};
+use crate::common::{Cluster, PREFIX, Random, millis};
 use crate::faults::nanos;
-use crate::schedule::Random;
 use crate::store::{lease_of, try_ask};
 
 /// How its candidates' names begin; a number follows.

@@ -4,12 +4,14 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use etcd_client::AlarmAction;
 use rustix::process::Signal;
 
-use crate::checker::Thrown;
+use crate::checker::{Thrown, Unnamed};
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Direction, Proxy, millis};
-use crate::kinds::{Cut, Fault, Kind, Target, Whom};
+use crate::common::{Cluster, Direction, PREFIX, Proxy, millis};
+use crate::holds::{HeldExec, Hold, Load, Starved, Unkillable};
+use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
 use crate::replicas::{Replica, Replicas};
 use crate::schedule::{MEMBERS, SETTLE};
 use crate::store::{Chronicle, Disks, lease_of, try_ask};
@@ -24,6 +26,7 @@ pub(crate) struct Range<'a> {
     /// Held while members suffer a fault of their own.
     pub(crate) members: Mutex<()>,
     pub(crate) thrown: Mutex<Vec<Thrown>>,
+    pub(crate) unnamed: Mutex<Vec<Unnamed>>,
     /// Whether each fault is printed.
     pub(crate) aloud: bool,
     pub(crate) begun: u64,
@@ -188,6 +191,28 @@ impl Range<'_> {
                 hit
             }
             Kind::Revoke | Kind::DeleteKey => self.end_lease(replica, fault),
+            Kind::PutKey => self.put_key(replica, fault),
+            Kind::Unkillable(hold, blow) => self.hold_job(replica, fault, hold, blow),
+            Kind::ExecHangs(blow) => {
+                let Some(held) = HeldExec::of(&replica.program) else {
+                    return false;
+                };
+                let hit = replica.signal(Whom::Job, Signal::KILL);
+                std::thread::sleep(fault.lasts / 3);
+                Self::blow(replica, blow);
+                std::thread::sleep(fault.lasts * 2 / 3);
+                drop(held);
+                !hit.is_empty()
+            }
+            Kind::Starve(want) => {
+                let name = self.group(replica);
+                let Some(starved) = Starved::new(want, &replica.of_ours(), &name) else {
+                    return false;
+                };
+                lasts();
+                drop(starved);
+                true
+            }
             Kind::RevokeThenKillNext => {
                 let hit = self.end_lease(replica, fault);
                 lasts();
@@ -196,6 +221,70 @@ impl Range<'_> {
             }
             _ => unreachable!("{fault:?} is the store's"),
         }
+    }
+
+    /// A name that no other control group has.
+    fn group(&self, replica: &Replica) -> String {
+        let sandbox = self.cluster.sandbox().path().file_name().unwrap();
+        format!("{}-{}", sandbox.to_str().unwrap(), replica.name)
+    }
+
+    fn blow(replica: &Replica, blow: Blow) {
+        match blow {
+            Blow::StepDown => replica.signal(Whom::Daemon, Signal::USR1),
+            Blow::Term => replica.signal(Whom::Daemon, Signal::TERM),
+            Blow::KillDaemon => replica.signal(Whom::Daemon, Signal::KILL),
+            Blow::KillGuardian => replica.signal(Whom::Guardian, Signal::KILL),
+        };
+    }
+
+    /// Who has to kill it must say in time that it can't.
+    fn hold_job(&self, replica: &Replica, fault: &Fault, hold: Hold, blow: Blow) -> bool {
+        let Some((main, tree)) = replica.job() else {
+            return false;
+        };
+        let Some(unkillable) = Unkillable::new(hold, main, &tree, &self.group(replica)) else {
+            return false;
+        };
+        let from = monotonic_ns();
+        std::thread::sleep(millis(300));
+        Self::blow(replica, blow);
+        std::thread::sleep(fault.lasts);
+        // One that steps down has to have an heir; what is traced and dead holds nobody up.
+        let due = blow != Blow::StepDown && hold == Hold::Frozen && process::is_alive(main);
+        if due && !replica.has_named(from) {
+            self.unnamed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Unnamed {
+                    at: monotonic_ns(),
+                    replica: replica.name.clone(),
+                    pid: main,
+                    blow: fault.name(),
+                });
+        }
+        drop(unkillable);
+        true
+    }
+
+    /// Takes the leader's key off its lease; what is left of that, an operator deletes.
+    fn put_key(&self, replica: &Replica, fault: &Fault) -> bool {
+        let Some(key) = self.key_of(replica, fault) else {
+            return false;
+        };
+        let put = async |mut client: etcd_client::Client| {
+            client.put(key.as_str(), replica.name.as_str(), None).await
+        };
+        let done = try_ask(self.cluster, put).is_some();
+        std::thread::sleep(fault.lasts);
+        try_ask(self.cluster, async |mut client| {
+            let found = client.get(key.as_str(), None).await?;
+            if found.kvs().iter().any(|kv| kv.lease() == 0) {
+                client.delete(key.as_str(), None).await?;
+            }
+            Ok(())
+        });
+        done
     }
 
     #[expect(clippy::unused_self, reason = "beside its siblings")]
@@ -244,17 +333,21 @@ impl Range<'_> {
         }
     }
 
-    /// Takes a replica's lease or key from it, behind its back.
-    fn end_lease(&self, replica: &Replica, fault: &Fault) -> bool {
-        let key = match fault.target {
+    /// The key that a replica stands with.
+    fn key_of(&self, replica: &Replica, fault: &Fault) -> Option<String> {
+        match fault.target {
             // Not the one that it waits with for another term.
             Target::Leader => {
                 let leader = self.replicas.leader();
                 leader.and_then(|(_, token)| self.chronicle.standing(token))
             }
             _ => self.chronicle.standing_of(&replica.name),
-        };
-        let Some(key) = key else {
+        }
+    }
+
+    /// Takes a replica's lease or key from it, behind its back.
+    fn end_lease(&self, replica: &Replica, fault: &Fault) -> bool {
+        let Some(key) = self.key_of(replica, fault) else {
             return false;
         };
         let Some(lease) = lease_of(&key) else {
@@ -331,9 +424,62 @@ impl Range<'_> {
                 };
                 return cluster.block_on(done).is_ok_and(|done| done.is_ok());
             }
+            Kind::Stray(i) => {
+                let stray = cluster.impersonate(i);
+                lasts();
+                drop(stray);
+                cluster.start_again(i);
+            }
+            Kind::BadRecord(record) => return self.spoil(record, fault.lasts),
+            Kind::NoSpace => {
+                if !self.alarm(AlarmAction::Activate) {
+                    return false;
+                }
+                lasts();
+                while !self.alarm(AlarmAction::Deactivate) {
+                    std::thread::sleep(millis(100));
+                }
+            }
+            Kind::Load => {
+                let load = Load::new();
+                lasts();
+                drop(load);
+            }
             _ => unreachable!("{fault:?} is a replica's"),
         }
         true
+    }
+
+    /// Writes a record that nobody can make sense of.
+    fn spoil(&self, record: Record, lasts: Duration) -> bool {
+        let (name, text) = match record {
+            Record::Pause => ("control/pause", "{"),
+            Record::Marker => ("ended", "999999999"),
+            Record::Term => ("term", "{"),
+        };
+        let key = format!("{PREFIX}.meta/{name}");
+        let put =
+            async |mut client: etcd_client::Client| client.put(key.as_str(), text, None).await;
+        let done = try_ask(self.cluster, put).is_some();
+        std::thread::sleep(lasts);
+        // Nobody may take away the record of a term: the next one writes its own.
+        if record != Record::Term {
+            let delete =
+                async |mut client: etcd_client::Client| client.delete(key.as_str(), None).await;
+            while try_ask(self.cluster, delete).is_none() {
+                std::thread::sleep(millis(100));
+            }
+        }
+        done
+    }
+
+    /// Raises or ends the alarm for want of space.
+    fn alarm(&self, action: AlarmAction) -> bool {
+        let alarm = async |mut client: etcd_client::Client| {
+            let nospace = etcd_client::AlarmType::Nospace;
+            client.alarm(action, nospace, None).await.map(drop)
+        };
+        try_ask(self.cluster, alarm).is_some()
     }
 
     /// A member without a byte of disk left, while large values are written.

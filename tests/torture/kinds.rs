@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::beside::Ill;
 use crate::checker::After;
 use crate::common::Direction;
+use crate::holds::{Hold, Want};
 
 /// The process, or processes, of a replica that a signal goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,42 @@ pub(crate) enum Kind {
     RevokeDeaf,
     Compact,
     Defragment(usize),
+    /// The job can't be killed until the fault ends, and its replica suffers this meanwhile.
+    Unkillable(Hold, Blow),
+    /// The job's exec hangs until the fault ends, and its replica suffers this meanwhile.
+    ExecHangs(Blow),
+    /// Daemon and guardians get no more of it until the fault ends.
+    Starve(Want),
+    /// At this member's address another answers, of a cluster of its own, until the fault ends.
+    Stray(usize),
+    /// Somebody writes to the key, which takes it off its lease.
+    PutKey,
+    /// Somebody writes this record, and deletes it when the fault ends.
+    BadRecord(Record),
+    /// The store takes no writes until the fault ends.
+    NoSpace,
+    /// Every core is busy until the fault ends.
+    Load,
+}
+
+/// What befalls a replica whose job is held up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blow {
+    StepDown,
+    Term,
+    KillDaemon,
+    KillGuardian,
+}
+
+/// A record of the election that somebody spoils.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// A pause that can't be read.
+    Pause,
+    /// A marker above every revision.
+    Marker,
+    /// A term record that can't be read.
+    Term,
 }
 
 /// Which replica.
@@ -141,6 +178,7 @@ impl Kind {
                 | Self::DeleteKey
                 | Self::RevokeThenKillNext
                 | Self::RevokeDeaf
+                | Self::PutKey
                 | Self::MemberStop(_)
                 | Self::EtcdLeaderStop
                 | Self::QuorumStopped(_)
@@ -174,7 +212,15 @@ impl Kind {
                 | Self::QuorumKilled(_)
                 | Self::QuorumStopped(_)
                 | Self::AllKilled
+                | Self::Stray(_)
+                | Self::NoSpace
         )
+    }
+
+    /// While it goes on, no lease of the replica may end: its job could not be killed, which DESIGN §1
+    /// excepts.
+    pub(crate) fn needs_the_store(self) -> bool {
+        matches!(self, Self::Unkillable(..))
     }
 
     pub(crate) fn is_of_processes(self) -> bool {
@@ -191,6 +237,9 @@ impl Kind {
                 | Self::StopThenKill
                 | Self::KillBesideStopped(_)
                 | Self::Ill(_)
+                | Self::Unkillable(..)
+                | Self::ExecHangs(_)
+                | Self::Starve(_)
         )
     }
 
@@ -202,7 +251,15 @@ impl Kind {
     pub(crate) fn is_of_a_lease(self) -> bool {
         matches!(
             self,
-            Self::Revoke | Self::DeleteKey | Self::RevokeThenKillNext
+            Self::Revoke | Self::DeleteKey | Self::RevokeThenKillNext | Self::PutKey
+        )
+    }
+
+    /// It is thrown at whoever leads.
+    pub(crate) fn is_of_leaders(self) -> bool {
+        matches!(
+            self,
+            Self::RevokeThenKillNext | Self::RevokeDeaf | Self::Unkillable(..) | Self::ExecHangs(_)
         )
     }
 
@@ -255,6 +312,30 @@ impl Kind {
             Self::RevokeDeaf => "lease revoked, its holder deaf".into(),
             Self::Compact => "compaction".into(),
             Self::Defragment(_) => "defragmentation".into(),
+            Self::Unkillable(Hold::Frozen, blow) => format!("job frozen, {}", blow.name()),
+            Self::Unkillable(Hold::Traced, blow) => format!("job traced, {}", blow.name()),
+            Self::ExecHangs(blow) => format!("exec hangs, {}", blow.name()),
+            Self::Starve(Want::Threads) => "no more threads".into(),
+            Self::Starve(Want::Descriptors) => "no more descriptors".into(),
+            Self::Starve(Want::FileSize) => "no file may grow".into(),
+            Self::Stray(_) => "stray member with a cluster of its own".into(),
+            Self::PutKey => "key taken off its lease".into(),
+            Self::BadRecord(Record::Pause) => "pause that can't be read".into(),
+            Self::BadRecord(Record::Marker) => "marker above all revisions".into(),
+            Self::BadRecord(Record::Term) => "term record that can't be read".into(),
+            Self::NoSpace => "NOSPACE alarm".into(),
+            Self::Load => "host without a free core".into(),
+        }
+    }
+}
+
+impl Blow {
+    fn name(self) -> &'static str {
+        match self {
+            Self::StepDown => "step-down",
+            Self::Term => "SIGTERM of the daemon",
+            Self::KillDaemon => "SIGKILL of the daemon",
+            Self::KillGuardian => "SIGKILL of the guardian",
         }
     }
 }

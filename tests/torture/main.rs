@@ -24,6 +24,7 @@ mod checker;
 mod checker_tests;
 mod elect;
 mod faults;
+mod holds;
 mod kinds;
 mod late;
 mod prompt;
@@ -58,6 +59,9 @@ const IN_TIME: Duration = LONGEST_TTL
     .saturating_add(Duration::from_secs(1))
     .saturating_add(ELECTION)
     .saturating_add(LONGEST_DELAY);
+
+/// How long after the TTL every replica is to stand in the queue again, at the latest.
+const BACK: Duration = Duration::from_secs(10);
 
 fn setting<T: FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(format!("INCUMBENT_TORTURE_{name}")).ok()?;
@@ -94,6 +98,7 @@ fn no_fault_ever_makes_two_jobs() {
         disks: disks.as_ref().ok(),
         members: std::sync::Mutex::default(),
         thrown: std::sync::Mutex::default(),
+        unnamed: std::sync::Mutex::default(),
         aloud,
         begun,
     };
@@ -119,6 +124,8 @@ fn no_fault_ever_makes_two_jobs() {
             let led = wait_led(&cluster, &replicas, &elect, 2 * IN_TIME);
             let limit = nanos(patience(IN_TIME));
             evidence.heals.push(Heal { at, led, limit });
+            let absent = absent(&cluster, &replicas, at);
+            evidence.absent.extend(absent);
             // Another storm would take longer than it may.
             if monotonic_ns() + nanos(schedule::STORM) > end || led.is_none() {
                 break;
@@ -154,6 +161,8 @@ fn no_fault_ever_makes_two_jobs() {
     evidence.late_counts = chronicle.late_counts();
     evidence.candidates = chronicle.candidates();
     evidence.thrown = range.thrown.into_inner().unwrap();
+    evidence.unnamed = range.unnamed.into_inner().unwrap();
+    evidence.panics = replicas.panics();
     evidence.odd_ends = replicas.odd_ends.lock().unwrap().clone();
 
     let verdict = check(&evidence);
@@ -229,6 +238,33 @@ fn wait_led(
         std::thread::sleep(millis(10));
     }
     None
+}
+
+/// The replicas that were not once in the queue within a TTL and [`BACK`] of the faults' end, by a
+/// lease of their daemon's last candidacy.
+fn absent(cluster: &Cluster, replicas: &Replicas<'_>, healed: u64) -> Vec<(u64, String)> {
+    let end = healed + nanos(patience(LONGEST_TTL + BACK));
+    let mut out: Vec<_> = replicas.all.iter().collect();
+    loop {
+        let queue = try_ask(cluster, async |mut client| {
+            let all = etcd_client::GetOptions::new()
+                .with_prefix()
+                .with_keys_only();
+            client.get(format!("{PREFIX}/"), Some(all)).await
+        });
+        if let Some(queue) = queue {
+            let standing: Vec<_> = queue.kvs().iter().map(etcd_client::KeyValue::key).collect();
+            out.retain(|replica| {
+                let key = replica.candidacy().map(|lease| format!("{PREFIX}/{lease}"));
+                key.is_none_or(|key| !standing.contains(&key.as_bytes()))
+            });
+        }
+        if out.is_empty() || monotonic_ns() > end {
+            let out = out.into_iter();
+            return out.map(|replica| (healed, replica.name.clone())).collect();
+        }
+        std::thread::sleep(millis(20));
+    }
 }
 
 /// Candidate keys, members' records and leases that are there after everybody has left.

@@ -2,7 +2,7 @@
 //! would do it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,9 +11,8 @@ use serde_json::Value;
 
 use crate::beside::{self, Ill};
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Daemon, Links, Record, eventually, millis, secs};
+use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, secs};
 use crate::kinds::Whom;
-use crate::schedule::Random;
 use crate::store::COUNTER;
 
 pub(crate) const REPLICAS: usize = 5;
@@ -48,6 +47,8 @@ const JOBS: [&[&str]; 9] = [
 pub(crate) struct Replica {
     pub(crate) name: String,
     pub(crate) links: Links,
+    /// The binary of its job, which no other replica has.
+    pub(crate) program: PathBuf,
     /// Until when it suffers a fault of its processes, and of its network.
     busy: [AtomicU64; 2],
     state: Mutex<State>,
@@ -73,9 +74,16 @@ pub(crate) struct Replicas<'a> {
 
 impl<'a> Replicas<'a> {
     pub(crate) fn start(cluster: &'a Cluster, record: &'a Record, seed: u64) -> Self {
+        let recorder = record.command(&[]).swap_remove(0);
+        let program = |i: usize| {
+            let copy = cluster.sandbox().join(&format!("recorder-r{i}"));
+            std::fs::copy(&recorder, &copy).unwrap();
+            copy
+        };
         let replica = |i: usize| Replica {
             name: format!("r{i}"),
             links: Links::to(cluster),
+            program: program(i),
             busy: Default::default(),
             state: Mutex::new(State {
                 daemons: Vec::new(),
@@ -117,9 +125,11 @@ impl<'a> Replicas<'a> {
             random,
             may_refuse,
         );
+        let mut job = self.record.command(&flags);
+        replica.program.to_str().unwrap().clone_into(&mut job[0]);
         let daemon = Daemon::builder(self.cluster, &replica.name)
             .through(&replica.links)
-            .records(self.record, &flags)
+            .job(&job)
             .ttl(ttl)
             .toml(&beside)
             .toml(&format!(
@@ -223,6 +233,19 @@ impl<'a> Replicas<'a> {
         all.sum()
     }
 
+    /// Lines of any log that tell of a panic.
+    pub(crate) fn panics(&self) -> Vec<(u64, String)> {
+        let all = self.all.iter().flat_map(|replica| {
+            let state = replica.state();
+            let lines = state.daemons.iter().flat_map(Daemon::logs);
+            let panics = lines.filter(|line| line.text.contains("panicked"));
+            let told =
+                panics.map(|line| (line.read_at, format!("{}: {}", replica.name, line.text)));
+            told.collect::<Vec<_>>()
+        });
+        all.collect()
+    }
+
     /// A planned stop of all, for good.
     pub(crate) fn stop(&self) -> Vec<String> {
         self.wanted.store(false, Ordering::Relaxed);
@@ -288,6 +311,43 @@ impl Replica {
             Some(ill) => std::fs::write(file, ill.word()).unwrap(),
             None => std::fs::remove_file(file).unwrap(),
         }
+    }
+
+    /// Its job: the main process, and all that came of it.
+    pub(crate) fn job(&self) -> Option<(i32, Vec<i32>)> {
+        let state = self.state();
+        let daemon = state.current();
+        let main = job(daemon)?;
+        let ours = of_ours(daemon);
+        let mut tree = daemon.processes();
+        tree.retain(|pid| !ours.contains(pid));
+        Some((main, tree))
+    }
+
+    /// Daemon and guardians.
+    pub(crate) fn of_ours(&self) -> Vec<i32> {
+        of_ours(self.state().current())
+    }
+
+    /// The lease of its last candidacy, unless its daemon has ended.
+    pub(crate) fn candidacy(&self) -> Option<String> {
+        let state = self.state();
+        let daemon = state.current();
+        let lines = daemon.lines("campaigning");
+        let lease = lines.last()?.get("lease")?.as_str()?.to_owned();
+        daemon.is_alive().then_some(lease)
+    }
+
+    /// Whether anybody has named what can't be killed since then.
+    pub(crate) fn has_named(&self, since: u64) -> bool {
+        let state = self.state();
+        let lines = state.daemons.iter().flat_map(Daemon::logs);
+        let mut naming = lines
+            .filter(|line| line.read_at > since && line.message() == Some("job can't be killed"));
+        naming.any(|line| {
+            let pids = line.get("pids").map(ToString::to_string);
+            pids.is_some_and(|pids| pids.contains(|c: char| c.is_ascii_digit()))
+        })
     }
 
     /// Sends a signal; returns the processes that got it, none if there was nobody to get it.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::beside::Ill;
 use crate::checker::After;
-use crate::common::Direction;
-use crate::kinds::{Cut, Fault, Kind, Target, Whom};
+use crate::common::{Direction, Random};
+use crate::holds::{Hold, Want};
+use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
 
 /// How long faults begin for, in one storm.
 pub(crate) const STORM: Duration = Duration::from_secs(20);
@@ -19,34 +20,11 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// notice a broken watch and to open another.
 const ALL_EARS: Duration = Duration::from_secs(4);
 
+/// How long a lease that is not renewed may last, and the take-over delay after it.
+const LEASE: Duration = Duration::from_secs(8);
+
 /// Members in the cluster.
 pub(crate) const MEMBERS: usize = 3;
-
-/// Numbers that follow from a seed (splitmix64).
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(n).unwrap()).unwrap()
-    }
-
-    /// A span of `from` to `to` milliseconds.
-    fn millis(&mut self, from: usize, to: usize) -> Duration {
-        Duration::from_millis(u64::try_from(from + self.below(to - from)).unwrap())
-    }
-}
 
 /// The moments at which a lease may end early by it.
 fn early_ends(fault: &Fault) -> Option<(Duration, Duration)> {
@@ -68,6 +46,7 @@ fn early_ends(fault: &Fault) -> Option<(Duration, Duration)> {
 ///   any of them: that is seen to when the fault is thrown.)
 /// - A lease never ends early while a replica cannot hear of it, which DESIGN §1 excepts too. (A
 ///   watch through the member that wakes up goes on with it, or was opened elsewhere before.)
+/// - No lease may end while its holder's job can't be killed, which DESIGN §1 excepts.
 /// - One fault of the members at a time, and one of a replica's network.
 fn clashes(a: &Fault, b: &Fault) -> bool {
     let meet = |(a, b): (Duration, Duration), (c, d)| a < d && c < b;
@@ -81,7 +60,15 @@ fn clashes(a: &Fault, b: &Fault) -> bool {
         let promised = !a.kind.is_excepted() && b.kind.deafens();
         promised && early_ends(a).is_some_and(|early| meet(early, (b.at, b.ends())))
     };
+    // The spans that a lease lives on for, at most, when it can't be renewed.
+    let needed = |a: &Fault, b: &Fault| {
+        let hurts = b.kind.deafens() || early_ends(b).is_some() || b.kind == Kind::Load;
+        let span = |f: &Fault| (f.at.saturating_sub(LEASE), f.ends() + LEASE);
+        a.kind.needs_the_store() && hurts && meet(span(a), span(b))
+    };
     ((of_one_replica || of_one_network || of_members) && meet(settled(a), settled(b)))
+        || needed(a, b)
+        || needed(b, a)
         || unheard(a, b)
         || unheard(b, a)
 }
@@ -95,6 +82,12 @@ pub(crate) fn storm(seed: u64, number: u64, replicas: usize, excepted: bool) -> 
     let mut faults: Vec<Fault> = Vec::new();
     // The storm before is over, and what it did with it.
     let mut at = Duration::from_secs(1);
+    if number % 8 == 1 {
+        // It lasts too long to find a place among others.
+        let hold = [Hold::Frozen, Hold::Frozen, Hold::Traced][random.below(3)];
+        let kind = Kind::Unkillable(hold, draw_blow(&mut random));
+        faults.push(drawn(&mut random, kind, at, replicas));
+    }
     while at < STORM {
         // Some moments suit no fault: others are tried, so that none starves.
         let fitting = (0..8).find_map(|_| {
@@ -114,6 +107,8 @@ fn is_of_turn(fault: &Fault, number: u64) -> bool {
         // Leaders cut off and nothing else, lest each be relieved of its term before it is long
         // enough for a deadline to matter.
         0 | 4 => fault.kind.is_of_network() || fault.kind == Kind::Stop(Whom::Daemon),
+        // Jobs that can't be killed, which need a store in order and leases that last.
+        1 => !fault.kind.deafens() && early_ends(fault).is_none() && fault.kind != Kind::Load,
         // Nothing that would excuse a late hand-over.
         3 => fault.kind.after() != After::Lingers,
         2 | 6 => early_ends(fault).is_none(),
@@ -126,10 +121,15 @@ fn is_of_turn(fault: &Fault, number: u64) -> bool {
 
 fn draw(random: &mut Random, at: Duration, replicas: usize, excepted: bool) -> Fault {
     let kind = draw_kind(random, excepted);
+    drawn(random, kind, at, replicas)
+}
+
+/// A fault of this kind: at whom, and for how long.
+fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Fault {
     let of_replicas = kind.is_of_processes() || kind.is_of_network() || kind.is_of_a_lease();
     let target = match random.below(100) {
         _ if !of_replicas => Target::Store,
-        _ if matches!(kind, Kind::RevokeThenKillNext | Kind::RevokeDeaf) => Target::Leader,
+        _ if kind.is_of_leaders() => Target::Leader,
         0..70 => Target::Leader,
         70..80 if !kind.is_of_a_lease() => several(random, replicas),
         _ => Target::Replica(random.below(replicas)),
@@ -166,6 +166,11 @@ fn draw(random: &mut Random, at: Duration, replicas: usize, excepted: bool) -> F
         // Until the next one is killed: within its delay, or a moment after it.
         Kind::RevokeThenKillNext => random.millis(50, 1_200),
         Kind::Revoke | Kind::DeleteKey | Kind::Compact | Kind::Defragment(_) => Duration::ZERO,
+        // Longer than whoever kills in vain may take to say so.
+        Kind::Unkillable(..) => random.millis(9_500, 11_000),
+        Kind::ExecHangs(_) | Kind::Stray(_) => random.millis(3_000, 9_000),
+        Kind::Starve(_) | Kind::Load => random.millis(500, 6_000),
+        Kind::BadRecord(_) | Kind::NoSpace | Kind::PutKey => random.millis(500, 4_000),
     };
     Fault {
         at,
@@ -200,7 +205,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
     let member = random.below(MEMBERS);
     let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
-    match random.below(54) {
+    match random.below(70) {
         0..=8 => Kind::Kill(single),
         9..=13 => Kind::Stop(single),
         14..=16 => Kind::Term(single),
@@ -229,8 +234,30 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
         50 => Kind::Ill(Ill::Hangs),
         51 => Kind::Kill(Whom::GuardianOfChecks),
         52 => Kind::Stop(Whom::GuardianOfChecks),
-        _ => Kind::Defragment(member),
+        53 => Kind::Defragment(member),
+        54 => Kind::Unkillable(Hold::Frozen, draw_blow(random)),
+        55 => Kind::Unkillable(Hold::Traced, draw_blow(random)),
+        56..=58 => Kind::ExecHangs(draw_blow(random)),
+        59 => Kind::Starve(Want::Threads),
+        60 => Kind::Starve(Want::Descriptors),
+        61 => Kind::Starve(Want::FileSize),
+        62 | 63 => Kind::Stray(member),
+        64 | 65 => Kind::PutKey,
+        66 => Kind::BadRecord(Record::Pause),
+        67 => Kind::BadRecord([Record::Marker, Record::Term][random.below(2)]),
+        68 => Kind::NoSpace,
+        _ => Kind::Load,
     }
+}
+
+fn draw_blow(random: &mut Random) -> Blow {
+    let blows = [
+        Blow::StepDown,
+        Blow::Term,
+        Blow::KillDaemon,
+        Blow::KillGuardian,
+    ];
+    blows[random.below(blows.len())]
 }
 
 fn draw_cut(random: &mut Random, member: usize) -> Cut {
@@ -285,10 +312,27 @@ mod tests {
     }
 
     #[test]
+    fn no_lease_is_in_danger_while_its_job_can_not_be_killed() {
+        let mut held = 0;
+        for n in 0..500 {
+            let faults = storm(4, n, 5, true);
+            for fault in faults.iter().filter(|f| f.kind.needs_the_store()) {
+                held += 1;
+                let danger = faults.iter().find(|other| {
+                    let hurts = other.kind.deafens() || early_ends(other).is_some();
+                    hurts && other.at < fault.ends() && fault.at < other.ends()
+                });
+                assert_eq!(danger, None, "{fault:?}");
+            }
+        }
+        assert!(held > 50, "{held}");
+    }
+
+    #[test]
     fn every_kind_is_thrown_and_several_go_on_at_once() {
         let mut names = std::collections::BTreeSet::new();
         let (mut most, mut several) = (0, false);
-        for n in 0..300 {
+        for n in 0..1000 {
             let faults = storm(3, n, 5, true);
             let at_once = |f: &Fault| {
                 faults
@@ -302,7 +346,7 @@ mod tests {
                 .iter()
                 .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 51, "{names:#?}");
+        assert_eq!(names.len(), 73, "{names:#?}");
         assert!(several);
         assert!(most >= 3, "{most}");
     }

@@ -36,6 +36,8 @@ pub(crate) struct Chronicle(Arc<Mutex<Told>>);
 
 #[derive(Default)]
 struct Told {
+    /// The first that answered, when all was in order.
+    cluster: Option<u64>,
     revision: i64,
     counts: Vec<Count>,
     late: Vec<Count>,
@@ -52,7 +54,13 @@ impl Chronicle {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            let client = cluster.client(turn % cluster.len());
+            let i = turn % cluster.len();
+            // Another cluster may answer in a dead member's place.
+            if !cluster.healthy().contains(&i) {
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            let client = cluster.client(i);
             // Whatever ended it, the next member goes on from where this one left off.
             cluster.block_on(self.follow_one(client, stop)).ok();
             std::thread::sleep(Duration::from_millis(20));
@@ -71,6 +79,12 @@ impl Chronicle {
         while !stop.load(Ordering::Relaxed) {
             let message = tokio::time::timeout(SILENT, stream.message()).await;
             let message = message.map_err(drop)?.map_err(drop)?.ok_or(())?;
+            let id = message
+                .header()
+                .map(etcd_client::ResponseHeader::cluster_id);
+            if self.told().cluster.get_or_insert(id.ok_or(())?) != &id.ok_or(())? {
+                return Err(());
+            }
             assert_eq!(message.compact_revision(), 0, "history was compacted away");
             let at = monotonic_ns();
             for event in message.events() {

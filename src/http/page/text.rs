@@ -3,22 +3,30 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use crate::log::is_printable;
+
+/// The most that is shown of a text: others may have put anything there.
+const LONGEST: usize = 512;
+
 /// Text from anywhere, as HTML that means just it.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
-        for character in self.0.chars() {
+        for character in self.0.chars().take(LONGEST) {
             match character {
                 '&' => f.write_str("&amp;")?,
                 '<' => f.write_str("&lt;")?,
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                control if control.is_control() => f.write_char('\u{fffd}')?,
+                other if !is_printable(other) => f.write_char('\u{fffd}')?,
                 other => f.write_char(other)?,
             }
+        }
+        if self.0.chars().nth(LONGEST).is_some() {
+            f.write_char('…')?;
         }
         Ok(())
     }

@@ -179,7 +179,7 @@ fn faults_of_variables() {
         ),
         (
             "INCUMBENT__ETCD__ENDPOINTS",
-            "",
+            ",",
             "etcd.endpoints: expected a list of URLs such as [\"http://127.0.0.1:2379\"], found an empty one",
         ),
         (
@@ -310,4 +310,17 @@ fn the_hook_finds_its_directory_and_how_to_log_whatever_else_is_wrong() {
     assert_eq!(found.runtime_dir, Path::new("/run/a"));
     assert_eq!(found.log.format, Format::Text);
     assert_eq!(found.log.filter, "debug");
+}
+
+#[test]
+fn an_empty_variable_sets_nothing_but_one_of_the_jobs_own() {
+    let fixture = Fixture::new("job.command = ['true']")
+        .env("INCUMBENT__ETCD__USERNAME", "")
+        .env("INCUMBENT__ELECTION__TTL", "")
+        .env("INCUMBENT__NO_SUCH", "")
+        .env("INCUMBENT__JOB__ENV__EMPTY", "");
+    let loaded = fixture.load().unwrap();
+    assert_eq!(loaded.config.etcd.username, None);
+    assert_eq!(loaded.config.election.ttl, Duration::from_secs(15));
+    assert_eq!(loaded.config.job.env["EMPTY"], "");
 }
