@@ -229,6 +229,7 @@ impl Candidate {
             candidate: config.candidate_name.clone(),
             takeover_delay: config.election.takeover_delay.into(),
             attempt_limit: timing.attempt_limit(),
+            digest: config.digest().into(),
             tick: tick.clone(),
             pulse: contest_pulse.clone(),
             metrics: metrics.clone(),
@@ -364,6 +365,7 @@ impl Candidate {
                 self.contest.send(contest::Command::Reload(
                     config.etcd.clone(),
                     takeover_delay,
+                    config.digest(),
                 ));
                 if config.job != self.config.job {
                     self.restarts = Restarts::new(&config.job);

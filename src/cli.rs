@@ -75,9 +75,16 @@ enum Typed {
 /// Runs the command that this process was started with.
 pub fn main(jobs: Jobs) -> ExitCode {
     let typed = match Cli::parse().command {
-        Command::Guardian(args) => return guardian::run(&args),
+        Command::Guardian(args) => {
+            shrug_off();
+            return guardian::run(&args);
+        }
         Command::Typed(typed) => typed,
     };
+    // The others end as any command does whose output has no room.
+    if matches!(typed, Typed::Run(_) | Typed::Exec(_) | Typed::Release(_)) {
+        shrug_off();
+    }
     let ended = match typed {
         Typed::Run(args) => run::run(args, jobs),
         Typed::Exec(args) => exec::run(args),
@@ -92,6 +99,11 @@ pub fn main(jobs: Jobs) -> ExitCode {
         Typed::Release(args) => release::run(&args),
     };
     ended.unwrap_or_else(|failure| failure.report())
+}
+
+/// What can't be had here costs no term, and there are no logs yet.
+fn shrug_off() {
+    crate::signals::shrug_off().ok();
 }
 
 /// The command line that people type, for generators of shell completions and man pages.

@@ -71,6 +71,19 @@ impl Config {
     pub fn timing(&self) -> Timing {
         Timing::new(self.election.ttl, self.job.lost_grace, self.job.kill_budget)
     }
+
+    /// A digest of what all replicas of an election should have alike: `election.*`, `job.*` and
+    /// `hooks.*`, defaults filled in.
+    pub fn digest(&self) -> String {
+        let alike = format!("{:?} {:?} {:?}", self.election, self.job, self.hooks);
+        // FNV-1a: it is to tell slips apart, and no secret nor an enemy is behind them.
+        let digest = alike
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        format!("{digest:016x}")
+    }
 }
 
 /// `candidate.check.*`: what tells whether this replica may stand.

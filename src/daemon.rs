@@ -78,6 +78,7 @@ fn serve(
             logs: Arc::clone(logs),
             orders: inbox,
         };
+        reap_orphans(!parts.jobs.kinds().is_empty());
         let starting = Candidate::start(parts);
         let ((candidate, view), stopped) =
             start_and_fence(starting, &config, directory.left(), stopped).await?;
@@ -113,6 +114,16 @@ fn serve(
     // A reload that hangs on its disk must not hold up the end.
     runtime.shutdown_background();
     outcome
+}
+
+/// Reaps what falls to this process, as long as the runtime lives. `spares_own`: as of
+/// [`reap`](guardian::orphans::reap).
+fn reap_orphans(spares_own: bool) {
+    tokio::spawn(async move {
+        if let Err(error) = guardian::orphans::reap(spares_own).await {
+            tracing::warn!(%error, "orphans are not reaped");
+        }
+    });
 }
 
 /// The runtime of the main loop, on a thread that hears every signal.

@@ -31,14 +31,18 @@ pub mod campaign;
 mod claim;
 pub mod control;
 mod delay;
+pub mod digest;
 pub mod follow;
 pub mod make_way;
+mod neighbour;
 pub mod observe;
+mod own_key;
 pub mod queue;
 pub mod wishes;
 
 pub use campaign::{CampaignError, Progress};
 pub use delay::TakeoverDelay;
+pub use digest::Digest;
 pub use observe::Observer;
 pub use queue::{Candidate, Queue};
 
@@ -52,6 +56,10 @@ pub struct Election {
     takeover_delay: TakeoverDelay,
     /// create_revision of the candidate that this process last waited for; 0 for none.
     waited_for: i64,
+    /// Of this candidate's settings.
+    digest: Digest,
+    /// The own digest and another candidate's that were last found to differ.
+    differed: Option<(Option<String>, String)>,
 }
 
 /// A place in the queue: a candidate key under a session's lease.
@@ -84,7 +92,15 @@ impl Election {
             candidate: candidate.into(),
             takeover_delay: takeover_delay.into(),
             waited_for: 0,
+            digest: Digest::default(),
+            differed: None,
         }
+    }
+
+    /// The same contest, for a candidate whose settings have this digest.
+    #[must_use]
+    pub fn with_digest(self, digest: Digest) -> Self {
+        Self { digest, ..self }
     }
 
     /// The prefix of the contest.
@@ -103,7 +119,8 @@ impl Election {
     pub async fn join(&self, session: &Session, member: &Member) -> Result<Candidacy, Loss> {
         let key: Arc<str> = self.prefix.candidate(session.lease()).into();
         let lease = || Some(PutOptions::new().with_lease(session.lease().get()));
-        let record = serde_json::to_string(member).unwrap_or_default();
+        let member = member.clone().with_digest(self.digest.get());
+        let record = serde_json::to_string(&member).unwrap_or_default();
         let count = GetOptions::new().with_prefix().with_count_only();
         let everyone = TxnOp::get(self.prefix.candidates(), Some(count));
         let txn = Txn::new()
@@ -130,7 +147,7 @@ impl Election {
             key,
             create_revision,
             position,
-            member: member.clone(),
+            member,
         })
     }
 
@@ -145,7 +162,12 @@ impl Election {
     pub async fn stand(&mut self, session: &Session) -> Result<Term, CampaignError> {
         let member = Member::of_this_process(&self.candidate);
         let candidacy = self.join(session, &member).await?;
-        self.campaign(session, &candidacy, |_| {}).await
+        let term = self.campaign(session, &candidacy, |_| {}).await?;
+        if term.put_record(&term.record()).await.is_err() {
+            session.lose(Loss::Deleted);
+            return Err(session.lost().await.into());
+        }
+        Ok(term)
     }
 
     /// Gives the place or the term back: deletes the key if it is still ours, sets the marker if
@@ -198,7 +220,8 @@ impl Election {
         candidacy: &Candidacy,
         paused_at: i64,
     ) -> Result<(), Loss> {
-        let record = candidacy.member.heeding(paused_at);
+        let member = candidacy.member.clone().with_digest(self.digest.get());
+        let record = member.heeding(paused_at);
         let lease = PutOptions::new().with_lease(session.lease().get());
         let put = TxnOp::put(self.prefix.member(session.lease()), record, Some(lease));
         let txn = term::guarded(&candidacy.key, candidacy.create_revision, vec![put]);

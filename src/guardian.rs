@@ -25,6 +25,7 @@ pub mod fence;
 mod launch;
 mod link;
 pub mod main;
+pub(crate) mod orphans;
 mod outgoing;
 mod proc;
 pub mod protocol;

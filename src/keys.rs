@@ -117,6 +117,12 @@ impl Prefix {
         format!("{}{META}ended", self.0)
     }
 
+    /// The create_revision of the youngest candidate seen in front of one of ours that leaves no
+    /// records: one of a Go program.
+    pub fn foreign(&self) -> String {
+        format!("{}{META}foreign", self.0)
+    }
+
     /// What every record of the history begins with.
     pub fn terms(&self) -> String {
         format!("{}{META}terms/", self.0)
@@ -143,15 +149,42 @@ impl Prefix {
     }
 
     /// The lease named by `key` if it is well formed for a candidate of this election.
-    pub fn lease_of(&self, key: &str) -> Option<LeaseId> {
-        key.strip_prefix(&self.0)?.strip_prefix('/')?.parse().ok()
+    pub fn lease_of(&self, key: impl AsRef<[u8]>) -> Option<LeaseId> {
+        lease_after(key.as_ref(), &self.candidates())
+    }
+
+    /// The lease whose member record `key` is, if it is one.
+    pub fn lease_of_member(&self, key: impl AsRef<[u8]>) -> Option<LeaseId> {
+        lease_after(key.as_ref(), &self.members())
     }
 
     /// Whether a key of this name, attached to `lease` (0 for none), stands in the queue for ever
     /// because no candidate can be behind it.
-    pub fn is_blocked_by(&self, key: &str, lease: i64) -> bool {
-        key.starts_with(&self.candidates()) && self.lease_of(key).map(LeaseId::get) != Some(lease)
+    pub fn is_blocked_by(&self, key: impl AsRef<[u8]>, lease: i64) -> bool {
+        let key = key.as_ref();
+        key.starts_with(self.candidates().as_bytes())
+            && self.lease_of(key).map(LeaseId::get) != Some(lease)
     }
+}
+
+/// The lease named by what follows `start` in `key`.
+fn lease_after(key: &[u8], start: &str) -> Option<LeaseId> {
+    let lease = key.strip_prefix(start.as_bytes())?;
+    std::str::from_utf8(lease).ok()?.parse().ok()
+}
+
+/// A key or a value, which may be any bytes, as text: what is no UTF-8 is escaped as `\xff`.
+pub fn shown(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            // Writing to a String can't fail.
+            _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
 }
 
 impl fmt::Display for Prefix {
@@ -204,6 +237,15 @@ mod tests {
         assert!(prefix.is_blocked_by("/a/1F", 0x1f));
         assert!(prefix.is_blocked_by("/a/b/1f", 0x1f));
         assert!(!prefix.is_blocked_by("/ab/1f", 0));
+    }
+
+    #[test]
+    fn keys_are_bytes_and_two_that_differ_are_shown_differently() {
+        let prefix = Prefix::new("/a");
+        assert!(prefix.is_blocked_by(b"/a/\xff", 0));
+        assert!(!prefix.is_blocked_by(b"/b/\xff", 0));
+        assert_eq!(prefix.lease_of(b"/a/\xff"), None);
+        assert_eq!(shown(b"/a/\xfe\xff\xc3\xa4"), "/a/\\xfe\\xff\u{e4}");
     }
 
     #[test]

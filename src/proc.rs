@@ -143,10 +143,12 @@ pub struct Stat {
     pub state: char,
     /// The parent's process id; 0 where it is in another namespace or there is none.
     pub parent: i32,
-    /// The session it is in; 0 where that is another namespace's.
+    /// Its session; 0 where that began in another namespace.
     pub session: i32,
     /// Whether it is a part of the kernel.
     pub is_kernel_thread: bool,
+    /// Whether it was executed since it was forked.
+    pub was_executed: bool,
     /// How many threads it has left, its first one included even where that has ended.
     pub threads: u32,
     /// When it started, in clock ticks since boot.
@@ -155,6 +157,9 @@ pub struct Stat {
 
 /// The kernel's mark on threads of its own, in the flags of a process.
 const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// The same on processes that were forked and not executed since.
+const PF_FORKNOEXEC: u32 = 0x40;
 
 impl Stat {
     /// The process with this number now.
@@ -168,13 +173,18 @@ impl Stat {
         let (head, tail) = text.rsplit_once(") ")?;
         let (_, comm) = head.split_once('(')?;
         let mut fields = tail.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let parent = fields.next()?.parse().ok()?;
+        // Fields 6, 9, 20 and 22 of the whole line; the first four are gone by then.
+        let session = fields.nth(1)?.parse().ok()?;
+        let flags: u32 = fields.nth(2)?.parse().ok()?;
         Some(Self {
             comm: comm.to_owned(),
-            state: fields.next()?.chars().next()?,
-            parent: fields.next()?.parse().ok()?,
-            // Fields 6, 9, 20 and 22 of the whole line; the first four are gone by then.
-            session: fields.nth(1)?.parse().ok()?,
-            is_kernel_thread: fields.nth(2)?.parse::<u32>().ok()? & PF_KTHREAD != 0,
+            state,
+            parent,
+            session,
+            is_kernel_thread: flags & PF_KTHREAD != 0,
+            was_executed: flags & PF_FORKNOEXEC == 0,
             threads: fields.nth(10)?.parse().ok()?,
             start_time: fields.nth(1)?.parse().ok()?,
         })

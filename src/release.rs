@@ -127,6 +127,7 @@ async fn attempt(dir: &Path) -> Outcome {
     if !fence(group, &resignation, clock::now() + FENCE_LIMIT).await {
         return Outcome::NotAlone;
     }
+    let ended = clock::wall_time();
     let patience = RESIGN_LIMIT.min(resignation.ttl);
     let confirmed = resignation.carry_out(clock::now() + patience).await;
     log_resigned(&resignation, confirmed);
@@ -137,7 +138,7 @@ async fn attempt(dir: &Path) -> Outcome {
         tracing::warn!(%error, "lease file not removed");
     }
     // Last: nobody needs it to go on.
-    resignation.explain(UNIT_FAILED).await;
+    resignation.explain(ended, UNIT_FAILED).await;
     Outcome::Resigned
 }
 

@@ -1,10 +1,61 @@
 //! The signals that the daemon understands, and those that `exec` passes on.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1,
+    SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
+};
 use signal_hook_tokio::Signals;
 use tokio_stream::StreamExt;
+
+/// Signals that mean nothing to us and end a process by default: limits that are reached, timers and
+/// descriptors that whoever started us has set up, and what is sent by mistake. SIGPIPE is ignored
+/// already, by the standard library.
+///
+/// SIGXCPU stands here since its hard limit kills anyway. By default, with reason: what a fault of our
+/// own raises; SIGTSTP, by which a person stops us, and the guardian goes on.
+const STRAY: [i32; 9] = [
+    SIGXFSZ,
+    SIGXCPU,
+    SIGALRM,
+    SIGVTALRM,
+    SIGPROF,
+    SIGIO,
+    SIGUSR2,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
+
+/// From now on no signal ends or stops this process that only says something of what is around it. What
+/// reached a limit is an error to who wrote it.
+///
+/// They are caught, not ignored: an exec resets what is caught. Not so those of a terminal for who
+/// writes to it, or reads it, in the background, since a write that is caught there is tried for ever.
+///
+/// # Errors
+/// Never for these signals.
+pub fn shrug_off() -> io::Result<()> {
+    let ignored = ignored();
+    for signal in STRAY {
+        if ignored & (1 << (signal - 1)) == 0 {
+            signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+        }
+    }
+    for signal in [SIGTTOU, SIGTTIN] {
+        #[allow(
+            unsafe_code,
+            reason = "nothing safe ignores a signal, which runs no code of ours"
+        )]
+        // SAFETY: see the reason above.
+        unsafe {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+    }
+    Ok(())
+}
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

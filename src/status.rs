@@ -11,14 +11,20 @@ use crate::etcd::patience::Failure;
 use crate::etcd::{Lifetime, Patience, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::term::history::read_past;
-use crate::term::record::{PastTerm, Pause};
+use crate::term::record::{PastTerm, Pause, Record};
+
+/// What to say of a key that blocks the queue and is that of the last term on record: to delete it
+/// is nobody's to do but the next candidate's, which waits for the job first.
+pub const OF_LAST_TERM: &str =
+    "the key of the last term, off its lease, which has ended: the next candidate takes it away";
 
 /// An election at one revision; as JSON the very shape of `status -o json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// The election's prefix.
     pub election: Prefix,
-    /// The leader; `None` if there is nobody, or if the queue is blocked before anybody.
+    /// The leader; `None` if there is nobody, if the queue is blocked before anybody, or if the first
+    /// in it has no complete claim.
     pub leader: Option<Candidate>,
     /// All candidates in order, the leader included.
     pub queue: Vec<Candidate>,
@@ -26,9 +32,18 @@ pub struct Status {
     pub blocked_by: Vec<String>,
     /// Whether the election is paused.
     pub paused: bool,
-    /// Who paused it and how, for people; not part of the JSON.
+    /// Who paused it and how, for people; not part of the JSON, as all that follows but the last two.
     #[serde(skip)]
     pub pause: Option<Pause>,
+    /// The token of the first in line, which doesn't lead, and what it waits for.
+    #[serde(skip)]
+    pub waits: Option<(i64, String)>,
+    /// The one among the keys that block whose term is the last on record.
+    #[serde(skip)]
+    pub last_term: Option<String>,
+    /// The keys of records that can't be read.
+    #[serde(skip)]
+    pub unreadable: Vec<String>,
     /// Every term up to this token was proven dead or waited out.
     pub marker: Option<i64>,
     /// The revision at which all of this was so.
@@ -60,6 +75,12 @@ pub struct Candidate {
     pub version: Option<String>,
     /// Since when it leads, if there is a record of its term, or else has been waiting; RFC 3339.
     pub since: Option<String>,
+    /// Its `election.*`, `job.*` or `hooks.*` aren't the leader's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub differs: bool,
+    /// Something has taken its key off its lease; not part of the JSON.
+    #[serde(skip)]
+    pub off_lease: bool,
 }
 
 impl Status {
@@ -104,44 +125,71 @@ impl Status {
     }
 
     fn of(prefix: &Prefix, queue: queue::Queue, lifetimes: &BTreeMap<LeaseId, Lifetime>) -> Self {
-        let leads = queue.leader().is_some();
-        let candidates = queue.candidates.into_iter().enumerate();
+        let leader = queue.leader();
+        let digest = leader.and_then(|leader| digest(leader)).cloned();
+        let leads = leader.map(|leader| leader.token);
+        let first = queue.first().filter(|_| leader.is_none());
+        let waits = first.map(|first| first.token).zip(queue.waits.clone());
+        let candidates = queue.candidates.iter().enumerate();
         let all: Vec<Candidate> = candidates
             .map(|(position, candidate)| {
+                let lifetime = lifetimes.get(&candidate.lease);
+                let member = candidate.member.as_ref().and_then(Record::as_ref);
                 let term = queue
                     .term
                     .as_ref()
-                    .filter(|term| term.token == candidate.token);
-                let lifetime = lifetimes.get(&candidate.lease);
-                let member = candidate.member;
+                    .filter(|term| candidate.member.is_some() && term.token == candidate.token);
+                let differs = match (digest.as_ref(), self::digest(candidate)) {
+                    (Some(leaders), Some(own)) => leaders != own,
+                    _ => false,
+                };
                 Candidate {
                     position,
-                    name: candidate.name,
+                    name: candidate.name.clone(),
                     lease: candidate.lease,
                     token: candidate.token,
-                    key: candidate.key,
+                    key: candidate.key.clone(),
                     ttl: lifetime.map_or(0, |lifetime| lifetime.granted.as_secs()),
                     lease_remaining_s: lifetime.map(|lifetime| lifetime.remaining.as_secs()),
                     since: term
                         .map(|term| term.since.clone())
-                        .or_else(|| member.as_ref().map(|member| member.since.clone())),
-                    host: member.as_ref().map(|member| member.host.clone()),
-                    pid: member.as_ref().map(|member| member.pid),
-                    version: member.map(|member| member.version),
+                        .or_else(|| member.map(|member| member.since.clone())),
+                    host: member.map(|member| member.host.clone()),
+                    pid: member.map(|member| member.pid),
+                    version: member.map(|member| member.version.clone()),
+                    differs,
+                    off_lease: candidate.off_lease,
                 }
             })
             .collect();
+        let recorded = queue.term.as_ref().map(|term| term.token);
+        let last_term = queue
+            .blocked_by
+            .iter()
+            .find(|(at, _)| Some(*at) == recorded);
         Self {
             election: prefix.clone(),
-            leader: all.first().filter(|_| leads).cloned(),
+            leader: all
+                .first()
+                .filter(|first| leads == Some(first.token))
+                .cloned(),
             queue: all,
+            last_term: last_term.map(|(_, key)| key.clone()),
             blocked_by: queue.blocked_by.into_iter().map(|(_, key)| key).collect(),
-            paused: queue.paused,
-            pause: queue.pause,
+            paused: queue.pause.is_some(),
+            pause: queue.pause.and_then(Record::read),
+            waits,
+            unreadable: queue.unreadable,
             marker: queue.marker,
             revision: queue.revision,
         }
     }
+}
+
+/// The digest of a candidate's settings, where it tells.
+fn digest(candidate: &queue::Candidate) -> Option<&String> {
+    let member = candidate.member.as_ref()?.as_ref()?;
+    member.digest.as_ref()
 }
 
 /// An election and its past, for the page.

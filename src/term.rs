@@ -25,6 +25,9 @@ pub use etcd_client::{TxnOp, TxnOpResponse, TxnResponse};
 use process::{Command, Spawner};
 use record::Member;
 
+/// First and largest pause after a refusal that may be taken back.
+const REFUSED_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
 /// One leadership, from its complete claim to its end. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Term {
@@ -293,7 +296,30 @@ impl Term {
         let lease = PutOptions::new().with_lease(self.lease().get());
         let record = self.election().member(self.lease());
         let put = TxnOp::put(record, member.heeding(paused_at), Some(lease));
-        self.repeat(vec![put]).await.map(drop)
+        self.until_they_stand(vec![put], |_| {}).await
+    }
+
+    /// Repeats `operations` until they stand or the term is over: what the store refuses now, such as
+    /// one that is full, it may take later. The first refusal is told to `refused`.
+    async fn until_they_stand(
+        &self,
+        operations: Vec<TxnOp>,
+        refused: impl Fn(&Error),
+    ) -> Result<(), WriteError> {
+        let mut pauses = crate::backoff::Backoff::new(REFUSED_PAUSES.0, REFUSED_PAUSES.1);
+        let mut is_said = false;
+        loop {
+            match self.repeat(operations.clone()).await {
+                Err(WriteError::Store(error)) if !self.remaining().is_zero() => {
+                    if !is_said {
+                        refused(&error);
+                        is_said = true;
+                    }
+                    clock::sleep(pauses.next(crate::backoff::jitter())).await;
+                }
+                done => return done.map(drop),
+            }
+        }
     }
 
     async fn repeat(&self, operations: Vec<TxnOp>) -> Result<TxnResponse, WriteError> {

@@ -4,7 +4,7 @@
 //! The candidate's main loop sends [`Command`]s and gets [`Report`]s; neither side ever waits for
 //! the other.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
@@ -18,16 +18,17 @@ use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
 use crate::config::timing::Timing;
 use crate::election::control::{Lookout, Notice};
-use crate::election::{CampaignError, Election, Progress, TakeoverDelay, wishes};
+use crate::election::digest::tell_digest;
+use crate::election::{CampaignError, Digest, Election, Progress, TakeoverDelay, wishes};
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::session::{Loss, Options, Session, Status};
+use crate::term::Term;
 use crate::term::history::put_past;
-use crate::term::record::{self, Member, PastTerm};
+use crate::term::record::{self, Member, PastTerm, Record};
 use crate::term::resignation::Resignation;
-use crate::term::{Term, WriteError};
 
 /// First and largest pause between attempts to give back to a store that is away.
 const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -54,9 +55,9 @@ pub(super) enum Command {
     LookForSuccessor(Asked),
     /// Take the wish to step down with this mod_revision back, in one attempt of at most this long.
     TakeBack(i64, Duration),
-    /// Reach the store by other endpoints or credentials, and wait at least so long after an
-    /// unclean end.
-    Reload(Settings, Duration),
+    /// Reach the store by other endpoints or credentials, wait at least so long after an unclean
+    /// end, and say that the settings have this digest now.
+    Reload(Settings, Duration, String),
 }
 
 /// What the candidate is told.
@@ -99,6 +100,8 @@ pub(super) struct Setup {
     pub(super) candidate: String,
     pub(super) takeover_delay: TakeoverDelay,
     pub(super) attempt_limit: Duration,
+    /// Of the settings that all replicas should share.
+    pub(super) digest: Digest,
     pub(super) tick: Tick,
     /// Of the thread itself.
     pub(super) pulse: Pulse,
@@ -145,6 +148,8 @@ struct Contestant {
     /// The token of the present candidacy, once its claim is complete: the candidate may be giving
     /// it back before it has heard of it.
     claimed: RefCell<Option<record::Term>>,
+    /// The lease that was contended with last.
+    lease: Cell<Option<LeaseId>>,
     /// For a successor.
     look: Look,
 }
@@ -157,6 +162,7 @@ impl Contestant {
             store,
             reports,
             claimed: RefCell::new(None),
+            lease: Cell::new(None),
             look: Look::default(),
         }
     }
@@ -174,11 +180,13 @@ impl Contestant {
             self.setup.prefix.clone(),
             self.setup.candidate.clone(),
             self.setup.takeover_delay.clone(),
-        );
+        )
+        .with_digest(self.setup.digest.clone());
         while let Some(command) = inbox.recv().await {
             let given_back = match command {
                 Command::Contend(lease, timing) => {
                     self.claimed.take();
+                    self.lease.set(Some(lease));
                     let mut session = None;
                     let standing = self.stand(lease, timing, &mut election, &mut session);
                     Box::pin(self.until_given_back(&mut inbox, standing)).await
@@ -192,9 +200,11 @@ impl Contestant {
                     resignation.token = Some(term.token);
                     resignation.may_mark = true;
                 }
+                // It is given back as soon as its job is proven dead.
+                let ended = clock::wall_time();
                 let left = self.give_back(&mut inbox, &resignation).await;
                 if let (Some(term), Left::Revoked | Left::Gone) = (term, left) {
-                    let past = PastTerm::ended_now(term, left.explain(reason));
+                    let past = PastTerm::ended_at(term, ended, left.explain(reason));
                     let limit = resignation.attempt_limit;
                     let put = put_past(&self.store, limit, &resignation.prefix, &past);
                     if let Err(error) = put.await {
@@ -231,9 +241,12 @@ impl Contestant {
     fn aside(&self, command: Command) -> Option<(Resignation, &'static str)> {
         match command {
             Command::GiveBack(resignation, reason) => return Some((resignation, reason)),
-            Command::Reload(settings, takeover_delay) => {
+            Command::Reload(settings, takeover_delay, digest) => {
                 self.store.reload(&settings);
                 self.setup.takeover_delay.raise(takeover_delay);
+                if self.setup.digest.set(Some(digest)) {
+                    self.tell_digest();
+                }
             }
             Command::LookForSuccessor(asked) => {
                 let (store, reports) = (self.store.clone(), self.reports.clone());
@@ -251,6 +264,21 @@ impl Contestant {
             Command::Contend(..) | Command::Hurry(_) => {}
         }
         None
+    }
+
+    /// Puts the digest of new settings into the member record, if there is one yet.
+    fn tell_digest(&self) {
+        let Some(lease) = self.lease.get() else {
+            return;
+        };
+        let (store, digest) = (self.store.clone(), self.setup.digest.clone());
+        let (prefix, limit) = (self.setup.prefix.clone(), self.setup.attempt_limit);
+        tokio::spawn(async move {
+            let told = tell_digest(&store, limit, &prefix, lease, &digest).await;
+            if let Err(error) = told {
+                tracing::debug!(%error, "member record not changed");
+            }
+        });
     }
 
     /// One candidacy, from its grant to its loss. The session is left in `session`, renewing,
@@ -332,8 +360,12 @@ impl Contestant {
             };
             match notice {
                 Notice::Lost(loss) => session.lose(loss),
-                Notice::Paused { pause, at } if pause.keep_leader => {
-                    let (term, member) = (lookout.term().clone(), member.clone());
+                Notice::Paused {
+                    pause: Record::Read(pause),
+                    at,
+                } if pause.keep_leader => {
+                    let term = lookout.term().clone();
+                    let member = member.clone().with_digest(self.setup.digest.get());
                     tokio::spawn(async move {
                         // A term that is over needs to heed nothing.
                         drop(term.heed_pause(&member, at).await);
@@ -408,17 +440,11 @@ impl Contestant {
 
 /// Writes the term record, and later tidies the history; see [`Term::put_record`].
 async fn put_record(term: Term, record: record::Term) {
-    let outcome = match term.put_record(&record).await {
-        Ok(()) => {
-            clock::sleep(JOBS_TURN).await;
-            term.trim_history().await
+    // Who leads no more needs none.
+    if term.put_record(&record).await.is_ok() {
+        clock::sleep(JOBS_TURN).await;
+        if let Err(error) = term.trim_history().await {
+            tracing::debug!(%error, "history not trimmed");
         }
-        Err(error) => Err(error),
-    };
-    if let Err(WriteError::Store(error)) = outcome {
-        tracing::warn!(
-            election = %term.election(), candidate = term.candidate(), lease = %term.lease(),
-            token = term.token(), %error, "term record not written"
-        );
     }
 }

@@ -48,6 +48,9 @@ impl Candidate {
             Report::Progress(progress) => match progress {
                 Progress::Behind(_) => {}
                 Progress::Blocked(key) => lines.blocked(lease, &key),
+                Progress::OffLease(key) => lines.off_lease(lease, &key),
+                Progress::Unreadable(key) => lines.unreadable(lease, &key),
+                Progress::Differs(from) => lines.differs(lease, &from),
                 Progress::Paused => lines.paused(lease),
                 Progress::Delayed(delay) => lines.delayed(lease, delay),
             },
@@ -89,8 +92,23 @@ impl Candidate {
     pub(super) fn noticed(&mut self, notice: Notice) {
         match notice {
             Notice::StepDown { request, asked_at } => self.step_down(Some((request, asked_at))),
-            Notice::Paused { pause, .. } if !pause.keep_leader => self.on(Event::StepDown),
-            Notice::Paused { .. } | Notice::Lost(_) => {}
+            Notice::Paused { pause, .. } => {
+                if pause.is_unreadable() {
+                    self.unreadable(&self.config.election.prefix.pause());
+                }
+                if !pause.as_ref().is_some_and(|pause| pause.keep_leader) {
+                    self.on(Event::StepDown);
+                }
+            }
+            Notice::Unreadable(key) => self.unreadable(&key),
+            Notice::Lost(_) => {}
+        }
+    }
+
+    /// Says that a record can't be read which may be meant for this term.
+    fn unreadable(&self, key: &str) {
+        if let Some(held) = &self.held {
+            self.lines.unreadable(held.lease, key);
         }
     }
 

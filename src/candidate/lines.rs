@@ -36,6 +36,18 @@ impl Lines {
         line!(error, self, %lease, key, "queue blocked by a key that is no candidate");
     }
 
+    pub(super) fn off_lease(&self, lease: LeaseId, key: &str) {
+        line!(warn, self, %lease, key, "the key in front is off its lease");
+    }
+
+    pub(super) fn unreadable(&self, lease: LeaseId, key: &str) {
+        line!(error, self, %lease, key, "record can't be read");
+    }
+
+    pub(super) fn differs(&self, lease: LeaseId, from: &str) {
+        line!(warn, self, %lease, from, "settings differ: the same election.*, job.* and hooks.* are wanted everywhere");
+    }
+
     pub(super) fn paused(&self, lease: LeaseId) {
         line!(info, self, %lease, "election paused");
     }

@@ -41,7 +41,9 @@ impl Processes {
     /// The process ended, or could not be executed; whether it was one of these.
     pub(super) fn ended(&mut self, run: u64, end: &End) -> bool {
         if let Some((started, _)) = self.asked.remove(&run) {
-            let error = end.error.clone().unwrap_or_default();
+            let killed = end.signal.unwrap_or_default();
+            let killed = || format!("killed by signal {killed} before it was executed");
+            let error = end.error.clone().unwrap_or_else(killed);
             drop(started.send(Err(ProcessError::NotExecuted(error))));
             return true;
         }

@@ -68,6 +68,9 @@ async fn look(store: &Store, prefix: &Prefix, asked: Asked) -> Found {
     let mut made_way = false;
     loop {
         let queue = Queue::read(store, asked.limit, prefix).await?;
+        if queue.is_paused() && !asked.force {
+            return Ok(Err(PAUSED.to_owned()));
+        }
         let Some(to) = &asked.to else {
             let others = queue.candidates.len() > 1 || asked.force;
             return Ok(others.then_some(()).ok_or_else(|| ALONE.to_owned()));
@@ -93,6 +96,9 @@ async fn look(store: &Store, prefix: &Prefix, asked: Asked) -> Found {
         }
     }
 }
+
+/// Why a leader stays whom nobody would follow.
+const PAUSED: &str = "the election is paused";
 
 /// Why a leader stays that could hand over to nobody.
 pub(super) const ALONE: &str = "no other candidate";

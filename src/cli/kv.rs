@@ -16,7 +16,7 @@ use super::options::{Asking, block_on};
 use super::output;
 use crate::config::Config;
 use crate::etcd::Store;
-use crate::keys::{LeaseId, Prefix};
+use crate::keys::{LeaseId, Prefix, shown};
 use crate::kv::{self, Guard, Keys, Span, json, plain, watch};
 
 /// Read and write the store's keys, as etcdctl does
@@ -325,16 +325,16 @@ impl Guarding {
 /// Looks at the configured election, and at the one that a job belongs to.
 fn refuse_if_blocking(config: &Config, key: &[u8], lease: Option<LeaseId>) -> Result<(), Failure> {
     let of_the_job = std::env::var("INCUMBENT_ELECTION").ok().map(Prefix::new);
-    let key = String::from_utf8_lossy(key);
     let lease = lease.map_or(0, LeaseId::get);
     let blocked = [Some(config.election.prefix.clone()), of_the_job]
         .into_iter()
         .flatten()
-        .find(|prefix| prefix.is_blocked_by(&key, lease));
+        .find(|prefix| prefix.is_blocked_by(key, lease));
     match blocked {
         Some(prefix) => Err(Failure::Refused(format!(
-            "{key:?} would block the election {prefix}: it is not the key of a candidate's lease; \
-             nothing was written"
+            "{:?} would block the election {prefix}: it is not the key of a candidate's lease; \
+             nothing was written",
+            shown(key)
         ))),
         None => Ok(()),
     }

@@ -71,7 +71,7 @@ async fn pause(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fa
     let mut away = Away::new();
     loop {
         match follower.next().await {
-            Ok(queue) if !queue.paused => {
+            Ok(queue) if !queue.is_paused() => {
                 return Err(Failure::Refused("somebody has resumed it".to_owned()));
             }
             Ok(queue) => match wishes::unpaused(&queue, paused_at) {

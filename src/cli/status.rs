@@ -18,7 +18,7 @@ use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::Prefix;
 use crate::log;
-use crate::status::{Candidate, Status};
+use crate::status::{Candidate, OF_LAST_TERM, Status};
 
 /// How often the time that the leases have left is asked for anew.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -137,7 +137,8 @@ fn table(status: &Status, look: Look) -> String {
     };
     look.line(&mut text, &format!("leader    {leader}"), Some(mark));
     if status.paused {
-        let by = status.pause.as_ref().map_or(String::new(), |pause| {
+        let unreadable = "by a record that can't be read: ".to_owned();
+        let by = status.pause.as_ref().map_or(unreadable, |pause| {
             let (by, since) = (short(&pause.by), short(&pause.since));
             let how = if pause.keep_leader {
                 ", keeping the leader"
@@ -149,10 +150,35 @@ fn table(status: &Status, look: Look) -> String {
         let line = format!("PAUSED    {by}nobody new will lead until it is resumed");
         look.line(&mut text, &line, Some(Mark::Paused));
     }
-    for key in &status.blocked_by {
-        let key = short(key);
-        let line = format!("BLOCKED   by {key}, which is no candidate's key: delete it");
+    for blocking in &status.blocked_by {
+        let key = short(blocking);
+        let is_last_term = status.last_term.as_ref() == Some(blocking);
+        let line = if is_last_term {
+            format!("BLOCKED   by {key}, {OF_LAST_TERM}")
+        } else {
+            format!("BLOCKED   by {key}, which is no candidate's key: delete it")
+        };
         look.line(&mut text, &line, Some(Mark::Trouble));
+    }
+    for key in &status.unreadable {
+        let line = format!("UNREAD    {}: that record can't be read", short(key));
+        look.line(&mut text, &line, Some(Mark::Trouble));
+    }
+    for candidate in status.queue.iter().filter(|it| it.off_lease) {
+        let key = short(&candidate.key);
+        let line = format!("OFF LEASE {key}, which its daemon will put back");
+        look.line(&mut text, &line, Some(Mark::Trouble));
+    }
+    for candidate in status.queue.iter().filter(|it| it.differs) {
+        let name = short(&candidate.name);
+        let line =
+            format!("DIFFERS   {name}: its election.*, job.* or hooks.* aren't the leader's");
+        look.line(&mut text, &line, Some(Mark::Trouble));
+    }
+    if let (Some((token, waits)), Some(first)) = (&status.waits, status.queue.first()) {
+        let (name, waits) = (short(&first.name), short(waits));
+        let line = format!("next      {name}, token {token}: first in line, {waits}");
+        look.line(&mut text, &line, None);
     }
     if status.queue.is_empty() {
         return text;
@@ -215,6 +241,8 @@ mod tests {
             pid: Some(17),
             version: Some("0.1.0".to_owned()),
             since: Some("2031-05-04T03:02:01.123Z".to_owned()),
+            differs: false,
+            off_lease: false,
         }
     }
 
@@ -226,6 +254,9 @@ mod tests {
             blocked_by: Vec::new(),
             paused: false,
             pause: None,
+            waits: None,
+            last_term: None,
+            unreadable: Vec::new(),
             marker: None,
             revision: 99,
         }

@@ -21,8 +21,8 @@ use crate::term::record::StepDown;
 /// Have the leader stop its job and let another candidate lead
 ///
 /// It stands in the queue again afterwards. Refused (exit code 3), with nothing changed, if nobody
-/// else is there, or if the one named by --to can't be made next: a candidate of a Go program in
-/// front of it makes no way. With --wait also if another wish overtakes this one, or if somebody
+/// else is there, if the election is paused, so that nobody would follow, or if the one named by
+/// --to can't be made next: a candidate of a Go program in front of it makes no way. With --wait also if another wish overtakes this one, or if somebody
 /// else than the one named by --to comes to lead.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -41,7 +41,7 @@ pub(super) struct Args {
     #[arg(long)]
     wait: bool,
 
-    /// Step down even if nobody else is there
+    /// Step down even if nobody else is there, or nobody may follow
     #[arg(long)]
     force: bool,
 }
@@ -77,6 +77,16 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
     } else if queue.candidates.len() < 2 && !args.force {
         return Err(refused(format!(
             "no other candidate; with --force {name} stops its job all the same"
+        )));
+    }
+    if queue.is_paused() && (args.wait || !args.force) {
+        return Err(refused(format!(
+            "the election is paused, and nobody would follow {name} until it is resumed{}",
+            if args.wait {
+                ""
+            } else {
+                "; with --force it stops its job all the same"
+            }
         )));
     }
     let record = StepDown {
@@ -134,7 +144,7 @@ impl Wish<'_> {
     /// Who leads in the old one's place, or why nobody will.
     fn outcome(&self, queue: &Queue) -> Result<Option<Candidate>, Failure> {
         let leader = shown(self.leader);
-        let first = queue.leader();
+        let first = queue.first();
         if first.is_some_and(|first| first.token == self.leader.token) {
             return match queue.step_down {
                 Some(asked_at) if asked_at == self.asked_at => Ok(None),
@@ -157,16 +167,15 @@ impl Wish<'_> {
                 )));
             }
         }
-        // One of ours leads once its claim is complete, which its record tells.
-        let leads = |candidate: &&Candidate| {
-            let recorded = queue.term.as_ref().map(|term| term.token);
-            candidate.member.is_none() || recorded == Some(candidate.token)
-        };
-        match first.filter(leads) {
+        match queue.leader() {
             // A signal, or a crash, came before the wish.
             Some(other) if self.to.is_some_and(|to| other.lease != to) => Err(refused(format!(
                 "{leader} stepped down, but {} leads",
                 shown(other)
+            ))),
+            None if queue.is_paused() => Err(refused(format!(
+                "{leader} stepped down, but the election is paused: nobody follows until it is \
+                 resumed"
             ))),
             next => Ok(next.cloned()),
         }
@@ -175,17 +184,22 @@ impl Wish<'_> {
 
 /// The leader, if it is one that hears.
 fn leader(queue: &Queue) -> Result<&Candidate, Failure> {
-    let nobody = || refused("nobody leads".to_owned());
+    let nobody = || {
+        refused(match (queue.is_paused(), queue.first(), &queue.waits) {
+            (true, ..) => "nobody leads: the election is paused".to_owned(),
+            (_, Some(first), Some(waits)) => {
+                let (first, waits) = (shown(first), printable(waits));
+                format!("nobody leads: {first} is first in line, {waits}")
+            }
+            _ => "nobody leads".to_owned(),
+        })
+    };
     let leader = queue.leader().ok_or_else(nobody)?;
     if leader.member.is_none() {
         let leader = shown(leader);
         return Err(refused(format!(
             "{leader} is no incumbent and would not hear it"
         )));
-    }
-    let recorded = queue.term.as_ref().map(|term| term.token);
-    if queue.paused && recorded != Some(leader.token) {
-        return Err(refused("nobody leads: the election is paused".to_owned()));
     }
     Ok(leader)
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
 use super::stops::{Stop, Stops};
-use super::{runtime, start_and_fence};
+use super::{reap_orphans, runtime, start_and_fence};
 use crate::candidate::{Candidate, Order, Parts};
 pub use crate::candidate::{Outcome, Public};
 use crate::clock;
@@ -65,6 +65,7 @@ pub fn run(
             logs,
             orders: inbox,
         };
+        reap_orphans(false);
         let (tell, told) = oneshot::channel();
         let starting = Candidate::start_once(parts, tell);
         let ((candidate, view), ended) =

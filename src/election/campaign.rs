@@ -10,6 +10,7 @@ use super::{Candidacy, Election, until_lost};
 use crate::clock;
 use crate::etcd::Error;
 use crate::etcd::watch::{Change, Target, Watch};
+use crate::keys::shown;
 use crate::session::{Loss, OwnKey, Session};
 use crate::term::{Before, Facts, Term};
 
@@ -43,8 +44,14 @@ pub enum Progress {
     Behind(i64),
     /// For a key in front of it that is no candidate and will never go away by itself.
     Blocked(String),
+    /// For a candidate in front of it whose key is off its lease, until it has put that back.
+    OffLease(String),
     /// For the end of a pause.
     Paused,
+    /// The record under this key can't be read: it is taken to forbid or to tell of all that it may.
+    Unreadable(String),
+    /// The candidate of this name in front of it has other settings.
+    Differs(String),
     /// For `takeover_delay`, which is so long: the last term's end was not proven.
     Delayed(Duration),
 }
@@ -81,31 +88,49 @@ impl Election {
                 async move { Ok((acked, txn.await?)) }
             };
             let (acked, (answer, seen)) = until_lost(session, claim).await?;
-            match Claim::read(&answer, mine) {
+            match Claim::read(&answer, &self.prefix, mine, session.lease()) {
+                Claim::OffLease(at) => {
+                    self.put_back(session, candidacy, at).await?;
+                }
                 Claim::Gone => {
                     session.lose(Loss::Deleted);
                     return Err(Loss::Deleted.into());
                 }
-                Claim::Behind(predecessor, wish) => {
+                Claim::Behind(front) => {
                     waited_out = None;
-                    if let Some(record) = wish.filter(|record| record.to.is_some()) {
-                        let look = || self.is_to_make_way(session, &record, mine);
+                    let predecessor = &front.predecessor;
+                    if let Some(record) = front.wish.as_ref().filter(|record| record.to.is_some()) {
+                        let look = || self.is_to_make_way(session, record, mine);
                         if until_lost(session, look).await? {
                             return Err(CampaignError::MakeWay);
                         }
                     }
                     self.waited_for = predecessor.create_revision();
-                    progress(self.waiting_for(&predecessor));
-                    let front = Some(predecessor.key());
+                    let waits_for = match self.prefix.lease_of(predecessor.key()) {
+                        Some(of) => {
+                            let told = &mut progress;
+                            let found = self.neighbour(session, candidacy, &front, of, told);
+                            let Some(waits_for) = found.await? else {
+                                continue;
+                            };
+                            waits_for
+                        }
+                        None => Progress::Blocked(shown(predecessor.key())),
+                    };
+                    progress(waits_for);
+                    let front = Some(predecessor);
                     self.wait(session, candidacy, front, seen.revision, &mut watch)
                         .await?;
                 }
                 Claim::First(standing) => {
-                    match standing.next(mine, self.waited_for, waited_out.is_some()) {
+                    match standing.next(&self.prefix, mine, self.waited_for, waited_out.is_some()) {
                         Next::Refuse(why) => return Err(CampaignError::Refused(why)),
                         Next::Pause(at) => {
                             if heeded != Some(at) {
                                 progress(Progress::Paused);
+                                if standing.pause_unreadable {
+                                    progress(Progress::Unreadable(self.prefix.pause()));
+                                }
                                 self.heed_pause(session, candidacy, at).await?;
                                 heeded = Some(at);
                             }
@@ -113,10 +138,13 @@ impl Election {
                                 .await?;
                         }
                         Next::Delay => {
-                            let delay = self.takeover_delay.get();
+                            let delay = standing.delay(self.takeover_delay.get());
+                            for key in &standing.unreadable {
+                                progress(Progress::Unreadable(key.clone()));
+                            }
                             progress(Progress::Delayed(delay));
                             self.delay(session, candidacy, seen.revision, delay).await?;
-                            waited_out = Some(standing.last(self.waited_for));
+                            waited_out = Some(standing.last(mine, self.waited_for));
                         }
                         Next::Lead => {
                             let own = OwnKey {
@@ -160,32 +188,31 @@ impl Election {
         Term::new(facts, session.status(), self.store.clone())
     }
 
-    fn waiting_for(&self, predecessor: &KeyValue) -> Progress {
-        let key = String::from_utf8_lossy(predecessor.key());
-        if self.prefix.is_blocked_by(&key, predecessor.lease()) {
-            Progress::Blocked(key.into_owned())
-        } else {
-            Progress::Behind(predecessor.create_revision())
-        }
-    }
-
-    /// Waits until `front` is gone or something under `control/` has changed; leaves the watch
-    /// that saw it in `watch`.
+    /// Waits until `front` is gone or changes its lease, or something under `control/` has changed;
+    /// leaves the watch that saw it in `watch`.
     async fn wait(
         &self,
         session: &Session,
         candidacy: &Candidacy,
-        front: Option<&[u8]>,
+        front: Option<&KeyValue>,
         looked_at: i64,
         watch: &mut Option<Watch>,
     ) -> Result<(), Loss> {
         *watch = None;
         let mut targets = vec![Target::Prefix(self.prefix.control())];
-        targets.extend(front.map(|front| Target::Key(front.to_vec())));
+        targets.extend(front.map(|front| Target::Key(front.key().to_vec())));
+        let off_lease = front.and_then(|front| {
+            let lease = self.prefix.lease_of(front.key())?;
+            (lease.get() != front.lease()).then_some(lease)
+        });
+        // Its end is then seen by what is on its lease yet.
+        targets.extend(off_lease.map(|lease| Target::Key(self.prefix.member(lease).into())));
         let changed = |change: &Change| match change {
             Change::Delete { .. } => true,
             // A predecessor that proclaims something is still there.
-            Change::Put(kv) => front.is_none_or(|front| kv.key() != front),
+            Change::Put(kv) => {
+                front.is_none_or(|front| kv.key() != front.key() || kv.lease() != front.lease())
+            }
         };
         *watch = self
             .watch(session, candidacy, targets, looked_at, changed)
@@ -236,6 +263,12 @@ impl Election {
                             let same = kv.create_revision() == candidacy.create_revision;
                             if !same {
                                 return Ok(Err(Loss::Deleted));
+                            }
+                            if kv.lease() != session.lease().get()
+                                && let Err(loss) =
+                                    self.put_back(session, candidacy, kv.mod_revision()).await
+                            {
+                                return Ok(Err(loss));
                             }
                         }
                         other if counts(other) => return Ok(Ok(watch)),

@@ -1,31 +1,55 @@
 //! The claim: one transaction that proves leadership, or says why there is none (R8).
 
+use std::time::Duration;
+
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarget};
 use etcd_client::{Txn, TxnOp, TxnOpResponse, TxnResponse};
 
-use crate::keys::Prefix;
-use crate::term::record::{self, StepDown};
+use crate::config::timing::smallest_takeover_delay;
+use crate::keys::{LeaseId, Prefix};
+use crate::term::record::{self, Pause, Record, StepDown};
 
 /// What a claim found.
 #[derive(Clone, Debug)]
 pub(super) enum Claim {
     /// Nobody stands in front.
     First(Standing),
-    /// This candidate stands in front, as the last of them; and what the leader is asked.
-    Behind(KeyValue, Option<StepDown>),
+    /// This candidate stands in front, as the last of them.
+    Behind(Front),
+    /// The own key was taken off its lease, by the write of this mod_revision.
+    OffLease(i64),
     /// The own key is gone, or is another than the one that joined.
     Gone,
 }
 
+/// What a candidate that waits has to know.
+#[derive(Clone, Debug)]
+pub(super) struct Front {
+    /// The key of the last in front.
+    pub(super) predecessor: KeyValue,
+    /// What the leader is asked, if that can be read.
+    pub(super) wish: Option<StepDown>,
+    /// The note of a foreign candidate, as it can be read, and its mod_revision; 0 for none.
+    pub(super) foreign: (Record<i64>, i64),
+    /// The term on record, if it can be read.
+    pub(super) recorded: Option<record::Term>,
+}
+
 /// What a candidate that stands first has to know before it leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     /// Every term up to this token was proven dead or waited out; 0 for none.
     pub(super) marker: i64,
     /// The term on record.
     pub(super) recorded: Option<record::Term>,
+    /// create_revision of the youngest candidate of a Go program that was noted; 0 for none.
+    pub(super) foreign: i64,
     /// mod_revision of the pause, if there is one.
     pub(super) paused: Option<i64>,
+    /// Whether the pause can be read.
+    pub(super) pause_unreadable: bool,
+    /// The keys of those among the other records that can't be read.
+    pub(super) unreadable: Vec<String>,
 }
 
 /// The transaction for the candidate whose `key` was created at `mine`.
@@ -46,17 +70,21 @@ pub(super) fn txn(prefix: &Prefix, key: &str, mine: i64) -> Txn {
             TxnOp::get(prefix.ended(), None),
             TxnOp::get(prefix.term(), None),
             TxnOp::get(prefix.pause(), None),
+            TxnOp::get(prefix.foreign(), None),
+            TxnOp::get(key, None),
         ])
         .or_else([
             TxnOp::get(key, None),
             TxnOp::get(prefix.candidates(), Some(in_front)),
             TxnOp::get(prefix.step_down(), None),
+            TxnOp::get(prefix.foreign(), None),
+            TxnOp::get(prefix.term(), None),
         ])
 }
 
 impl Claim {
-    /// Reads the answer to [`txn`] for the candidate whose key was created at `mine`.
-    pub(super) fn read(answer: &TxnResponse, mine: i64) -> Self {
+    /// Reads the answer to [`txn`] for the candidate whose key was created at `mine`, under `lease`.
+    pub(super) fn read(answer: &TxnResponse, prefix: &Prefix, mine: i64, lease: LeaseId) -> Self {
         let mut reads = answer.op_responses().into_iter().map(|response| {
             let TxnOpResponse::Get(mut get) = response else {
                 return None;
@@ -65,24 +93,60 @@ impl Claim {
         });
         let mut next = || reads.next().flatten();
         if answer.succeeded() {
-            let (marker, term, pause) = (next(), next(), next());
-            let recorded = term.and_then(|kv| serde_json::from_slice(kv.value()).ok());
-            return Self::First(Standing {
-                marker: marker
-                    .and_then(|kv| record::number(kv.value()))
-                    .unwrap_or(0),
-                recorded,
-                paused: pause.map(|kv| kv.mod_revision()),
-            });
+            let standing = Standing::read(prefix, [next(), next(), next(), next()]);
+            return match next() {
+                Some(own) if own.lease() != lease.get() => Self::OffLease(own.mod_revision()),
+                _ => Self::First(standing),
+            };
         }
         let (own, in_front, step_down) = (next(), next(), next());
-        let asked = step_down.and_then(|kv| serde_json::from_slice(kv.value()).ok());
+        let (foreign, term) = (next(), next());
         match (own, in_front) {
             (Some(own), Some(predecessor)) if own.create_revision() == mine => {
-                Self::Behind(predecessor, asked)
+                if own.lease() != lease.get() {
+                    return Self::OffLease(own.mod_revision());
+                }
+                Self::Behind(Front {
+                    predecessor,
+                    wish: step_down.and_then(|kv| record::json(kv.value()).read()),
+                    foreign: foreign.map_or((Record::Read(0), 0), |kv| {
+                        (record::number(kv.value()), kv.mod_revision())
+                    }),
+                    recorded: term.and_then(|kv| record::json(kv.value()).read()),
+                })
             }
             _ => Self::Gone,
         }
+    }
+}
+
+impl Standing {
+    /// Reads marker, term record, pause and the note of a foreign candidate.
+    pub(super) fn read(prefix: &Prefix, records: [Option<KeyValue>; 4]) -> Self {
+        let [marker, term, pause, foreign] = records;
+        let mut standing = Self {
+            paused: pause.as_ref().map(KeyValue::mod_revision),
+            pause_unreadable: pause
+                .is_some_and(|kv| record::json::<Pause>(kv.value()).is_unreadable()),
+            ..Self::default()
+        };
+        let mut token = |kv: Option<KeyValue>, key: String| {
+            let read = kv.map_or(Record::Read(0), |kv| record::number(kv.value()));
+            read.read().unwrap_or_else(|| {
+                standing.unreadable.push(key);
+                0
+            })
+        };
+        (standing.marker, standing.foreign) = (
+            token(marker, prefix.ended()),
+            token(foreign, prefix.foreign()),
+        );
+        match term.map(|kv| record::json(kv.value())) {
+            Some(Record::Unreadable) => standing.unreadable.push(prefix.term()),
+            Some(Record::Read(term)) => standing.recorded = Some(term),
+            None => {}
+        }
+        standing
     }
 }
 
@@ -102,29 +166,65 @@ pub(super) enum Next {
 impl Standing {
     /// Decides what follows (R13); `mine` is the own create_revision, `waited_for` that of the
     /// candidate waited for last, and `delayed` whether the delay was waited already.
-    pub(super) fn next(&self, mine: i64, waited_for: i64, delayed: bool) -> Next {
-        let newest = self.marker.max(self.recorded_token());
-        if newest >= mine {
-            return Next::Refuse(format!(
-                "term {newest} is on record, but this candidacy's token would be {mine}: \
-                 was the store restored from a snapshot without a revision bump?"
-            ));
+    pub(super) fn next(&self, prefix: &Prefix, mine: i64, waited_for: i64, delayed: bool) -> Next {
+        if let Some(why) = self.impossible(prefix, mine) {
+            return Next::Refuse(why);
         }
         if let Some(at) = self.paused {
             return Next::Pause(at);
         }
-        if delayed || self.last(waited_for) <= self.marker {
+        if delayed || self.last(mine, waited_for) <= self.marker {
             Next::Lead
         } else {
             Next::Delay
         }
     }
-}
 
-impl Standing {
-    /// The token of the last term that may have been, given the candidate waited for last.
-    pub(super) fn last(&self, waited_for: i64) -> i64 {
-        waited_for.max(self.recorded_token())
+    /// What the candidate that stands first, with create_revision `mine`, waits for, as far as the
+    /// store tells.
+    pub(super) fn waits(&self, prefix: &Prefix, mine: i64) -> String {
+        match self.next(prefix, mine, 0, false) {
+            Next::Pause(_) => "paused".to_owned(),
+            Next::Delay => "waiting out the last term, whose end is not proven".to_owned(),
+            Next::Refuse(why) => format!("refusing to lead: {why}"),
+            Next::Lead => "its claim is not complete yet".to_owned(),
+        }
+    }
+
+    /// Why this can't be what was before the candidacy with create_revision `mine`, if it can't.
+    fn impossible(&self, prefix: &Prefix, mine: i64) -> Option<String> {
+        let told = [
+            (prefix.ended(), self.marker),
+            (prefix.term(), self.recorded_token()),
+            (prefix.foreign(), self.foreign),
+        ];
+        let (key, token) = told.into_iter().find(|(_, token)| *token >= mine)?;
+        Some(format!(
+            "{key} tells of the token {token}, but this candidacy's would be {mine}: was the store \
+             restored from a snapshot without a revision bump? If it was not, somebody else wrote \
+             that record: delete {key}"
+        ))
+    }
+
+    /// The token of the last term that may have been, given the candidate waited for last. A record
+    /// that can't be read may tell of any before `mine`.
+    pub(super) fn last(&self, mine: i64, waited_for: i64) -> i64 {
+        if self.unreadable.is_empty() {
+            waited_for.max(self.recorded_token()).max(self.foreign)
+        } else {
+            mine - 1
+        }
+    }
+
+    /// How long to wait that out: `own`, or longer where the term on record is the one whose end
+    /// nobody proved, and its job may take longer to die than one of ours.
+    pub(super) fn delay(&self, own: Duration) -> Duration {
+        let recorded = self.recorded.as_ref();
+        let unproven = recorded.filter(|term| term.token > self.marker);
+        let kill_budget = unproven.and_then(|term| term.kill_budget_ms);
+        kill_budget.map_or(own, |ms| {
+            own.max(smallest_takeover_delay(Duration::from_millis(ms)))
+        })
     }
 
     fn recorded_token(&self) -> i64 {
@@ -145,31 +245,38 @@ mod tests {
                 lease: crate::keys::LeaseId::new(1).unwrap(),
                 host: "h".into(),
                 since: String::new(),
+                kill_budget_ms: None,
             }),
-            paused: None,
+            ..Standing::default()
+        }
+    }
+
+    impl Standing {
+        fn then(&self, mine: i64, waited_for: i64, delayed: bool) -> Next {
+            self.next(&Prefix::new("/a"), mine, waited_for, delayed)
         }
     }
 
     #[test]
     fn a_new_election_goes_on_at_once() {
-        assert_eq!(standing(0, 0).next(5, 0, false), Next::Lead);
+        assert_eq!(standing(0, 0).then(5, 0, false), Next::Lead);
     }
 
     #[test]
     fn after_a_marked_end_the_next_goes_on_at_once() {
-        assert_eq!(standing(5, 5).next(9, 5, false), Next::Lead);
-        assert_eq!(standing(5, 5).next(9, 0, false), Next::Lead);
+        assert_eq!(standing(5, 5).then(9, 5, false), Next::Lead);
+        assert_eq!(standing(5, 5).then(9, 0, false), Next::Lead);
     }
 
     #[test]
     fn after_an_unmarked_end_the_next_waits_once() {
-        assert_eq!(standing(3, 5).next(9, 0, false), Next::Delay);
-        assert_eq!(standing(3, 5).next(9, 0, true), Next::Lead);
+        assert_eq!(standing(3, 5).then(9, 0, false), Next::Delay);
+        assert_eq!(standing(3, 5).then(9, 0, true), Next::Lead);
     }
 
     #[test]
     fn a_predecessor_without_a_record_is_an_unmarked_end() {
-        assert_eq!(standing(3, 3).next(9, 7, false), Next::Delay);
+        assert_eq!(standing(3, 3).then(9, 7, false), Next::Delay);
     }
 
     #[test]
@@ -178,12 +285,64 @@ mod tests {
             paused: Some(7),
             ..standing(5, 5)
         };
-        assert_eq!(paused.next(9, 5, true), Next::Pause(7));
+        assert_eq!(paused.then(9, 5, true), Next::Pause(7));
     }
 
     #[test]
     fn tokens_that_fell_are_refused() {
-        assert!(matches!(standing(9, 3).next(9, 0, true), Next::Refuse(_)));
-        assert!(matches!(standing(3, 12).next(9, 0, true), Next::Refuse(_)));
+        assert!(matches!(standing(9, 3).then(9, 0, true), Next::Refuse(_)));
+        assert!(matches!(standing(3, 12).then(9, 0, true), Next::Refuse(_)));
+    }
+
+    #[test]
+    fn a_foreign_candidate_that_was_noted_is_waited_out_unless_it_is_marked() {
+        let noted = |marker| Standing {
+            foreign: 7,
+            ..standing(marker, 5)
+        };
+        assert_eq!(noted(5).then(9, 0, false), Next::Delay);
+        assert_eq!(noted(5).last(9, 0), 7);
+        assert_eq!(noted(7).then(9, 0, false), Next::Lead);
+    }
+
+    #[test]
+    fn a_record_that_can_not_be_read_may_tell_of_any_term_before() {
+        let unreadable = Standing {
+            unreadable: vec!["/a.meta/term".to_owned()],
+            ..standing(5, 0)
+        };
+        assert_eq!(unreadable.then(9, 0, false), Next::Delay);
+        assert_eq!(unreadable.last(9, 0), 8);
+        assert_eq!(unreadable.then(9, 0, true), Next::Lead);
+    }
+
+    #[test]
+    fn a_term_on_record_is_waited_out_for_as_long_as_its_own_kill_budget_asks() {
+        let own = Duration::from_secs(1);
+        let mut standing = standing(3, 5);
+        assert_eq!(standing.delay(own), own);
+        standing.recorded.as_mut().unwrap().kill_budget_ms = Some(4000);
+        assert_eq!(standing.delay(own), Duration::from_millis(4200));
+        assert_eq!(standing.delay(own * 9), own * 9);
+        standing.recorded.as_mut().unwrap().kill_budget_ms = Some(u64::MAX);
+        assert!(standing.delay(own) > own);
+        // Proven dead: what is waited out is another, of which nothing is known.
+        standing.marker = 5;
+        assert_eq!(standing.delay(own), own);
+    }
+
+    #[test]
+    fn a_refusal_names_the_key_that_is_in_the_way() {
+        let refused = |standing: Standing| match standing.then(9, 0, true) {
+            Next::Refuse(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(refused(standing(9, 3)).contains("/a.meta/ended tells"));
+        assert!(refused(standing(3, 12)).contains("/a.meta/term tells"));
+        let foreign = Standing {
+            foreign: 10,
+            ..standing(3, 3)
+        };
+        assert!(refused(foreign).contains("delete /a.meta/foreign"));
     }
 }

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 
 use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse};
 
+use super::own_key::{put_back, say_not_put_back, say_put_back};
 use crate::clock;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
 use crate::session::Loss;
 use crate::term::Term;
-use crate::term::record::{Pause, StepDown};
+use crate::term::record::{self, Pause, Record, StepDown};
 
 /// What reaches a leader from the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +26,13 @@ pub enum Notice {
     },
     /// The election was paused.
     Paused {
-        /// How.
-        pause: Pause,
+        /// How, if that can be read.
+        pause: Record<Pause>,
         /// mod_revision of the record.
         at: i64,
     },
+    /// The operator's record under this key can't be read, and is not heeded.
+    Unreadable(String),
 }
 
 /// Watches over one term from its claim's revision on.
@@ -39,6 +42,12 @@ pub struct Lookout {
     watch: Option<Watch>,
     /// Notices that have not been handed out.
     notices: VecDeque<Notice>,
+    /// The value that the own key had last on its lease.
+    value: Vec<u8>,
+    /// The write that took the own key off its lease, by its mod_revision.
+    off_lease: Option<i64>,
+    /// Whether it was said that it can't be put back.
+    is_said: bool,
 }
 
 impl Lookout {
@@ -46,9 +55,12 @@ impl Lookout {
     pub fn new(store: Store, term: Term) -> Self {
         Self {
             store,
+            value: term.candidate().into(),
             term,
             watch: None,
             notices: VecDeque::new(),
+            off_lease: None,
+            is_said: false,
         }
     }
 
@@ -79,13 +91,43 @@ impl Lookout {
     }
 
     async fn advance(&mut self) -> Result<(), Error> {
+        if let Some(at) = self.off_lease {
+            return self.put_back(at).await;
+        }
         let changes = match &mut self.watch {
             Some(watch) => watch.next().await?,
             None => self.look_and_watch().await?,
         };
-        let notices: Vec<_> = changes.iter().filter_map(|c| self.read(c)).collect();
-        self.notices.extend(notices);
+        for change in &changes {
+            let notice = self.read(change);
+            self.notices.extend(notice);
+        }
         Ok(())
+    }
+
+    /// Puts the own key back on its lease; one attempt, since the next look finds it off once more.
+    async fn put_back(&mut self, at: i64) -> Result<(), Error> {
+        let (lease, limit) = (self.term.lease(), self.term.timing().attempt_limit());
+        let revisions = (self.term.token(), at);
+        let txn = put_back(self.term.key(), revisions, lease, self.value.clone());
+        let (election, candidate) = (self.term.election(), self.term.candidate());
+        match self.store.txn(limit, txn).await {
+            Ok((answer, _)) => {
+                if answer.succeeded() {
+                    say_put_back(election, candidate, lease, self.term.key());
+                }
+                (self.off_lease, self.is_said) = (None, false);
+                Ok(())
+            }
+            Err(error) => {
+                if error.is_definite() && !self.is_said {
+                    say_not_put_back(election, candidate, lease, &error);
+                    self.is_said = true;
+                }
+                self.off_lease = None;
+                Err(error)
+            }
+        }
     }
 
     /// Reads what is there, and watches from just after it: at the start, since a request may have
@@ -118,25 +160,36 @@ impl Lookout {
         Ok(found)
     }
 
-    fn read(&self, change: &Change) -> Option<Notice> {
+    fn read(&mut self, change: &Change) -> Option<Notice> {
         let election = self.term.election();
         match change {
             Change::Delete { key, .. } if key == self.term.key().as_bytes() => {
                 Some(Notice::Lost(Loss::Deleted))
             }
             Change::Put(kv) if kv.key() == self.term.key().as_bytes() => {
-                let same = kv.create_revision() == self.term.token();
-                (!same).then_some(Notice::Lost(Loss::Deleted))
+                if kv.create_revision() != self.term.token() {
+                    return Some(Notice::Lost(Loss::Deleted));
+                }
+                if kv.lease() == self.term.lease().get() {
+                    self.value = kv.value().to_vec();
+                    self.off_lease = None;
+                } else {
+                    self.off_lease = Some(kv.mod_revision());
+                }
+                None
             }
             Change::Put(kv) if kv.key() == election.step_down().as_bytes() => {
-                let request: StepDown = serde_json::from_slice(kv.value()).ok()?;
+                let Record::Read(request) = record::json::<StepDown>(kv.value()) else {
+                    // It may mean any term, and so it means none.
+                    return Some(Notice::Unreadable(election.step_down()));
+                };
                 (request.token == self.term.token()).then(|| Notice::StepDown {
                     request,
                     asked_at: kv.mod_revision(),
                 })
             }
             Change::Put(kv) if kv.key() == election.pause().as_bytes() => {
-                let pause = serde_json::from_slice(kv.value()).ok()?;
+                let pause = record::json(kv.value());
                 let at = kv.mod_revision();
                 Some(Notice::Paused { pause, at })
             }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
+use etcd_client::{GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 
 use super::queue::Candidate;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
+use crate::term::record::{self, Member, Record};
 
 /// What an observer sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,15 @@ enum Told {
     /// That nobody leads.
     Nobody,
     /// That this candidate leads.
-    Leader(Candidate),
+    Leader(Box<Candidate>),
+}
+
+/// A key under the prefix.
+#[derive(Clone, Debug)]
+struct Entry {
+    kv: KeyValue,
+    /// The member record that belongs to it.
+    member: Option<Record<Member>>,
 }
 
 /// Follows one election; sees every change, however quickly one follows another, as long as the
@@ -46,8 +55,12 @@ pub struct Observer {
     prefix: Prefix,
     limit: Duration,
     watch: Option<Watch>,
-    /// What stands under the prefix, by create_revision; a key that is no candidate as `Err`.
-    queue: BTreeMap<i64, Result<Candidate, String>>,
+    /// What stands under the prefix, by create_revision.
+    queue: BTreeMap<i64, Entry>,
+    /// The term on record.
+    term: Option<record::Term>,
+    /// What the watch has brought and is not taken in yet.
+    changes: VecDeque<Change>,
     /// What was told last.
     told: Told,
     events: VecDeque<Event>,
@@ -62,6 +75,8 @@ impl Observer {
             limit,
             watch: None,
             queue: BTreeMap::new(),
+            term: None,
+            changes: VecDeque::new(),
             told: Told::Nothing,
             events: VecDeque::new(),
         }
@@ -91,54 +106,102 @@ impl Observer {
 
     async fn advance(&mut self) -> Result<(), Error> {
         let Some(watch) = &mut self.watch else {
-            let in_order = GetOptions::new()
-                .with_prefix()
-                .with_sort(SortTarget::Create, SortOrder::Ascend);
-            let everyone = self.prefix.candidates();
-            let (answer, seen) = self
-                .store
-                .get(self.limit, everyone.clone(), Some(in_order))
-                .await?;
-            let target = vec![Target::Prefix(everyone)];
-            let watch = Watch::open(&self.store, self.limit, target, seen.revision + 1).await?;
-            self.watch = Some(watch.through_proxy());
-            self.queue.clear();
-            for kv in answer.kvs() {
-                self.put(kv);
-            }
-            self.tell(seen.revision);
-            return Ok(());
+            return self.look_and_watch().await;
         };
-        for change in watch.next().await? {
-            match change {
+        if self.changes.is_empty() {
+            self.changes.extend(watch.next().await?);
+        }
+        // Taken out only once it is taken in: this may be dropped in between.
+        while let Some(change) = self.changes.front().cloned() {
+            let revision = match &change {
                 Change::Put(kv) => {
-                    self.put(&kv);
-                    self.tell(kv.mod_revision());
+                    let revision = kv.mod_revision();
+                    self.put(kv.clone()).await?;
+                    revision
                 }
                 Change::Delete { key, revision } => {
-                    self.queue.retain(|_, entry| match entry {
-                        Ok(candidate) => candidate.key.as_bytes() != key,
-                        Err(name) => name.as_bytes() != key,
-                    });
-                    self.tell(revision);
+                    self.queue.retain(|_, entry| entry.kv.key() != key);
+                    if *key == self.prefix.term().as_bytes() {
+                        self.term = None;
+                    }
+                    *revision
                 }
-            }
+            };
+            self.changes.pop_front();
+            self.tell(revision);
         }
         Ok(())
     }
 
-    fn put(&mut self, kv: &KeyValue) {
-        let entry = Candidate::read(&self.prefix, kv);
-        self.queue.insert(kv.create_revision(), entry);
+    /// Reads all that is there, and watches from just after it.
+    async fn look_and_watch(&mut self) -> Result<(), Error> {
+        self.changes.clear();
+        let (everyone, term) = (self.prefix.candidates(), self.prefix.term());
+        let all = || Some(GetOptions::new().with_prefix());
+        let look = Txn::new().and_then([
+            TxnOp::get(everyone.as_str(), all()),
+            TxnOp::get(self.prefix.members(), all()),
+            TxnOp::get(term.as_str(), None),
+        ]);
+        let (answer, seen) = self.store.txn(self.limit, look).await?;
+        let targets = vec![Target::Prefix(everyone), Target::Key(term.into())];
+        let watch = Watch::open(&self.store, self.limit, targets, seen.revision + 1).await?;
+        self.watch = Some(watch.through_proxy());
+        let mut reads = answer.op_responses().into_iter().map(|read| match read {
+            TxnOpResponse::Get(mut get) => get.take_kvs(),
+            _ => Vec::new(),
+        });
+        let mut next = || reads.next().unwrap_or_default();
+        let (keys, members, term) = (next(), next(), next());
+        let members: BTreeMap<&[u8], Record<Member>> = members
+            .iter()
+            .map(|kv| (kv.key(), record::json(kv.value())))
+            .collect();
+        let entry = |kv: KeyValue| {
+            let lease = self.prefix.lease_of(kv.key());
+            let member = lease.and_then(|lease| {
+                let record = self.prefix.member(lease);
+                members.get(record.as_bytes()).cloned()
+            });
+            (kv.create_revision(), Entry { kv, member })
+        };
+        self.queue = keys.into_iter().map(entry).collect();
+        let term = term.first().map(|kv| record::json(kv.value()));
+        self.term = term.and_then(Record::read);
+        self.tell(seen.revision);
+        Ok(())
+    }
+
+    /// Takes in a key that was written; of a new candidate, what it said of itself on joining.
+    async fn put(&mut self, kv: KeyValue) -> Result<(), Error> {
+        if kv.key() == self.prefix.term().as_bytes() {
+            self.term = record::json(kv.value()).read();
+            return Ok(());
+        }
+        let joined = kv.create_revision();
+        let member = match (self.queue.get(&joined), self.prefix.lease_of(kv.key())) {
+            (Some(known), _) => known.member.clone(),
+            (None, Some(lease)) => {
+                let then = GetOptions::new().with_revision(joined);
+                let record = self.prefix.member(lease);
+                let (read, _) = self.store.get(self.limit, record, Some(then)).await?;
+                read.kvs().first().map(|kv| record::json(kv.value()))
+            }
+            (None, None) => None,
+        };
+        self.queue.insert(joined, Entry { kv, member });
+        Ok(())
     }
 
     /// Queues an event if the leader isn't the one told last. Behind a key that is no candidate
-    /// nobody leads.
+    /// nobody leads, nor while the first one's claim is not complete.
     fn tell(&mut self, revision: i64) {
-        let first = self.queue.values().next();
-        let leader = first.and_then(|entry| entry.clone().ok());
+        let first = self.queue.values().next().cloned();
+        let leader = first
+            .and_then(|first| Candidate::read(&self.prefix, &first.kv, first.member).ok())
+            .filter(|first| first.leads(self.term.as_ref()));
         let event = match (&self.told, &leader) {
-            (Told::Leader(told), Some(leader)) if told.token == leader.token => (told != leader)
+            (Told::Leader(told), Some(leader)) if told.token == leader.token => (**told != *leader)
                 .then(|| Event::Value {
                     revision,
                     leader: leader.clone(),
@@ -150,6 +213,6 @@ impl Observer {
             }),
         };
         self.events.extend(event);
-        self.told = leader.map_or(Told::Nobody, Told::Leader);
+        self.told = leader.map_or(Told::Nobody, |leader| Told::Leader(Box::new(leader)));
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse};
 
+use super::claim::Standing;
 use crate::etcd::patience::{Failure, Patience};
 use crate::etcd::{Error, Store};
-use crate::keys::{LeaseId, Prefix};
-use crate::term::record::{self, Member};
+use crate::keys::{LeaseId, Prefix, shown};
+use crate::term::record::{self, Member, Pause, Record, StepDown};
 
 /// One candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,27 +23,33 @@ pub struct Candidate {
     /// Its key.
     pub key: String,
     /// Its member record; Go's candidates leave none.
-    pub member: Option<Member>,
+    pub member: Option<Record<Member>>,
+    /// Something has taken its key off its lease, which it will put back.
+    pub off_lease: bool,
 }
 
 /// Everyone in the election, at one revision.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
-    /// In order: the first is the leader.
+    /// In order: the first leads, or will.
     pub candidates: Vec<Candidate>,
     /// Keys under the prefix that are no candidates and block those behind them, with their
     /// create_revision.
     pub blocked_by: Vec<(i64, String)>,
-    /// Whether the election is paused.
-    pub paused: bool,
-    /// How it is paused, as far as the record can be read.
-    pub pause: Option<record::Pause>,
+    /// How the election is paused, if it is.
+    pub pause: Option<Record<Pause>>,
     /// mod_revision of the wish that a term step down, if there is one.
     pub step_down: Option<i64>,
     /// Every term up to this token was proven dead or waited out.
     pub marker: Option<i64>,
     /// The term on record.
     pub term: Option<record::Term>,
+    /// What the first in line waits for, where it doesn't lead.
+    pub waits: Option<String>,
+    /// The keys of records that can't be read.
+    pub unreadable: Vec<String>,
+    /// What a claim would find.
+    pub(super) standing: Standing,
     /// The revision at which all of this was so.
     pub revision: i64,
 }
@@ -72,6 +79,7 @@ impl Queue {
             TxnOp::get(prefix.ended(), None),
             TxnOp::get(prefix.term(), None),
             TxnOp::get(prefix.pause(), None),
+            TxnOp::get(prefix.foreign(), None),
             TxnOp::get(prefix.step_down(), None),
         ]);
         let (answer, seen) = store.txn(limit, txn).await?;
@@ -84,65 +92,110 @@ impl Queue {
         });
         let mut next = || reads.next().unwrap_or_default();
         let (keys, members) = (next(), next());
-        let (marker, term, pause, step_down) = (next(), next(), next(), next());
-        let mut members: BTreeMap<String, Member> = members
-            .iter()
-            .filter_map(|kv| {
-                let lease = kv.key_str().ok()?.strip_prefix(&prefix.members())?;
-                Some((lease.to_owned(), serde_json::from_slice(kv.value()).ok()?))
-            })
-            .collect();
-        let mut queue = Self {
-            paused: !pause.is_empty(),
-            pause: pause
-                .first()
-                .and_then(|kv| serde_json::from_slice(kv.value()).ok()),
-            step_down: step_down.first().map(KeyValue::mod_revision),
-            marker: marker.first().and_then(|kv| record::number(kv.value())),
-            term: term
-                .first()
-                .and_then(|kv| serde_json::from_slice(kv.value()).ok()),
-            revision: seen.revision,
-            ..Self::default()
-        };
-        for kv in &keys {
-            match Candidate::read(prefix, kv) {
-                Ok(candidate) => {
-                    let member = members.remove(&candidate.lease.to_string());
-                    queue.candidates.push(Candidate {
-                        member,
-                        ..candidate
-                    });
-                }
-                Err(key) => queue.blocked_by.push((kv.create_revision(), key)),
+        let mut one = || next().into_iter().next();
+        let records = [one(), one(), one(), one()];
+        let step_down = one();
+        let mut queue = Self::with_records(prefix, records);
+        queue.revision = seen.revision;
+        if let Some(kv) = step_down {
+            queue.step_down = Some(kv.mod_revision());
+            if record::json::<StepDown>(kv.value()).is_unreadable() {
+                queue.unreadable.push(prefix.step_down());
             }
         }
+        queue.stand(prefix, &keys, &members);
         Ok(queue)
     }
-}
 
-impl Queue {
-    /// The leader: the first in the queue, unless a key that is no candidate stands before it.
-    pub fn leader(&self) -> Option<&Candidate> {
+    /// Marker, term, pause and note of a foreign candidate, with nobody in the queue.
+    fn with_records(prefix: &Prefix, records: [Option<KeyValue>; 4]) -> Self {
+        let [marker, _, pause, _] = &records;
+        let marker = marker.as_ref().map(|kv| record::number(kv.value()));
+        let pause = pause.as_ref().map(|kv| record::json(kv.value()));
+        let standing = Standing::read(prefix, records);
+        let mut queue = Self {
+            marker: marker.and_then(Record::read),
+            unreadable: standing.unreadable.clone(),
+            term: standing.recorded.clone(),
+            ..Self::default()
+        };
+        if pause.as_ref().is_some_and(Record::is_unreadable) {
+            queue.unreadable.push(prefix.pause());
+        }
+        queue.pause = pause;
+        queue.standing = standing;
+        queue
+    }
+
+    /// Puts the candidates into the queue, with their member records.
+    fn stand(&mut self, prefix: &Prefix, keys: &[KeyValue], members: &[KeyValue]) {
+        let mut records: BTreeMap<LeaseId, Record<Member>> = BTreeMap::new();
+        for kv in members {
+            let record = record::json(kv.value());
+            if record.is_unreadable() {
+                self.unreadable.push(shown(kv.key()));
+            }
+            if let Some(lease) = prefix.lease_of_member(kv.key()) {
+                records.insert(lease, record);
+            }
+        }
+        for kv in keys {
+            let lease = prefix.lease_of(kv.key());
+            let member = lease.and_then(|lease| records.remove(&lease));
+            match Candidate::read(prefix, kv, member) {
+                Ok(candidate) => self.candidates.push(candidate),
+                Err(key) => self.blocked_by.push((kv.create_revision(), key)),
+            }
+        }
+        let first = self.first().filter(|_| self.leader().is_none());
+        self.waits = first.map(|first| self.standing.waits(prefix, first.token));
+    }
+
+    /// Whether the election is paused.
+    pub const fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// The first in the queue, unless a key that is no candidate stands before it.
+    pub fn first(&self) -> Option<&Candidate> {
         let first = self.candidates.first()?;
         let blocked = self.blocked_by.iter().any(|(at, _)| *at < first.token);
         (!blocked).then_some(first)
     }
+
+    /// The leader: the first, once its claim is complete, which the term on record tells. One of a
+    /// Go program claims nothing.
+    pub fn leader(&self) -> Option<&Candidate> {
+        let first = self.first()?;
+        first.leads(self.term.as_ref()).then_some(first)
+    }
 }
 
 impl Candidate {
-    /// Reads one key under the prefix; the key's name if it is no candidate.
-    pub(super) fn read(prefix: &Prefix, kv: &KeyValue) -> Result<Self, String> {
-        let key = String::from_utf8_lossy(kv.key()).into_owned();
-        match prefix.lease_of(&key) {
-            Some(lease) if lease.get() == kv.lease() => Ok(Self {
-                name: String::from_utf8_lossy(kv.value()).into_owned(),
+    /// Reads one key under the prefix, and the member record that belongs to it; the key's name if
+    /// it is no candidate.
+    pub(super) fn read(
+        prefix: &Prefix,
+        kv: &KeyValue,
+        member: Option<Record<Member>>,
+    ) -> Result<Self, String> {
+        // The member record goes with the lease: where it is, the candidate lives.
+        let lives = |lease: &LeaseId| lease.get() == kv.lease() || member.is_some();
+        match prefix.lease_of(kv.key()).filter(lives) {
+            Some(lease) => Ok(Self {
+                name: shown(kv.value()),
                 lease,
                 token: kv.create_revision(),
-                key,
-                member: None,
+                key: shown(kv.key()),
+                member,
+                off_lease: lease.get() != kv.lease(),
             }),
-            _ => Err(key),
+            None => Err(shown(kv.key())),
         }
+    }
+
+    /// Whether it leads if it is the first in the queue, with this term on record.
+    pub fn leads(&self, recorded: Option<&record::Term>) -> bool {
+        self.member.is_none() || recorded.is_some_and(|term| term.token == self.token)
     }
 }

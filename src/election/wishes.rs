@@ -8,7 +8,7 @@ use super::queue::{Candidate, Queue};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::term::guarded;
-use crate::term::record::{Pause, StepDown};
+use crate::term::record::{Pause, Record, StepDown};
 
 /// Asks the term that `record` names to step down, if its key under `lease` still is; returns the
 /// record's mod_revision then. One attempt of at most `limit`; may be repeated: a record that is
@@ -90,8 +90,9 @@ pub async fn resume(store: &Store, limit: Duration, prefix: &Prefix) -> Result<b
 /// Who joined after it claims after it, and is told. Who joined before may have claimed before;
 /// it heeds the pause once its member record says so.
 pub fn unpaused(queue: &Queue, paused_at: i64) -> Option<&Candidate> {
-    let first = queue.leader()?;
-    let heeded = first.member.as_ref().and_then(|member| member.paused);
+    let first = queue.first()?;
+    let member = first.member.as_ref().and_then(Record::as_ref);
+    let heeded = member.and_then(|member| member.paused);
     (first.token < paused_at && heeded < Some(paused_at)).then_some(first)
 }
 
@@ -108,10 +109,11 @@ mod tests {
                 lease,
                 token,
                 key: Prefix::new("/a").candidate(lease),
-                member: Some(Member {
+                member: Some(Record::Read(Member {
                     paused: heeded,
                     ..Member::of_this_process("a")
-                }),
+                })),
+                off_lease: false,
             }],
             ..Queue::default()
         }

@@ -67,6 +67,8 @@ pub struct Handed<'a> {
 #[derive(Clone, Debug)]
 pub struct Guardian {
     pid: Pid,
+    /// Its number may pass to another process once somebody has reaped it.
+    pidfd: Arc<OwnedFd>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
     waiting: Arc<Waiting>,
     acked: watch::Receiver<Option<(i64, Instant)>>,
@@ -162,6 +164,7 @@ impl Guardian {
         let (dead_sender, dead) = watch::channel(false);
         let guardian = Self {
             pid,
+            pidfd: Arc::new(pidfd.try_clone()?),
             outgoing,
             waiting: Arc::new(Waiting(Mutex::new(Some(VecDeque::new())))),
             acked,
@@ -175,7 +178,9 @@ impl Guardian {
             waiting: Arc::clone(&guardian.waiting),
             acked: acked_sender,
         };
-        tokio::spawn(await_death(pidfd, dead_sender));
+        // No pipe, but a descriptor that becomes readable, which is all that is asked of it.
+        let death = pipe::Receiver::from_owned_fd_unchecked(pidfd)?;
+        tokio::spawn(await_death(death, dead_sender));
         tokio::spawn(write(queue, writer));
         tokio::spawn(reader.run(guardian.dead.clone()));
         match tokio::time::timeout(START_LIMIT, reports.recv()).await {
@@ -269,15 +274,13 @@ impl Guardian {
         self.outgoing.send(Outgoing::Close).ok();
         let mut dead = self.dead.clone();
         let gone = tokio::time::timeout(limit, dead.wait_for(|dead| *dead)).await;
-        // Nobody else but a fence reaps it, and then it is gone too.
-        gone.is_ok() && waitpid(Some(self.pid), WaitOptions::NOHANG).is_ok_and(|it| it.is_some())
+        // Others may have reaped it before, and then it is gone too.
+        gone.is_ok() && !matches!(waitpid(Some(self.pid), WaitOptions::NOHANG), Ok(None))
     }
 
     /// Kills it; the kernel kills the main processes of what it runs.
     pub(crate) fn kill(&self) {
-        if let Ok(pidfd) = pidfd_open(self.pid, PidfdFlags::empty()) {
-            pidfd_send_signal(&pidfd, Signal::KILL).ok();
-        }
+        pidfd_send_signal(&*self.pidfd, Signal::KILL).ok();
     }
 }
 
@@ -300,7 +303,7 @@ fn hello(
 
 /// Starts the process: the executable that runs now, even if its file was replaced meanwhile.
 /// Its first message lies in the socket by then, and what it is handed beside it.
-fn spawn(hello: &Request, handed: Handed<'_>) -> io::Result<(Pid, pipe::Receiver, UnixStream)> {
+fn spawn(hello: &Request, handed: Handed<'_>) -> io::Result<(Pid, OwnedFd, UnixStream)> {
     let (ours, theirs) = Socket::pair()?;
     ours.set_nonblocking(true)?;
     let line = encode(hello)?;
@@ -330,8 +333,6 @@ fn spawn(hello: &Request, handed: Handed<'_>) -> io::Result<(Pid, pipe::Receiver
     let pid = pid.ok_or_else(|| io::Error::other("no such process id"))?;
     // Not reaped yet, so the id is still its own.
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    // No pipe, but a descriptor that becomes readable, which is all that is asked of it.
-    let pidfd = pipe::Receiver::from_owned_fd_unchecked(pidfd)?;
     Ok((pid, pidfd, UnixStream::from_std(ours)?))
 }
 

@@ -42,10 +42,12 @@ pub(crate) enum Event {
     Request(Request),
     /// The main process of a run was executed.
     Executed { run: u64, pid: u32 },
-    /// A run's command could not be executed.
+    /// A run's command could not be executed. [`Event::TreeEmpty`] follows if it was alone.
     NotExecuted { run: u64, code: i32, error: String },
-    /// The fork came too late, by the clock as the child read it.
+    /// The exec came too late, by the clock as the child read it. The same follows.
     TooLate { run: u64 },
+    /// A run's process was killed before it was executed. The same follows.
+    KilledEarly { run: u64, signal: i32 },
     /// The main process of a run was reaped.
     MainEnded { run: u64, pid: u32, exit: Exit },
     /// Processes were reaped, but not all.
@@ -68,8 +70,8 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Tell the daemon.
     Report(Report),
-    /// Start a run, unless `before` has come; answered by one of the events that say what became
-    /// of it.
+    /// Start a run, unless `before` has come; answered, at some time, by one of the events that say
+    /// what became of it.
     Spawn {
         run: u64,
         command: CommandSpec,
@@ -203,7 +205,7 @@ struct Guarded {
 struct Tree {
     /// The term they belong to.
     token: i64,
-    /// The runs whose main process lives.
+    /// The runs whose main process lives, or is being started.
     mains: BTreeSet<u64>,
     /// The main process that was started last.
     pid: Option<u32>,
@@ -237,24 +239,27 @@ impl Guard {
     pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
             Event::Request(request) if self.daemon == Daemon::Alive => self.asked(request, now),
-            // What a daemon said that is being killed counts no more.
-            Event::Request(_) => {}
+            // What a daemon said that is being killed counts no more; of a hook that came too late there
+            // is nothing to say.
+            Event::Request(_) | Event::TooLate { run: HOOK } => {}
             Event::Executed { run: HOOK, pid } => self.at_end_executed(pid),
             Event::NotExecuted {
                 run: HOOK,
                 code,
                 error,
-            } => {
-                self.at_end_ended(Exit::NotExecuted { code, error });
-                self.tree_empty(now);
-            }
+            } => self.at_end_ended(Exit::NotExecuted { code, error }),
+            Event::KilledEarly { run: HOOK, signal } => self.at_end_ended(Exit::Signal(signal)),
             Event::MainEnded {
                 run: HOOK, exit, ..
             } => self.at_end_ended(exit),
             Event::Executed { run, pid } => self.executed(run, pid),
             Event::NotExecuted { run, code, error } => self.not_executed(run, code, error),
-            Event::TreeEmpty | Event::TooLate { run: HOOK } => self.tree_empty(now),
-            Event::TooLate { run } => self.refuse(run, Refusal::Deadline),
+            Event::KilledEarly { run, signal } => self.killed_early(run, signal),
+            Event::TreeEmpty => self.tree_empty(now),
+            Event::TooLate { run } => {
+                self.not_started(run);
+                self.refuse(run, Refusal::Deadline);
+            }
             Event::MainEnded { run, pid, exit } => self.main_ended(run, pid, exit),
             Event::Reaped => self.reaped(now),
             Event::DaemonClosed => self.daemon_closed(now),

@@ -1,35 +1,27 @@
-//! Starting a process as `posix_spawn` does, which has no words for a parent-death signal and for a
-//! look at the clock before the exec.
+//! Starting a process: a fork, and what the child does until its exec. Nobody waits for that.
 //!
-//! The child borrows this process's memory until its exec, and the calling thread waits for that.
-//! A fork would copy the page tables, and then each page that either of them touches: that took
-//! twice as long as the rest of the start. The price is a child that may do little; it makes system
-//! calls with what was laid out for it, allocates nothing and unwinds nowhere.
+//! A child may hang on its way: its folder, its program or what runs its script lies on a file server
+//! that doesn't answer, or a scanner holds the exec. So it borrows no memory, as a vfork's child does,
+//! whose parent waits. It tells through a pipe why it can't go on; the exec closes the pipe. A child of
+//! a process with threads may do little: it makes system calls with what was laid out for it, allocates
+//! nothing and unwinds nowhere.
 
-use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
-use std::fs::File;
+use std::ffi::{CStr, CString, OsString, c_char};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{
-    Pid, Signal, WaitOptions, chdir, getppid, set_parent_process_death_signal, setsid, waitpid,
-};
+use rustix::fs::OFlags;
+use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, chdir, getppid, set_parent_process_death_signal, setsid};
 
 use super::protocol::CommandSpec;
 use super::signals;
 use crate::clock::{self, Instant};
-use crate::proc::{self, Process};
+use crate::proc::{self, Process, Stat};
 use crate::runs;
-
-/// What a child answers that came to its exec too late.
-pub(super) const TOO_LATE: Errno = Errno::TIME;
-
-/// The child's stack, until its exec. `posix_spawn` of the C library has half of this.
-const STACK: usize = 64 * 1024;
 
 /// Where programs are sought when there is no `PATH`, as the C library has it.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
@@ -52,22 +44,102 @@ struct Plan {
     environment: Vec<*const c_char>,
     /// Where it stands for who comes after all of us.
     record: Option<runs::Next>,
-    /// Why the child has not come to its exec.
-    error: Option<Errno>,
 }
 
-/// Executes `spec`, with `input` or `/dev/null` as its standard input, in a session of its own, as a child that dies with the calling thread, unless
-/// `before` has come. Returns when it is executed, or can't be.
+/// Why a child has not come to its exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Its time was over.
+    TooLate,
+    /// Its folder can't be entered.
+    Directory(Errno),
+    /// Anything else.
+    Other(Errno),
+}
+
+impl Failure {
+    /// As the child writes it.
+    fn encode(self) -> [u8; 5] {
+        let (kind, error) = match self {
+            Self::TooLate => (0, 0),
+            Self::Directory(error) => (1, error.raw_os_error()),
+            Self::Other(error) => (2, error.raw_os_error()),
+        };
+        let [a, b, c, d] = error.to_le_bytes();
+        [kind, a, b, c, d]
+    }
+
+    fn decode([kind, error @ ..]: [u8; 5]) -> Self {
+        let error = Errno::from_raw_os_error(i32::from_le_bytes(error));
+        match kind {
+            0 => Self::TooLate,
+            1 => Self::Directory(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+/// How far a child has come that was forked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It has not come to its exec, and may never do.
+    Underway,
+    /// It was executed.
+    Executed,
+    /// It can't be executed, and ends.
+    Failed(Failure),
+    /// It was killed before its exec.
+    Killed,
+}
+
+/// A child that was forked, until it is known what became of it.
+#[derive(Debug)]
+pub(super) struct Starting {
+    pub(super) pid: Pid,
+    stage: Stage,
+    /// Ends with the exec, and with the child.
+    news: OwnedFd,
+}
+
+impl Starting {
+    /// Looks how far it has come. Not after it was reaped.
+    pub(super) fn look(&mut self) -> Stage {
+        if self.stage == Stage::Underway {
+            let mut failure = [0; 5];
+            self.stage = match read(&self.news, &mut failure) {
+                Ok(5) => Stage::Failed(Failure::decode(failure)),
+                Err(Errno::AGAIN | Errno::INTR) => Stage::Underway,
+                _ if self.was_executed() => Stage::Executed,
+                _ => Stage::Killed,
+            };
+        }
+        self.stage
+    }
+
+    /// What becomes readable when it has come further; nothing once that is known.
+    pub(super) fn news(&self) -> Option<BorrowedFd<'_>> {
+        (self.stage == Stage::Underway).then(|| self.news.as_fd())
+    }
+
+    /// Whether code of the program may have run, by the kernel's own mark.
+    pub(super) fn was_executed(&self) -> bool {
+        // Where `/proc` can't be read, nobody knows that it has not.
+        Stat::of(self.pid.as_raw_pid()).is_none_or(|stat| stat.was_executed)
+    }
+}
+
+/// Forks a child that executes `spec`, with `input` as its standard input, in a session of its own,
+/// unless `before` has come. It dies with the calling thread.
 ///
 /// # Errors
-/// What the system said; [`TOO_LATE`] when `before` had come.
+/// What the system said; then there is no child.
 pub(super) fn launch(
     spec: &CommandSpec,
-    input: Option<BorrowedFd<'_>>,
+    input: BorrowedFd<'_>,
     guardian: Pid,
     before: Instant,
     record: Option<runs::Next>,
-) -> io::Result<Pid> {
+) -> io::Result<Starting> {
     let text = |text: Vec<u8>| CString::new(text).map_err(|_| io::Error::from(Errno::INVAL));
     let [program, ..] = spec.argv.as_slice() else {
         return Err(Errno::NOENT.into());
@@ -88,24 +160,22 @@ pub(super) fn launch(
         guardian,
         before,
         directory: directory.transpose()?,
-        input: match input {
-            Some(input) => fcntl_dupfd_cloexec(input, 3)?,
-            None => fcntl_dupfd_cloexec(File::open("/dev/null")?, 3)?,
-        },
+        input: fcntl_dupfd_cloexec(input, 3)?,
         programs: programs.collect::<io::Result<_>>()?,
         arguments: terminated(words.iter().map(|word| word.as_ptr())),
         script: terminated(script.chain(words[1..].iter().map(|word| word.as_ptr()))),
         environment: terminated(assignments.iter().map(|it| it.as_ptr())),
         record,
-        error: None,
     };
-    let child = signals::with_all_blocked(|| clone(&mut plan))??;
-    let Some(error) = plan.error else {
-        return Ok(child);
-    };
-    // It has ended already.
-    waitpid(Some(child), WaitOptions::empty())?;
-    Err(error.into())
+    let (news, tell) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::fs::fcntl_setfl(&news, OFlags::NONBLOCK)?;
+    // No handler of this process runs in the child.
+    let pid = signals::with_all_blocked(|| fork(&mut plan, &tell))??;
+    Ok(Starting {
+        pid,
+        stage: Stage::Underway,
+        news,
+    })
 }
 
 /// The environment of the child.
@@ -147,23 +217,22 @@ fn terminated(pointers: impl Iterator<Item = *const c_char>) -> Vec<*const c_cha
     pointers.chain([ptr::null()]).collect()
 }
 
-/// Makes the child, which shares this memory, and waits until it shares it no more.
-fn clone(plan: &mut Plan) -> io::Result<Pid> {
-    let mut stack = vec![MaybeUninit::<u128>::uninit(); STACK / size_of::<u128>()];
+/// Makes the child, which never returns from here.
+fn fork(plan: &mut Plan, tell: &OwnedFd) -> io::Result<Pid> {
     #[allow(
         unsafe_code,
-        reason = "the child runs on the stack that is passed, which outlives it here, since this \
-                  thread waits for its exec or exit; all signals are blocked, so that no handler \
-                  runs in it; what it does is in `Plan::child`"
+        reason = "nothing safe forks; what the child does is async-signal-safe, and ends with its \
+                  exec or its exit"
     )]
     // SAFETY: see the reason above.
     let pid = unsafe {
-        libc::clone(
-            child,
-            stack.as_mut_ptr_range().end.cast(),
-            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
-            ptr::from_mut(plan).cast(),
-        )
+        let pid = libc::fork();
+        if pid == 0 {
+            let failure = plan.become_job();
+            write(tell, &failure.encode()).ok();
+            libc::_exit(127);
+        }
+        pid
     };
     if pid == -1 {
         return Err(io::Error::last_os_error());
@@ -171,29 +240,32 @@ fn clone(plan: &mut Plan) -> io::Result<Pid> {
     Pid::from_raw(pid).ok_or_else(|| Errno::SRCH.into())
 }
 
-/// The child's first and last function.
-extern "C" fn child(plan: *mut c_void) -> c_int {
-    #[allow(
-        unsafe_code,
-        reason = "it is the plan that `clone` was given, and the thread that has it waits"
-    )]
-    // SAFETY: see the reason above.
-    let plan = unsafe { &mut *plan.cast::<Plan>() };
-    plan.error = Some(plan.become_job());
-    127
-}
-
 impl Plan {
     /// Becomes the job; returns only why it can't. Async-signal-safe, and without a panic.
-    fn become_job(&mut self) -> Errno {
-        match self.prepare() {
-            Ok(()) => self.execute(),
-            Err(error) => error,
+    fn become_job(&mut self) -> Failure {
+        if let Err(error) = self.prepare() {
+            return Failure::Other(error);
         }
+        if let Some(directory) = &self.directory
+            && let Err(error) = chdir(directory.as_c_str())
+        {
+            return Failure::Directory(error);
+        }
+        if clock::now() >= self.before {
+            return Failure::TooLate;
+        }
+        Failure::Other(self.execute())
     }
 
+    /// What can't hang, unless the runtime directory does.
     fn prepare(&mut self) -> Result<(), Errno> {
-        // Before the user's code can begin, and while a limit's signal is still ignored.
+        setsid()?;
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // A guardian that died before the line above was not heard.
+        if getppid() != Some(self.guardian) {
+            return Err(Errno::SRCH);
+        }
+        // While a limit's signal is still ignored.
         if let Some(record) = &mut self.record {
             record.write();
         }
@@ -201,18 +273,6 @@ impl Plan {
         signals::reset();
         signals::empty_mask().map_err(|_| Errno::INVAL)?;
         rustix::stdio::dup2_stdin(&self.input)?;
-        if let Some(directory) = &self.directory {
-            chdir(directory.as_c_str())?;
-        }
-        setsid()?;
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        // A guardian that died before the line above was not heard.
-        if getppid() != Some(self.guardian) {
-            return Err(Errno::SRCH);
-        }
-        if clock::now() >= self.before {
-            return Err(TOO_LATE);
-        }
         Ok(())
     }
 

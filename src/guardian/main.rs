@@ -3,7 +3,7 @@
 //!
 //! One thread waits for messages, ends of processes, the daemon's death and the clock, asks
 //! `decide` what follows, and does it. It never waits for anything else: not for
-//! the daemon to read, not for the store, not for who reads the log. It is the thread that forks,
+//! the daemon to read, not for the store, not for who reads the log, not for an exec. It is the thread that forks,
 //! since the kernel kills the main processes when that thread ends.
 
 use std::io::{self, Read, Write};
@@ -252,9 +252,7 @@ impl Guardian {
         self.notice_closed(now);
         let mut wakes = [0; 64];
         while matches!(self.ends.read(&mut wakes), Ok(length) if length > 0) {}
-        for event in self.tree.reap() {
-            self.feed(event, now);
-        }
+        self.reap(now);
         if daemon_died && !self.daemon.dead {
             self.daemon.dead = true;
             self.feed(Event::DaemonDead, now);
@@ -265,6 +263,12 @@ impl Guardian {
         self.feed(Event::Tick, now);
         self.link.flush();
         self.notice_closed(now);
+    }
+
+    fn reap(&mut self, now: Instant) {
+        for event in self.tree.reap() {
+            self.feed(event, now);
+        }
     }
 
     fn notice_closed(&mut self, now: Instant) {
@@ -285,6 +289,8 @@ impl Guardian {
         polled.push(PollFd::new(&self.ends, PollFlags::IN));
         polled.push(PollFd::new(&self.timer, PollFlags::IN));
         polled.push(PollFd::new(&self.resigner, PollFlags::IN));
+        let news = self.tree.news();
+        polled.extend(news.map(|news| PollFd::from_borrowed_fd(news, PollFlags::IN)));
         if self.link.is_open() {
             let mut flags = PollFlags::IN;
             flags.set(PollFlags::OUT, self.link.has_backlog());
@@ -311,8 +317,11 @@ impl Guardian {
                 command,
                 before,
             } => {
-                let outcome = self.tree.spawn(run, &command, before);
-                self.feed(outcome, now);
+                if let Some(failed) = self.tree.spawn(run, command, before) {
+                    self.feed(failed, now);
+                    // Nothing that ends would tell that the tree is empty.
+                    self.reap(now);
+                }
             }
             Action::StopTree { signal } => self.tree.stop(signal),
             Action::SignalTree { signal } => self.tree.signal(signal),

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait, waitpid};
 
 use crate::proc::{self, Handle, Process, Stat};
 
@@ -105,6 +105,32 @@ pub(super) fn reap() -> Reaped {
             Err(Errno::INTR) => {}
             Ok(None) | Err(_) => return Reaped::Alive,
         }
+    }
+}
+
+/// Reaps one child as [`reap`] does, after `look` was called with it still there. Only while a child
+/// is left for sure: says [`Reaped::Alive`] where none has ended.
+pub(super) fn reap_after(look: impl FnOnce()) -> Reaped {
+    #[allow(
+        unsafe_code,
+        reason = "nothing safe tells which child has ended without reaping it; zeroes are a valid \
+                  `siginfo_t`, and the call fills in the id or leaves it 0"
+    )]
+    // SAFETY: see the reason above.
+    let pid = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+        libc::waitid(libc::P_ALL, 0, &raw mut info, options);
+        info.si_pid()
+    };
+    let Some(pid) = Pid::from_raw(pid) else {
+        return Reaped::Alive;
+    };
+    look();
+    let all = WaitOptions::from_bits_retain(libc::__WALL.unsigned_abs());
+    match waitpid(Some(pid), WaitOptions::NOHANG | all) {
+        Ok(Some((pid, status))) => Reaped::One(pid, status),
+        _ => Reaped::Alive,
     }
 }
 

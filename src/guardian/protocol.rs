@@ -230,7 +230,7 @@ pub enum Report {
         /// Why.
         reason: Refusal,
     },
-    /// The run's main process ended, or could not be executed; others of its tree may live on.
+    /// The run's main process ended, or was not executed; others of its tree may live on.
     MainEnded {
         /// The run.
         run: u64,

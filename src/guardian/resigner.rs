@@ -12,7 +12,7 @@ use std::thread;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::etcd::{Settings, Store};
 use crate::keys::LeaseId;
 use crate::term::resignation::Resignation;
@@ -174,10 +174,12 @@ async fn work(mut todo: UnboundedReceiver<Order>, tell: Telephone) {
                 let tell = tell.clone();
                 drop(spawn_local(async move {
                     let lease = resignation.lease;
+                    // It is given back as soon as its tree is proven empty.
+                    let ended = clock::wall_time();
                     let work = async move {
                         let confirmed = resignation.carry_out_on(&store, until).await;
                         if confirmed {
-                            resignation.explain_on(&store, DAEMON_LOST).await;
+                            resignation.explain_on(&store, ended, DAEMON_LOST).await;
                         }
                         confirmed
                     };

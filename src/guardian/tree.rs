@@ -5,14 +5,18 @@
 //! child, and the tree is empty when it has no child left.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{Access, access};
-use rustix::process::{Pid, Signal, WaitStatus, getpid, kill_process_group, set_child_subreaper};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper,
+};
 
 use super::decide::Event;
-use super::launch::{TOO_LATE, launch};
+use super::launch::{Failure, Stage, Starting, launch};
 use super::proc::{self, Reaped};
 use super::protocol::{CommandSpec, Exit, Stdin};
 use crate::clock::Instant;
@@ -24,10 +28,14 @@ pub(super) struct Tree {
     guardian: Pid,
     /// The main processes that were not reaped yet, each the leader of its group.
     mains: BTreeMap<u64, Pid>,
+    /// Those that have yet to be executed.
+    starting: BTreeMap<u64, (Starting, CommandSpec)>,
     /// The standard input for a run that is to have the daemon's.
     input: Option<OwnedFd>,
     /// Where the runs stand for who comes after daemon and guardian.
     runs: Option<Runs>,
+    /// The standard input for every other. Opened once: a start opens nothing that may hang.
+    null: OwnedFd,
 }
 
 impl Tree {
@@ -38,8 +46,10 @@ impl Tree {
         Ok(Self {
             guardian,
             mains: BTreeMap::new(),
+            starting: BTreeMap::new(),
             input: None,
             runs: None,
+            null: File::open("/dev/null")?.into(),
         })
     }
 
@@ -53,42 +63,51 @@ impl Tree {
         self.runs = file.map(Runs::in_file);
     }
 
-    /// Starts a run, unless `before` has come; says what became of it. Blocks until its exec.
-    pub(super) fn spawn(&mut self, run: u64, spec: &CommandSpec, before: Instant) -> Event {
+    /// Starts a run, unless `before` has come. What becomes of it is told by [`reap`](Self::reap), or
+    /// at once where there is no process.
+    pub(super) fn spawn(&mut self, run: u64, spec: CommandSpec, before: Instant) -> Option<Event> {
         let input = match (spec.stdin, &self.input) {
-            (Stdin::Null, _) => None,
-            (Stdin::Inherit, Some(input)) => Some(input.as_fd()),
+            (Stdin::Null, _) => &self.null,
+            (Stdin::Inherit, Some(input)) => input,
             (Stdin::Inherit, None) => {
                 let (code, error) = (126, "there is no standard input to pass on".to_owned());
-                return Event::NotExecuted { run, code, error };
+                return Some(Event::NotExecuted { run, code, error });
             }
         };
         let record = self.runs.as_mut().and_then(|runs| runs.prepare().ok());
-        match launch(spec, input, self.guardian, before, record) {
-            Ok(pid) => {
+        match launch(&spec, input.as_fd(), self.guardian, before, record) {
+            Ok(starting) => {
                 if let Some(runs) = &mut self.runs {
-                    runs.begun(pid.as_raw_pid());
+                    runs.begun(starting.pid.as_raw_pid());
                 }
-                self.mains.insert(run, pid);
-                if spec.stdin == Stdin::Inherit {
-                    // Whoever writes to it must see it closed when the job closes it.
-                    self.input = None;
-                }
-                let pid = proc::id(pid);
-                Event::Executed { run, pid }
-            }
-            Err(error) if error.raw_os_error() == Some(TOO_LATE.raw_os_error()) => {
-                Event::TooLate { run }
+                self.starting.insert(run, (starting, spec));
+                None
             }
             Err(error) => {
-                let (code, error) = explain(spec, &error);
-                Event::NotExecuted { run, code, error }
+                let error = Errno::from_io_error(&error).unwrap_or(Errno::INVAL);
+                let (code, error) = explain(&spec, Failure::Other(error));
+                Some(Event::NotExecuted { run, code, error })
             }
         }
     }
 
+    /// What becomes readable when a process that is being started has come further.
+    pub(super) fn news(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let starting = self.starting.values();
+        starting.filter_map(|(starting, _)| starting.news())
+    }
+
     /// Asks the tree to stop: the groups of the main processes, or where none is left, everyone.
+    ///
+    /// What has yet to be executed is killed: it would hear nothing, and nothing of it is lost.
     pub(super) fn stop(&self, signal: i32) {
+        for (starting, _) in self.starting.values() {
+            if starting.was_executed() {
+                kill_process_group(starting.pid, named(signal)).ok();
+            } else {
+                kill_process(starting.pid, Signal::KILL).ok();
+            }
+        }
         // A stopped process would only hear of it when continued.
         self.send(&[named(signal), Signal::CONT]);
     }
@@ -96,6 +115,9 @@ impl Tree {
     /// Passes a signal on to whom [`stop`](Self::stop) asks.
     pub(super) fn signal(&self, signal: i32) {
         if let Some(signal) = numbered(signal) {
+            for (starting, _) in self.starting.values() {
+                kill_process(starting.pid, signal).ok();
+            }
             self.send(&[signal]);
         }
     }
@@ -106,13 +128,16 @@ impl Tree {
                 kill_process_group(*group, *signal).ok();
             }
         }
-        if self.mains.is_empty() {
+        if self.mains.is_empty() && self.starting.is_empty() {
             proc::signal_descendants(self.guardian, signals);
         }
     }
 
     /// Sends SIGKILL to every process of the tree.
     pub(super) fn kill(&self) {
+        for (starting, _) in self.starting.values() {
+            kill_process(starting.pid, Signal::KILL).ok();
+        }
         for group in self.mains.values() {
             kill_process_group(*group, Signal::KILL).ok();
         }
@@ -124,15 +149,22 @@ impl Tree {
         proc::living(self.guardian)
     }
 
-    /// Reaps all that has ended; says what that means for the runs and the tree. Never blocks.
+    /// Looks what was executed and reaps all that has ended; says what that means for the runs and
+    /// the tree. Never blocks.
     pub(super) fn reap(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
+        let mut events = self.executed();
         let mut reaped = false;
         loop {
-            match proc::reap() {
+            // Whether one was executed that has ended can only be told before it is reaped.
+            let next = if self.starting.is_empty() {
+                proc::reap()
+            } else {
+                proc::reap_after(|| events.extend(self.executed()))
+            };
+            match next {
                 Reaped::One(pid, status) => {
                     reaped = true;
-                    events.extend(self.main_ended(pid, status));
+                    events.extend(self.ended(pid, status));
                 }
                 Reaped::Alive if reaped => {
                     events.push(Event::Reaped);
@@ -150,32 +182,70 @@ impl Tree {
         }
     }
 
-    fn main_ended(&mut self, pid: Pid, status: WaitStatus) -> Option<Event> {
+    /// Those that were executed since the last look.
+    fn executed(&mut self) -> Vec<Event> {
+        let executed = self
+            .starting
+            .extract_if(.., |_, (starting, _)| starting.look() == Stage::Executed);
+        let mut events = Vec::new();
+        for (run, (starting, spec)) in executed {
+            self.mains.insert(run, starting.pid);
+            if spec.stdin == Stdin::Inherit {
+                // Whoever writes to it must see it closed when the job closes it.
+                self.input = None;
+            }
+            let pid = proc::id(starting.pid);
+            events.push(Event::Executed { run, pid });
+        }
+        events
+    }
+
+    /// What it means that a process has ended.
+    fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<Event> {
+        let signal = status.terminating_signal();
+        let of_pid = |(_, (starting, _)): &(&u64, &(Starting, _))| starting.pid == pid;
+        if let Some(run) = self.starting.iter().find(of_pid).map(|(run, _)| *run) {
+            let (mut starting, spec) = self.starting.remove(&run)?;
+            return Some(match starting.look() {
+                Stage::Failed(Failure::TooLate) => Event::TooLate { run },
+                Stage::Failed(failure) => {
+                    let (code, error) = explain(&spec, failure);
+                    Event::NotExecuted { run, code, error }
+                }
+                _ => {
+                    let signal = signal.unwrap_or(Signal::KILL.as_raw());
+                    Event::KilledEarly { run, signal }
+                }
+            });
+        }
         let run = *self.mains.iter().find(|(_, main)| **main == pid)?.0;
         self.mains.remove(&run);
-        let signal = status.terminating_signal().map(Exit::Signal);
-        let exit = signal.unwrap_or(Exit::Code(status.exit_status().unwrap_or(0)));
+        let exit = match signal {
+            Some(signal) => Exit::Signal(signal),
+            None => Exit::Code(status.exit_status().unwrap_or(0)),
+        };
         let pid = proc::id(pid);
         Some(Event::MainEnded { run, pid, exit })
     }
 }
 
 /// The code and text of a command that could not be executed.
-fn explain(spec: &CommandSpec, error: &io::Error) -> (i32, String) {
+fn explain(spec: &CommandSpec, failure: Failure) -> (i32, String) {
     let Some(program) = spec.argv.first() else {
         return (127, "no command".to_owned());
     };
-    // The system has one and the same error for a program and for a directory that is missing.
-    if let Some(directory) = &spec.working_dir
-        // With the slash at its end, only a directory will do.
-        && let Err(error) = access(directory.join(""), Access::EXEC_OK)
-    {
-        let error = io::Error::from(error);
-        return (126, format!("{}: {error}", directory.display()));
+    match failure {
+        Failure::Directory(error) => {
+            let directory = spec.working_dir.as_deref().unwrap_or(Path::new(""));
+            let error = io::Error::from(error);
+            (126, format!("{}: {error}", directory.display()))
+        }
+        Failure::Other(error) => {
+            let code = if error == Errno::NOENT { 127 } else { 126 };
+            (code, format!("{program}: {}", io::Error::from(error)))
+        }
+        Failure::TooLate => (126, format!("{program}: too late")),
     }
-    let missing = error.kind() == io::ErrorKind::NotFound;
-    let code = if missing { 127 } else { 126 };
-    (code, format!("{program}: {error}"))
 }
 
 /// The signal of this number, or SIGTERM where the number is none.

@@ -7,7 +7,7 @@ use super::reader::Read;
 use crate::candidate::Public;
 use crate::clock;
 use crate::config::Config;
-use crate::status::{Candidate, Overview, Status};
+use crate::status::{Candidate, OF_LAST_TERM, Overview, Status};
 
 mod picture;
 mod text;
@@ -103,6 +103,14 @@ fn leader(out: &mut String, status: &Status, now: &str) -> std::fmt::Result {
         }
         None => writeln!(out, "<p class=\"who\">Nobody leads</p>")?,
     }
+    if let (Some((_, waits)), Some(first)) = (&status.waits, status.queue.first()) {
+        writeln!(
+            out,
+            "<p class=\"soft\">{} is first in line: {}</p>",
+            Escaped(&first.name),
+            Escaped(waits)
+        )?;
+    }
     if status.paused {
         writeln!(
             out,
@@ -110,10 +118,29 @@ fn leader(out: &mut String, status: &Status, now: &str) -> std::fmt::Result {
         )?;
     }
     for key in &status.blocked_by {
+        let why = if status.last_term.as_ref() == Some(key) {
+            OF_LAST_TERM
+        } else {
+            "which is no candidate's key: delete it"
+        };
         let key = Escaped(key);
         writeln!(
             out,
-            "<p class=\"warn\">Blocked by <code>{key}</code>, which is no candidate's key: delete it.</p>"
+            "<p class=\"warn\">Blocked by <code>{key}</code>, {why}.</p>"
+        )?;
+    }
+    for key in &status.unreadable {
+        let key = Escaped(key);
+        writeln!(
+            out,
+            "<p class=\"warn\">The record <code>{key}</code> can't be read.</p>"
+        )?;
+    }
+    for candidate in status.queue.iter().filter(|candidate| candidate.differs) {
+        let name = Escaped(&candidate.name);
+        writeln!(
+            out,
+            "<p class=\"warn\">The settings of <b>{name}</b> aren't the leader's.</p>"
         )?;
     }
     Ok(())

@@ -100,5 +100,8 @@ async fn candidate(state: &State, public: &Public, config: &Config) -> Option<Ca
         pid: Some(std::process::id()),
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         since: since.map(ToOwned::to_owned),
+        // It knows no other's.
+        differs: false,
+        off_lease: false,
     })
 }

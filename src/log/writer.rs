@@ -181,6 +181,8 @@ pub(super) struct Output<W> {
     colour: bool,
     journal: Option<UnixDatagram>,
     journal_path: PathBuf,
+    /// How many lines could not be written and weren't told of yet.
+    lost: u64,
 }
 
 impl<W: Write> Output<W> {
@@ -191,28 +193,46 @@ impl<W: Write> Output<W> {
             colour,
             journal: UnixDatagram::unbound().ok(),
             journal_path: JOURNAL_SOCKET.into(),
+            lost: 0,
         }
     }
 
     fn write(&mut self, batch: Batch) {
-        let notice = (batch.dropped > 0).then(|| {
-            let dropped = Value::Integer(batch.dropped.into());
-            Record::new(Level::WARN, "log lines dropped", vec![("dropped", dropped)])
-        });
-        for mut record in batch.records.into_iter().chain(notice) {
-            record.complete(&batch.always);
-            self.write_record(&record, batch.format);
+        self.lost += batch.dropped;
+        for record in batch.records {
+            self.tell_lost(batch.format, &batch.always);
+            if !self.write_record(record, batch.format, &batch.always) {
+                self.lost += 1;
+            }
+        }
+        self.tell_lost(batch.format, &batch.always);
+    }
+
+    /// Says how many lines were lost, as soon as that can be written.
+    fn tell_lost(&mut self, format: Format, always: &[(&'static str, Value)]) {
+        if self.lost > 0 {
+            let lost = Value::Integer(self.lost.into());
+            let notice = Record::new(Level::WARN, "log lines dropped", vec![("dropped", lost)]);
+            if self.write_record(notice, format, always) {
+                self.lost = 0;
+            }
         }
     }
 
-    fn write_record(&mut self, record: &Record, format: Format) {
+    /// Returns whether it was written.
+    fn write_record(
+        &mut self,
+        mut record: Record,
+        format: Format,
+        always: &[(&'static str, Value)],
+    ) -> bool {
+        record.complete(always);
         match format {
-            Format::Text => self.write_line(&render::text(record, self.colour)),
-            Format::Json => self.write_line(&render::json(record)),
+            Format::Text => self.write_line(&render::text(&record, self.colour)),
+            Format::Json => self.write_line(&render::json(&record)),
             Format::Journald => {
-                if !self.send_to_journal(&render::journal(record)) {
-                    self.write_line(&render::text(record, self.colour));
-                }
+                self.send_to_journal(&render::journal(&record))
+                    || self.write_line(&render::text(&record, self.colour))
             }
         }
     }
@@ -224,20 +244,22 @@ impl<W: Write> Output<W> {
     }
 
     /// Writes one line with as few writes as the reader allows, so that the lines of two processes
-    /// on one pipe don't mix. A reader who has gone away is nobody's problem but his own.
-    fn write_line(&mut self, mut line: &[u8]) {
+    /// on one pipe don't mix; returns whether it was written whole. A reader who has gone away is
+    /// nobody's problem but his own, and a disk that is full is no reason to stop.
+    fn write_line(&mut self, mut line: &[u8]) -> bool {
         while !line.is_empty() {
             match self.lines.write(line) {
-                Ok(0) => return,
+                Ok(0) => return false,
                 Ok(written) => line = &line[written..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The descriptor is shared, and another process may have made it non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     std::thread::sleep(FULL_PAUSE);
                 }
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        true
     }
 }
 
@@ -247,6 +269,44 @@ mod tests {
 
     use super::*;
     use crate::clock;
+
+    /// Has room for so many bytes, then for none until it is given some.
+    struct Full(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let mut file = self.0.lock().unwrap();
+            if file.0 == 0 {
+                return Err(ErrorKind::FileTooLarge.into());
+            }
+            let written = bytes.len().min(file.0);
+            file.0 -= written;
+            file.1.extend_from_slice(&bytes[..written]);
+            Ok(written)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_find_no_room_are_counted_and_said_once_there_is_some() {
+        let file = Arc::new(Mutex::new((0, Vec::new())));
+        let queue = started(Format::Json, Output::new(Full(Arc::clone(&file)), false));
+        for _ in 0..3 {
+            queue.push(line("lost"));
+        }
+        queue.flush(PATIENCE);
+        file.lock().unwrap().0 = usize::MAX;
+        queue.push(line("kept"));
+        queue.flush(PATIENCE);
+        let text = String::from_utf8(file.lock().unwrap().1.clone()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].contains("log lines dropped") && lines[0].contains("\"dropped\":3"));
+        assert!(lines[1].contains("kept"));
+    }
 
     /// How long a test waits for the writer thread.
     const PATIENCE: Duration = Duration::from_secs(5);

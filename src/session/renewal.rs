@@ -214,7 +214,11 @@ impl Renewal {
                 .send_modify(|status| status.acknowledged(ack, timing));
             return Ok(true);
         };
-        let read_in = self.read_own_key(&own, end.remaining()).await?;
+        let Some(read_in) = self.read_own_key(&own, end.remaining()).await? else {
+            // Nobody could ever follow a term whose key outlives it: it is put back, or the term ends.
+            tracing::info!(lease = %self.lease, "renewal not proven: the own key is off its lease");
+            return Ok(false);
+        };
         if !is_proven(ack, read_in, self.store.seen().raft_term) {
             // The acknowledgement may come from a leader of the store that was deposed while it
             // was frozen, and that nobody else heard of (R1).
@@ -225,11 +229,14 @@ impl Renewal {
         Ok(true)
     }
 
-    /// Reads the own key linearizably; returns the raft term that it was read in (R1, R7).
-    async fn read_own_key(&self, own: &OwnKey, limit: Duration) -> Result<u64, Failed> {
+    /// Reads the own key linearizably; returns the raft term that it was read in (R1, R7), unless the
+    /// key is off its lease.
+    async fn read_own_key(&self, own: &OwnKey, limit: Duration) -> Result<Option<u64>, Failed> {
         let (answer, seen) = self.store.get(limit, own.key.as_bytes(), None).await?;
         match answer.kvs().first() {
-            Some(kv) if kv.create_revision() == own.token => Ok(seen.raft_term),
+            Some(kv) if kv.create_revision() == own.token => {
+                Ok((kv.lease() == self.lease.get()).then_some(seen.raft_term))
+            }
             _ => Err(Failed::Lost(Loss::Deleted)),
         }
     }

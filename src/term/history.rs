@@ -24,12 +24,13 @@ impl Term {
             lease: self.lease(),
             host: record::host_name(),
             since: clock::wall_time(),
+            kill_budget_ms: u64::try_from(self.timing().kill_budget().as_millis()).ok(),
         }
     }
 
     /// Writes the term record, and with it the marker if an earlier term was waited out, and the
-    /// last term's place in the history if its daemon left it empty; until it is acknowledged or
-    /// the term is over.
+    /// last term's place in the history if its daemon left it empty; until it stands or the term is
+    /// over.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -50,7 +51,13 @@ impl Term {
             let fill = Txn::new().when([empty]).and_then([put(place, past)]);
             operations.push(TxnOp::txn(fill));
         }
-        self.repeat(operations).await.map(drop)
+        let refused = |error: &Error| {
+            tracing::warn!(
+                election = %self.election(), candidate = self.candidate(), lease = %self.lease(),
+                token = self.token(), %error, "term record not written"
+            );
+        };
+        self.until_they_stand(operations, refused).await
     }
 
     /// Deletes the oldest terms of the history, but for the last hundred.
@@ -104,7 +111,7 @@ pub(crate) async fn read_past(
 ) -> Result<Vec<record::PastTerm>, Error> {
     let all = GetOptions::new().with_prefix();
     let (history, _) = store.get(limit, prefix.terms(), Some(all)).await?;
-    let read = |kv: &KeyValue| serde_json::from_slice(kv.value()).ok();
+    let read = |kv: &KeyValue| record::json(kv.value()).read();
     let mut terms: Vec<record::PastTerm> = history.kvs().iter().filter_map(read).collect();
     terms.sort_by_key(|past| std::cmp::Reverse(past.term.token));
     Ok(terms)

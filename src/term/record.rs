@@ -21,6 +21,10 @@ pub struct Member {
     /// mod_revision of the pause that it heeds, if it ever did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<i64>,
+    /// Digest of the settings that all replicas of an election should share; older versions leave
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 impl Member {
@@ -33,7 +37,15 @@ impl Member {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: clock::wall_time(),
             paused: None,
+            digest: None,
         }
+    }
+
+    /// The same, by settings with this digest.
+    #[must_use]
+    pub fn with_digest(mut self, digest: Option<String>) -> Self {
+        self.digest = digest;
+        self
     }
 }
 
@@ -69,6 +81,10 @@ pub struct Term {
     pub host: String,
     /// When the claim was complete, RFC 3339 in UTC.
     pub since: String,
+    /// K of the term: how long its job may take to be dead after its lease has ended early. Older
+    /// versions don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_budget_ms: Option<u64>,
 }
 
 /// `terms/<token>`: a term that is over.
@@ -84,11 +100,11 @@ pub struct PastTerm {
 }
 
 impl PastTerm {
-    /// The record of a term that has ended just now.
-    pub fn ended_now(term: Term, reason: &str) -> Self {
+    /// The record of a term whose job was proven dead at `ended`, RFC 3339 in UTC.
+    pub fn ended_at(term: Term, ended: String, reason: &str) -> Self {
         Self {
             term,
-            ended: Some(clock::wall_time()),
+            ended: Some(ended),
             reason: reason.to_owned(),
         }
     }
@@ -130,9 +146,76 @@ pub struct StepDown {
     pub force: bool,
 }
 
-/// The decimal number in `value`; `None` if it is anything else.
+/// A record as it was found under its key.
+///
+/// One that can't be read is there all the same: what it is to forbid or to tell of must not come
+/// to pass because of a slip in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record<T> {
+    /// It says this.
+    Read(T),
+    /// It is no such record.
+    Unreadable,
+}
+
+impl<T> Record<T> {
+    /// What it says, if it can be read.
+    pub fn read(self) -> Option<T> {
+        match self {
+            Self::Read(record) => Some(record),
+            Self::Unreadable => None,
+        }
+    }
+
+    /// The same, by reference.
+    pub const fn as_ref(&self) -> Option<&T> {
+        match self {
+            Self::Read(record) => Some(record),
+            Self::Unreadable => None,
+        }
+    }
+
+    /// Whether it can't be read.
+    pub const fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable)
+    }
+}
+
+/// Reads a record in JSON: [`Member`], [`Term`], [`PastTerm`], [`Pause`] or [`StepDown`].
+pub fn json<T: serde::de::DeserializeOwned>(value: &[u8]) -> Record<T> {
+    serde_json::from_slice(value).map_or(Record::Unreadable, Record::Read)
+}
+
+/// Reads a record that is a token: a decimal number that is not negative.
 ///
 /// Numbers are decimal text, and compared by us: etcd compares bytes.
-pub fn number(value: &[u8]) -> Option<i64> {
-    std::str::from_utf8(value).ok()?.trim().parse().ok()
+pub fn number(value: &[u8]) -> Record<i64> {
+    let text = std::str::from_utf8(value).ok();
+    let number = text.and_then(|text| text.trim().parse().ok());
+    let token = number.filter(|number: &i64| *number >= 0);
+    token.map_or(Record::Unreadable, Record::Read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_can_not_be_read_is_there() {
+        for text in ["", "{", "{}", r#"{"by":"x","since":"s"}"#, "17"] {
+            assert!(json::<Pause>(text.as_bytes()).is_unreadable(), "{text}");
+        }
+        for text in ["", "x", "-1", "99999999999999999999", "1.5"] {
+            assert!(number(text.as_bytes()).is_unreadable(), "{text}");
+        }
+        assert_eq!(number(b" 17\n"), Record::Read(17));
+    }
+
+    #[test]
+    fn a_term_on_record_of_an_older_version_is_read() {
+        let older = r#"{"token":5,"candidate":"a","lease":"1f","host":"h","since":"s"}"#;
+        let term: Term = json(older.as_bytes()).read().unwrap();
+        assert_eq!(term.kill_budget_ms, None);
+        assert_eq!(serde_json::to_string(&term).unwrap(), older);
+    }
 }

@@ -74,20 +74,26 @@ impl Resignation {
         }
     }
 
-    /// Gives the ended term its place in the history, for a daemon that can't; one attempt, since
-    /// the next term says at least that it was.
-    pub(crate) async fn explain_on(&self, store: &Store, reason: &str) {
-        if let Err(error) = self.try_to_explain(store, reason).await {
+    /// Gives the term, whose job was proven dead at `ended`, its place in the history, for a daemon
+    /// that can't; one attempt, since the next term says at least that it was.
+    pub(crate) async fn explain_on(&self, store: &Store, ended: String, reason: &str) {
+        if let Err(error) = self.try_to_explain(store, ended, reason).await {
             tracing::debug!(%error, "history not written");
         }
     }
 
     /// [`explain_on`](Self::explain_on), over connections of its own.
-    pub(crate) async fn explain(&self, reason: &str) {
-        self.explain_on(&Store::new(&self.store), reason).await;
+    pub(crate) async fn explain(&self, ended: String, reason: &str) {
+        let store = Store::new(&self.store);
+        self.explain_on(&store, ended, reason).await;
     }
 
-    async fn try_to_explain(&self, store: &Store, reason: &str) -> Result<(), Error> {
+    async fn try_to_explain(
+        &self,
+        store: &Store,
+        ended: String,
+        reason: &str,
+    ) -> Result<(), Error> {
         let Some(token) = self.token else {
             return Ok(());
         };
@@ -96,9 +102,9 @@ impl Resignation {
             let (found, _) = store.get(self.attempt_limit, place, None).await?;
             let record = found.kvs().first();
             let record: Option<record::Term> =
-                record.and_then(|kv| serde_json::from_slice(kv.value()).ok());
+                record.and_then(|kv| record::json(kv.value()).read());
             if let Some(term) = record.filter(|term| term.token == token) {
-                let past = record::PastTerm::ended_now(term, reason);
+                let past = record::PastTerm::ended_at(term, ended, reason);
                 return put_past(store, self.attempt_limit, &self.prefix, &past).await;
             }
         }

@@ -190,7 +190,8 @@ fn observe_tells_every_leader_and_nobody_and_what_is_proclaimed() {
         .map(|revision| revision.as_i64().unwrap())
         .collect();
     assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
-    assert_eq!(revisions[1], token);
+    // Not before its claim is complete.
+    assert!(revisions[1] > token);
     let nobody = json!({"event": "leader", "leader": null});
     let expected = [
         nobody.clone(),
@@ -237,6 +238,78 @@ fn observe_ends_when_nobody_reads() {
     observed.stop_reading();
     let answer = observed.wait();
     assert_eq!((answer.code, answer.errors.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn who_is_first_in_line_leads_only_with_a_complete_claim() {
+    let scene = Scene::start(1);
+    scene.cluster.incumbent(&["pause"]).text();
+    let observed = scene.cluster.incumbent(&["observe"]).follow();
+    let a = scene.daemon("a").spawn();
+    a.wait_log("election paused", SOON);
+    let told = status(&scene.cluster);
+    assert_eq!(told["leader"], Value::Null);
+    assert_eq!(told["queue"][0]["name"], "a");
+    let table = scene.cluster.incumbent(&["status"]).text();
+    assert!(
+        table.contains("a, token") && table.contains("first in line, paused"),
+        "{table}"
+    );
+    let answer = scene.cluster.incumbent(&["step-down"]).run();
+    assert_eq!(answer.code, Some(3), "{}", answer.errors);
+    scene.cluster.incumbent(&["resume"]).text();
+    let token = scene.wait_leads(&a, 1, SOON);
+    let lines = observed.wait_json(2);
+    assert_eq!(lines[0]["leader"], Value::Null);
+    assert_eq!(lines[1]["leader"]["token"], token);
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
+fn nobody_leads_in_the_take_over_delay() {
+    let scene = Scene::start(1);
+    let (a, _) = scene.leader(scene.daemon("a"));
+    let b = scene.waiter(scene.daemon("b").toml("election.takeover_delay = '1h'"));
+    scene.cluster.revoke(scene.candidate(&a).lease);
+    b.wait_log("waiting out the last term", SOON);
+    let told = eventually(SOON, "b is first", || {
+        let told = status(&scene.cluster);
+        if told["queue"][0]["name"] == "b" {
+            Ok(told)
+        } else {
+            Err(told)
+        }
+    });
+    assert_eq!(told["leader"], Value::Null);
+    let table = scene.cluster.incumbent(&["status"]).text();
+    assert!(
+        table.contains("first in line, waiting out the last term"),
+        "{table}"
+    );
+    let observed = scene.cluster.incumbent(&["observe"]).follow();
+    assert_eq!(observed.wait_json(1)[0]["leader"], Value::Null);
+}
+
+#[test]
+fn a_key_that_is_no_text_is_shown_escaped_and_its_end_is_seen() {
+    let scene = Scene::start(1);
+    let key = b"/election/\xff\xfe";
+    scene.cluster.ask("a key of bytes", async |mut client| {
+        client.put(&key[..], "x", None).await.map(drop)
+    });
+    let a = scene.daemon("a").spawn();
+    a.wait_log("queue blocked by a key that is no candidate", SOON);
+    assert_eq!(
+        status(&scene.cluster)["blocked_by"],
+        json!(["/election/\\xff\\xfe"])
+    );
+    let observed = scene.cluster.incumbent(&["observe"]).follow();
+    assert_eq!(observed.wait_json(1)[0]["leader"], Value::Null);
+    scene.cluster.ask("its deletion", async |mut client| {
+        client.delete(&key[..], None).await.map(drop)
+    });
+    scene.wait_leads(&a, 1, SOON);
+    assert_eq!(observed.wait_json(2)[1]["leader"]["name"], "a");
 }
 
 #[test]

@@ -264,3 +264,30 @@ fn a_wish_that_is_put_twice_is_one_wish() {
     scene.cluster.revoke(lease);
     assert_eq!(put("tomorrow"), None);
 }
+
+#[test]
+fn nobody_steps_down_for_a_pause_in_which_nobody_would_follow() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a"));
+    let b = scene.waiter(scene.daemon("b"));
+    scene.cluster.incumbent(&["pause", "--keep-leader"]).text();
+    let asked: [&[&str]; 4] = [
+        &["step-down"],
+        &["step-down", "--wait"],
+        &["step-down", "--wait", "--force"],
+        &["step-down", "--wait", "--to", "b"],
+    ];
+    for words in asked {
+        let answer = scene.cluster.incumbent(words).run();
+        assert_eq!(answer.code, Some(3), "{words:?}: {}", answer.errors);
+        assert!(answer.errors.contains("paused"), "{}", answer.errors);
+    }
+    a.sigusr1();
+    let why = a.wait_log("not stepping down", SOON);
+    assert_eq!(why.text("reason"), "the election is paused");
+    scene.still_leads(&a, token).unwrap();
+
+    scene.cluster.incumbent(&["step-down", "--force"]).text();
+    a.wait_log("job stopped", SOON);
+    assert!(b.lines("elected").is_empty());
+}

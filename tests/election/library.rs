@@ -154,13 +154,14 @@ fn an_observer_sees_every_value_and_every_leader_and_nobody() {
 }
 
 #[test]
-fn an_observer_tells_of_a_hand_over_without_a_gap() {
+fn an_observer_tells_of_a_hand_over_once_the_next_claim_is_complete() {
     let library = Library::on(1);
     let (a, first) = library.leader("a", 5);
     let mut observer = library.observer();
     assert_eq!(library.seen(&mut observer).as_deref(), Some("a"));
     let b = library.stand("b", 5, 1);
     library.resign(a, &first);
+    assert_eq!(library.seen(&mut observer), None);
     let event = library.wait(observer.next()).unwrap();
     let (_b, second) = library.wait(b).unwrap();
     match event {

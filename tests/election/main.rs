@@ -12,4 +12,5 @@ mod library;
 mod members;
 mod partition;
 mod queue;
+mod records;
 mod unclean_ends;

@@ -114,6 +114,32 @@ fn a_go_holder_stopped_past_its_ttl_is_waited_out_and_stays_out_when_it_wakes() 
     });
 }
 
+/// Who waited behind it noted it: a newcomer that never saw it waits all the same.
+#[test]
+fn a_go_holder_is_waited_out_by_a_newcomer_that_a_waiter_left_word_for() {
+    let scene = Scene::start(1);
+    let holder = GoHolder::start(&scene, &["lock", "--ttl=3", PREFIX, "sleep", "1000"]);
+    let old = scene.first();
+    let a = scene.waiter(patient(&scene, "a", "3s"));
+    eventually(SOON, "it is noted", || {
+        scene.cluster.get("/election.meta/foreign") == Some(old.create_revision.to_string())
+    });
+    a.sigterm();
+    assert_eq!(a.wait_exit(SOON).code(), Some(0));
+    let vigil = scene.cluster.watch_deletion(&old.key, 0);
+    process::freeze(holder.pid());
+    let gone = vigil.wait(SOON);
+    let b = patient(&scene, "b", "3s").spawn();
+    let token = scene.wait_leads(&b, 1, SOON);
+    assert_delayed(&scene, &b, token, gone);
+    scene.wait_marker(old.create_revision);
+    // What was waited out needs no waiting out again.
+    b.sigterm();
+    assert_eq!(b.wait_exit(SOON).code(), Some(0));
+    let c = patient(&scene, "c", "1h").spawn();
+    scene.wait_leads(&c, 1, SOON);
+}
+
 #[test]
 fn a_go_leader_whose_lease_is_revoked_is_waited_out() {
     let scene = Scene::start(1);

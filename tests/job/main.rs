@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod around;
 mod command;
 mod guardian;
 mod guardian_faults;
@@ -14,3 +15,4 @@ mod hooks;
 mod leftovers;
 mod rust;
 mod stand;
+mod starts;

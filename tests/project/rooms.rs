@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon http fencing guardian release status kv job election session term etcd config runtime_dir log keys cgroup backoff clock",
+        "daemon http fencing guardian release status kv job election session term etcd config runtime_dir signals log keys cgroup backoff clock",
     ),
     // The life of the process.
     (

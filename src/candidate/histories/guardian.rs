@@ -123,23 +123,41 @@ impl World {
         }
     }
 
-    /// The child looks at the clock before its exec.
+    /// The child looks at the clock before its exec, which may hang.
     fn fork(&mut self, run: u64, before: Instant, now: Instant) {
-        let event = if self.clock() < before {
-            self.guardian.run = run;
-            self.job_starts(run == HOOK);
-            if run == HOOK {
-                self.outcome.hooks += 1;
-                // Some hang.
-                if self.chance.one_in(2) {
-                    let span = self.chance.span(self.truth.lost_grace());
-                    self.job_ends_by(self.now + span);
-                }
+        let is_hook = run == HOOK;
+        if self.clock() >= before {
+            self.feed(Event::TooLate { run }, now);
+            return self.feed(Event::TreeEmpty, now);
+        }
+        if self.chance.one_in(8) {
+            return self.job_hangs(run, is_hook);
+        }
+        self.job_starts(is_hook);
+        self.begins(run);
+        self.feed(Event::Executed { run, pid: 1 }, now);
+    }
+
+    /// What runs now.
+    fn begins(&mut self, run: u64) {
+        self.guardian.run = run;
+        if run == HOOK {
+            self.outcome.hooks += 1;
+            // Some hang.
+            if self.chance.one_in(2) {
+                let span = self.chance.span(self.truth.lost_grace());
+                self.job_ends_by(self.now + span);
             }
-            Event::Executed { run, pid: 1 }
-        } else {
-            Event::TooLate { run }
-        };
-        self.feed(event, now);
+        }
+    }
+
+    pub(super) fn guardian_sees_executed(&mut self, run: u64) {
+        self.begins(run);
+        self.tell_guardian(Event::Executed { run, pid: 1 });
+    }
+
+    pub(super) fn guardian_sees_killed_early(&mut self, run: u64) {
+        self.tell_guardian(Event::KilledEarly { run, signal: 9 });
+        self.tell_guardian(Event::TreeEmpty);
     }
 }

@@ -10,6 +10,8 @@ pub(super) struct Job {
     pub(super) ends_at: Option<u64>,
     /// Whether it is the hook at the term's end, which is as bad as the job when it lives too long.
     pub(super) is_hook: bool,
+    /// The run that hangs on its way to its exec.
+    starting: Option<u64>,
     /// Whether SIGKILL was sent.
     killed: bool,
 }
@@ -24,6 +26,25 @@ impl World {
         };
     }
 
+    /// The exec of a run hangs for so long, unless the child is killed before.
+    pub(super) fn job_hangs(&mut self, run: u64, is_hook: bool) {
+        self.job = Job {
+            is_hook,
+            starting: Some(run),
+            ..Job::default()
+        };
+        let span = self.chance.span(self.truth.ttl() * 2);
+        self.after(span, What::Executed(run));
+    }
+
+    /// A hung exec goes on. A child whose guardian is dead was killed with it.
+    pub(super) fn job_executed(&mut self, run: u64) {
+        if self.job.starting.take_if(|it| *it == run).is_some() && !self.guardian.process.dead {
+            self.job_starts(self.job.is_hook);
+            self.guardian_sees_executed(run);
+        }
+    }
+
     /// Whether what runs, or ran last, is a Rust job.
     pub(super) fn runs_in_daemon(&self) -> bool {
         self.in_daemon && !self.job.is_hook
@@ -31,6 +52,9 @@ impl World {
 
     /// The job is asked to stop.
     pub(super) fn job_asked(&mut self) {
+        if self.job.starting.is_some() {
+            return self.job_killed();
+        }
         if self.obedient {
             let span = self.chance.span(self.truth.lost_grace() * 2);
             self.job_ends_by(self.now + span);
@@ -39,6 +63,9 @@ impl World {
 
     /// The job's processes get SIGKILL.
     pub(super) fn job_killed(&mut self) {
+        if let Some(run) = self.job.starting.take() {
+            return self.guardian_sees_killed_early(run);
+        }
         if !std::mem::replace(&mut self.job.killed, true) {
             self.job_ends_by(self.now + self.death);
         }

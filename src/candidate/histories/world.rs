@@ -35,6 +35,8 @@ pub(super) enum What {
     Store(Heard),
     /// An answer of the store arrives at the daemon.
     Answer(Word),
+    /// The exec of this run goes on.
+    Executed(u64),
     /// The job's processes end.
     JobEnds,
     /// The daemon's process ends.
@@ -264,6 +266,7 @@ impl World {
             },
             What::Store(heard) => self.store_hears(heard),
             What::Answer(word) => self.tell_daemon(word),
+            What::Executed(run) => self.job_executed(run),
             What::JobEnds => {
                 if self.job.alive && self.job.ends_at.is_some_and(|at| at <= self.now) {
                     self.job_ended();

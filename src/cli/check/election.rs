@@ -3,7 +3,7 @@
 use crate::etcd::{Patience, Store, patience};
 use crate::keys::{LeaseId, Prefix};
 use crate::log::printable;
-use crate::status::Status;
+use crate::status::{OF_LAST_TERM, Status};
 
 /// Lines on the election under `prefix`.
 pub(super) async fn report(
@@ -25,7 +25,18 @@ pub(super) async fn report(
     if status.paused {
         lines.push("warning: the election is paused: nobody new will lead".to_owned());
     }
-    lines.extend(status.blocked_by.iter().map(|key| blocked(prefix, key)));
+    lines.extend(status.blocked_by.iter().map(|key| {
+        if status.last_term.as_ref() == Some(key) {
+            let key = printable(key);
+            format!("warning: the queue is blocked by {key}, {OF_LAST_TERM}")
+        } else {
+            blocked(prefix, key)
+        }
+    }));
+    lines.extend(status.unreadable.iter().map(|key| {
+        let key = printable(key);
+        format!("warning: the record {key} can't be read")
+    }));
     for outer in outer(prefix) {
         let records = format!("{}.meta/", outer.as_str());
         let read = async |limit| store.has_any(limit, &records).await;

@@ -76,12 +76,9 @@ impl Checks {
             }
             Event::NotExecuted { code, error, .. } => {
                 self.ended(None, Exit::NotExecuted { code, error });
-                self.empty();
             }
-            Event::TooLate { .. } => {
-                self.timed_out();
-                self.empty();
-            }
+            Event::KilledEarly { signal, .. } => self.ended(None, Exit::Signal(signal)),
+            Event::TooLate { .. } => self.timed_out(),
             Event::Executed { run, pid } => self.report(Report::Started { run, pid }),
             Event::MainEnded { pid, exit, .. } => self.ended(Some(pid), exit),
             // Once its outcome is told nobody waits for the rest. An orphan may end long before that.
@@ -299,8 +296,9 @@ mod tests {
                     code,
                     error,
                 },
-                &["1 ended", "1 over"],
+                &["1 ended"],
             ),
+            (0, Event::TreeEmpty, &["1 over"]),
         ]);
     }
 

@@ -36,11 +36,14 @@ impl Guard {
             } => {
                 self.last_run = self.last_run.max(run);
                 match self.may_start(token, sole, now) {
-                    Ok(before) => self.act(Action::Spawn {
-                        run,
-                        command,
-                        before,
-                    }),
+                    Ok(before) => {
+                        self.starts(token, run);
+                        self.act(Action::Spawn {
+                            run,
+                            command,
+                            before,
+                        });
+                    }
                     Err(reason) => self.refuse(run, reason),
                 }
             }

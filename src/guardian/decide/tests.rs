@@ -388,8 +388,75 @@ fn a_command_that_cannot_be_executed_ends_its_run() {
     };
     guarding()
         .at(0, start(7, 1, true), &["spawn 1 before 7000"])
-        .at(0, missing, &["main 1 ended", "empty 7"])
+        .at(0, missing, &["main 1 ended"])
+        .at(0, Event::TreeEmpty, &["empty 7"])
         .at(0, start(7, 2, true), &["spawn 2 before 7000"]);
+}
+
+/// A guard whose job's exec hangs.
+fn starting() -> Play {
+    let mut play = guarding();
+    play.at(500, start(7, 1, true), &["spawn 1 before 7000"]);
+    play
+}
+
+fn killed_early(run: u64) -> Event {
+    Event::KilledEarly { run, signal: 9 }
+}
+
+#[test]
+fn a_start_that_hangs_is_ended_by_the_deadline_and_is_no_job() {
+    starting()
+        .at(6_000, deadline(7, 12_000), &["guarded 7 until 12000"])
+        .at(7_000, Event::Tick, &[])
+        .at(
+            8_000,
+            start(7, 2, true),
+            &["refused 2: an earlier run is alive"],
+        )
+        .at(9_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .at(
+            9_001,
+            killed_early(1),
+            &["refused 1: the deadline is too near"],
+        )
+        .at(9_001, Event::TreeEmpty, &["empty 7"]);
+}
+
+#[test]
+fn a_start_that_hangs_keeps_the_lease_until_nothing_is_left_of_it() {
+    starting()
+        .at(
+            1_000,
+            Event::DaemonClosed,
+            &["kill daemon", "stop tree by 15"],
+        )
+        .at(1_001, Event::DaemonDead, &[])
+        .at(3_000, Event::Tick, &["kill tree"])
+        .at(3_100, Event::Tick, &["kill tree", "renew 1f"])
+        .at(3_200, killed_early(1), &["refused 1: a stop has begun"])
+        .at(
+            3_200,
+            Event::TreeEmpty,
+            &["empty 7, killed", "give back 1f until 18200"],
+        );
+}
+
+#[test]
+fn a_start_that_is_killed_by_another_hand_is_a_run_that_ended() {
+    starting()
+        .at(1_000, killed_early(1), &["main 1 ended"])
+        .at(1_000, Event::TreeEmpty, &["empty 7"])
+        .at(1_000, start(7, 2, true), &["spawn 2 before 7000"]);
+}
+
+#[test]
+fn a_term_in_which_nothing_was_executed_has_no_hook_at_its_end() {
+    let mut play = starting();
+    with_hook(&mut play);
+    play.at(1_000, stop(7, 500), &["stop tree by 2"])
+        .at(1_001, killed_early(1), &["refused 1: a stop has begun"])
+        .at(1_001, Event::TreeEmpty, &["empty 7"]);
 }
 
 #[test]
@@ -837,7 +904,10 @@ fn a_hook_that_can_not_be_executed_holds_nothing_up() {
         },
         Event::TooLate { run: 0 },
     ] {
-        hook_begins().at(1_100, outcome, &["say hook of 1f ended after 0", "empty 7"]);
+        let said = ["say hook of 1f ended after 0", "empty 7"];
+        hook_begins()
+            .at(1_100, outcome, &[])
+            .at(1_100, Event::TreeEmpty, &said);
     }
 }
 

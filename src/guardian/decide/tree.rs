@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::protocol::{Exit, Report};
+use super::super::protocol::{Exit, Refusal, Report};
 use super::{Action, Daemon, Guard, Killing, Line, Stop, Tree, UNKILLABLE};
 use crate::clock::Instant;
 
@@ -17,8 +17,8 @@ const SLOW_KILL_ROUND: Duration = Duration::from_millis(100);
 const STUCK_REPORT: Duration = Duration::from_secs(5);
 
 impl Guard {
-    pub(super) fn executed(&mut self, run: u64, pid: u32) {
-        let token = self.term.as_ref().map_or(0, |guarded| guarded.term.token);
+    /// A run is to be started: from now on the tree doesn't pass for empty.
+    pub(super) fn starts(&mut self, token: i64, run: u64) {
         let tree = self.tree.get_or_insert_with(|| Tree {
             token,
             mains: BTreeSet::new(),
@@ -27,23 +27,48 @@ impl Guard {
             at_end: None,
         });
         tree.mains.insert(run);
+    }
+
+    pub(super) fn executed(&mut self, run: u64, pid: u32) {
+        let Some(tree) = &mut self.tree else { return };
         tree.pid = Some(pid);
-        if let Some(guarded) = &mut self.term {
+        let token = tree.token;
+        if let Some(guarded) = self.present(token) {
             guarded.stopped = None;
             guarded.has_run = true;
         }
         self.report(Report::Started { run, pid });
     }
 
+    /// Nothing was executed, and no process of the run is left.
+    pub(super) fn not_started(&mut self, run: u64) {
+        if let Some(tree) = &mut self.tree {
+            tree.mains.remove(&run);
+        }
+    }
+
     pub(super) fn not_executed(&mut self, run: u64, code: i32, error: String) {
+        self.not_started(run);
         self.report(Report::MainEnded {
             run,
             pid: None,
             exit: Exit::NotExecuted { code, error },
         });
-        if let (None, Some(guarded)) = (&self.tree, &self.term) {
-            let token = guarded.term.token;
-            self.report_empty(token, false);
+    }
+
+    /// To a term that ends it is a start that was refused.
+    pub(super) fn killed_early(&mut self, run: u64, signal: i32) {
+        self.not_started(run);
+        let token = self.tree.as_ref().map(|tree| tree.token);
+        let term = self.term.as_ref();
+        match term.filter(|guarded| Some(guarded.term.token) == token) {
+            Some(guarded) if guarded.late => self.refuse(run, Refusal::Deadline),
+            Some(guarded) if !guarded.closed => self.report(Report::MainEnded {
+                run,
+                pid: None,
+                exit: Exit::Signal(signal),
+            }),
+            _ => self.refuse(run, Refusal::Stopping),
         }
     }
 
@@ -97,7 +122,9 @@ impl Guard {
         }
         let killed = tree.stop.iter().any(|stop| stop.killing.is_some());
         let lease = self.lease_of(token);
-        let stopped = tree.stop.map(|stop| Line::JobStopped {
+        // What was never executed was no job.
+        let stop = tree.stop.filter(|_| tree.pid.is_some());
+        let stopped = stop.map(|stop| Line::JobStopped {
             lease,
             token,
             pid: tree.pid,

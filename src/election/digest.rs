@@ -1,0 +1,88 @@
+//! What tells whether two replicas of an election have the same settings.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+
+use crate::backoff::jitter;
+use crate::clock;
+use crate::etcd::{Error, Store};
+use crate::keys::{LeaseId, Prefix};
+use crate::session;
+use crate::term::record::{self, Member, Record};
+
+/// The digest of a candidate's settings. Clones share it, so that a new configuration reaches
+/// whoever is campaigning.
+#[derive(Clone, Debug, Default)]
+pub struct Digest(Arc<Mutex<Option<String>>>);
+
+impl Digest {
+    /// The digest as it is; `None` for a candidate without settings.
+    pub fn get(&self) -> Option<String> {
+        let digest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        digest.clone()
+    }
+
+    /// Makes it this one; returns whether that is another.
+    pub fn set(&self, new: Option<String>) -> bool {
+        let mut digest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *digest != new;
+        *digest = new;
+        changed
+    }
+}
+
+impl From<String> for Digest {
+    fn from(digest: String) -> Self {
+        Self(Arc::new(Mutex::new(Some(digest))))
+    }
+}
+
+/// Puts `digest` into the member record of the candidate with this lease, as it stands; tries until
+/// the store answers, or refuses. Nothing happens where there is no such record.
+///
+/// # Errors
+/// As [`Store::attempt`], where trying again is of no use.
+pub(crate) async fn tell_digest(
+    store: &Store,
+    limit: Duration,
+    prefix: &Prefix,
+    lease: LeaseId,
+    digest: &Digest,
+) -> Result<(), Error> {
+    let mut backoff = session::backoff();
+    loop {
+        match try_to_tell(store, limit, prefix, lease, digest).await {
+            Ok(true) => return Ok(()),
+            Err(error) if error.is_definite() => return Err(error),
+            Ok(false) | Err(_) => clock::sleep(backoff.next(jitter())).await,
+        }
+    }
+}
+
+/// Returns whether nothing is left to do: the record may have changed since it was read.
+async fn try_to_tell(
+    store: &Store,
+    limit: Duration,
+    prefix: &Prefix,
+    lease: LeaseId,
+    digest: &Digest,
+) -> Result<bool, Error> {
+    let key = prefix.member(lease);
+    let (found, _) = store.get(limit, key.as_str(), None).await?;
+    let Some(kv) = found.kvs().first() else {
+        return Ok(true);
+    };
+    let Record::Read(member) = record::json::<Member>(kv.value()) else {
+        return Ok(true);
+    };
+    let member = serde_json::to_string(&member.with_digest(digest.get())).unwrap_or_default();
+    let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, kv.mod_revision());
+    let options = PutOptions::new().with_lease(lease.get());
+    let txn = Txn::new()
+        .when([same])
+        .and_then([TxnOp::put(key, member, Some(options))]);
+    let (answer, _) = store.txn(limit, txn).await?;
+    Ok(answer.succeeded())
+}

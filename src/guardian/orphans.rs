@@ -1,0 +1,43 @@
+//! Processes that fall to the daemon and that nobody else waits for: as PID 1 of a container it gets
+//! every orphan there, as a subreaper what loses its parent below it.
+
+use std::io;
+
+use rustix::process::{Pid, WaitOptions, waitpid};
+use signal_hook::consts::SIGCHLD;
+use signal_hook_tokio::Signals;
+use tokio_stream::StreamExt;
+
+use crate::proc::{Process, Stat};
+
+/// Reaps them as they end, for ever. `spares_own`: code of others in this process may wait for what it
+/// has started itself, so what is in this process's session is left to it.
+///
+/// It may reap a guardian, too: who waits for that asks its pidfd.
+///
+/// # Errors
+/// When the kernel has no descriptor to spare.
+///
+/// # Cancel safety
+/// Safe.
+pub(crate) async fn reap(spares_own: bool) -> io::Result<()> {
+    let mut ends = Signals::new([SIGCHLD])?;
+    loop {
+        reap_ended(spares_own);
+        if ends.next().await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+fn reap_ended(spares_own: bool) {
+    let this = Process::this().pid;
+    let session = Stat::of(this).map(|stat| stat.session);
+    for pid in crate::proc::all() {
+        let Some(stat) = Stat::of(pid) else { continue };
+        let spared = spares_own && Some(stat.session) == session;
+        if stat.parent == this && stat.has_ended() && !spared {
+            waitpid(Pid::from_raw(pid), WaitOptions::NOHANG).ok();
+        }
+    }
+}
