@@ -69,6 +69,7 @@ fn manual(command: &Command, above: Option<&Command>, folder: &Path) -> Result<(
     if command.has_subcommands() {
         man.render_subcommands_section(&mut page)?;
     }
+    exit_status().to_writer(&mut page)?;
     examples(command).to_writer(&mut page)?;
     if let Some(above) = above {
         see_also(above).to_writer(&mut page)?;
@@ -78,6 +79,38 @@ fn manual(command: &Command, above: Option<&Command>, folder: &Path) -> Result<(
         manual(below, Some(command), folder)?;
     }
     Ok(())
+}
+
+/// What the commands end with, as the README says in full.
+fn exit_status() -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["EXIT STATUS"]);
+    for (code, meaning) in [
+        ("0", "done"),
+        ("1", "failed at run time"),
+        ("2", "wrong usage"),
+        (
+            "3",
+            "refused: not the leader any more, not elected in time, or a thing that must not be",
+        ),
+        (
+            "69",
+            "the store can't be reached; \"run\" never gives up, and never ends with this",
+        ),
+        (
+            "78",
+            "the configuration is wrong, or the runtime directory is another daemon's",
+        ),
+    ] {
+        roff.control("TP", []);
+        roff.text([bold(code)]);
+        roff.text([roman(meaning)]);
+    }
+    roff.control("PP", []);
+    roff.text([roman(
+        "\"exec\" ends with the code of its command, or 128 and the signal's number.",
+    )]);
+    roff
 }
 
 /// The examples that the help ends with; lines that are typed stand as they are.

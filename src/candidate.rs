@@ -326,7 +326,7 @@ impl Candidate {
         // Everything is given back, or can't be.
         self.leave().await;
         if let Some(once) = self.once {
-            once.tell();
+            once.tell(self.trouble.away());
         }
     }
 

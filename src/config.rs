@@ -15,6 +15,7 @@ mod address;
 pub mod advice;
 mod compound;
 mod environment;
+pub mod handed;
 pub mod keys;
 mod layers;
 mod place;
@@ -230,6 +231,8 @@ pub fn load(source: &Source) -> Result<Loaded, Problems> {
 pub struct Readable {
     /// `runtime_dir`, absolute.
     pub runtime_dir: PathBuf,
+    /// That of the unit which reads the same file, where nobody has set one.
+    pub of_unit: Option<PathBuf>,
     /// `log.*`.
     pub log: crate::log::Settings,
 }
@@ -237,9 +240,14 @@ pub struct Readable {
 /// What can be read, whatever else is wrong by now. The unit's stop hook must find what the daemon
 /// left, and can't read the credentials that the configuration names; `reload` must find the daemon.
 pub fn readable(source: &Source) -> Readable {
-    let settings = Read::new(source).settings;
+    let Read {
+        found, settings, ..
+    } = Read::new(source);
     let runtime_dir = settings.get("runtime_dir");
+    let file = found.as_ref().map(|found| found.path.as_path());
+    let of_unit = source.runtime_dir_of_unit(file);
     Readable {
+        of_unit: of_unit.filter(|_| !settings.is_set("runtime_dir")),
         runtime_dir: runtime_dir.unwrap_or_else(|| source.runtime_dir()),
         log: log(&settings),
     }
@@ -294,7 +302,7 @@ impl Read {
         });
         let context = Context {
             source,
-            file_dir: found.as_ref().and_then(|found| found.path.parent()),
+            file: found.as_ref().map(|found| found.path.as_path()),
         };
         let settings = Settings::read(&tree, &context, &mut problems);
         problems.extend(read.problems);

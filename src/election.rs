@@ -177,6 +177,7 @@ impl Election {
         let timing = session.timing();
         let resignation = Resignation {
             store: self.store.settings(),
+            cluster: self.store.seen().cluster,
             prefix: self.prefix.clone(),
             candidate: self.candidate.clone(),
             lease: session.lease(),

@@ -5,37 +5,42 @@
 //! request is one *attempt* on the current member within a limit that includes connecting; and an
 //! attempt that the member is to blame for makes the next member the current one (R12).
 //!
-//! What the store says of itself is checked on every answer: see [`seen`].
+//! What the store says of itself is checked on every answer: see [`seen`]; and of several endpoints
+//! that disagree, no single one is believed: see [`trust`].
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{
-    Client, GetOptions, GetResponse, KvClient, LeaseGrantOptions, ResponseHeader, Txn, TxnResponse,
-};
+use etcd_client::{Client, GetOptions, GetResponse, KvClient, ResponseHeader, Txn, TxnResponse};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::keys::LeaseId;
+use crate::clock;
 
 pub mod about;
+pub mod certificate;
 pub mod error;
 pub mod keep_alive;
 mod leader;
+mod lease;
 pub mod member;
 pub mod patience;
 pub mod proxy;
 mod reason;
 pub(crate) mod secret;
 pub mod seen;
+pub mod trust;
 pub mod version;
 pub mod watch;
 
 pub use error::Error;
+pub use lease::Lifetime;
 use member::Member;
 pub use patience::Patience;
+use secret::PairFiles;
 pub use seen::Seen;
+use trust::Trust;
 
 /// How to reach the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,13 +84,14 @@ pub struct Tls {
     pub server_name: Option<String>,
 }
 
-/// How long a lease lives, in whole seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lifetime {
-    /// The TTL that was granted.
-    pub granted: Duration,
-    /// What is left of it, as the store counts.
-    pub remaining: Duration,
+impl Tls {
+    /// Our certificate and its key, if there are both.
+    pub(crate) fn pair(&self) -> Option<PairFiles> {
+        Some(PairFiles {
+            certificate: self.cert_file.clone()?,
+            key: self.key_file.clone()?,
+        })
+    }
 }
 
 /// The members of one cluster; cheap to clone, clones share rotation and connections.
@@ -101,6 +107,7 @@ pub struct Store {
 struct Shared {
     members: Mutex<Members>,
     seen: Mutex<Seen>,
+    trust: Trust,
     /// Told when another member may lead.
     look_for_leader: Notify,
 }
@@ -119,19 +126,40 @@ impl Store {
     /// Begins with a member chosen at random, so that replicas spread over the cluster; see
     /// [`go_to_leader`](Self::go_to_leader).
     pub fn new(settings: &Settings) -> Self {
-        let members = Members::new(settings);
+        Self::of_cluster(settings, 0)
+    }
+
+    /// The same, which believes no other cluster than this one; 0 if it isn't known yet.
+    pub fn of_cluster(settings: &Settings, cluster: u64) -> Self {
+        let members = Members::new(settings, None);
+        let seen = Seen {
+            cluster,
+            ..Seen::default()
+        };
         Self {
             shared: Arc::new(Shared {
                 members: Mutex::new(members),
-                seen: Mutex::default(),
+                seen: Mutex::new(seen),
+                trust: Trust::default(),
                 look_for_leader: Notify::new(),
             }),
         }
     }
 
+    /// The store for a command that asks once: it asks nothing of endpoints that disagree, and
+    /// leaves it to the user whom to believe.
+    pub fn unanimous(settings: &Settings) -> Self {
+        let store = Self::new(settings);
+        store.shared.trust.ask_for_unanimity();
+        store
+    }
+
     /// Uses other endpoints or credentials from the next attempt on; streams that are open stay.
     pub fn reload(&self, settings: &Settings) {
-        *self.members() = Members::new(settings);
+        let mut members = self.members();
+        *members = Members::new(settings, members.settings.tls.pair().as_ref());
+        drop(members);
+        self.shared.trust.doubt();
         self.shared.look_for_leader.notify_one();
     }
 
@@ -149,10 +177,30 @@ impl Store {
         limit: Duration,
         op: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T, Error> {
+        self.attempt_on(limit, op).await.map(|(answer, _)| answer)
+    }
+
+    /// As [`attempt`](Self::attempt); says whose answer it is.
+    async fn attempt_on<T>(
+        &self,
+        limit: Duration,
+        op: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
+    ) -> Result<(T, Arc<Member>), Error> {
+        let until = clock::now() + limit;
+        if !self.is_settled() {
+            // Seldom, and deep.
+            Box::pin(self.settle(limit)).await?;
+        }
         let member = self.current();
-        let tried = tokio::time::timeout(limit, async {
-            let client = member.client().await?;
-            op(client).await.map_err(|error| member.classify(&error))
+        let tried = tokio::time::timeout(until.remaining(), async {
+            let answer = async {
+                let client = member.client().await?;
+                op(client).await.map_err(|error| member.classify(&error))
+            };
+            match answer.await {
+                Ok(answer) => Ok((answer, Arc::clone(&member))),
+                Err(error) => Err(Box::pin(self.confirmed(&member, error)).await),
+            }
         });
         let outcome = tried.await.unwrap_or_else(|_| {
             Err(Error::Timeout {
@@ -208,26 +256,32 @@ impl Store {
         *self.lock_seen()
     }
 
-    /// Checks a header against what was seen before; `asked` is [`Store::seen`] from before the
+    /// Checks the header of an answer of `member` against what was seen before; `asked` is [`Store::seen`] from before the
     /// request was sent if the answer was linearizable.
     ///
     /// # Errors
-    /// [`Error::ClusterChanged`] if it can't be the same cluster, or not the same history.
+    /// [`Error::Stranger`] if the member is of another cluster; [`Error::ClusterChanged`] if there is
+    /// no other member to ask, or if it can't be the same history.
     pub fn note(
         &self,
+        member: &Member,
         header: Option<&ResponseHeader>,
         asked: Option<Seen>,
     ) -> Result<Seen, Error> {
         let answer = header
             .map(Seen::from)
             .ok_or_else(|| Error::ClusterChanged("an answer came without a header".to_owned()))?;
+        let known = self.seen().cluster;
+        if known != 0 && answer.cluster != known {
+            self.give_up_on(member);
+            return Err(self.is_stranger(member, answer.cluster));
+        }
         let (before, noted) = {
             let mut seen = self.lock_seen();
             (*seen, seen.note(answer, asked))
         };
         if noted.is_err() {
-            // It may be one member that doesn't belong to the others.
-            self.members().go_on();
+            self.give_up_on(member);
         } else if before.raft_term != 0 && before.raft_term < answer.raft_term {
             self.shared.look_for_leader.notify_one();
         }
@@ -240,12 +294,12 @@ impl Store {
     /// As [`attempt`](Self::attempt).
     pub async fn txn(&self, limit: Duration, txn: Txn) -> Result<(TxnResponse, Seen), Error> {
         let asked = self.seen();
-        let answer = self
-            .attempt(limit, async |client: Client| {
+        let (answer, member) = self
+            .attempt_on(limit, async |client: Client| {
                 keys_of(&client).txn(txn).await
             })
             .await?;
-        let seen = self.note(answer.header(), Some(asked))?;
+        let seen = self.note(&member, answer.header(), Some(asked))?;
         Ok((answer, seen))
     }
 
@@ -261,77 +315,13 @@ impl Store {
     ) -> Result<(GetResponse, Seen), Error> {
         let asked = self.seen();
         let key = key.into();
-        let answer = self
-            .attempt(limit, async |client: Client| {
+        let (answer, member) = self
+            .attempt_on(limit, async |client: Client| {
                 keys_of(&client).get(key, options).await
             })
             .await?;
-        let seen = self.note(answer.header(), Some(asked))?;
+        let seen = self.note(&member, answer.header(), Some(asked))?;
         Ok((answer, seen))
-    }
-
-    /// Asks for `lease` with a TTL of `ttl` seconds; returns the TTL granted and the answer's header.
-    ///
-    /// # Errors
-    /// [`Error::LeaseExists`] if an earlier attempt with the same id was applied after all.
-    pub async fn grant(
-        &self,
-        limit: Duration,
-        lease: LeaseId,
-        ttl: i64,
-    ) -> Result<(i64, Seen), Error> {
-        let options = LeaseGrantOptions::new().with_id(lease.get());
-        let answer = self
-            .attempt(limit, async |client: Client| {
-                client.lease_client().grant(ttl, Some(options)).await
-            })
-            .await?;
-        let seen = self.note(answer.header(), None)?;
-        Ok((answer.ttl(), seen))
-    }
-
-    /// Revokes `lease` and with it every key attached; returns whether it was there.
-    ///
-    /// # Errors
-    /// As [`attempt`](Self::attempt).
-    pub async fn revoke(&self, limit: Duration, lease: LeaseId) -> Result<bool, Error> {
-        let revoked = self
-            .attempt(limit, async |client: Client| {
-                client.lease_client().revoke(lease.get()).await
-            })
-            .await;
-        match revoked {
-            Ok(answer) => self.note(answer.header(), None).map(|_| true),
-            Err(Error::LeaseGone) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Asks how long `lease` will live, in the eyes of the store's leader; `None` if it is gone.
-    ///
-    /// # Errors
-    /// As [`attempt`](Self::attempt).
-    pub async fn time_to_live(
-        &self,
-        limit: Duration,
-        lease: LeaseId,
-    ) -> Result<Option<Lifetime>, Error> {
-        let answer = self
-            .attempt(limit, async |client: Client| {
-                let mut client = client.lease_client();
-                client.time_to_live(lease.get(), None).await
-            })
-            .await?;
-        self.note(answer.header(), None)?;
-        let seconds = |count| u64::try_from(count).ok().map(Duration::from_secs);
-        let lifetime = |remaining| {
-            Some(Lifetime {
-                granted: seconds(answer.granted_ttl())?,
-                remaining,
-            })
-        };
-        // The store says -1 of a lease that is gone.
-        Ok(seconds(answer.ttl()).and_then(lifetime))
     }
 
     fn members(&self) -> std::sync::MutexGuard<'_, Members> {
@@ -356,12 +346,12 @@ fn keys_of(client: &Client) -> KvClient {
 }
 
 impl Members {
-    fn new(settings: &Settings) -> Self {
-        let all: Vec<_> = settings
-            .endpoints
-            .iter()
-            .map(|endpoint| Arc::new(Member::new(endpoint.clone(), settings.clone())))
-            .collect();
+    fn new(settings: &Settings, before: Option<&PairFiles>) -> Self {
+        let member = |endpoint: &String| {
+            let member = Member::new(endpoint.clone(), settings.clone(), before.cloned());
+            Arc::new(member)
+        };
+        let all: Vec<_> = settings.endpoints.iter().map(member).collect();
         assert!(!all.is_empty(), "the configuration names an endpoint");
         let random = usize::try_from(crate::backoff::random() >> 33).unwrap_or(0);
         let current = random % all.len();

@@ -98,6 +98,8 @@ struct Histogram {
 pub struct Gauges {
     /// Whether this candidate leads, and may go on.
     pub leader: bool,
+    /// Whether it stands in the queue, or leads.
+    pub ready: bool,
     /// The fencing token; 0 without a term.
     pub token: i64,
     /// What is left of the lease for certain.
@@ -130,6 +132,7 @@ impl Metrics {
         let mut text = String::with_capacity(4096);
         let Gauges {
             leader,
+            ready,
             token,
             lease_remaining,
             job_up,
@@ -143,6 +146,11 @@ impl Metrics {
             "incumbent_leader",
             "Whether this candidate leads: 1 or 0.",
             &u8::from(*leader),
+        );
+        gauge(
+            "incumbent_ready",
+            "Whether this candidate stands in the queue or leads: 1 or 0.",
+            &u8::from(*ready),
         );
         gauge(
             "incumbent_fencing_token",

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use crate::cgroup;
 use crate::clock::{self, Instant};
-use crate::etcd::Store;
 use crate::proc::{Handle, Process, Stat};
 use crate::runtime_dir::Dir;
 use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
@@ -239,7 +238,7 @@ async fn fence(group: &str, resignation: &Resignation, until: Instant) -> bool {
 
 async fn keep_renewing(resignation: &Resignation) -> std::convert::Infallible {
     clock::sleep(STUCK_AFTER).await;
-    let store = Store::new(&resignation.store);
+    let store = resignation.open_store();
     loop {
         let renewed = resignation.renew(&store).await;
         tracing::debug!(lease = %resignation.lease, renewed, "renewed for a tree not empty");

@@ -112,6 +112,11 @@ impl Term {
         }
     }
 
+    /// The id of the cluster that it is a term of.
+    pub(crate) fn cluster(&self) -> u64 {
+        self.store.seen().cluster
+    }
+
     /// The fencing token: it rises with every term of the election, whoever leads.
     pub fn token(&self) -> i64 {
         self.facts.token

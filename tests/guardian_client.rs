@@ -133,6 +133,7 @@ fn resignation(lease: LeaseId) -> Resignation {
             password_file: None,
             tls: etcd::Tls::default(),
         },
+        cluster: 7,
         prefix: Prefix::new("/a"),
         candidate: "node1".into(),
         lease,

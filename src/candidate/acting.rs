@@ -68,6 +68,7 @@ impl Candidate {
         let lease = new_lease_id();
         let resignation = Resignation {
             store: self.config.etcd.clone(),
+            cluster: 0,
             prefix: self.config.election.prefix.clone(),
             candidate: self.config.candidate_name.clone(),
             lease,
@@ -369,6 +370,11 @@ impl Candidate {
 
     fn hurry(&mut self, limit: Limit) {
         let Some(held) = &mut self.held else { return };
+        if held.status.is_none() && self.trouble.away().is_some() {
+            // Not even a lease was granted, and to give back is not answered any sooner.
+            self.contest.send(contest::Command::Hurry(clock::now()));
+            return;
+        }
         let once = clock::now() + held.timing.attempt_limit();
         let until = match limit {
             Limit::OneAttempt => once,

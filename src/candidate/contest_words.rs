@@ -43,6 +43,7 @@ impl Candidate {
             Report::Granted(timing, status) => held.granted(timing, status),
             Report::Joined { position, revision } => {
                 held.joined(position, revision);
+                self.trouble.stands();
                 lines.campaigning(lease, position);
             }
             Report::Progress(progress) => match progress {
@@ -65,6 +66,7 @@ impl Candidate {
             Report::Lost(loss) => self.lost(&loss),
             Report::Refused(why) => {
                 lines.refused(lease, &why);
+                self.trouble.refused(&why);
                 self.on(Event::Lost(Reason("refused")));
             }
             Report::Unreachable(_) => {
@@ -85,6 +87,7 @@ impl Candidate {
     pub(super) fn lost(&mut self, loss: &Loss) {
         if let (Loss::ClusterChanged(what) | Loss::Refused(what), Some(held)) = (loss, &self.held) {
             self.lines.refused(held.lease, what);
+            self.trouble.refused(what);
         }
         self.on(Event::Lost(Reason(loss.reason())));
     }

@@ -125,6 +125,7 @@ impl Held {
     pub(super) fn elected(&mut self, term: Term, since: &str) {
         self.led_since = Some(since.into());
         self.resignation.token = Some(term.token());
+        self.resignation.cluster = term.cluster();
         self.resignation.may_mark = true;
         self.term = Some(term);
     }

@@ -1,5 +1,7 @@
 //! A candidacy for one run: the job is started once, and with its end the candidate is done.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::Candidate;
@@ -18,6 +20,8 @@ pub struct Outcome {
     pub signal: Option<i32>,
     /// Why the term was lost, which stopped the job.
     pub lost: Option<&'static str>,
+    /// Why the store can't be reached, where that was so in the end and there was no run.
+    pub unreachable: Option<Arc<str>>,
 }
 
 /// The one run, and who is told of it in the end.
@@ -92,7 +96,9 @@ impl Once {
         self.is_done() || self.given_up || self.outcome.signal.is_some()
     }
 
-    pub(super) fn tell(self) {
+    /// Tells; `away` is what is wrong with the store by now.
+    pub(super) fn tell(mut self, away: Option<&Arc<str>>) {
+        self.outcome.unreachable = away.filter(|_| !self.outcome.ran).cloned();
         // Who doesn't wait any more has no need to know.
         drop(self.tell.send(self.outcome));
     }

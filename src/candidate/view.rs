@@ -47,6 +47,8 @@ pub struct Public {
     pub job: JobView,
     /// How its check stands, if it has one.
     pub health: Option<HealthView>,
+    /// What keeps it from standing, or from renewing.
+    pub trouble: Option<Arc<str>>,
 }
 
 /// How the check of a candidate stands.
@@ -123,6 +125,7 @@ impl Public {
             since: None,
             job: JobView::default(),
             health: None,
+            trouble: None,
         }
     }
 
@@ -169,6 +172,7 @@ impl Candidate {
                 ..self.job.clone()
             },
             health: self.checking.as_ref().map(Checking::view),
+            trouble: self.trouble.why(),
         };
         self.publish.send_if_modified(|now| {
             let changed = *now != public;

@@ -5,12 +5,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::exit::Failure;
-use super::options::{HEADING, Options, span, warned};
+use super::options::{HEADING, Options, block_on, span, warned};
 use super::output;
 use super::progress::Progress;
 use crate::config::{self, Config, Flag, Restart};
 use crate::daemon::once::{self, Outcome, Public, Role};
+use crate::etcd::{Error, Store};
 use crate::runtime_dir::own::OwnDir;
+
+/// How long the endpoints may take to disagree. Where they are silent, the wait begins.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
 /// Wait for leadership, run a command once, give back, and exit with the command's own code
 ///
@@ -65,11 +69,27 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     keep_to_the_foreground();
     let parents = [config.runtime_dir.clone(), std::env::temp_dir()];
     let directory = OwnDir::hold(&parents).map_err(Failure::RuntimeDir)?;
+    require_agreement(&config)?;
     let election = config.election.prefix.to_string();
     let outcome = wait_and_run(config, &directory, args.wait);
     // Removed before anything is said: whoever reads that may look.
     drop(directory);
     told(&outcome?, &election, args.wait)
+}
+
+/// Refuses endpoints that disagree on the cluster, as every command does that is typed; what else
+/// is wrong with them the wait will show.
+fn require_agreement(config: &Config) -> Result<(), Failure> {
+    if config.etcd.endpoints.len() == 1 {
+        return Ok(());
+    }
+    block_on(async {
+        let store = Store::unanimous(&config.etcd);
+        match store.settle(LONGEST_LOOK).await {
+            Err(error @ Error::Disputed(_)) => Err(error.into()),
+            _ => Ok(()),
+        }
+    })
 }
 
 fn wait_and_run(
@@ -116,6 +136,12 @@ fn told(outcome: &Outcome, election: &str, wait: Option<Duration>) -> Result<Exi
             (Some(signal), _) => code = 128 + signal,
             (None, Some(wait)) => {
                 let wait = humantime::format_duration(wait);
+                if let Some(why) = &outcome.unreachable {
+                    return Err(Failure::Unreachable(format!(
+                        "the store is unreachable, and was for {wait}; the command was not \
+                         started: {why}"
+                    )));
+                }
                 return Err(Failure::Refused(format!(
                     "not elected in {election} within {wait}; the command was not started"
                 )));

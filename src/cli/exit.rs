@@ -92,7 +92,10 @@ impl From<patience::Failure> for Failure {
 
 impl From<etcd::Error> for Failure {
     fn from(error: etcd::Error) -> Self {
-        Self::Failed(error.into())
+        match error {
+            etcd::Error::Disputed(why) => Self::Misconfigured(why),
+            error => Self::Failed(error.into()),
+        }
     }
 }
 

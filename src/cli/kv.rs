@@ -203,7 +203,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 
 impl Get {
     async fn run(self) -> Result<(), Failure> {
-        let (keys, _) = self.common.keys()?;
+        let (keys, _) = self.common.keys(false)?;
         let get = kv::Get {
             span: self.range.span(),
             revision: self.rev,
@@ -222,8 +222,8 @@ impl Get {
 
 impl Put {
     async fn run(self) -> Result<(), Failure> {
-        let (keys, config) = self.common.keys()?;
         let guard = self.guarding.guard()?;
+        let (keys, config) = self.common.keys(guard.is_some())?;
         let key = self.key.into_vec();
         refuse_if_blocking(&config, &key, self.lease)?;
         let value = match self.value {
@@ -243,8 +243,8 @@ impl Put {
 
 impl Del {
     async fn run(self) -> Result<(), Failure> {
-        let (keys, _) = self.common.keys()?;
         let guard = self.guarding.guard()?;
+        let (keys, _) = self.common.keys(guard.is_some())?;
         let span = self.range.span();
         let answer = keys.delete(&span, self.prev_kv, guard.as_ref()).await?;
         self.common.print(&answer, json::delete, plain::delete)
@@ -253,7 +253,7 @@ impl Del {
 
 impl Watch {
     async fn run(self) -> Result<(), Failure> {
-        let (keys, _) = self.common.keys()?;
+        let (keys, _) = self.common.keys(false)?;
         let request = watch::Request {
             span: self.range.span(),
             revision: self.rev,
@@ -278,10 +278,16 @@ impl Watch {
 }
 
 impl Common {
-    /// The keys of the configured store; the time runs from here on.
-    fn keys(&self) -> Result<(Keys, Config), Failure> {
+    /// The keys of the configured store, for writes that a term guards or for anything else; the time
+    /// runs from here on.
+    fn keys(&self, is_guarded: bool) -> Result<(Keys, Config), Failure> {
         let config = self.asking.load()?;
-        let store = Store::new(&config.etcd);
+        let store = if is_guarded {
+            // The condition holds in no other store than the term's: one stray costs the job nothing.
+            Store::new(&config.etcd)
+        } else {
+            Store::unanimous(&config.etcd)
+        };
         let patience = self.asking.patience(&store);
         Ok((Keys::new(store, patience), config))
     }

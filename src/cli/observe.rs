@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = config::load(&args.options.source_in_job())?.config;
     block_on(async {
         tokio::select! {
-            failed = follow(Store::new(&config.etcd), config.election.prefix) => failed,
+            failed = follow(Store::unanimous(&config.etcd), config.election.prefix) => failed,
             () = output::closed() => Ok(ExitCode::SUCCESS),
         }
     })

@@ -8,8 +8,10 @@ use clap::Args;
 
 use super::exit::Failure;
 use super::output;
-use crate::config::{self, Config, Flag, Loaded, Problems, Source};
+use crate::config::handed::Handed;
+use crate::config::{self, Config, Flag, Loaded, Problems, Source, keys};
 use crate::etcd::{Patience, Store};
+use crate::http::client;
 
 /// The variables in which a job finds the endpoints and the election of its daemon, and the keys
 /// that they set.
@@ -17,6 +19,10 @@ const OF_THE_JOB: [(&str, &str); 2] = [
     ("INCUMBENT_ENDPOINTS", "etcd.endpoints"),
     ("INCUMBENT_ELECTION", "election.prefix"),
 ];
+
+/// How long a daemon may take to say by what it runs now. One that takes longer may be stopped, and
+/// then what it has told its job before is as good as can be had.
+const NOW_LIMIT: Duration = Duration::from_millis(250);
 
 /// Where the help lists flags that change the configuration.
 pub(super) const HEADING: &str = "Configuration";
@@ -64,12 +70,18 @@ impl Options {
         if self.config.is_some() {
             return source;
         }
+        let handed = Handed::of_source(&source);
+        if let Some(handed) = &handed {
+            let directory = handed.runtime_dir();
+            handed.apply(&mut source, client::settings(&directory, NOW_LIMIT));
+        }
         for (variable, key) in OF_THE_JOB {
-            let explicit = format!("INCUMBENT__{}", key.replace('.', "__").to_uppercase());
-            if is_set(&explicit) || !is_set(variable) {
+            let explicit = keys::variable(key);
+            let value = std::env::var_os(variable).unwrap_or_default();
+            let is_told = handed.as_ref().is_some_and(|it| it.has(&explicit, &value));
+            if is_told || is_set(&explicit) || !is_set(variable) {
                 continue;
             }
-            let value = std::env::var_os(variable).unwrap_or_default();
             let told = Flag::text(key, variable, value.to_string_lossy());
             source.flags.insert(0, told);
         }

@@ -48,7 +48,7 @@ pub(super) struct ResumeArgs {
 /// Pauses the election.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = args.asking.load()?;
-    let store = Store::new(&config.etcd);
+    let store = Store::unanimous(&config.etcd);
     block_on(pause(args, store, config.election.prefix))
 }
 
@@ -105,7 +105,7 @@ fn deaf(queue: &Queue, keep_leader: bool) -> Option<String> {
 /// Ends the pause.
 pub(super) fn resume(args: &ResumeArgs) -> Result<ExitCode, Failure> {
     let config = args.asking.load()?;
-    let store = Store::new(&config.etcd);
+    let store = Store::unanimous(&config.etcd);
     let prefix = config.election.prefix;
     let patience = args.asking.patience(&store);
     let was_paused = block_on(async {

@@ -10,6 +10,7 @@ use super::options::{Options, block_on, span};
 use super::output;
 use crate::config;
 use crate::http::Reloaded;
+use crate::runtime_dir::CONTROL_SOCKET;
 
 /// Have the daemon on this host read its configuration anew, and wait for the outcome
 ///
@@ -32,7 +33,10 @@ pub(super) struct Args {
 /// Asks the daemon whose runtime directory the configuration names.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     // Whatever else is wrong is the daemon's to find: it reads the same file.
-    let directory = config::readable(&args.options.source()).runtime_dir;
+    let found = config::readable(&args.options.source());
+    // Typed beside the unit, whose runtime directory systemd chooses.
+    let is_there = |dir: &std::path::PathBuf| dir.join(CONTROL_SOCKET).exists();
+    let directory = found.of_unit.filter(is_there).unwrap_or(found.runtime_dir);
     let asking = Reloaded::ask(&directory, args.timeout);
     let outcome = block_on(async { Ok(asking.await.context("cannot reload")?) })?;
     if outcome.reloaded {

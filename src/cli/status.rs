@@ -14,8 +14,8 @@ use super::output;
 use super::table::{Table, short};
 use crate::clock;
 use crate::election::follow::Follower;
-use crate::etcd::Store;
-use crate::etcd::patience::LONGEST_ATTEMPT;
+use crate::etcd::patience::{self, LONGEST_ATTEMPT};
+use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
 use crate::log;
 use crate::status::{Candidate, OF_LAST_TERM, Status};
@@ -55,7 +55,7 @@ enum Format {
 /// Shows the status.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = args.asking.load()?;
-    let store = Store::new(&config.etcd);
+    let store = Store::unanimous(&config.etcd);
     if args.watch {
         return block_on(async {
             tokio::select! {
@@ -65,10 +65,24 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         });
     }
     let patience = args.asking.patience(&store);
-    let read = async { Ok(Status::read(&store, &config.election.prefix, &patience).await?) };
-    let status = block_on(read)?;
-    output::write(render(&status, args.output)?)?;
-    Ok(ExitCode::SUCCESS)
+    let prefix = &config.election.prefix;
+    block_on(async {
+        let failure = match Status::read(&store, prefix, &patience).await {
+            Ok(status) => {
+                output::write(render(&status, args.output)?)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Err(failure) => failure,
+        };
+        if matches!(failure, patience::Failure::Store(Error::Disputed(_))) {
+            // What most of the endpoints say is shown all the same.
+            let store = Store::new(&config.etcd);
+            if let Ok(status) = Status::read(&store, prefix, &patience).await {
+                output::write(render(&status, args.output)?)?;
+            }
+        }
+        Err(failure.into())
+    })
 }
 
 fn render(status: &Status, format: Format) -> Result<String, Failure> {

@@ -49,7 +49,7 @@ pub(super) struct Args {
 /// Asks the leader to step down.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = args.asking.load()?;
-    let store = Store::new(&config.etcd);
+    let store = Store::unanimous(&config.etcd);
     block_on(ask(args, store, config.election.prefix))
 }
 

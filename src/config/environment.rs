@@ -1,6 +1,7 @@
 //! The store and the election as variables, for a process that reads no file.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 use super::keys::variable;
 use super::{Config, advice::Shown};
@@ -13,42 +14,39 @@ impl Config {
     /// environment changed in it, and the paths of systemd's credentials, which the job couldn't
     /// resolve.
     pub fn to_env(&self) -> Vec<(String, String)> {
-        let path = |path: &Option<_>| {
-            path.as_deref()
-                .map(|path: &Path| path.to_string_lossy().into_owned())
-        };
+        let text = |value: OsString| value.to_string_lossy().into_owned();
+        let set = self.to_os_env().into_iter();
+        set.map(|(name, value)| (name, text(value))).collect()
+    }
+
+    /// The same with paths as they are.
+    pub(super) fn to_os_env(&self) -> Vec<(String, OsString)> {
+        let path = |path: &Option<PathBuf>| path.clone().map(OsString::from);
+        let text = |text: &Option<String>| text.clone().map(OsString::from);
+        let span = |span| Some(Shown(span).to_string().into());
         let tls = &self.etcd.tls;
         let set = [
-            ("candidate.name", Some(self.candidate_name.clone())),
-            ("etcd.endpoints", Some(self.etcd.endpoints.join(","))),
-            (
-                "etcd.connect_timeout",
-                Some(Shown(self.etcd.connect_timeout).to_string()),
-            ),
-            ("etcd.username", self.etcd.username.clone()),
+            ("candidate.name", Some(self.candidate_name.clone().into())),
+            ("etcd.endpoints", Some(self.etcd.endpoints.join(",").into())),
+            ("etcd.connect_timeout", span(self.etcd.connect_timeout)),
+            ("etcd.username", text(&self.etcd.username)),
             ("etcd.password_file", path(&self.etcd.password_file)),
             ("etcd.tls.ca_file", path(&tls.ca_file)),
             ("etcd.tls.cert_file", path(&tls.cert_file)),
             ("etcd.tls.key_file", path(&tls.key_file)),
-            ("etcd.tls.server_name", tls.server_name.clone()),
+            ("etcd.tls.server_name", text(&tls.server_name)),
             (
                 "election.prefix",
-                Some(self.election.prefix.as_str().to_owned()),
+                Some(self.election.prefix.as_str().into()),
             ),
-            ("election.ttl", Some(Shown(self.election.ttl).to_string())),
+            ("election.ttl", span(self.election.ttl)),
             (
                 "election.takeover_delay",
-                Some(Shown(self.election.takeover_delay).to_string()),
+                span(self.election.takeover_delay),
             ),
             // Without its graces a short TTL would be refused.
-            (
-                "job.lost_grace",
-                Some(Shown(self.job.lost_grace).to_string()),
-            ),
-            (
-                "job.kill_budget",
-                Some(Shown(self.job.kill_budget).to_string()),
-            ),
+            ("job.lost_grace", span(self.job.lost_grace)),
+            ("job.kill_budget", span(self.job.kill_budget)),
         ];
         let set = set
             .into_iter()

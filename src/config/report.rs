@@ -1,5 +1,6 @@
 //! What `incumbent check` prints of a configuration that passed.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use super::advice::Shown;
@@ -20,7 +21,8 @@ pub fn check_report(loaded: &Loaded, source: &Source) -> String {
         lines.push(format!("  {key} = {value}  ({place})"));
     }
     lines.push(times(&loaded.config));
-    for warning in loaded.warnings.iter().chain(&ttl_warnings(&loaded.config)) {
+    let more = [exposures(&loaded.config), ttl_warnings(&loaded.config)].concat();
+    for warning in loaded.warnings.iter().chain(&more) {
         lines.push(format!("warning: {warning}"));
     }
     lines.join("\n") + "\n"
@@ -78,6 +80,59 @@ fn times(config: &Config) -> String {
         Shown(timing.ttl()).to_string(),
         Shown(config.election.takeover_delay),
     )
+}
+
+/// Where secrets, or how the replica stands, are open to more than those they are meant for.
+fn exposures(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let etcd = &config.etcd;
+    let remote = etcd.endpoints.iter().find(|url| is_plain_and_remote(url));
+    if let (Some(url), true) = (remote, etcd.password_file.is_some()) {
+        warnings.push(format!(
+            "etcd.password_file: the password travels readably to {}: use https",
+            quoted(url)
+        ));
+    }
+    for (key, file) in [
+        ("etcd.password_file", &etcd.password_file),
+        ("etcd.tls.key_file", &etcd.tls.key_file),
+    ] {
+        let Some(file) = file else { continue };
+        let mode = std::fs::metadata(file).map_or(0, |found| found.mode());
+        // A group is one that somebody has chosen, and for systemd's credentials stands for more.
+        let may = match (mode & 0o004 != 0, mode & 0o022 != 0) {
+            (true, true) => "read and write",
+            (true, false) => "read",
+            (false, true) => "write",
+            (false, false) => continue,
+        };
+        warnings.push(format!(
+            "{key}: others may {may} {} (mode {:03o}): chmod 600",
+            quoted(&file.to_string_lossy()),
+            mode & 0o777
+        ));
+    }
+    if let Some(address) = config.http_listen.filter(|it| it.ip().is_unspecified()) {
+        warnings.push(format!(
+            "http.listen: {address} is every address of this host: name the one that those reach who \
+             may know"
+        ));
+    }
+    warnings
+}
+
+/// Whether a member is reached without TLS, and over a network.
+fn is_plain_and_remote(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return false;
+    };
+    let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let address: Option<std::net::IpAddr> = bare.parse().ok();
+    let is_here = address.map_or(bare.eq_ignore_ascii_case("localhost"), |address| {
+        address.to_canonical().is_loopback()
+    });
+    !is_here
 }
 
 /// What a short TTL costs when a member of the store hangs.

@@ -57,7 +57,8 @@ impl Settings {
         found.map_or(Place::Default, |(.., place)| place.clone())
     }
 
-    fn is_set(&self, name: &str) -> bool {
+    /// Whether the user has set the key `name`.
+    pub(super) fn is_set(&self, name: &str) -> bool {
         self.place(name) != Place::Default
     }
 

@@ -1,7 +1,8 @@
 //! Where a configuration comes from: which file, and what process and command line add to it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::keys;
@@ -32,6 +33,9 @@ pub struct Source {
     pub host_name: String,
     /// What relative paths outside a file are relative to.
     pub current_dir: PathBuf,
+    /// Where systemd keeps the credentials and runtime directories of units, for commands that are
+    /// typed outside of them; empty for nowhere.
+    pub units: PathBuf,
 }
 
 /// A flag that sets a key.
@@ -86,6 +90,7 @@ impl Source {
             needs_job: false,
             host_name: host_name.into(),
             current_dir: PathBuf::from("/"),
+            units: PathBuf::new(),
         }
     }
 
@@ -97,6 +102,7 @@ impl Source {
             .into_owned();
         Self {
             default_file: PathBuf::from(DEFAULT_FILE),
+            units: PathBuf::from("/run"),
             env: std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
                 .collect(),
@@ -114,17 +120,49 @@ impl Source {
             .filter(|value| !value.is_empty())
     }
 
-    /// The directory of systemd's credentials.
-    pub(super) fn credentials_dir(&self) -> Option<PathBuf> {
-        self.variable("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+    /// The directory of systemd's credentials: that of this process, else that of the unit which
+    /// reads the file, if it runs and this user may look into it.
+    pub(super) fn credentials_dir(&self, file: Option<&Path>) -> Option<PathBuf> {
+        let own = self.variable("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        own.or_else(|| {
+            let unit = unit(self.instance(file)?);
+            let dir = self.units.join("credentials").join(unit);
+            let may = rustix::fs::Access::READ_OK | rustix::fs::Access::EXEC_OK;
+            rustix::fs::access(&dir, may).is_ok().then_some(dir)
+        })
+    }
+
+    /// What a command says that lacks them, after that they are missing.
+    pub(super) fn who_has_credentials(&self, file: Option<&Path>) -> String {
+        self.instance(file).map_or(String::new(), |instance| {
+            format!(
+                "; root's commands find those of {} while it runs",
+                unit(instance)
+            )
+        })
+    }
+
+    /// The runtime directory of the unit that reads the file, for a command outside of it.
+    pub(super) fn runtime_dir_of_unit(&self, file: Option<&Path>) -> Option<PathBuf> {
+        let instance = self.instance(file)?;
+        let own = self.variable("RUNTIME_DIRECTORY").is_some();
+        (!own).then(|| self.units.join(format!("incumbent-{instance}")))
+    }
+
+    /// The instance of the shipped unit whose configuration the file is, by the file's name.
+    fn instance<'a>(&self, file: Option<&'a Path>) -> Option<&'a str> {
+        let name = file
+            .filter(|_| !self.units.as_os_str().is_empty())?
+            .file_name()?;
+        name.to_str()?.strip_suffix(".toml")
     }
 
     /// The default of `runtime_dir`.
     pub(super) fn runtime_dir(&self) -> PathBuf {
         // systemd lists all of a unit's directories, with colons between; ours is the first.
         let of_unit = self.variable("RUNTIME_DIRECTORY").and_then(|listed| {
-            let listed = listed.to_string_lossy();
-            listed.split(':').next().map(PathBuf::from)
+            let first = listed.as_bytes().split(|byte| *byte == b':').next()?;
+            Some(PathBuf::from(OsStr::from_bytes(first)))
         });
         let of_user = || {
             let dir = PathBuf::from(self.variable("XDG_RUNTIME_DIR")?);
@@ -165,6 +203,11 @@ impl Source {
         };
         self.env.iter().filter(sets).count()
     }
+}
+
+/// The shipped unit's instance of that name.
+fn unit(instance: &str) -> String {
+    format!("incumbent@{instance}.service")
 }
 
 /// A file that was read.

@@ -79,8 +79,8 @@ typed! {
 pub(super) struct Context<'a> {
     /// Where the configuration comes from.
     pub(super) source: &'a Source,
-    /// The directory of the file, absolute.
-    pub(super) file_dir: Option<&'a Path>,
+    /// The file, absolute.
+    pub(super) file: Option<&'a Path>,
 }
 
 /// What is expected of `key`, in words.
@@ -258,7 +258,7 @@ fn path(text: &str, place: &Place, context: &Context<'_>) -> Result<PathBuf, Str
             "expected a path without control characters, found {found}"
         ));
     }
-    let base = match context.file_dir {
+    let base = match context.file.and_then(Path::parent) {
         Some(dir) if place.is_in_file() => dir,
         _ => &context.source.current_dir,
     };
@@ -272,11 +272,13 @@ fn path(text: &str, place: &Place, context: &Context<'_>) -> Result<PathBuf, Str
         }
         return Ok(base.join(text));
     };
-    let dir = context.source.credentials_dir().ok_or_else(|| {
+    let dir = context.source.credentials_dir(context.file);
+    let dir = dir.ok_or_else(|| {
         format!(
             "expected CREDENTIALS_DIRECTORY in the environment, as systemd sets it for a unit with \
-             LoadCredential=, found it missing for {}",
-            quoted(text)
+             LoadCredential=, found it missing for {}{}",
+            quoted(text),
+            context.source.who_has_credentials(context.file)
         )
     })?;
     Ok(dir.join(rest.trim_start_matches('/')))

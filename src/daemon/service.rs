@@ -82,6 +82,14 @@ impl Service {
 
 /// One line for `systemctl status`.
 fn describe(public: &Public) -> String {
+    let stands = standing(public);
+    match &public.trouble {
+        Some(why) => format!("{stands}; {why}"),
+        None => stands,
+    }
+}
+
+fn standing(public: &Public) -> String {
     match (public.role, public.token, public.position) {
         (Role::Leading, Some(token), _) => format!("leading, token {token}"),
         (Role::Campaigning, _, Some(position)) => format!("campaigning, joined at {position}"),

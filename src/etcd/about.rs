@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, ResponseHeader};
 
+use super::trust::Word;
 use super::{Error, Settings, Store};
 use crate::clock;
 use crate::keys::LeaseId;
@@ -45,13 +46,13 @@ impl Store {
     /// As [`attempt`](Self::attempt).
     pub async fn about(&self, limit: Duration) -> Result<About, Error> {
         let begun = clock::now();
-        let answer = self
-            .attempt(limit, async |client: Client| {
+        let (answer, member) = self
+            .attempt_on(limit, async |client: Client| {
                 client.maintenance_client().status().await
             })
             .await?;
         let took = clock::now().since(begun);
-        let seen = self.note(answer.header(), None)?;
+        let seen = self.note(&member, answer.header(), None)?;
         Ok(About {
             version: answer.version().to_owned(),
             cluster: seen.cluster,
@@ -60,6 +61,21 @@ impl Store {
             is_learner: answer.is_learner(),
             alarms: answer.errors().to_vec(),
             took,
+        })
+    }
+
+    /// Asks the current member of which cluster it is, and who belongs to that.
+    ///
+    /// # Errors
+    /// As [`attempt`](Self::attempt).
+    pub async fn word(&self, limit: Duration) -> Result<Word, Error> {
+        let member = self.current();
+        let word = tokio::time::timeout(limit, member.full_word()).await;
+        word.unwrap_or_else(|_| {
+            Err(Error::Timeout {
+                endpoint: member.endpoint.clone(),
+                limit,
+            })
         })
     }
 

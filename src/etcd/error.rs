@@ -70,6 +70,20 @@ pub enum Error {
         /// What the store said.
         reason: String,
     },
+    /// The member is of another cluster than the one that is believed: what it says is of no store
+    /// of ours.
+    #[error("{endpoint}: a member of cluster {cluster:x}, not of {expected:x}")]
+    Stranger {
+        /// The member that was asked.
+        endpoint: String,
+        /// Its cluster.
+        cluster: u64,
+        /// The one that is believed.
+        expected: u64,
+    },
+    /// The endpoints don't agree on a cluster, and none was believed before.
+    #[error("{0}")]
+    Disputed(String),
     /// It isn't the cluster, or not the history, that we knew (R12).
     #[error("the cluster has changed: {0}")]
     ClusterChanged(String),
@@ -101,6 +115,7 @@ impl Error {
                 | Self::Unauthenticated { .. }
                 | Self::LoginRefused { .. }
                 | Self::Proxied { .. }
+                | Self::Stranger { .. }
                 | Self::Credentials(_)
         )
     }
@@ -111,6 +126,20 @@ impl Error {
             self,
             Self::Timeout { .. }
                 | Self::Unreachable { .. }
+                | Self::Unauthenticated { .. }
+                | Self::LoginRefused { .. }
+                | Self::Stranger { .. }
+        )
+    }
+
+    /// Whether it is what a member said of the store or of us, without saying of which cluster it is.
+    pub(super) const fn is_an_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::LeaseGone
+                | Self::LeaseExists
+                | Self::Compacted { .. }
+                | Self::Refused { .. }
                 | Self::Unauthenticated { .. }
                 | Self::LoginRefused { .. }
         )

@@ -40,8 +40,7 @@ impl KeepAlive {
     /// [`Error::LeaseGone`] if there is no such lease; [`Error::Proxied`] if it isn't a member that
     /// would answer.
     pub async fn open(store: &Store, limit: Duration, lease: LeaseId) -> Result<Self, Error> {
-        let member = store.current();
-        let opened = store.attempt(limit, async |client: Client| {
+        let opened = store.attempt_on(limit, async |client: Client| {
             client.lease_client().keep_alive(lease.get()).await
         });
         // Half of the time, so that a member that is slow to tell may be renewed through yet.
@@ -49,7 +48,7 @@ impl KeepAlive {
         if let Err(error @ Error::Proxied { .. }) = shown {
             return Err(error);
         }
-        let (keeper, answers) = opened?;
+        let ((keeper, answers), member) = opened?;
         Ok(Self {
             lease,
             member,
@@ -93,11 +92,12 @@ impl KeepAlive {
             endpoint: endpoint.clone(),
             reason: "the member ended the stream of renewals".to_owned(),
         })?;
+        // First: who is of another cluster knows nothing of the lease.
+        let Seen { raft_term, .. } = store.note(&self.member, answer.header(), None)?;
         if answer.ttl() <= 0 {
             return Err(Error::LeaseGone);
         }
         debug_assert_eq!(answer.id(), self.lease.get());
-        let Seen { raft_term, .. } = store.note(answer.header(), None)?;
         Ok(Ack {
             sent,
             ttl: answer.ttl(),

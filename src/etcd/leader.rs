@@ -33,6 +33,10 @@ impl Store {
     /// # Cancel safety
     /// Safe.
     pub async fn go_to_leader(&self, limit: Duration) {
+        // Whose leader it is to be comes first.
+        if self.settle(limit).await.is_err() {
+            return;
+        }
         let members = self.in_turn();
         let Some((current, others)) = members.split_first() else {
             return;
@@ -63,7 +67,7 @@ impl Store {
     }
 
     /// Makes `member` the current one. The one before is left to the streams that are open.
-    fn go_to(&self, member: &Arc<Member>) {
+    pub(super) fn go_to(&self, member: &Arc<Member>) {
         let mut members = self.members();
         let place = members.all.iter().position(|it| Arc::ptr_eq(it, member));
         // The configuration may have been reloaded, or a failed attempt has led here already.

@@ -1,11 +1,14 @@
 //! One member of the cluster and the connection to it.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 
-use super::{Error, Seen, Settings, Tls, secret};
+use super::secret::{self, Pair, PairFiles};
+use super::{Error, Seen, Settings, Tls};
 
 /// A connection is pinged after this long without a frame from the member. etcd takes pings more
 /// often than every 5 s for an attack and hangs up (measured; `grpc-keepalive-min-time`).
@@ -20,9 +23,13 @@ pub struct Member {
     /// Its URL, as configured.
     pub endpoint: String,
     settings: Settings,
+    /// The certificate and key that the configuration named before.
+    before: Option<PairFiles>,
     client: Mutex<Option<Connected>>,
     /// Held while connecting: a login is dear to the store.
     connecting: tokio::sync::Mutex<()>,
+    /// Whether the last client was made without a login though a user is configured.
+    without_login: AtomicBool,
     /// Set once it has shown that it is no proxy.
     pub(super) shown: OnceLock<()>,
 }
@@ -38,11 +45,13 @@ impl std::fmt::Debug for Connected {
 }
 
 impl Member {
-    pub(super) fn new(endpoint: String, settings: Settings) -> Self {
+    pub(super) fn new(endpoint: String, settings: Settings, before: Option<PairFiles>) -> Self {
         Self {
             endpoint,
             settings,
+            before,
             client: Mutex::default(),
+            without_login: AtomicBool::new(false),
             shown: OnceLock::new(),
             connecting: tokio::sync::Mutex::default(),
         }
@@ -67,21 +76,19 @@ impl Member {
         if let Some(client) = self.connected() {
             return Ok(client);
         }
+        // Seldom, and deep.
+        Box::pin(self.new_client()).await
+    }
+
+    async fn new_client(&self) -> Result<Client, Error> {
         let _connecting = self.connecting.lock().await;
         if let Some(client) = self.connected() {
             return Ok(client);
         }
-        let user = self.user().await?;
-        let client = match self.connect(user.as_ref()).await {
-            Err(Error::Refused { reason, .. }) if reason.contains(AUTH_IS_OFF) => {
-                self.connect(None).await?
-            }
-            // That a token or a password has been replaced is another matter: this one was read
-            // from the file just now.
-            Err(Error::Unauthenticated { endpoint, reason }) => {
-                return Err(Error::LoginRefused { endpoint, reason });
-            }
-            connected => connected?,
+        self.without_login.store(false, Ordering::Relaxed);
+        let client = match self.user() {
+            Some((name, file)) => self.log_in(name, file).await?,
+            None => self.connect(None).await?,
         };
         *self.lock() = Some(Connected(client.clone()));
         Ok(client)
@@ -89,18 +96,22 @@ impl Member {
 
     /// Asks it whether it leads, which it answers without the others; returns the answer's header
     /// if it does.
-    ///
-    /// Without logging in: that is dear to the store, and this is asked of anybody.
     pub(super) async fn leads(&self) -> Result<Option<Seen>, Error> {
-        let client = match self.connected() {
-            None if self.settings.username.is_some() => self.connect(None).await?,
-            _ => self.client().await?,
-        };
+        let client = self.any_client().await?;
         let answer = client.maintenance_client().status().await;
         let answer = answer.map_err(|error| self.classify(&error))?;
         let header = answer.header();
         let own = header.filter(|header| header.member_id() == answer.leader());
         Ok(own.map(Seen::from))
+    }
+
+    /// A client for what is asked of anybody: one that has not logged in, where none has yet. A
+    /// login is dear to the store.
+    pub(super) async fn any_client(&self) -> Result<Client, Error> {
+        match self.connected() {
+            None if self.settings.username.is_some() => self.connect(None).await,
+            _ => self.client().await,
+        }
     }
 
     fn connected(&self) -> Option<Client> {
@@ -113,19 +124,91 @@ impl Member {
         *self.lock() = None;
     }
 
-    /// The user and the password, read afresh each time: they may have been rotated on disk.
-    async fn user(&self) -> Result<Option<(&str, String)>, Error> {
-        let (Some(name), Some(file)) = (&self.settings.username, &self.settings.password_file)
-        else {
-            return Ok(None);
-        };
-        let password = read(file).await?;
-        let password = password.trim_end_matches(['\r', '\n']);
-        Ok(Some((name, password.to_owned())))
+    /// The user, and the file with the password.
+    fn user(&self) -> Option<(&str, &Path)> {
+        let Settings {
+            username,
+            password_file,
+            ..
+        } = &self.settings;
+        Some((username.as_deref()?, password_file.as_deref()?))
     }
 
-    /// Connects with certificates that are read afresh each time, too.
-    async fn connect(&self, user: Option<&(&str, String)>) -> Result<Client, Error> {
+    /// Connects as the user, with the password in the file, which may have been replaced; or with the
+    /// one that worked last, as long as the store knows no other yet.
+    async fn log_in(&self, name: &str, file: &Path) -> Result<Client, Error> {
+        let last = secret::last_password(name, file);
+        let (password, error) = match read(file).await {
+            Ok(text) => {
+                let password = text.trim_end_matches(['\r', '\n']).to_owned();
+                match self.connect(Some((name, &password))).await {
+                    Ok(client) => {
+                        secret::keep_password(name, file, &password);
+                        return Ok(client);
+                    }
+                    Err(Error::Unauthenticated { reason, .. }) if reason.contains(AUTH_IS_OFF) => {
+                        self.without_login.store(true, Ordering::Relaxed);
+                        return self.connect(None).await;
+                    }
+                    // That a token or a password has been replaced is another matter: this one was
+                    // read from the file just now.
+                    Err(Error::Unauthenticated { endpoint, reason }) => {
+                        (Some(password), Error::LoginRefused { endpoint, reason })
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(error) => (None, error),
+        };
+        let Some(last) = last.filter(|last| Some(last) != password.as_ref()) else {
+            return Err(error);
+        };
+        match self.connect(Some((name, &last))).await {
+            Ok(client) => {
+                tracing::warn!(user = name, %error, "logged in with the last password");
+                Ok(client)
+            }
+            Err(_) => Err(error),
+        }
+    }
+
+    /// Connects with certificates that are read afresh each time, too; or with those that went
+    /// together last, where one of them has been replaced and the other hasn't.
+    async fn connect(&self, user: Option<(&str, &str)>) -> Result<Client, Error> {
+        let tls = &self.settings.tls;
+        let Some(files) = tls.pair().filter(|_| self.endpoint.starts_with("https:")) else {
+            return self.connect_with(user, None).await;
+        };
+        let error = match read_pair(&files).await {
+            Ok(pair) => match self.connect_with(user, Some(&pair)).await {
+                Err(error) if is_mismatch(&error) => error,
+                Ok(client) => {
+                    secret::keep_pair(files, pair);
+                    return Ok(client);
+                }
+                Err(error) => return Err(error),
+            },
+            Err(error) => error,
+        };
+        let last = secret::last_pair(&files);
+        let last = last.or_else(|| secret::last_pair(self.before.as_ref()?));
+        let Some(last) = last else {
+            return Err(error);
+        };
+        tracing::warn!(
+            cert_file = %files.certificate.display(),
+            key_file = %files.key.display(),
+            %error,
+            "going on with the last certificate and key"
+        );
+        self.connect_with(user, Some(&last)).await
+    }
+
+    async fn connect_with(
+        &self,
+        user: Option<(&str, &str)>,
+        pair: Option<&Pair>,
+    ) -> Result<Client, Error> {
         let Settings {
             connect_timeout,
             tls,
@@ -138,29 +221,41 @@ impl Member {
             .with_keep_alive_while_idle(false)
             .with_auto_token_refresh(true);
         if let Some((name, password)) = user {
-            options = options.with_user(*name, password);
+            options = options.with_user(name, password);
         }
         if self.endpoint.starts_with("https:") {
-            options = options.with_tls(tls_options(tls).await?);
+            options = options.with_tls(tls_options(tls, pair).await?);
         }
         let connected = Client::connect([&self.endpoint], Some(options)).await;
         connected.map_err(|error| self.classify(&error))
     }
 
     fn explained(&self, mut error: Error) -> Error {
-        // Without a user there is nobody to log in as again.
-        if let Error::Unauthenticated { endpoint, reason } = &error
-            && self.settings.username.is_none()
-            && reason.contains("user name is empty")
-        {
-            let (endpoint, reason) = (endpoint.clone(), reason.clone());
-            error = Error::Refused { endpoint, reason };
-        }
+        let has_user = self.settings.username.is_some();
+        let without_login = self.without_login.load(Ordering::Relaxed);
+        error = match error {
+            // Without a user there is nobody to log in as again.
+            Error::Unauthenticated { endpoint, reason }
+                if !has_user && reason.contains("user name is empty") =>
+            {
+                Error::Refused { endpoint, reason }
+            }
+            // Authentication was turned off since we logged in, or on since we didn't, in which case
+            // the name in our certificate is taken for the user: connecting anew finds out.
+            Error::Refused { endpoint, reason }
+                if has_user
+                    && (reason.contains(AUTH_IS_OFF)
+                        || without_login && reason.contains("permission denied")) =>
+            {
+                Error::Unauthenticated { endpoint, reason }
+            }
+            error => error,
+        };
         if let Error::Unreachable { reason, .. }
         | Error::Unauthenticated { reason, .. }
         | Error::Refused { reason, .. } = &mut error
         {
-            super::reason::explain(reason, &self.endpoint, &self.settings);
+            super::reason::explain(reason, &self.endpoint, &self.settings, !without_login);
         }
         error
     }
@@ -170,14 +265,13 @@ impl Member {
     }
 }
 
-async fn tls_options(tls: &Tls) -> Result<TlsOptions, Error> {
+async fn tls_options(tls: &Tls, pair: Option<&Pair>) -> Result<TlsOptions, Error> {
     let mut options = TlsOptions::new();
     if let Some(file) = &tls.ca_file {
         options = options.ca_certificate(Certificate::from_pem(read(file).await?));
     }
-    if let (Some(certificate), Some(key)) = (&tls.cert_file, &tls.key_file) {
-        let identity = Identity::from_pem(read(certificate).await?, read(key).await?);
-        options = options.identity(identity);
+    if let Some(pair) = pair {
+        options = options.identity(Identity::from_pem(&pair.certificate, &pair.key));
     }
     if let Some(name) = &tls.server_name {
         options = options.domain_name(name);
@@ -185,12 +279,24 @@ async fn tls_options(tls: &Tls) -> Result<TlsOptions, Error> {
     Ok(options)
 }
 
+async fn read_pair(files: &PairFiles) -> Result<Pair, Error> {
+    Ok(Pair {
+        certificate: read(&files.certificate).await?,
+        key: read(&files.key).await?,
+    })
+}
+
+/// Whether certificate and key don't go together, which is found before anything is sent.
+fn is_mismatch(error: &Error) -> bool {
+    matches!(error, Error::Unreachable { reason, .. } if reason.contains(super::reason::MISMATCH))
+}
+
 /// What etcd says to a login while authentication is off.
 const AUTH_IS_OFF: &str = "authentication is not enabled";
 
 /// Reads a file of credentials on a thread of its own: a disk that hangs must not hold up the
 /// renewals of the session (R14).
-async fn read(file: &std::path::Path) -> Result<String, Error> {
+async fn read(file: &Path) -> Result<String, Error> {
     let path = file.to_owned();
     let text = tokio::task::spawn_blocking(move || secret::read(&path))
         .await

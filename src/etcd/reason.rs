@@ -54,9 +54,13 @@ const CLOSED: [&str; 5] = [
     "peer closed connection",
 ];
 
-/// Puts an explanation before `reason`, where there is one.
-pub(super) fn explain(reason: &mut String, endpoint: &str, settings: &Settings) {
-    let explanation = if let Some(explanation) = of_login(reason, settings) {
+/// What rustls says of a certificate and another one's key.
+pub(super) const MISMATCH: &str = "KeyMismatch";
+
+/// Puts an explanation before `reason`, where there is one; `logged_in` if what was asked was asked as
+/// the configured user.
+pub(super) fn explain(reason: &mut String, endpoint: &str, settings: &Settings, logged_in: bool) {
+    let explanation = if let Some(explanation) = of_login(reason, settings, logged_in) {
         explanation
     } else if let Some(explanation) = of_tls(reason, endpoint, settings) {
         explanation
@@ -66,7 +70,7 @@ pub(super) fn explain(reason: &mut String, endpoint: &str, settings: &Settings) 
     *reason = format!("{explanation} ({reason})");
 }
 
-fn of_login(reason: &str, settings: &Settings) -> Option<String> {
+fn of_login(reason: &str, settings: &Settings, logged_in: bool) -> Option<String> {
     let user = settings.username.as_deref();
     let said = |words: &str| reason.contains(words);
     if said("authentication failed") {
@@ -79,9 +83,18 @@ fn of_login(reason: &str, settings: &Settings) -> Option<String> {
             None => "the store asks for a user: etcd.username, etcd.password_file".to_owned(),
         })
     } else if said("permission denied") {
-        let user = user.map_or_else(|| "our user".to_owned(), |user| format!("user {user:?}"));
+        let whose = match (user, &settings.tls.cert_file) {
+            (Some(user), _) if logged_in => format!("user {user:?} lacks a permission"),
+            // The store has looked at the certificate instead.
+            (Some(user), _) => return Some(format!("not logged in as {user:?} yet")),
+            (None, Some(file)) => format!(
+                "the user of the common name in etcd.tls.cert_file, {}, lacks a permission",
+                file.display()
+            ),
+            (None, None) => "our user lacks a permission".to_owned(),
+        };
         Some(format!(
-            "{user} lacks a permission; \"incumbent check --print-role\" prints what an election needs"
+            "{whose}; \"incumbent check --print-role\" prints what an election needs"
         ))
     } else {
         None
@@ -113,6 +126,16 @@ fn of_tls(reason: &str, endpoint: &str, settings: &Settings) -> Option<String> {
     {
         return Some(format!("{words}; {ours}"));
     }
+    if reason.contains(MISMATCH) {
+        let shown = |file: &Option<std::path::PathBuf>| {
+            file.as_ref().map(|file| file.display().to_string())
+        };
+        return Some(format!(
+            "etcd.tls.cert_file, {}, and etcd.tls.key_file, {}, do not belong together",
+            shown(&tls.cert_file)?,
+            shown(&tls.key_file)?
+        ));
+    }
     if reason.contains("InvalidContentType") {
         return Some("the member speaks no TLS: http instead of https?".to_owned());
     }
@@ -129,8 +152,30 @@ mod tests {
         settings.tls.ca_file = Some("/ca.pem".into());
         change(&mut settings);
         let mut reason = reason.to_owned();
-        explain(&mut reason, "https://a:1", &settings);
+        explain(&mut reason, "https://a:1", &settings, true);
         reason
+    }
+
+    #[test]
+    fn a_permission_is_that_of_whom_the_store_took_us_for() {
+        let denied = "etcdserver: permission denied";
+        let by_certificate = explained(denied, |settings| {
+            settings.tls.cert_file = Some("/client.pem".into());
+        });
+        assert!(by_certificate.contains("common name in etcd.tls.cert_file, /client.pem, lacks"));
+        let with_user = |settings: &mut Settings| {
+            settings.tls.cert_file = Some("/client.pem".into());
+            settings.username = Some("backup".to_owned());
+        };
+        assert!(explained(denied, with_user).contains("user \"backup\" lacks a permission"));
+        let mut settings = Settings::new(["https://a:1"]);
+        with_user(&mut settings);
+        let mut reason = denied.to_owned();
+        explain(&mut reason, "https://a:1", &settings, false);
+        assert!(
+            reason.starts_with("not logged in as \"backup\" yet ("),
+            "{reason}"
+        );
     }
 
     #[test]

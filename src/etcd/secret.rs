@@ -1,8 +1,14 @@
-//! Reading credentials, by a process that shows them to nobody afterwards.
+//! Reading credentials, by a process that shows them to nobody afterwards, and remembering those that
+//! worked last.
+//!
+//! Files of credentials are replaced one by one, and the store learns of a new password before or after
+//! they are. Until all fit together again, what worked last may go on to: a term is not to end for
+//! that.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
-use std::sync::Once;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -22,4 +28,55 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
         }
     });
     std::fs::read_to_string(path)
+}
+
+/// A certificate and its key, as text.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+/// Where a pair comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PairFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// What worked last, by the files that it came from.
+struct Last {
+    passwords: BTreeMap<(String, PathBuf), String>,
+    pairs: BTreeMap<PairFiles, Pair>,
+}
+
+static LAST: Mutex<Last> = Mutex::new(Last {
+    passwords: BTreeMap::new(),
+    pairs: BTreeMap::new(),
+});
+
+fn last() -> MutexGuard<'static, Last> {
+    LAST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The password with which this user logged in last.
+pub(crate) fn last_password(user: &str, file: &Path) -> Option<String> {
+    let of = (user.to_owned(), file.to_owned());
+    last().passwords.get(&of).cloned()
+}
+
+/// Remembers a password that the store took.
+pub(crate) fn keep_password(user: &str, file: &Path, password: &str) {
+    let of = (user.to_owned(), file.to_owned());
+    last().passwords.insert(of, password.to_owned());
+}
+
+/// The certificate and key from these files that went together last.
+pub(crate) fn last_pair(files: &PairFiles) -> Option<Pair> {
+    last().pairs.get(files).cloned()
+}
+
+/// Remembers a certificate and a key that go together.
+pub(crate) fn keep_pair(files: PairFiles, pair: Pair) {
+    last().pairs.insert(files, pair);
 }

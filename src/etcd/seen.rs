@@ -34,7 +34,7 @@ impl Seen {
 
     /// Takes an answer in; `asked` is what had been seen before a linearizable request was sent.
     ///
-    /// The first answer pins the cluster. Only a linearizable answer shows how far the history
+    /// The first answer pins the cluster, where there is but one endpoint to ask. Only a linearizable answer shows how far the history
     /// goes, and only against what was seen before it was asked for: answers may overtake.
     pub(super) fn note(&mut self, answer: Self, asked: Option<Self>) -> Result<(), Error> {
         if self.cluster != 0 && answer.cluster != self.cluster {

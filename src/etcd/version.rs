@@ -101,6 +101,18 @@ const OPEN_RENEWALS: Bug = Bug {
     ],
 };
 
+/// What a transaction within a transaction does needs no permission: whoever may log in may write the
+/// keys of every election.
+const OPEN_TRANSACTIONS: Bug = Bug {
+    what: "asks for no permission within nested transactions (GHSA-rfx7-8w68-q57q): whoever may log \
+           in, to read or for another election, can write here and step the leader down",
+    fixed: &[
+        Version::release(3, 4, 42),
+        Version::release(3, 5, 28),
+        Version::release(3, 6, 9),
+    ],
+};
+
 impl Bug {
     /// The release that mends it for who runs `version`; `None` if it is mended there.
     fn mended_in(&self, version: Version) -> Option<Version> {
@@ -121,6 +133,13 @@ pub fn lease_bugs(version: Version) -> Vec<String> {
         .filter_map(|bug| Some((bug.what, bug.mended_in(version)?)))
         .map(|(what, fixed)| format!("{what}; fixed in {fixed}"))
         .collect()
+}
+
+/// What is wrong with permissions in `version`, as [`lease_bugs`] puts it: it matters where users of
+/// the store are not to be trusted with all of it.
+pub fn permission_bug(version: Version) -> Option<String> {
+    let fixed = OPEN_TRANSACTIONS.mended_in(version)?;
+    Some(format!("{}; fixed in {fixed}", OPEN_TRANSACTIONS.what))
 }
 
 /// Whether a leader of `version` that was frozen for longer than a lease's TTL can revoke it when
@@ -184,6 +203,17 @@ mod tests {
             ("4.0.0", [false, false, false, true]),
         ] {
             assert_eq!(has(text), bugs, "{text}");
+        }
+    }
+
+    #[test]
+    fn nested_transactions_are_checked_since_the_releases_of_march_2026() {
+        for text in ["3.3.27", "3.4.23", "3.4.41", "3.5.27", "3.6.8"] {
+            let bug = permission_bug(version(text)).unwrap();
+            assert!(bug.contains("GHSA-rfx7-8w68-q57q"), "{text}: {bug}");
+        }
+        for text in ["3.4.42", "3.5.28", "3.6.9", "3.7.0"] {
+            assert_eq!(permission_bug(version(text)), None, "{text}");
         }
     }
 

@@ -85,17 +85,16 @@ impl Watch {
         limit: Duration,
         requests: impl IntoIterator<Item = (impl Into<Vec<u8>>, WatchOptions)>,
     ) -> Result<Self, Error> {
-        let member = store.current();
         let mut requests = requests
             .into_iter()
             .zip(FIRST_ID..)
             .map(|((key, options), id)| (key, options.with_watch_id(id)));
         let (key, options) = requests.next().ok_or_else(|| Error::Refused {
-            endpoint: member.endpoint.clone(),
+            endpoint: store.current().endpoint.clone(),
             reason: "nothing to watch".to_owned(),
         })?;
-        let stream = store
-            .attempt(limit, async |client: Client| {
+        let (stream, member) = store
+            .attempt_on(limit, async |client: Client| {
                 // One revision may hold more than the crate takes in a message by itself.
                 let mut watcher = client.watch_client().max_decoding_message_size(usize::MAX);
                 let mut stream = watcher.watch(key, Some(options)).await?;
@@ -234,7 +233,7 @@ impl Watch {
         }
         // A proxy leaves out of which cluster it speaks.
         if self.proxied == Some(false) {
-            self.store.note(message.header(), None)?;
+            self.store.note(&self.member, message.header(), None)?;
         }
         Ok(())
     }

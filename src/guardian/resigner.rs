@@ -157,13 +157,13 @@ fn refuse(mut todo: UnboundedReceiver<Order>, tell: &Telephone, error: &io::Erro
 
 /// Carries out all orders side by side, over one set of connections.
 async fn work(mut todo: UnboundedReceiver<Order>, tell: Telephone) {
-    let mut stores: Vec<(Settings, Store)> = Vec::new();
+    let mut stores: Vec<Known> = Vec::new();
     while let Some(order) = todo.recv().await {
         let (Order::Connect(resignation)
         | Order::Renew(resignation)
         | Order::GiveBack(resignation, _)) = &order;
         let resignation = resignation.clone();
-        let store = store(&mut stores, &resignation.store);
+        let store = store(&mut stores, &resignation);
         match order {
             Order::Connect(_) => drop(spawn_local(async move {
                 // What it could not reach, the next order will try again.
@@ -192,12 +192,17 @@ async fn work(mut todo: UnboundedReceiver<Order>, tell: Telephone) {
     }
 }
 
-/// The store of these settings; leases of one daemon differ in theirs only after a reload.
-fn store(stores: &mut Vec<(Settings, Store)>, settings: &Settings) -> Store {
-    if let Some((_, store)) = stores.iter().find(|(known, _)| known == settings) {
+/// A store, and how it is reached: by which settings, and as which cluster.
+type Known = ((Settings, u64), Store);
+
+/// The store of this lease; leases of one daemon differ in theirs only after a reload.
+fn store(stores: &mut Vec<Known>, resignation: &Resignation) -> Store {
+    let (settings, cluster) = (&resignation.store, resignation.cluster);
+    let same = |(known, _): &&Known| known.0 == *settings && known.1 == cluster;
+    if let Some((_, store)) = stores.iter().find(same) {
         return store.clone();
     }
-    let store = Store::new(settings);
-    stores.push((settings.clone(), store.clone()));
+    let store = resignation.open_store();
+    stores.push(((settings.clone(), cluster), store.clone()));
     store
 }

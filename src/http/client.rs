@@ -1,6 +1,6 @@
 //! The other end of the control socket: what commands ask of the daemon on their host.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::Reloaded;
+use crate::config::handed::{PATH, Settings};
 use crate::runtime_dir::{CONTROL_SOCKET, Dir};
 
 /// The longest answer that is read.
@@ -23,7 +24,7 @@ const LONGEST_ANSWER: usize = 1 << 20;
 pub enum Error {
     /// Nobody listens.
     #[error("no daemon answers on {0}: {1}")]
-    NoDaemon(String, #[source] io::Error),
+    NoDaemon(String, io::Error),
     /// The connection broke.
     #[error("the daemon broke off: {0}")]
     Broken(String),
@@ -52,6 +53,36 @@ impl Reloaded {
             )),
         }
     }
+}
+
+/// The settings that the daemon whose runtime directory is `directory` runs by; `None` if it can't be
+/// asked. Blocks, but no longer than `limit` at each step.
+pub fn settings(directory: &Path, limit: Duration) -> Option<Settings> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, sockopt};
+    let stream = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .ok()?;
+    // A stopped daemon accepts nothing, so that even to connect may block.
+    for step in [sockopt::Timeout::Send, sockopt::Timeout::Recv] {
+        sockopt::set_socket_timeout(&stream, step, Some(limit)).ok()?;
+    }
+    let opened = Dir::open_trusted(directory).ok()?;
+    let socket = opened.inside(CONTROL_SOCKET);
+    connect(&stream, &SocketAddrUnix::new(&socket).ok()?).ok()?;
+    let mut stream = std::os::unix::net::UnixStream::from(stream);
+    let request = format!("GET {PATH} HTTP/1.0\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    let most = u64::try_from(LONGEST_ANSWER).ok()?;
+    stream.take(most).read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8(answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    (head.split(' ').nth(1)? == "200").then_some(())?;
+    serde_json::from_str(body).ok()
 }
 
 /// Makes one request on the control socket in `directory`, which must be ours, unless we are root.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::status::Status;
 use super::{Ask, State, Via, hosts, page};
+use crate::config::handed;
 use crate::log;
 use crate::metrics::Gauges;
 use crate::role::Role;
@@ -67,6 +68,12 @@ pub(super) async fn answer<B>(state: &State, via: Via, request: &Request<B>) -> 
             _ => not_allowed(HeaderValue::from_static("POST")),
         };
     }
+    if path == handed::PATH && via == Via::Control {
+        return match *request.method() {
+            Method::GET => json(StatusCode::OK, &handed::Settings::of(&state.config())),
+            _ => not_allowed(HeaderValue::from_static("GET")),
+        };
+    }
     if !PATHS.contains(&path) {
         return text(StatusCode::NOT_FOUND, "not found\n");
     }
@@ -88,8 +95,7 @@ async fn read(state: &State, path: &str) -> Answer {
         "/livez" => livez(state).await,
         "/readyz" => {
             let role = state.view.public.borrow().role;
-            let ready = [Role::Campaigning, Role::Leading].contains(&role);
-            yes_or_no(ready, role.word())
+            yes_or_no(is_ready(role), role.word())
         }
         "/leader" => {
             let public = state.view.public.borrow();
@@ -110,6 +116,11 @@ async fn read(state: &State, path: &str) -> Answer {
             answer
         }
     }
+}
+
+/// Whether a candidate in this role contends, or leads.
+fn is_ready(role: Role) -> bool {
+    [Role::Campaigning, Role::Leading].contains(&role)
 }
 
 /// Whether all loops of the daemon come round.
@@ -139,6 +150,7 @@ fn gauges(state: &State) -> Gauges {
     let leader = public.leads();
     Gauges {
         leader,
+        ready: is_ready(public.role),
         token: public.token.filter(|_| leader).unwrap_or(0),
         lease_remaining: public
             .held_until

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
+use crate::config::handed::{self, Handed};
 use crate::config::keys::variable;
 use crate::guardian::protocol::{CommandSpec, Stdin};
 use crate::notify::MANAGER_VARIABLES;
@@ -92,6 +93,7 @@ fn beside(
     let mut set = config.job.env.clone();
     let endpoints = config.etcd.endpoints.join(",");
     set.insert("INCUMBENT_ENDPOINTS".to_owned(), endpoints);
+    set.insert(handed::VARIABLE.to_owned(), Handed::of(config).to_text());
     match &config.file {
         Some(file) => {
             set.insert("INCUMBENT_CONFIG".to_owned(), file.display().to_string());
@@ -139,7 +141,7 @@ mod tests {
         assert_eq!(set["INCUMBENT__ETCD__ENDPOINTS"], "http://good:2379");
         let dir = std::path::Path::new(&set["INCUMBENT__RUNTIME_DIR"]);
         assert!(dir.is_absolute() && dir.ends_with("run"), "{dir:?}");
-        // The file says the rest, and may be changed.
+        // A daemon that a job starts has a configuration of its own.
         assert!(!set.contains_key("INCUMBENT__ELECTION__PREFIX"));
     }
 }

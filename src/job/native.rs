@@ -101,7 +101,7 @@ fn run_to_end(
     // All of the user's code runs in this task, so that a panic is a failed run and not the
     // daemon's end, nor a run that never ends.
     let running = runtime.spawn(async move {
-        let store = Store::new(&start.store);
+        let store = Store::of_cluster(&start.store, start.term.cluster());
         let term = start.term.of_job(store, stop, start.spawner);
         let outcome: Result<(), JobError> = async {
             let job = (start.factory)(start.settings)?;

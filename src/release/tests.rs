@@ -25,6 +25,7 @@ fn resignation() -> Resignation {
             password_file: None,
             tls: crate::etcd::Tls::default(),
         },
+        cluster: 7,
         prefix: Prefix::new("/a"),
         candidate: "node1".to_owned(),
         lease: LeaseId::new(1).unwrap(),

@@ -78,6 +78,9 @@ impl Place {
 struct Credentials {
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<String>,
+    /// The one that the store took last, if it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_password: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,6 +103,8 @@ const JOBS_TURN: Duration = Duration::from_millis(10);
 #[derive(Serialize, Deserialize)]
 struct Stored {
     lease: LeaseId,
+    #[serde(default)]
+    cluster: u64,
     key: String,
     token: Option<i64>,
     may_mark: bool,
@@ -164,6 +169,13 @@ impl LeaseFile {
         let credentials = &self.credentials;
         let store = &mut resignation.store;
         store.password_file = unpack(&credentials.password, "hook-password")?;
+        if let (Some(user), Some(file), Some(last)) = (
+            &store.username,
+            &store.password_file,
+            &credentials.last_password,
+        ) {
+            secret::keep_password(user, file, last);
+        }
         store.tls.ca_file = unpack(&credentials.ca, "hook-ca.pem")?;
         store.tls.cert_file = unpack(&credentials.cert, "hook-cert.pem")?;
         store.tls.key_file = unpack(&credentials.key, "hook-key.pem")?;
@@ -206,11 +218,27 @@ impl Credentials {
             })
             .ok()
         };
+        let password = read(&settings.password_file);
+        let last_password = match (&settings.username, &settings.password_file) {
+            (Some(user), Some(file)) => secret::last_password(user, file),
+            _ => None,
+        };
+        let in_file = password
+            .as_ref()
+            .map(|text| text.trim_end_matches(['\r', '\n']));
+        let tls = &settings.tls;
+        // A pair that went together: one of the files may have been replaced since.
+        let pair = tls.pair().and_then(|files| secret::last_pair(&files));
+        let (cert, key) = match pair {
+            Some(pair) => (Some(pair.certificate), Some(pair.key)),
+            None => (read(&tls.cert_file), read(&tls.key_file)),
+        };
         Self {
-            password: read(&settings.password_file),
-            ca: read(&settings.tls.ca_file),
-            cert: read(&settings.tls.cert_file),
-            key: read(&settings.tls.key_file),
+            last_password: last_password.filter(|last| in_file != Some(last.as_str())),
+            password,
+            ca: read(&tls.ca_file),
+            cert,
+            key,
         }
     }
 }
@@ -221,6 +249,7 @@ impl From<LeaseFile> for Stored {
         Self {
             key: resignation.prefix.candidate(resignation.lease),
             lease: resignation.lease,
+            cluster: resignation.cluster,
             token: resignation.token,
             may_mark: resignation.may_mark,
             step_down: resignation.step_down,
@@ -254,6 +283,7 @@ impl From<Stored> for LeaseFile {
                         ..Tls::default()
                     },
                 },
+                cluster: stored.cluster,
                 prefix: stored.election,
                 candidate: stored.candidate,
                 lease: stored.lease,

@@ -45,6 +45,8 @@ pub(super) struct Renewal {
     stream: Option<KeepAlive>,
     /// The key that every renewal proves, once the lease carries a term.
     own: Option<OwnKey>,
+    /// Whether a member has said that the lease is gone, and nobody how it is with the own key.
+    doubted: bool,
     backoff: Backoff,
 }
 
@@ -64,6 +66,7 @@ impl Renewal {
             publish,
             stream: None,
             own: None,
+            doubted: false,
             backoff: backoff(),
         }
     }
@@ -202,12 +205,13 @@ impl Renewal {
     /// carries a term read the own key. Returns whether the deadline has moved.
     async fn renew_once(&mut self) -> Result<bool, Failed> {
         let end = clock::now() + self.timing.attempt_limit();
-        let stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => KeepAlive::open(&self.store, end.remaining(), self.lease).await?,
+        let ack = self.acknowledgement(end).await;
+        let ack = match (ack, self.own.clone()) {
+            (Err(Error::LeaseGone), Some(own)) => {
+                return Err(self.gone(&own, end.remaining()).await);
+            }
+            (ack, _) => ack?,
         };
-        let stream = self.stream.insert(stream);
-        let ack = stream.renew(&self.store, end.remaining()).await?;
         let Some(own) = self.own.clone() else {
             let timing = self.timing;
             self.publish
@@ -225,8 +229,40 @@ impl Renewal {
             tracing::info!(lease = %self.lease, "renewal not proven: the store has a new leader");
             return Ok(false);
         }
+        self.doubted = false;
         self.prove(ack);
         Ok(true)
+    }
+
+    /// Opens a stream if there is none, and renews.
+    async fn acknowledgement(&mut self, end: Instant) -> Result<Ack, Error> {
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => KeepAlive::open(&self.store, end.remaining(), self.lease).await?,
+        };
+        let stream = self.stream.insert(stream);
+        stream.renew(&self.store, end.remaining()).await
+    }
+
+    /// What it means that a member says that the lease is gone: the key that hangs on it must be, too.
+    ///
+    /// A member asks the store's leader for a renewal by its address, and whoever listens there
+    /// answers: just after a wiped leader has come back as a cluster of its own, that one. If nobody
+    /// can tell how it is with the key, the second word counts.
+    async fn gone(&mut self, own: &OwnKey, limit: Duration) -> Failed {
+        match self.read_own_key(own, limit).await {
+            Err(Failed::Lost(Loss::Deleted)) => Failed::Lost(Loss::Revoked),
+            Err(lost @ Failed::Lost(_)) => lost,
+            Err(Failed::Attempt(_)) if std::mem::replace(&mut self.doubted, true) => {
+                Failed::Lost(Loss::Revoked)
+            }
+            // Off its lease, it tells nothing of it.
+            Ok(None) => Failed::Lost(Loss::Revoked),
+            Ok(Some(_)) | Err(Failed::Attempt(_)) => Failed::Attempt(Error::Unreachable {
+                endpoint: self.store.current().endpoint.clone(),
+                reason: "says that the lease is gone, whose key is not".to_owned(),
+            }),
+        }
     }
 
     /// Reads the own key linearizably; returns the raft term that it was read in (R1, R7), unless the

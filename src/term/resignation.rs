@@ -24,6 +24,9 @@ const SUCCESSORS_TURN: Duration = Duration::from_millis(20);
 pub struct Resignation {
     /// How to reach the store.
     pub store: Settings,
+    /// The cluster that granted the lease; 0 where that isn't known yet.
+    #[serde(default)]
+    pub cluster: u64,
     /// The election.
     pub prefix: Prefix,
     /// The candidate's name.
@@ -44,6 +47,12 @@ pub struct Resignation {
 }
 
 impl Resignation {
+    /// The store, over connections of its own. It believes the cluster that granted the lease and
+    /// no other: of a stranger, who knows of no such lease, that is no answer.
+    pub fn open_store(&self) -> Store {
+        Store::of_cluster(&self.store, self.cluster)
+    }
+
     /// Deletes the candidate key if it is still ours, then revokes the lease; tries until both are
     /// answered or `until` has come. Returns whether the store confirmed that the lease is gone.
     ///
@@ -52,7 +61,7 @@ impl Resignation {
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown; it may be called again.
     pub async fn carry_out(&self, until: Instant) -> bool {
-        self.carry_out_on(&Store::new(&self.store), until).await
+        self.carry_out_on(&self.open_store(), until).await
     }
 
     /// [`carry_out`](Self::carry_out) over connections that are open already.
@@ -84,7 +93,7 @@ impl Resignation {
 
     /// [`explain_on`](Self::explain_on), over connections of its own.
     pub(crate) async fn explain(&self, ended: String, reason: &str) {
-        let store = Store::new(&self.store);
+        let store = self.open_store();
         self.explain_on(&store, ended, reason).await;
     }
 

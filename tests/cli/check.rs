@@ -192,3 +192,46 @@ fn a_member_that_is_slow_is_named() {
         "{said:?}"
     );
 }
+
+#[test]
+fn what_others_may_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let sandbox = Sandbox::new();
+    let password = sandbox.join("password");
+    std::fs::write(&password, "secret\n").unwrap();
+    let warnings = |mode: u32, endpoint: &str, listen: &str| {
+        std::fs::set_permissions(&password, std::fs::Permissions::from_mode(mode)).unwrap();
+        let text = sandbox
+            .incumbent(&["check", "--endpoints", endpoint])
+            .env("INCUMBENT__ETCD__USERNAME", "u")
+            .env("INCUMBENT__ETCD__PASSWORD_FILE", &password)
+            .env("INCUMBENT__HTTP__LISTEN", listen)
+            .text();
+        let about = ["etcd.password_file: ", "http.listen: "];
+        let lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("warning: "));
+        let lines = lines.filter(|line| about.iter().any(|key| line.starts_with(key)));
+        lines.map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let loopback = "http://127.0.0.1:2379,http://[::1]:2379,http://localhost:2379";
+    assert_eq!(warnings(0o600, loopback, "127.0.0.1:9180"), [""; 0]);
+    assert_eq!(warnings(0o640, loopback, "off"), [""; 0]);
+    let found = warnings(0o600, "http://127.0.0.1:2379,http://etcd1:2379", "off");
+    assert!(
+        found.len() == 1 && found[0].contains("http://etcd1:2379"),
+        "{found:?}"
+    );
+    for (mode, may) in [(0o644, "read"), (0o606, "read and write"), (0o620, "write")] {
+        let found = warnings(mode, loopback, "off");
+        assert_eq!(found.len(), 1, "{mode:o}: {found:?}");
+        assert!(
+            found[0].contains(&format!("others may {may} ")),
+            "{found:?}"
+        );
+    }
+    for listen in ["0.0.0.0:9180", "[::]:9180"] {
+        let found = warnings(0o600, loopback, listen);
+        assert!(found.len() == 1 && found[0].contains(listen), "{found:?}");
+    }
+}

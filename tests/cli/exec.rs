@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::common::*;
 use rustix::process::Signal;
@@ -153,11 +154,14 @@ fn who_is_not_elected_within_wait_exits_3_and_leaves_no_key() {
 }
 
 #[test]
-fn wait_ends_with_3_while_the_store_is_away_too() {
+fn wait_ends_with_69_and_in_time_while_the_store_is_away() {
     let cluster = Cluster::prepare(1);
-    let answer = exec(&cluster, &["--wait", "1s", "--", "true"]).run();
-    assert_eq!(answer.code, Some(3), "{}", answer.errors);
-    assert!(answer.errors.contains("not elected"), "{}", answer.errors);
+    let begun = process::monotonic_ns();
+    let answer = exec(&cluster, &["--wait", "2s", "--", "true"]).run();
+    let took = Duration::from_nanos(process::monotonic_ns() - begun);
+    assert_eq!(answer.code, Some(69), "{}", answer.errors);
+    assert!(answer.errors.contains("unreachable"), "{}", answer.errors);
+    assert!(took < patience(millis(2500)), "it took {took:?}");
     assert_eq!(left_in_run(&cluster), Vec::<String>::new());
 }
 

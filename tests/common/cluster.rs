@@ -60,6 +60,7 @@ struct Member {
 struct Process {
     child: Option<Child>,
     frozen: bool,
+    astray: bool,
 }
 
 impl Cluster {
@@ -232,6 +233,17 @@ impl Cluster {
         self.members[i].start(&self.sandbox);
     }
 
+    /// Kills a member and starts it again where it served its clients, but without its data and as a
+    /// cluster of its own: what comes of `--initial-cluster-state new` after a disk was replaced.
+    /// Returns when it serves.
+    pub fn lead_astray(&self, i: usize) {
+        self.members[i].kill();
+        self.members[i].start_alone(&self.sandbox);
+        if let Err(log) = self.wait_serving(i) {
+            panic!("etcd ended while it started alone:\n{log}");
+        }
+    }
+
     /// Kills a member, and starts another at its address for clients: without data, and alone in a
     /// cluster of its own. It is killed when what is returned is dropped; the member stays dead.
     pub fn impersonate(&self, i: usize) -> Stray {
@@ -279,14 +291,14 @@ impl Cluster {
         self.members[i].has_ended()
     }
 
-    /// Members that are neither dead nor frozen.
+    /// Members that are neither dead nor frozen nor astray.
     pub fn healthy(&self) -> Vec<usize> {
         let healthy = |i: &usize| {
             let process = self.members[*i]
                 .process
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            process.child.is_some() && !process.frozen
+            process.child.is_some() && !process.frozen && !process.astray
         };
         (0..self.members.len()).filter(healthy).collect()
     }
@@ -392,6 +404,28 @@ impl Member {
     }
 
     fn start(&self, sandbox: &Sandbox) {
+        self.start_with(sandbox, &self.arguments, false);
+    }
+
+    /// Without its data, and as a cluster of its own.
+    fn start_alone(&self, sandbox: &Sandbox) {
+        std::fs::remove_dir_all(&self.data).ok();
+        let mut arguments = self.arguments.clone();
+        let value = |arguments: &[String], flag: &str| {
+            arguments.iter().position(|it| it == flag).unwrap() + 1
+        };
+        let peer = arguments[value(&arguments, "--initial-advertise-peer-urls")].clone();
+        let (cluster, token) = (
+            value(&arguments, "--initial-cluster"),
+            value(&arguments, "--initial-cluster-token"),
+        );
+        arguments[cluster] = format!("{}={peer}", self.name);
+        arguments[token] += "-alone";
+        arguments.extend(["--initial-cluster-state".to_owned(), "new".to_owned()]);
+        self.start_with(sandbox, &arguments, true);
+    }
+
+    fn start_with(&self, sandbox: &Sandbox, arguments: &[String], astray: bool) {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         if process.child.is_some() {
             return;
@@ -404,7 +438,7 @@ impl Member {
             .unwrap();
         let mut command = Command::new(&binary);
         command
-            .args(&self.arguments)
+            .args(arguments)
             .env_remove("ETCD")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -420,6 +454,7 @@ impl Member {
         });
         process.child = Some(child);
         process.frozen = false;
+        process.astray = astray;
     }
 
     fn kill(&self) {

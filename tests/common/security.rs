@@ -190,7 +190,7 @@ impl Tls {
     }
 
     /// The same for `etcdctl`.
-    pub(super) fn variables(&self) -> [(&'static str, PathBuf); 3] {
+    pub fn variables(&self) -> [(&'static str, PathBuf); 3] {
         [
             ("ETCDCTL_CACERT", self.ca()),
             ("ETCDCTL_CERT", self.file("root.pem")),
@@ -209,6 +209,29 @@ impl Cluster {
             client.user_grant_role(name, "root").await.unwrap();
             client.auth_enable().await.unwrap();
         });
+        self.log_in();
+    }
+
+    /// Turns authentication off.
+    pub fn turn_auth_off(&self) {
+        self.block_on(async {
+            self.client(0).auth_disable().await.unwrap();
+        });
+        let connect =
+            |url: &String| self.block_on(store::connect_with(url, self.tls(), |options| options));
+        self.set_clients(self.endpoints().iter().map(connect).collect());
+    }
+
+    /// Turns authentication on, where [`ROOT`] is known already.
+    pub fn turn_auth_on_again(&self) {
+        self.block_on(async {
+            self.client(0).auth_enable().await.unwrap();
+        });
+        self.log_in();
+    }
+
+    fn log_in(&self) {
+        let (name, password) = ROOT;
         let log_in = |options: ConnectOptions| options.with_user(name, password);
         let connect = |url: &String| self.block_on(store::connect_with(url, self.tls(), log_in));
         let clients: Vec<Client> = self.endpoints().iter().map(connect).collect();

@@ -44,6 +44,8 @@ impl Secured {
             "ETCDCTL_ENDPOINTS",
             self.scene.cluster.endpoints().join(","),
         );
+        let tls = self.scene.cluster.tls().into_iter();
+        shell.envs(tls.flat_map(security::Tls::variables));
         let output = shell.output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{lines}{errors}");
@@ -134,8 +136,6 @@ fn the_printed_role_reaches_no_other_election() {
 fn a_client_certificate_can_be_the_login() {
     let secured = Scene::on(Cluster::start_tls(1, true, &["--bcrypt-cost", "4"]));
     let lines = secured.cluster.incumbent(&["check", "--print-role"]).text();
-    // The test's certificate has another common name than the one that is printed.
-    let lines = lines.replace(" incumbent", " client");
     assert!(lines.contains("user add client --no-password"), "{lines}");
     let mut shell = Command::new("sh");
     let tls = secured.cluster.tls().unwrap();
@@ -272,4 +272,113 @@ fn authentication_can_be_turned_on_during_a_term() {
     a.sigterm();
     scene.wait_leads(&b, 1, SOON);
     scene.assert_no_overlap();
+}
+
+/// Authentication is turned on under a leading job, off, and on again: it costs nobody anything.
+fn assert_authentication_may_come_and_go(cluster: Cluster) {
+    let scene = Scene::on(cluster);
+    let password = scene.cluster.sandbox().join("password");
+    security::write(&password, PASSWORD);
+    let secured = Secured { scene, password };
+    let scene = &secured.scene;
+    let daemon = |name| secured.daemon(name).ttl("5s");
+    let (a, token) = scene.leader(daemon("a"));
+    let b = scene.waiter(daemon("b"));
+    secured.run_printed_role(&[]);
+    let goes_on = |what: &str| {
+        let what = format!("a leads on, and b waits, with authentication {what}");
+        throughout(secs(6), &what, || {
+            scene.still_leads(&a, token)?;
+            match b.lines("rejoining").first() {
+                Some(line) => Err(line.text.clone()),
+                None => Ok(()),
+            }
+        });
+        assert_eq!(scene.place(&b), Some(1));
+    };
+    scene.cluster.turn_auth_on();
+    goes_on("on");
+    let (c, waiting) = (scene.waiter(daemon("c")), secs(2));
+    scene.cluster.turn_auth_off();
+    goes_on("off again");
+    scene.cluster.turn_auth_on_again();
+    goes_on("on again");
+    a.sigterm();
+    let second = scene.wait_leads(&b, 1, SOON);
+    assert!(second > token);
+    // Its guardian gives back; it was connected since authentication was on.
+    scene.cluster.turn_auth_off();
+    b.sigkill();
+    scene.wait_leads(&c, 1, SOON);
+    scene.assert_no_overlap();
+    scene.assert_gaps_below(waiting);
+    for daemon in [&a, &b, &c] {
+        assert!(daemon.lines("refusing to lead").is_empty());
+    }
+}
+
+#[test]
+fn authentication_may_come_and_go_under_a_password() {
+    let cluster = Cluster::start_with(3, &["--bcrypt-cost", "4"]);
+    assert_authentication_may_come_and_go(cluster);
+}
+
+#[test]
+fn authentication_may_come_and_go_under_a_password_and_certificates() {
+    let cluster = Cluster::start_tls(3, true, &["--bcrypt-cost", "4"]);
+    assert_authentication_may_come_and_go(cluster);
+}
+
+#[test]
+fn a_new_password_that_is_in_the_file_first_costs_no_renewal() {
+    let secured = Secured::start(3, &[]);
+    let scene = &secured.scene;
+    let (a, token) = scene.leader(secured.daemon("a").ttl("5s"));
+    let b = scene.waiter(secured.daemon("b").ttl("5s"));
+    security::write(&secured.password, "the-next-one");
+    // Each change of a user ends all logins: the file is read again, and is ahead of the store.
+    scene
+        .cluster
+        .set_password(security::ROOT.0, security::ROOT.1);
+    throughout(secs(6), "a leads on", || scene.still_leads(&a, token));
+    scene.cluster.set_password(USER, "the-next-one");
+    throughout(secs(6), "a leads on", || scene.still_leads(&a, token));
+    for daemon in [&a, &b] {
+        assert!(daemon.lines("rejoining").is_empty());
+        for line in daemon.logs() {
+            assert!(!line.text.contains("the-next-one") && !line.text.contains(PASSWORD));
+        }
+    }
+    a.sigkill();
+    scene.wait_leads(&b, 1, SOON);
+    scene.assert_no_overlap();
+    scene.assert_gaps_below(secs(2));
+}
+
+#[test]
+fn a_lease_is_given_back_by_the_last_password_where_the_next_is_not_known_yet() {
+    let secured = Secured::start(1, &[]);
+    let scene = &secured.scene;
+    let (a, _) = scene.leader(secured.daemon("a").ttl("15s"));
+    let lease = scene.candidate(&a).lease;
+    security::write(&secured.password, "the-next-one");
+    scene
+        .cluster
+        .set_password(security::ROOT.0, security::ROOT.1);
+    a.sigterm();
+    assert!(a.wait_exit(STOPPED).success());
+    scene.wait_no_lease(lease);
+    let confirmed = a.wait_log("resigned", SOON);
+    assert_eq!(confirmed.get("confirmed").unwrap(), true);
+}
+
+#[test]
+fn the_printed_user_is_the_one_in_the_certificate() {
+    let cluster = Cluster::start_tls(1, true, &[]);
+    let lines = cluster.incumbent(&["check", "--print-role"]).text();
+    assert!(
+        lines.contains("etcdctl user add client --no-password"),
+        "{lines}"
+    );
+    assert!(lines.contains("etcdctl user grant-role client "), "{lines}");
 }

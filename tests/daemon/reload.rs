@@ -102,3 +102,34 @@ fn without_a_daemon_it_says_where_it_looked() {
     let named = format!("no daemon answers on {}", socket.display());
     assert!(answer.errors.contains(&named), "{answer:?}");
 }
+
+#[test]
+fn kv_in_a_job_goes_by_what_its_daemon_runs_by() {
+    let scene = Scene::start(1);
+    let links = [(); 2].map(|()| Links::to(&scene.cluster));
+    let script = format!(
+        "n=0; while :; do n=$((n+1)); {:?} kv put /seen $n --timeout 2s; sleep 0.1; done",
+        std::env::var_os("INCUMBENT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into())
+    );
+    let daemon = scene.daemon("a").job(&["sh", "-c", &script]);
+    let a = daemon.through(&links[0]).spawn();
+    let token = a.wait_elected(SOON);
+    let goes_on = |what: &str| {
+        let before = scene.cluster.get("/seen");
+        eventually(SOON, what, || {
+            let now = scene.cluster.get("/seen");
+            now.is_some() && now != before
+        });
+    };
+    goes_on("the job writes");
+    a.change(&format!("etcd.endpoints = {:?}", links[1].urls()));
+    assert_eq!(reload(&scene, &a).code, Some(0));
+    links[0].each(Proxy::refuse);
+    goes_on("the job writes to the new endpoints");
+    a.change("election.ttl = 'never'\nno.such.key = 1");
+    assert_eq!(reload(&scene, &a).code, Some(78));
+    goes_on("the job writes with a mistake in the file");
+    std::fs::write(a.folder().join("incumbent.toml"), "[not TOML").unwrap();
+    goes_on("the job writes with a file that can't be read");
+    scene.still_leads(&a, token).unwrap();
+}

@@ -157,3 +157,48 @@ fn certificates_that_are_renewed_on_disk_cost_no_term() {
     scene.assert_no_overlap();
     scene.assert_gaps_below(secs(1));
 }
+
+#[test]
+fn a_certificate_without_its_key_leaves_the_last_pair_in_place() {
+    let scene = Scene::on(Cluster::start_tls(3, true, &[]));
+    let tls = scene.cluster.tls().unwrap();
+    let links = Links::to(&scene.cluster);
+    let (a, token) = scene.leader(scene.daemon("a").ttl("5s").through(&links));
+    let b = scene.waiter(scene.daemon("b").ttl("5s").through(&links));
+
+    // The certificate is renewed, and the key is a copy that is not.
+    let renewed = tls.authority().issue("renewed", &[]);
+    security::write(&tls.certificate(), &renewed.certificate);
+    links.each(Proxy::drop_connections);
+    let line = a.wait_log("going on with the last certificate and key", SOON);
+    let shown = |field: &str| line.get(field).unwrap().as_str().unwrap().to_owned();
+    assert_eq!(shown("cert_file"), tls.certificate().display().to_string());
+    assert_eq!(shown("key_file"), tls.key().display().to_string());
+    a.sighup();
+    a.wait_log("reloaded", SOON);
+    throughout(secs(6), "a leads on", || scene.still_leads(&a, token));
+    assert_eq!(scene.place(&b), Some(1));
+    assert!(b.lines("rejoining").is_empty());
+    a.sigterm();
+    scene.wait_leads(&b, 1, SOON);
+    scene.assert_gaps_below(secs(2));
+
+    // Who begins with such a pair has no other, and says which files they are.
+    let fresh = scene.daemon("fresh").ttl("5s").spawn();
+    let (certificate, key) = (tls.certificate(), tls.key());
+    let expected = format!(
+        "etcd.tls.cert_file, {}, and etcd.tls.key_file, {}, do not belong together",
+        certificate.display(),
+        key.display()
+    );
+    fresh.wait_said("store unreachable", &expected);
+    let checked = scene.cluster.incumbent(&["check", "--connect"]).run();
+    assert_eq!(checked.code, Some(69), "{}", checked.errors);
+    let said = [checked.text(), checked.errors].concat();
+    assert!(said.contains(&expected), "{said}");
+    // With its key it is taken up, without a word from anybody.
+    security::write(&key, &renewed.key);
+    scene.waiter(scene.daemon("later").ttl("5s"));
+    fresh.wait_log("campaigning", SOON);
+    scene.assert_no_overlap();
+}

@@ -13,4 +13,5 @@ mod members;
 mod partition;
 mod queue;
 mod records;
+mod strays;
 mod unclean_ends;

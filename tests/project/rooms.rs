@@ -77,7 +77,7 @@ const SPEAK_ETCD: &[&str] = &["etcd", "session", "election", "term", "kv"];
 const ROLE_NEEDS: &[&str] = &["std::time::Duration", "crate::job::restart::Verdict"];
 
 /// The longest file.
-const LINES: usize = 430;
+const LINES: usize = 600;
 
 /// Tables of a pure machine, where length is no lack of order.
 const LONGER: &[&str] = &["guardian/decide/tests.rs"];

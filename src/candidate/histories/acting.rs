@@ -102,6 +102,7 @@ pub(super) fn resignation() -> Resignation {
             password_file: None::<PathBuf>,
             tls: Tls::default(),
         },
+        cluster: 7,
         prefix: Prefix::new("/a"),
         candidate: String::new(),
         lease: LeaseId::new(1).expect("a lease"),

@@ -6,6 +6,7 @@ use super::super::exit::Failure;
 use super::super::output;
 use super::{election, members};
 use crate::config::Config;
+use crate::etcd::trust::Verdict;
 use crate::etcd::{Error, Patience, Settings, Store};
 use crate::log::printable;
 use crate::session::new_lease_id;
@@ -21,18 +22,23 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
     let lines = members::report(config, &members, timing.attempt_limit());
     output::report(&lines.join("\n"))?;
 
-    let clusters = members::clusters(&members);
-    if clusters.len() > 1 {
-        let named = clusters.iter().map(|(id, endpoints)| {
-            let endpoints: Vec<_> = endpoints.iter().copied().map(printable).collect();
-            format!("{} of cluster {id:x}", endpoints.join(", "))
-        });
-        let named: Vec<_> = named.collect();
-        return Err(Failure::Misconfigured(format!(
-            "etcd.endpoints: expected members of one cluster, found {}; \
-             replicas could lead in each of them",
-            named.join("; ")
-        )));
+    let verdict = members::judge(&members);
+    if let Verdict::Believed(cluster) = verdict {
+        let strangers = members::strangers(&members, cluster);
+        if !strangers.is_empty() {
+            let named = strangers
+                .iter()
+                .map(|(endpoint, other)| format!("{} of cluster {other:x}", printable(endpoint)));
+            let named: Vec<_> = named.collect();
+            return Err(Failure::Misconfigured(format!(
+                "etcd.endpoints: expected members of one cluster, found {}, where most are of cluster \
+                 {cluster:x}; replicas could lead in each of them",
+                named.join(", ")
+            )));
+        }
+    }
+    if let Verdict::Disputed(why) = verdict {
+        return Err(Failure::Misconfigured(printable(&why)));
     }
     let serving = members.iter().filter(|member| member.serves());
     let endpoints: Vec<_> = serving.map(|member| member.endpoint.clone()).collect();

@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::etcd::about::About;
-use crate::etcd::version::{Version, lease_bugs, revokes_after_a_freeze};
+use crate::etcd::trust::{self, Verdict, Word};
+use crate::etcd::version::{Version, lease_bugs, permission_bug, revokes_after_a_freeze};
 use crate::etcd::{Error, Store};
 use crate::log::printable;
 
@@ -22,6 +23,8 @@ const OUTLASTS_FREEZES: Duration = Duration::from_secs(15);
 pub(super) struct Member {
     pub(super) endpoint: String,
     about: Result<About, Error>,
+    /// Of which cluster it is, and who belongs to that.
+    word: Option<Word>,
     /// The longest of some linearizable reads.
     read: Result<Duration, Error>,
 }
@@ -43,9 +46,14 @@ pub(super) async fn ask(config: &Config, limit: Duration) -> Vec<Member> {
                 Ok(_) => slowest_read(&store, limit, &key).await,
                 Err(error) => Err(error.clone()),
             };
+            let word = match &about {
+                Ok(_) => store.word(limit).await.ok(),
+                Err(_) => None,
+            };
             let member = Member {
                 endpoint,
                 about,
+                word,
                 read,
             };
             (place, member)
@@ -103,16 +111,23 @@ impl Member {
     }
 }
 
-/// The clusters that the members say they are of.
-pub(super) fn clusters(members: &[Member]) -> BTreeMap<u64, Vec<&str>> {
-    let mut clusters = BTreeMap::<_, Vec<_>>::new();
-    for member in members {
-        if let Ok(about) = &member.about {
-            let endpoints = clusters.entry(about.cluster).or_default();
-            endpoints.push(member.endpoint.as_str());
-        }
-    }
-    clusters
+/// What the endpoints say together.
+pub(super) fn judge(members: &[Member]) -> Verdict {
+    let words = members.iter().map(|member| {
+        let endpoint = member.endpoint.as_str();
+        (endpoint, member.word.as_ref())
+    });
+    trust::judge(&words.collect::<Vec<_>>())
+}
+
+/// Those of other clusters than the one that is believed, each with its own.
+pub(super) fn strangers(members: &[Member], believed: u64) -> Vec<(&str, u64)> {
+    let words = members
+        .iter()
+        .filter_map(|member| Some((member.endpoint.as_str(), member.word.as_ref()?.seen.cluster)));
+    words
+        .filter(|(_, cluster)| ![0, believed].contains(cluster))
+        .collect()
 }
 
 /// Lines on the members; `attempt` is what one attempt of the daemon has.
@@ -134,7 +149,9 @@ pub(super) fn report(config: &Config, members: &[Member], attempt: Duration) -> 
         }));
     }
     lines.extend(of_one_member(members));
-    lines.extend(bugs(members, config.election.ttl));
+    let etcd = &config.etcd;
+    let has_users = etcd.username.is_some() || etcd.tls.cert_file.is_some();
+    lines.extend(bugs(members, config.election.ttl, has_users));
     lines
 }
 
@@ -186,7 +203,7 @@ fn of_one_member(members: &[Member]) -> Vec<String> {
 }
 
 /// Known bugs of the versions that answered, those of one version in one place.
-fn bugs(members: &[Member], ttl: Duration) -> Vec<String> {
+fn bugs(members: &[Member], ttl: Duration, has_users: bool) -> Vec<String> {
     let about = members
         .iter()
         .filter_map(|member| member.about.as_ref().ok());
@@ -200,7 +217,8 @@ fn bugs(members: &[Member], ttl: Duration) -> Vec<String> {
             ));
             continue;
         };
-        let bugs = lease_bugs(version);
+        let mut bugs = lease_bugs(version);
+        bugs.extend(permission_bug(version).filter(|_| has_users));
         lines.extend(
             bugs.iter()
                 .map(|bug| format!("warning: etcd {version} {bug}")),
@@ -260,6 +278,7 @@ mod tests {
         Member {
             endpoint: endpoint.to_owned(),
             about: Ok(about),
+            word: None,
             read: Ok(Duration::from_millis(1)),
         }
     }
@@ -306,8 +325,10 @@ mod tests {
     #[test]
     fn the_bugs_of_a_version_are_named_once() {
         let members = ["a", "b"].map(|endpoint| member(endpoint, about("3.4.23", 1)));
-        let lines = bugs(&members, Duration::from_secs(15));
+        let lines = bugs(&members, Duration::from_secs(15), false);
         assert_eq!(lines.len(), 3, "{lines:?}");
+        let with_users = bugs(&members, Duration::from_secs(15), true);
+        assert_eq!(with_users.len(), 4, "{with_users:?}");
         assert!(
             lines
                 .iter()
@@ -318,7 +339,7 @@ mod tests {
     #[test]
     fn frozen_leaders_are_a_warning_where_the_ttl_is_short() {
         let members = [member("a", about("3.6.9", 1))];
-        let line = |ttl| bugs(&members, Duration::from_secs(ttl)).concat();
+        let line = |ttl| bugs(&members, Duration::from_secs(ttl), false).concat();
         assert!(line(14).starts_with("warning: etcd 3.6.9 can revoke"));
         assert!(line(15).starts_with("note: etcd 3.6.9 can revoke"));
     }

@@ -1,8 +1,9 @@
 //! `--print-role`: the least that a candidate must be allowed, as lines of `etcdctl`.
 
 use crate::config::Config;
+use crate::etcd::certificate::common_name;
 
-/// The user's name where the configuration has none.
+/// The user's name where neither the configuration nor the certificate has one.
 const USER: &str = "incumbent";
 
 /// Lines that make a role for this election and a user who has it.
@@ -15,17 +16,26 @@ pub(super) fn lines(config: &Config) -> String {
     let (queue, records) = (format!("{prefix}/"), format!("{prefix}.meta/"));
     let (queue, records) = (quoted(&queue), quoted(&records));
     let etcd = &config.etcd;
-    let user = quoted(etcd.username.as_deref().unwrap_or(USER));
+    let by_certificate = || common_name(etcd.tls.cert_file.as_ref()?);
+    let user = etcd.username.clone().or_else(by_certificate);
+    let user = quoted(user.as_deref().unwrap_or(USER));
     let add_user = match (&etcd.password_file, &etcd.tls.cert_file) {
         // Not on the command line, where everybody on this host could read it.
         (Some(file), _) => {
             let file = quoted(&file.to_string_lossy());
             format!("etcdctl user add {user} --interactive=false < {file}")
         }
-        (None, Some(_)) => format!(
-            "# Without etcd.username the user is the common name in etcd.tls.cert_file: {user} here.\n\
-             etcdctl user add {user} --no-password"
-        ),
+        (None, Some(file)) => {
+            let said = match common_name(file) {
+                Some(_) => "",
+                None => ", which names nobody or can't be read: put the name",
+            };
+            format!(
+                "# Without etcd.username the user is the common name in etcd.tls.cert_file{said}: \
+                 {user} here.\n\
+                 etcdctl user add {user} --no-password"
+            )
+        }
         (None, None) => format!(
             "# Asks for the password, which belongs into the file that etcd.password_file names.\n\
              etcdctl user add {user}"

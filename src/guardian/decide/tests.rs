@@ -116,6 +116,7 @@ fn lease(id: i64, token: Option<i64>) -> Request {
             password_file: None::<PathBuf>,
             tls: crate::etcd::Tls::default(),
         },
+        cluster: 7,
         prefix: Prefix::new("/a"),
         candidate: "node1".into(),
         lease: LeaseId::new(id).unwrap(),

@@ -21,6 +21,7 @@ fn lease_file(id: i64, folder: &Path) -> LeaseFile {
                 ..Tls::default()
             },
         },
+        cluster: 7,
         prefix: Prefix::new("/a"),
         candidate: "node1".to_owned(),
         lease: LeaseId::new(id).unwrap(),

@@ -324,3 +324,28 @@ fn an_empty_variable_sets_nothing_but_one_of_the_jobs_own() {
     assert_eq!(loaded.config.election.ttl, Duration::from_secs(15));
     assert_eq!(loaded.config.job.env["EMPTY"], "");
 }
+
+#[test]
+fn outside_of_the_unit_its_credentials_and_its_runtime_directory_go_by_the_files_name() {
+    let text = "[etcd]\nusername = \"u\"\npassword_file = \"${CREDENTIALS_DIRECTORY}/password\"\n";
+    let mut fixture = Fixture::new(text);
+    let run = fixture.path("run");
+    fixture.source.units = run.clone();
+    let faults = fixture.faults();
+    let says_how = "root's commands find those of incumbent@a.service while it runs";
+    assert!(faults[0].contains(says_how), "{faults:?}");
+    let credentials = run.join("credentials/incumbent@a.service");
+    fs::create_dir_all(&credentials).unwrap();
+    fs::write(credentials.join("password"), "secret").unwrap();
+    assert_eq!(
+        fixture.config().etcd.password_file,
+        Some(credentials.join("password"))
+    );
+    let of_unit = |fixture: &Fixture| readable(&fixture.source).of_unit;
+    assert_eq!(of_unit(&fixture), Some(run.join("incumbent-a")));
+    let set = fixture.env("RUNTIME_DIRECTORY", "/run/x");
+    assert_eq!(of_unit(&set), None, "it is the unit's own");
+    let mut set = Fixture::new(format!("runtime_dir = \"own\"\n{text}"));
+    set.source.units = run;
+    assert_eq!(of_unit(&set), None, "somebody has chosen it");
+}
