@@ -22,6 +22,7 @@ use crate::job::restart::Restarts;
 use crate::keys::LeaseId;
 use crate::log;
 use crate::metrics::Metrics;
+use crate::proc::survivor::Survivor;
 use crate::role::{Event, Machine};
 use crate::runtime_dir::lease_file::{Keeper, Place};
 use crate::term::process::SpawnRequest;
@@ -106,6 +107,8 @@ enum Word {
     Silent(LeaseId),
     /// Guardian and tree are dead, proven.
     Fenced,
+    /// What is being fenced can't be killed.
+    InVain(Vec<Survivor>),
     /// There is a new guardian.
     Guardian(guarding::Started),
     /// There is a new guardian of checks.
@@ -171,6 +174,8 @@ pub struct Candidate {
     wishes: u64,
     restart_at: Option<Instant>,
     rejoin_at: Option<Instant>,
+    /// What was sent SIGKILL and lives on.
+    survivors: Arc<[Survivor]>,
     exiting: bool,
     /// The one run of a candidate that is to have no other.
     once: Option<Once>,
@@ -274,6 +279,7 @@ impl Candidate {
             wishes: 0,
             restart_at: None,
             rejoin_at: None,
+            survivors: Arc::default(),
             exiting: false,
             once,
         };
@@ -394,6 +400,7 @@ impl Candidate {
                 }
             }
             Word::Fenced => self.fenced(),
+            Word::InVain(survivors) => self.can_not_be_killed(survivors),
             Word::Guardian(started) => self.guarded_anew(started),
             Word::Checks(started) => self.checks_started(started),
         }

@@ -16,6 +16,7 @@ use crate::guardian;
 use crate::http::{Ask, Server};
 use crate::job::Jobs;
 use crate::log;
+use crate::proc::survivor::{Survivor, listed};
 use crate::runtime_dir::lease_file::Keeper;
 use crate::runtime_dir::{Left, RuntimeDir};
 use crate::signals::{Arriving, Signal};
@@ -175,7 +176,8 @@ fn fence_leftovers(config: &Config, earlier: &Left) {
         if left.is_empty() {
             return earlier.forget();
         }
-        let pids: Vec<i32> = left.iter().map(|process| process.pid).collect();
-        tracing::error!(election = %config.election.prefix, ?pids, "processes left behind can't be killed");
+        let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
+        let (election, pids) = (&config.election.prefix, listed(&survivors));
+        tracing::error!(%election, pids, "processes left behind can't be killed");
     }
 }

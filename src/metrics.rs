@@ -288,6 +288,7 @@ mod tests {
             lease_remaining: Duration::from_millis(2500),
             job_up: true,
             healthy: Some(true),
+            ready: true,
         };
         let values = values(&metrics, &gauges);
         assert_eq!(values["incumbent_terms_total{reason=\"deadline\"}"], 1.0);

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+
+pub mod survivor;
 
 /// The name that the kernel knows this process by, and by which a daemon that starts on a host
 /// finds the guardians of earlier ones.
@@ -102,6 +104,11 @@ impl Handle {
             Err(Errno::SRCH) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Its descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// Sends SIGKILL. That it arrived doesn't mean that the process is gone: see [`wait`](Self::wait).
@@ -198,11 +205,103 @@ impl Stat {
         }
     }
 
+    /// Whether this thread has ended.
+    fn is_over(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+
     /// Whether it has ended and only waits to be reaped. One whose first thread alone has ended
     /// looks the same but for its other threads.
     pub fn has_ended(&self) -> bool {
-        matches!(self.state, 'Z' | 'X') && self.threads <= 1
+        self.is_over() && self.threads <= 1
     }
+}
+
+/// Whether the whole process has ended: every thread of it, whoever is to reap them. It runs no more.
+pub fn has_ended_wholly(pid: i32) -> bool {
+    let by_stat = |stat: Stat| {
+        // Threads that have ended wait for a tracer, too.
+        let others_over = || threads(pid).is_ok_and(|all| all.iter().all(Stat::is_over));
+        stat.is_over() && (stat.threads <= 1 || others_over())
+    };
+    // Readable once all threads have ended, and even where `/proc` shows us nothing of it.
+    let by_handle = |handle: Handle| handle.wait(Duration::ZERO);
+    Handle::open(pid).is_ok_and(|handle| handle.is_some_and(by_handle))
+        || Stat::of(pid).is_some_and(by_stat)
+}
+
+/// What stands in the `stat` of each thread of a process.
+fn threads(pid: i32) -> io::Result<Vec<Stat>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // One that is gone meanwhile has ended.
+        if let Ok(text) = fs::read_to_string(entry?.path().join("stat")) {
+            all.push(Stat::parse(&text).ok_or(io::ErrorKind::InvalidData)?);
+        }
+    }
+    Ok(all)
+}
+
+/// The children of a process, whoever may look at them: no mount option of `/proc` hides them.
+///
+/// Exact where none of them is reaped meanwhile.
+///
+/// # Errors
+/// Fails where the process itself is hidden or gone, and on kernels that don't tell.
+pub fn children(pid: i32) -> io::Result<Vec<i32>> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        match fs::read_to_string(entry?.path().join("children")) {
+            Ok(text) => children.extend(text.split_ascii_whitespace().filter_map(number)),
+            // A thread that has ended has handed its own on, to one that is looked at next time.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && lists_children() => {}
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(children)
+}
+
+fn number(text: &str) -> Option<i32> {
+    text.parse().ok()
+}
+
+/// Whether the kernel lists children.
+fn lists_children() -> bool {
+    fs::metadata("/proc/thread-self/children").is_ok()
+}
+
+/// Whether this process can see all of its own children, so that none of them can hide from a kill.
+///
+/// # Errors
+/// Says what is missing.
+pub fn sees_own_children() -> io::Result<()> {
+    if lists_children() {
+        return Ok(());
+    }
+    // A scan does as well where it shows everybody, strangers included.
+    let euid = rustix::process::geteuid();
+    let strangers = euid.is_root() || uid_of(1).is_some_and(|uid| uid != euid.as_raw());
+    if strangers && Stat::of(1).is_some() {
+        return Ok(());
+    }
+    let what = match Stat::of(Process::this().pid) {
+        Some(_) => {
+            "/proc hides processes (hidepid), and this kernel does not list children in \
+                    /proc/PID/task/TID/children"
+        }
+        None => "/proc is not mounted",
+    };
+    Err(io::Error::other(format!(
+        "the job's processes can't be seen, so they could not be killed for certain: {what}"
+    )))
+}
+
+/// The user that a process acts as. The folder tells even of one whose files are root's, since it
+/// hides them.
+pub fn uid_of(pid: i32) -> Option<u32> {
+    let folder = fs::metadata(format!("/proc/{pid}")).ok()?;
+    Some(std::os::unix::fs::MetadataExt::uid(&folder))
 }
 
 /// What `/proc/PID/name` says, in few system calls: such a file has no size that would tell how much
@@ -283,6 +382,22 @@ mod tests {
         assert!(!other.is_alive());
         assert!(other.open().unwrap().is_none());
         assert!(all().contains(&this.pid));
+    }
+
+    #[test]
+    fn own_children_are_seen() {
+        sees_own_children().unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(children(Process::this().pid).unwrap().contains(&pid));
+        assert!(!has_ended_wholly(pid));
+        child.kill().unwrap();
+        let handle = Handle::open(pid).unwrap().unwrap();
+        assert!(handle.wait(Duration::from_secs(5)));
+        assert!(has_ended_wholly(pid), "not reaped, and over all the same");
+        assert!(children(Process::this().pid).unwrap().contains(&pid));
+        child.wait().unwrap();
+        assert!(children(pid).is_err());
     }
 
     #[test]

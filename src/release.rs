@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::cgroup;
 use crate::clock::{self, Instant};
+use crate::proc::survivor::{InVain, Survivor, learn_names, listed};
 use crate::proc::{Handle, Process, Stat};
 use crate::runtime_dir::Dir;
 use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
@@ -31,9 +32,11 @@ const RESIGN_LIMIT: Duration = Duration::from_secs(5);
 /// From one look at the control group to the next. SIGKILL takes a millisecond or so.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// After this long fencing is no matter of milliseconds any more: it is said, and the lease is
-/// renewed from here on.
+/// After this long fencing is no matter of milliseconds any more: the lease is renewed from here on.
 const STUCK_AFTER: Duration = Duration::from_millis(200);
+
+/// What a kill may take before it is said that it is in vain, or a fifth of the TTL if that is less.
+const KILL_BUDGET: Duration = Duration::from_secs(1);
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +106,8 @@ async fn attempt(dir: &Path) -> Outcome {
     if std::env::var_os("SERVICE_RESULT").is_none() || std::env::var_os("INVOCATION_ID").is_none() {
         return Outcome::Refused(Refusal::NotAHook);
     }
+    // While it fences it waits for no disk.
+    learn_names();
     let (dir, file) = match read(dir) {
         Ok(Some(found)) => found,
         Ok(None) => return Outcome::NothingToDo,
@@ -231,7 +236,7 @@ fn may_touch<'a>(
 /// lease meanwhile if that takes long. False if it isn't alone by `until`.
 async fn fence(group: &str, resignation: &Resignation, until: Instant) -> bool {
     tokio::select! {
-        alone = until_alone(group, until) => alone,
+        alone = until_alone(group, resignation, until) => alone,
         never = keep_renewing(resignation) => match never {},
     }
 }
@@ -246,25 +251,40 @@ async fn keep_renewing(resignation: &Resignation) -> std::convert::Infallible {
     }
 }
 
-async fn until_alone(group: &str, until: Instant) -> bool {
-    let begun = clock::now();
-    let mut is_told = false;
+async fn until_alone(group: &str, resignation: &Resignation, until: Instant) -> bool {
+    let kill_budget = KILL_BUDGET.min(resignation.ttl / 5);
+    let mut in_vain = InVain::from(clock::now(), kill_budget);
     loop {
         let left = kill_others(group);
         if left.as_ref().is_ok_and(Vec::is_empty) {
             return true;
         }
-        if !is_told && clock::now().since(begun) > STUCK_AFTER {
-            is_told = true;
-            match left {
-                Ok(pids) => tracing::error!(?pids, cgroup = group, "processes not killed yet"),
-                Err(error) => tracing::error!(%error, cgroup = group, "control group not read"),
-            }
+        if in_vain.is_due(clock::now()) {
+            say_stuck(left, group, resignation);
         }
         if until.has_passed() {
             return false;
         }
         clock::sleep(PAUSE).await;
+    }
+}
+
+/// Says who lives on.
+fn say_stuck(left: io::Result<Vec<i32>>, group: &str, resignation: &Resignation) {
+    match left {
+        Ok(pids) => {
+            let survivors: Vec<_> = pids.into_iter().map(Survivor::of).collect();
+            tracing::error!(
+                election = %resignation.prefix,
+                candidate = %resignation.candidate,
+                lease = %resignation.lease,
+                token = resignation.token,
+                pids = listed(&survivors),
+                cgroup = group,
+                "job can't be killed"
+            );
+        }
+        Err(error) => tracing::error!(%error, cgroup = group, "control group not read"),
     }
 }
 

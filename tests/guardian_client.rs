@@ -11,12 +11,13 @@
 )]
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use incumbent::clock;
 use incumbent::etcd;
 use incumbent::guardian::client::{Event, Gone, Guardian};
+use incumbent::guardian::fence::Tell;
 use incumbent::guardian::protocol::{CommandSpec, Report, Request, Term};
 use incumbent::keys::{LeaseId, Prefix};
 use incumbent::log::{Format, Settings};
@@ -24,6 +25,14 @@ use incumbent::term::resignation::Resignation;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
+
+/// Longer than any kill takes here.
+const LONG: Duration = Duration::from_mins(1);
+
+/// Who is told of nothing.
+fn nobody() -> Tell {
+    Arc::new(|_| {})
+}
 
 /// How long anything may take that is to happen by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -228,7 +237,7 @@ async fn it_is_fenced_with_all_that_it_started() {
     stand.signal(Signal::KILL);
     assert_eq!(stand.event().await, Event::Gone);
     let until = clock::now() + PATIENCE;
-    assert!(stand.guardian.fence(Some(until)).await);
+    assert!(stand.guardian.fence(Some(until), LONG, nobody()).await);
     assert!(is_reaped(&job));
     assert!(!stand.guardian.dismiss(PATIENCE).await, "reaped before");
 }
@@ -239,7 +248,7 @@ async fn a_stopped_one_is_fenced_too() {
     stand.begin(7).await;
     let job = stand.start(7, "trap '' TERM; sleep 1000").await;
     stand.signal(Signal::STOP);
-    assert!(stand.guardian.fence(None).await);
+    assert!(stand.guardian.fence(None, LONG, nobody()).await);
     assert_eq!(stand.event().await, Event::Gone);
     assert!(is_reaped(&job));
 }
@@ -254,5 +263,5 @@ async fn one_that_is_gone_remembers_nothing() {
     assert_eq!(asked.await, Err(Gone));
     assert_eq!(stand.event().await, Event::Gone);
     assert_eq!(stand.guardian.remember(resignation(lease)).await, Err(Gone));
-    assert!(stand.guardian.fence(None).await);
+    assert!(stand.guardian.fence(None, LONG, nobody()).await);
 }

@@ -7,6 +7,7 @@ use super::held::Guard;
 use super::{Candidate, Held, Once, Run, Word, contest, guarding};
 use crate::backoff::jitter;
 use crate::clock;
+use crate::guardian::fence::Tell;
 use crate::guardian::protocol::{self, Request};
 use crate::job::native::{self, Native, Stage};
 use crate::job::{Factory, command};
@@ -342,8 +343,16 @@ impl Candidate {
         let words = self.words.0.clone();
         let files = self.files.clone();
         let with_input = self.once.is_some();
+        let kill_budget = self
+            .held
+            .as_ref()
+            .map_or(self.timing, |held| held.timing)
+            .kill_budget();
+        let in_vain = words.clone();
+        let tell = move |survivors| drop(in_vain.send(Word::InVain(survivors)));
+        let tell: Tell = Arc::new(tell);
         tokio::spawn(async move {
-            while !guardian.fence(None).await {}
+            while !guardian.fence(None, kill_budget, Arc::clone(&tell)).await {}
             drop(guardian);
             drop(words.send(Word::Fenced));
             let start = || guarding::start(&config, &files, with_input);

@@ -148,7 +148,7 @@ impl Guarding {
 
     /// Takes note of what its words say about itself.
     pub(super) fn note(&mut self, report: &Report) {
-        self.told.note(report);
+        self.told.note(report, clock::now());
     }
 
     /// When the guardian of the term in `held` is to be taken for dead or stopped, unless it is

@@ -47,6 +47,8 @@ pub(super) struct Held {
     pub(super) has_run: bool,
     /// Whether the guardian waits for the end of a Rust job.
     pub(super) in_daemon: bool,
+    /// Since when the hook at the term's end runs.
+    pub(super) hook_since: Option<Instant>,
     /// What the deadline has asked for so far.
     second_line: SecondLine,
     /// What was said of the term's loss.
@@ -104,6 +106,7 @@ impl Held {
             leaving: false,
             has_run: false,
             in_daemon: false,
+            hook_since: None,
             second_line: SecondLine::default(),
             loss: Said::Nothing,
             said_lost: None,

@@ -1,5 +1,6 @@
 //! What the candidate makes of the words of its guardian and its Rust job.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::end::End;
@@ -12,6 +13,7 @@ use crate::job::native::{self, Stage};
 use crate::job::{command, restart};
 use crate::keys::LeaseId;
 use crate::metrics::RunResult;
+use crate::proc::survivor::Survivor;
 use crate::role::{Event, Role};
 use crate::term::process::{ProcessError, SpawnRequest};
 
@@ -90,19 +92,20 @@ impl Candidate {
                 }
             }
             Report::AtEnd { token, killed } => {
-                if self.held.as_ref().and_then(Held::token) == Some(token) {
+                if let Some(held) = self.held.as_mut().filter(|it| it.token() == Some(token)) {
+                    held.hook_since = Some(clock::now());
                     self.say_stopped(killed);
                 }
             }
             Report::Stopping { .. } => self.on(Event::StopDue),
-            Report::Stuck { token, pids } => {
-                if let Some(held) = &self.held {
-                    self.lines.job_can_not_be_killed(held.lease, token, &pids);
-                }
-            }
+            // Said by the guardian already.
+            Report::Stuck { survivors, .. } => self.survivors = survivors.into(),
             Report::Guarded { token, .. } => self.guarded(token),
             Report::Resigned { lease, .. } => self.given_back_by_guardian(lease),
-            Report::Ready { .. } | Report::Remembered { .. } | Report::TimedOut { .. } => {}
+            Report::Ready { .. }
+            | Report::Remembered { .. }
+            | Report::TimedOut { .. }
+            | Report::Killing => {}
         }
     }
 
@@ -114,8 +117,24 @@ impl Candidate {
         }
     }
 
+    /// The fence has long sent SIGKILL to these in vain.
+    pub(super) fn can_not_be_killed(&mut self, survivors: Vec<Survivor>) {
+        let held = self.held.as_ref();
+        let (lease, token) = (held.map(|held| held.lease), held.and_then(Held::token));
+        self.lines.job_can_not_be_killed(lease, token, &survivors);
+        self.survivors = survivors.into();
+    }
+
     /// Tree and guardian were fenced; a Rust job may still have to end.
     pub(super) fn fenced(&mut self) {
+        self.survivors = Arc::default();
+        if let Some(held) = &mut self.held
+            && let Some(since) = held.hook_since.take()
+        {
+            // Its guardian would have said so.
+            let ran = clock::now().since(since);
+            self.lines.last_hook_killed(held.lease, held.token(), ran);
+        }
         match &mut self.run {
             Some(run) if run.native.is_some() => run.fenced = true,
             _ => {
@@ -240,6 +259,11 @@ impl Candidate {
 
     /// The tree is empty. `unfinished`: the guardian has yet to run a hook in it at the term's end.
     pub(super) fn empty(&mut self, killed: bool, unfinished: bool) {
+        self.survivors = Arc::default();
+        if let Some(held) = &mut self.held {
+            // Whoever ran it has said how it ended.
+            held.hook_since = None;
+        }
         if let Some(run) = &mut self.run
             && run.native.is_some()
         {

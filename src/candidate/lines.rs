@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use tracing::field::display;
+
 use super::end::End;
 use crate::keys::{LeaseId, Prefix};
+use crate::proc::survivor::{Survivor, listed};
 
 /// Who speaks.
 #[derive(Clone, Debug)]
@@ -103,9 +106,19 @@ impl Lines {
         line!(info, self, %lease, token, pid, killed, took_ms = ms(took), "job stopped");
     }
 
-    pub(super) fn job_can_not_be_killed(&self, lease: LeaseId, token: i64, pids: &[u32]) {
-        let pids = format!("{pids:?}");
-        line!(error, self, %lease, token, pids, "job can't be killed: keeping the lease");
+    pub(super) fn job_can_not_be_killed(
+        &self,
+        lease: Option<LeaseId>,
+        token: Option<i64>,
+        survivors: &[Survivor],
+    ) {
+        let (lease, pids) = (lease.map(display), listed(survivors));
+        line!(error, self, lease, token, pids, "job can't be killed");
+    }
+
+    pub(super) fn last_hook_killed(&self, lease: LeaseId, token: Option<i64>, ran: Duration) {
+        let (hook, killed, ran_ms) = ("on_lost", true, ms(ran));
+        line!(warn, self, %lease, token, hook, killed, ran_ms, "hook ended");
     }
 
     pub(super) fn hook_ended(

@@ -11,6 +11,10 @@ use crate::guardian::protocol::{Report, Term};
 /// it is taken for stopped.
 const ACTING_LATE: Duration = Duration::from_millis(100);
 
+/// From one word of a guardian that is killing to its silence. It kills before it says so again, so
+/// that little is left to K by then; a machine that is busy may hold its words up for as long.
+const KILLING_SILENT: Duration = Duration::from_millis(300);
+
 /// The same within K, which must do for the death of the tree as well (R2).
 fn acting_late(timing: &Timing) -> Duration {
     ACTING_LATE.min(timing.kill_budget() / 2)
@@ -23,8 +27,8 @@ pub(super) struct Told {
     sent: Option<Sent>,
     /// It said that it stops the present term, so it knows of the deadline and acts on it.
     acting: bool,
-    /// It said that the tree can't be emptied: it is not the one to blame.
-    stuck: bool,
+    /// When it last said that it is killing: it is at work, however long that takes.
+    killing: Option<Instant>,
     /// When it was first told to kill the tree at once.
     to_kill: Option<Instant>,
 }
@@ -87,10 +91,10 @@ impl Told {
     }
 
     /// Takes note of what the guardian's words say about itself.
-    pub(super) fn note(&mut self, report: &Report) {
+    pub(super) fn note(&mut self, report: &Report, now: Instant) {
         match report {
             Report::Stopping { .. } => self.acting = true,
-            Report::Stuck { .. } => self.stuck = true,
+            Report::Killing | Report::Stuck { .. } => self.killing = Some(now),
             Report::Guarded { token, .. } => {
                 if let Some(sent) = &mut self.sent
                     && sent.token == *token
@@ -114,7 +118,7 @@ impl Told {
     ) -> Option<Instant> {
         let Sent {
             token, first, last, ..
-        } = self.sent.filter(|_| !self.stuck)?;
+        } = self.sent?;
         let acknowledged = acknowledged
             .filter(|(acknowledged, _)| *acknowledged == token)
             .map(|(_, deadline)| deadline);
@@ -129,7 +133,10 @@ impl Told {
         // The term was lost before its deadline: from then on the next leader waits for no more
         // than K, so the deadline gives no time any more (R7, R13).
         let unkilled = self.to_kill.map(|at| at + acting_late(timing));
-        Some(unkilled.map_or(silent_at, |unkilled| silent_at.min(unkilled)))
+        let silent_at = unkilled.map_or(silent_at, |unkilled| silent_at.min(unkilled));
+        // Given up for silence alone: while it kills in vain, it is who renews after the daemon's end.
+        let heard = self.killing.map(|at| at + KILLING_SILENT);
+        Some(heard.map_or(silent_at, |heard| silent_at.max(heard)))
     }
 }
 
@@ -173,10 +180,30 @@ mod tests {
         for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
             let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
             let mut told = told_of_term(&timing, deadline);
-            told.note(&Report::Stopping { token: 7 });
+            told.note(&Report::Stopping { token: 7 }, deadline);
             let silent_at = told.silent_at(&timing, Some((7, deadline))).unwrap();
             assert!(silent_at > timing.kill(deadline));
             assert!(silent_at + kill_budget / 2 <= deadline, "{kill_budget:?}");
+        }
+    }
+
+    #[test]
+    fn a_guardian_that_kills_is_given_up_on_for_silence_alone() {
+        let deadline = Instant::from_nanos(20_000_000_000);
+        for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
+            let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
+            let mut told = told_of_term(&timing, deadline);
+            told.note(&Report::Stopping { token: 7 }, deadline);
+            told.kill(timing.kill(deadline));
+            let mut now = timing.kill(deadline);
+            // Long past the deadline, since its job can't be killed.
+            for _ in 0..1_000 {
+                told.note(&Report::Killing, now);
+                let silent_at = told.silent_at(&timing, Some((7, deadline))).unwrap();
+                assert!(silent_at > now + Duration::from_millis(100));
+                assert!(silent_at <= now + Duration::from_millis(500));
+                now = now + Duration::from_millis(100);
+            }
         }
     }
 }

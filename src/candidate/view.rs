@@ -13,6 +13,7 @@ use crate::clock::{self, Instant};
 use crate::config::timing::Timing;
 use crate::keys::LeaseId;
 use crate::metrics::{Metrics, RunResult};
+use crate::proc::survivor::Survivor;
 use crate::role::Role;
 
 /// How many runs that are over are kept for people to look at.
@@ -47,6 +48,8 @@ pub struct Public {
     pub job: JobView,
     /// How its check stands, if it has one.
     pub health: Option<HealthView>,
+    /// What of its job was sent SIGKILL and lives on.
+    pub survivors: Arc<[Survivor]>,
     /// What keeps it from standing, or from renewing.
     pub trouble: Option<Arc<str>>,
 }
@@ -125,6 +128,7 @@ impl Public {
             since: None,
             job: JobView::default(),
             health: None,
+            survivors: Arc::default(),
             trouble: None,
         }
     }
@@ -172,6 +176,7 @@ impl Candidate {
                 ..self.job.clone()
             },
             health: self.checking.as_ref().map(Checking::view),
+            survivors: Arc::clone(&self.survivors),
             trouble: self.trouble.why(),
         };
         self.publish.send_if_modified(|now| {

@@ -55,6 +55,10 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
     if job.kind == "command" && job.command.is_empty() {
         report += "warning: job.command: there is none; \"run\" needs one after \"--\" then\n";
     }
+    if let Err(blind) = crate::proc::sees_own_children() {
+        let warning = format!("warning: \"run\" would not start here: {blind}\n");
+        report.push_str(&warning);
+    }
     output::report(&report)?;
     if args.connect {
         output::report(&host::report(loaded.config.file.as_deref()))?;

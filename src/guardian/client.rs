@@ -15,19 +15,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid,
-};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, pipe};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::fence::{become_subreaper, fence};
+use super::fence::{Fence, Fenced, Tell, become_subreaper};
 use super::outgoing::{Outgoing, write};
 use super::protocol::{Inbox, Report, Request, encode};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::keys::{LeaseId, Prefix};
+use crate::proc::Handle;
+use crate::proc::survivor::{InVain, learn_names};
 use crate::term::resignation::Resignation;
 
 /// How long a guardian has to become ready; it takes a few milliseconds.
@@ -68,7 +68,7 @@ pub struct Handed<'a> {
 pub struct Guardian {
     pid: Pid,
     /// Its number may pass to another process once somebody has reaped it.
-    pidfd: Arc<OwnedFd>,
+    process: Arc<Handle>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
     waiting: Arc<Waiting>,
     acked: watch::Receiver<Option<(i64, Instant)>>,
@@ -157,14 +157,19 @@ impl Guardian {
         handed: Handed<'_>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         become_subreaper()?;
+        // Whom it can't see, neither it nor this process could kill.
+        crate::proc::sees_own_children()?;
+        learn_names();
         let (pid, pidfd, socket) = spawn(&hello, handed)?;
+        let process = Handle::open(pid.as_raw_nonzero().get())?;
+        let process = process.ok_or_else(|| io::Error::other("no such process id"))?;
         let (outgoing, queue) = mpsc::unbounded_channel();
         let (events, mut reports) = mpsc::unbounded_channel();
         let (acked_sender, acked) = watch::channel(None);
         let (dead_sender, dead) = watch::channel(false);
         let guardian = Self {
             pid,
-            pidfd: Arc::new(pidfd.try_clone()?),
+            process: Arc::new(process),
             outgoing,
             waiting: Arc::new(Waiting(Mutex::new(Some(VecDeque::new())))),
             acked,
@@ -249,19 +254,33 @@ impl Guardian {
         *self.acked.borrow()
     }
 
-    /// Kills the guardian and every other descendant of this process, on a thread of its own;
-    /// returns whether the tree was proven empty by `until`. See [`fence`].
+    /// Kills the guardian and then every other descendant of this process, on a thread of its own;
+    /// returns whether the tree was proven empty by `until`. Tells who lives on after `kill_budget`,
+    /// and every few seconds from then on.
     ///
     /// # Cancel safety
     /// Dropping the future stops nothing: the thread goes on until `until`.
-    pub async fn fence(&self, until: Option<Instant>) -> bool {
-        let (sender, proven) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("fence".to_owned());
-        let started = thread.spawn(move || sender.send(fence(until)));
-        match started {
-            Ok(_) => proven.await.unwrap_or(false),
-            // Without a thread to spare, there is nothing more urgent than this.
-            Err(_) => fence(until),
+    pub async fn fence(&self, until: Option<Instant>, kill_budget: Duration, tell: Tell) -> bool {
+        let mut fence = Fence {
+            guardian: Arc::clone(&self.process),
+            until,
+            in_vain: InVain::from(clock::now(), kill_budget),
+            tell,
+        };
+        loop {
+            let (sender, proven) = oneshot::channel();
+            let thread = std::thread::Builder::new().name("fence".to_owned());
+            let on_thread = fence.clone();
+            if thread.spawn(move || sender.send(on_thread.run())).is_ok() {
+                return proven.await.unwrap_or(false);
+            }
+            // Without a thread to spare, a round here, and time for the main loop in between: it
+            // renews as long as anything lives.
+            match fence.round() {
+                Fenced::Empty => return true,
+                Fenced::GivenUp => return false,
+                Fenced::Alive(_) => Fence::pause().await,
+            }
         }
     }
 
@@ -280,7 +299,7 @@ impl Guardian {
 
     /// Kills it; the kernel kills the main processes of what it runs.
     pub(crate) fn kill(&self) {
-        pidfd_send_signal(&*self.pidfd, Signal::KILL).ok();
+        self.process.kill().ok();
     }
 }
 

@@ -86,7 +86,7 @@ pub(crate) enum Action {
     /// Send SIGKILL to the daemon.
     KillDaemon,
     /// Say, to the daemon and in the log, who can't be killed.
-    SayStuck { token: i64 },
+    SayStuck { token: i64, lease: Option<LeaseId> },
     /// Get ready to speak to the store.
     Connect(Resignation),
     /// Renew a lease once.

@@ -4,12 +4,14 @@
 //! this process lives. Needs no guardian and no socket.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 
 use super::proc::{self, Reaped};
 use crate::clock::{self, Instant};
+use crate::proc::survivor::{InVain, Survivor};
 use crate::proc::{Handle, Process, Stat};
 
 /// Between two rounds of SIGKILL, at most.
@@ -24,26 +26,77 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
-/// Kills every descendant of this process, and reaps until none is left or `until` has come.
-/// Returns whether none is left, which is proven for processes that lost their parents after
-/// [`become_subreaper`].
-///
-/// Blocks the calling thread. Takes the exit status of every child away from whoever waits for it.
-pub fn fence(until: Option<Instant>) -> bool {
-    let me = getpid();
-    loop {
+/// What is told of who lives on.
+pub type Tell = Arc<dyn Fn(Vec<Survivor>) + Send + Sync>;
+
+/// The killing of every descendant of this process, until none is left.
+#[derive(Clone)]
+pub(super) struct Fence {
+    /// Killed first: what it runs falls to this process then, and nothing is started any more. A
+    /// look at `/proc` may not show it.
+    pub(super) guardian: Arc<Handle>,
+    pub(super) until: Option<Instant>,
+    pub(super) in_vain: InVain,
+    pub(super) tell: Tell,
+}
+
+/// How far a fence has come.
+pub(super) enum Fenced {
+    /// None is left, which is proven for processes that lost their parents after
+    /// [`become_subreaper`].
+    Empty,
+    /// Some live; one whose end is worth waiting for.
+    Alive(Option<Handle>),
+    /// Some live, and the time is over.
+    GivenUp,
+}
+
+impl Fence {
+    /// Kills and reaps once.
+    ///
+    /// Takes the exit status of every child away from whoever waits for it.
+    pub(super) fn round(&mut self) -> Fenced {
+        let me = getpid();
+        // One that can't be killed is named among the others.
+        self.guardian.kill().ok();
         let one = proc::kill_descendants(me);
         loop {
             match proc::reap() {
                 Reaped::One(..) => {}
                 Reaped::Alive => break,
-                Reaped::Empty => return true,
+                Reaped::Empty => return Fenced::Empty,
             }
         }
-        if until.is_some_and(Instant::has_passed) {
-            return false;
+        if let Some(held) = proc::held() {
+            proc::say_held(&held);
+            return Fenced::Empty;
         }
-        pause(one.as_ref(), until);
+        let now = clock::now();
+        if self.in_vain.is_due(now) {
+            (self.tell)(proc::survivors(me));
+        }
+        if self.until.is_some_and(|until| now >= until) {
+            return Fenced::GivenUp;
+        }
+        Fenced::Alive(one)
+    }
+
+    /// Kills and reaps until none is left or the time is over; returns whether none is left.
+    ///
+    /// Blocks the calling thread.
+    pub(super) fn run(mut self) -> bool {
+        loop {
+            match self.round() {
+                Fenced::Empty => return true,
+                Fenced::GivenUp => return false,
+                Fenced::Alive(one) => pause(one.as_ref(), self.until),
+            }
+        }
+    }
+
+    /// The pause between two rounds, for whoever can't block.
+    pub(super) async fn pause() {
+        clock::sleep(ROUND).await;
     }
 }
 

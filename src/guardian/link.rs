@@ -117,6 +117,15 @@ impl Link {
         }
     }
 
+    /// Sends a report at once, if nothing waits before it: one that is worth nothing later.
+    pub(super) fn send_now(&mut self, report: &Report) {
+        self.flush();
+        if !self.has_backlog() {
+            self.send(report);
+            self.flush();
+        }
+    }
+
     /// Sends what the socket has room for.
     pub(super) fn flush(&mut self) {
         while self.has_backlog() {

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -28,7 +29,8 @@ use super::resigner::Resigner;
 use super::signals;
 use super::tree::Tree;
 use crate::clock::{self, Instant, Timer};
-use crate::keys::Prefix;
+use crate::keys::{LeaseId, Prefix};
+use crate::proc::survivor::{learn_names, listed};
 
 /// Guards until nothing is left to guard; the exit code of the process.
 pub fn main() -> ExitCode {
@@ -54,6 +56,8 @@ fn run() -> io::Result<ExitCode> {
     let parent = getppid().ok_or(Errno::SRCH)?;
     let pidfd = pidfd_open(parent, PidfdFlags::empty())?;
     rustix::thread::set_name(crate::proc::GUARDIAN)?;
+    // Later on it waits for no disk.
+    learn_names();
     let tree = Tree::new()?;
     let ends = listen_to_signals()?;
     let Some((hello, rest)) = greet(&mut link)? else {
@@ -91,6 +95,7 @@ fn run() -> io::Result<ExitCode> {
         ends,
         election: hello.election,
         candidate: hello.candidate,
+        says_next: Instant::BOOT,
         leaving: false,
     };
     let pid = proc::id(getpid());
@@ -178,6 +183,9 @@ fn wait_for(polled: &mut [PollFd<'_>]) -> io::Result<()> {
     }
 }
 
+/// Between two words of a guardian that is killing.
+const PROGRESS: Duration = Duration::from_millis(20);
+
 /// The daemon, as the guardian sees it.
 struct Daemon {
     pidfd: OwnedFd,
@@ -222,6 +230,8 @@ struct Guardian {
     ends: UnixStream,
     election: Prefix,
     candidate: String,
+    /// When it may say again that it is killing.
+    says_next: Instant,
     leaving: bool,
 }
 
@@ -325,7 +335,7 @@ impl Guardian {
             }
             Action::StopTree { signal } => self.tree.stop(signal),
             Action::SignalTree { signal } => self.tree.signal(signal),
-            Action::KillTree => self.tree.kill(),
+            Action::KillTree => self.kill_tree(now),
             Action::KillDaemon => {
                 if let Err(error) = pidfd_send_signal(&self.daemon.pidfd, Signal::KILL)
                     && error != Errno::SRCH
@@ -333,7 +343,7 @@ impl Guardian {
                     tracing::error!(%error, "daemon not killed");
                 }
             }
-            Action::SayStuck { token } => self.say_stuck(token),
+            Action::SayStuck { token, lease } => self.say_stuck(token, lease),
             Action::Connect(resignation) => self.resigner.connect(resignation),
             Action::Renew(resignation) => self.resigner.renew(resignation),
             Action::GiveBack { resignation, until } => self.resigner.give_back(resignation, until),
@@ -342,16 +352,28 @@ impl Guardian {
         }
     }
 
-    fn say_stuck(&mut self, token: i64) {
-        let pids = self.tree.living();
+    fn kill_tree(&mut self, now: Instant) {
+        // Before the work, which may take long: who is at it must not pass for stopped.
+        if now >= self.says_next {
+            self.says_next = now + PROGRESS;
+            self.link.send_now(&Report::Killing);
+        }
+        for event in self.tree.kill() {
+            self.feed(event, now);
+        }
+    }
+
+    fn say_stuck(&mut self, token: i64, lease: Option<LeaseId>) {
+        let survivors = self.tree.survivors();
         tracing::error!(
             election = %self.election,
             candidate = self.candidate,
+            lease = lease.map(display),
             token,
-            ?pids,
+            pids = listed(&survivors),
             "job can't be killed"
         );
-        self.link.send(&Report::Stuck { token, pids });
+        self.link.send(&Report::Stuck { token, survivors });
     }
 
     fn say(&self, line: &Line) {

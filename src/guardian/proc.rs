@@ -1,68 +1,168 @@
-//! The descendants of a process, as `/proc` shows them, and signals that reach no stranger.
+//! The descendants of a process, and signals that reach no stranger.
 //!
-//! A scan is no snapshot: processes come and go while it reads. It only finds whom to signal;
-//! that a tree is empty is proven by [`reap`] alone.
+//! A look is no snapshot: processes come and go meanwhile. It only finds whom to signal. Whom it finds
+//! is another matter: `/proc` may hide processes of our own (hidepid), but not our children, and whoever
+//! loses its parent becomes one. That a tree is empty is proven by [`reap`], or where a tracer keeps
+//! what has ended from us, by [`held`].
 
 use std::collections::{HashMap, HashSet};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait, waitpid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, wait, waitid, waitpid,
+};
 
+use crate::proc::survivor::{Survivor, tracer};
 use crate::proc::{self, Handle, Process, Stat};
 
 /// How often one round of SIGKILL looks for processes that were forked meanwhile.
-const SCANS: usize = 16;
+const LOOKS: usize = 16;
 
-/// Every living descendant of `root`; none where `/proc` can't be read.
-fn descendants(root: Pid) -> Vec<Process> {
-    let mut children: HashMap<i32, Vec<(i32, Stat)>> = HashMap::new();
-    for pid in proc::all() {
-        if let Some(stat) = Stat::of(pid) {
-            children.entry(stat.parent).or_default().push((pid, stat));
+/// A living process, as it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Found {
+    /// Told apart from all others.
+    Seen(Process),
+    /// A child of this process, of which `/proc` shows us nothing.
+    Hidden(i32),
+}
+
+impl Found {
+    fn pid(self) -> i32 {
+        match self {
+            Self::Seen(process) => process.pid,
+            Self::Hidden(pid) => pid,
         }
     }
-    let mut found = Vec::new();
-    let mut parents = vec![root.as_raw_pid()];
-    while let Some(parent) = parents.pop() {
-        // Taken out, since a scan that was overtaken may show a circle.
-        for (pid, stat) in children.remove(&parent).unwrap_or_default() {
-            parents.push(pid);
-            if !stat.has_ended() {
-                found.push(stat.process(pid));
+
+    /// Opens it; nothing where it has ended.
+    fn open(self) -> Option<Handle> {
+        match self {
+            Self::Seen(process) => process.open().ok()?,
+            Self::Hidden(pid) => Handle::open(pid).ok()?.filter(is_own_child),
+        }
+    }
+}
+
+/// Whether it is a child of this process, and so has kept its number.
+fn is_own_child(handle: &Handle) -> bool {
+    peek(WaitId::PidFd(handle.fd())).is_ok()
+}
+
+/// Whether a child can be reaped, without reaping it; fails on whoever is none.
+fn peek(child: WaitId<'_>) -> rustix::io::Result<bool> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let all = WaitIdOptions::from_bits_retain(libc::__WALL.unsigned_abs());
+    Ok(waitid(child, options | all)?.is_some())
+}
+
+/// Whether a child has ended and can't be reaped.
+fn is_kept(pid: i32) -> bool {
+    let child = Pid::from_raw(pid).map(WaitId::Pid);
+    proc::has_ended_wholly(pid) && child.is_some_and(|child| peek(child) == Ok(false))
+}
+
+/// Every living descendant of `root` that can be seen, its own children in any case.
+fn descendants(root: Pid) -> Vec<Found> {
+    let root = root.as_raw_pid();
+    let mut family = Family::default();
+    if !family.descend(root) {
+        // Whose children can't be listed may have some all the same.
+        family.scan(root);
+    }
+    family.found
+}
+
+/// What a look has found.
+#[derive(Default)]
+struct Family {
+    known: HashSet<i32>,
+    found: Vec<Found>,
+}
+
+impl Family {
+    /// Follows the kernel's lists of children. Returns whether all of them could be read.
+    fn descend(&mut self, root: i32) -> bool {
+        let mut whole = true;
+        let mut parents = vec![root];
+        while let Some(parent) = parents.pop() {
+            let Ok(children) = proc::children(parent) else {
+                // One that has ended meanwhile has none.
+                whole &= parent != root && Stat::of(parent).is_none_or(|stat| stat.has_ended());
+                whole &= !self.found.contains(&Found::Hidden(parent));
+                continue;
+            };
+            for pid in children.into_iter().filter(|pid| self.known.insert(*pid)) {
+                parents.push(pid);
+                match Stat::of(pid) {
+                    Some(stat) if is_over(pid, &stat) => {}
+                    Some(stat) => self.found.push(Found::Seen(stat.process(pid))),
+                    // Only own children are sure to be there still.
+                    None if parent == root && root == getpid().as_raw_pid() => {
+                        self.found.push(Found::Hidden(pid));
+                    }
+                    None => whole = false,
+                }
+            }
+        }
+        whole
+    }
+
+    /// Looks at all processes that are shown, for those whose parents are known.
+    fn scan(&mut self, root: i32) {
+        let mut children: HashMap<i32, Vec<(i32, Stat)>> = HashMap::new();
+        for pid in proc::all() {
+            if let Some(stat) = Stat::of(pid) {
+                children.entry(stat.parent).or_default().push((pid, stat));
+            }
+        }
+        let mut parents = vec![root];
+        parents.extend(&self.known);
+        while let Some(parent) = parents.pop() {
+            // Taken out, since a scan that was overtaken may show a circle.
+            for (pid, stat) in children.remove(&parent).unwrap_or_default() {
+                parents.push(pid);
+                if self.known.insert(pid) && !is_over(pid, &stat) {
+                    self.found.push(Found::Seen(stat.process(pid)));
+                }
             }
         }
     }
-    found
+}
+
+/// Whether no thread of the process runs any more.
+fn is_over(pid: i32, stat: &Stat) -> bool {
+    stat.has_ended() || (matches!(stat.state, 'Z' | 'X') && proc::has_ended_wholly(pid))
 }
 
 /// Sends signals to a process; returns it, open, unless it has ended or may not be signalled.
-fn signal(process: Process, signals: &[Signal]) -> Option<Handle> {
-    let handle = process.open().ok()??;
+fn signal(found: Found, signals: &[Signal]) -> Option<Handle> {
+    let handle = found.open()?;
     for signal in signals {
         handle.signal(*signal).ok()?;
     }
     Some(handle)
 }
 
-/// Sends signals to every living descendant of `root`, in one scan.
+/// Sends signals to every living descendant of `root`, in one look.
 pub(super) fn signal_descendants(root: Pid, signals: &[Signal]) {
-    for process in descendants(root) {
+    for found in descendants(root) {
         // One that may not be signalled is named later on.
-        drop(signal(process, signals));
+        drop(signal(found, signals));
     }
 }
 
-/// Sends SIGKILL to every living descendant of `root`, until a scan shows nobody new; returns one
+/// Sends SIGKILL to every living descendant of `root`, until a look shows nobody new; returns one
 /// whose end is worth waiting for.
 pub(super) fn kill_descendants(root: Pid) -> Option<Handle> {
     let mut known = HashSet::new();
     let mut one = None;
-    for _ in 0..SCANS {
+    for _ in 0..LOOKS {
         let mut news = false;
-        for process in descendants(root) {
-            if known.insert(process) {
+        for found in descendants(root) {
+            if known.insert(found) {
                 news = true;
-                one = signal(process, &[Signal::KILL]).or(one);
+                one = signal(found, &[Signal::KILL]).or(one);
             }
         }
         if !news {
@@ -72,10 +172,44 @@ pub(super) fn kill_descendants(root: Pid) -> Option<Handle> {
     one
 }
 
-/// The ids of every living descendant of `root`.
-pub(super) fn living(root: Pid) -> Vec<u32> {
+/// Every living descendant of `root`, as people want to know it.
+pub(super) fn survivors(root: Pid) -> Vec<Survivor> {
     let living = descendants(root).into_iter();
-    living.map(|process| process.pid.unsigned_abs()).collect()
+    living.map(|found| Survivor::of(found.pid())).collect()
+}
+
+/// The children of this process, if all of them have ended and only others can reap them: then nothing
+/// below it runs, since whoever ends hands its children on before. `None` if any may live.
+pub(super) fn held() -> Option<Vec<i32>> {
+    let before = own_children()?;
+    if !before.iter().all(|pid| is_kept(*pid)) {
+        return None;
+    }
+    // Any that came meanwhile came of one that has ended since.
+    let after = own_children()?;
+    after
+        .iter()
+        .all(|pid| before.contains(pid))
+        .then_some(after)
+}
+
+/// Says who holds what has ended.
+pub(super) fn say_held(held: &[i32]) {
+    for pid in held {
+        let process = Survivor::of(*pid);
+        let tracer = tracer(*pid).map(|tracer| Survivor::of(tracer).to_string());
+        tracing::warn!(process = %process, tracer, "a process that has ended is kept by its tracer");
+    }
+}
+
+fn own_children() -> Option<Vec<i32>> {
+    let this = getpid().as_raw_pid();
+    if let Ok(children) = proc::children(this) {
+        return Some(children);
+    }
+    let is_child = |pid: &i32| Stat::of(*pid).is_some_and(|stat| stat.parent == this);
+    proc::sees_own_children().ok()?;
+    Some(proc::all().into_iter().filter(is_child).collect())
 }
 
 /// The id as a message has it.
@@ -88,7 +222,7 @@ pub(super) fn id(pid: Pid) -> u32 {
 pub(super) enum Reaped {
     /// A child that has ended.
     One(Pid, WaitStatus),
-    /// Children are left, and none of them has ended.
+    /// Children are left, and none of them can be reaped.
     Alive,
     /// No child is left. In a subreaper, this proves that no descendant is.
     Empty,
@@ -141,6 +275,9 @@ mod tests {
     #[test]
     fn this_process_is_found_below_its_parent() {
         let parent = rustix::process::getppid().unwrap();
-        assert!(descendants(parent).contains(&Process::this()));
+        assert!(descendants(parent).contains(&Found::Seen(Process::this())));
+        let mut family = Family::default();
+        family.scan(parent.as_raw_pid());
+        assert!(family.found.contains(&Found::Seen(Process::this())));
     }
 }

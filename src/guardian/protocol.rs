@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
 use crate::keys::{LeaseId, Prefix};
+use crate::proc::survivor::Survivor;
 use crate::term::resignation::Resignation;
 
 /// From the daemon to its guardian.
@@ -268,12 +269,15 @@ pub enum Report {
         /// The term.
         token: i64,
     },
+    /// The guardian is killing what runs, whatever that comes to: it is at work. Said from the first
+    /// round on, again and again.
+    Killing,
     /// SIGKILL was sent and these processes live on. Repeated every few seconds.
     Stuck {
         /// The term.
         token: i64,
         /// The processes.
-        pids: Vec<u32>,
+        survivors: Vec<Survivor>,
     },
     /// The guardian gave the lease back in the daemon's place, since the daemon was silent.
     Resigned {
@@ -381,7 +385,7 @@ mod tests {
     fn messages_arrive_whole_however_the_bytes_are_cut() {
         let sent = Report::Stuck {
             token: 7,
-            pids: vec![1, 2],
+            survivors: vec![Survivor::of(1), Survivor::of(2)],
         };
         let wire = [encode(&sent).unwrap(), encode(&sent).unwrap()].concat();
         for cut in 0..wire.len() {

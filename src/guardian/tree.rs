@@ -20,6 +20,7 @@ use super::launch::{Failure, Stage, Starting, launch};
 use super::proc::{self, Reaped};
 use super::protocol::{CommandSpec, Exit, Stdin};
 use crate::clock::Instant;
+use crate::proc::survivor::Survivor;
 use crate::runs::Runs;
 
 /// The processes of the job, all of them descendants of this process.
@@ -30,6 +31,8 @@ pub(super) struct Tree {
     mains: BTreeMap<u64, Pid>,
     /// Those that have yet to be executed.
     starting: BTreeMap<u64, (Starting, CommandSpec)>,
+    /// What has ended, and can't be reaped.
+    held: Vec<i32>,
     /// The standard input for a run that is to have the daemon's.
     input: Option<OwnedFd>,
     /// Where the runs stand for who comes after daemon and guardian.
@@ -47,6 +50,7 @@ impl Tree {
             guardian,
             mains: BTreeMap::new(),
             starting: BTreeMap::new(),
+            held: Vec::new(),
             input: None,
             runs: None,
             null: File::open("/dev/null")?.into(),
@@ -133,8 +137,8 @@ impl Tree {
         }
     }
 
-    /// Sends SIGKILL to every process of the tree.
-    pub(super) fn kill(&self) {
+    /// Sends SIGKILL to every process of the tree; says what follows where it is over then.
+    pub(super) fn kill(&mut self) -> Vec<Event> {
         for (starting, _) in self.starting.values() {
             kill_process(starting.pid, Signal::KILL).ok();
         }
@@ -142,11 +146,37 @@ impl Tree {
             kill_process_group(*group, Signal::KILL).ok();
         }
         drop(proc::kill_descendants(self.guardian));
+        self.held()
+    }
+
+    /// What follows where all that is left of the tree has ended, and can't be reaped, since a tracer
+    /// keeps it: nothing of it runs.
+    fn held(&mut self) -> Vec<Event> {
+        let Some(held) = proc::held().filter(|held| !held.is_empty()) else {
+            return Vec::new();
+        };
+        if held != self.held {
+            proc::say_held(&held);
+            self.held = held;
+        }
+        // How they ended is for their tracers to know; they were killed.
+        let signal = Signal::KILL.as_raw();
+        let mut events = self.executed();
+        let starting = std::mem::take(&mut self.starting).into_keys();
+        events.extend(starting.map(|run| Event::KilledEarly { run, signal }));
+        let mains = std::mem::take(&mut self.mains).into_iter();
+        events.extend(mains.map(|(run, pid)| Event::MainEnded {
+            run,
+            pid: proc::id(pid),
+            exit: Exit::Signal(signal),
+        }));
+        events.push(Event::TreeEmpty);
+        events
     }
 
     /// The living processes.
-    pub(super) fn living(&self) -> Vec<u32> {
-        proc::living(self.guardian)
+    pub(super) fn survivors(&self) -> Vec<Survivor> {
+        proc::survivors(self.guardian)
     }
 
     /// Looks what was executed and reaps all that has ended; says what that means for the runs and
@@ -166,15 +196,24 @@ impl Tree {
                     reaped = true;
                     events.extend(self.ended(pid, status));
                 }
-                Reaped::Alive if reaped => {
-                    events.push(Event::Reaped);
+                Reaped::Alive => {
+                    // What was kept from us once bars no later proof.
+                    let held = if self.held.is_empty() {
+                        Vec::new()
+                    } else {
+                        self.held()
+                    };
+                    if held.is_empty() && reaped {
+                        events.push(Event::Reaped);
+                    }
+                    events.extend(held);
                     return events;
                 }
-                Reaped::Alive => return events,
                 Reaped::Empty => {
                     if let Some(runs) = &mut self.runs {
                         runs.all_ended();
                     }
+                    self.held.clear();
                     events.push(Event::TreeEmpty);
                     return events;
                 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::State;
 use crate::candidate::Public;
 use crate::config::Config;
+use crate::proc::survivor::Survivor;
 use crate::role::Role;
 use crate::status::Candidate;
 use crate::term::record::host_name;
@@ -44,6 +45,9 @@ struct Job {
     /// The exit code of the last run that ended by itself, 128 and the signal's number if one
     /// killed it.
     last_exit: Option<i32>,
+    /// Its processes that were sent SIGKILL and live on; only where there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unkillable: Vec<Survivor>,
 }
 
 impl Status {
@@ -63,6 +67,7 @@ impl Status {
                 up: public.job.up,
                 runs: public.job.runs,
                 last_exit: public.job.last.iter().find_map(|run| run.end.exit_code()),
+                unkillable: public.survivors.to_vec(),
             }),
             deadline_in_s: public
                 .deadline

@@ -1,8 +1,9 @@
 //! The daemon under test: the built binary, its config, its signals and its log.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +35,14 @@ pub struct Builder {
     binary: PathBuf,
     config: toml::Table,
     environment: BTreeMap<String, String>,
+    /// What starts it.
+    starter: Vec<String>,
+    /// Who owns its files, if somebody else than the test's user.
+    owner: Option<u32>,
 }
+
+/// An ordinary user, without a name or a home.
+const ORDINARY: u32 = 54_321;
 
 /// One replica.
 ///
@@ -105,6 +113,31 @@ impl Builder {
         self.toml(&format!("etcd.endpoints = {:?}", links.urls()))
     }
 
+    /// Runs as an ordinary user, which takes root. Its job may still write the test's records.
+    #[must_use]
+    pub fn ordinary(mut self) -> Self {
+        let id = ORDINARY;
+        self.owner = Some(id);
+        let setpriv = format!("setpriv --reuid={id} --regid={id} --clear-groups --");
+        self.starter.extend(setpriv.split(' ').map(str::to_owned));
+        self
+    }
+
+    /// Sees nothing of other users' processes in `/proc`, nor what hides itself; takes root.
+    #[must_use]
+    pub fn hidepid(self) -> Self {
+        self.mounting("mount -t proc -o hidepid=2 proc /proc")
+    }
+
+    /// Runs where this was mounted for it alone; takes root.
+    #[must_use]
+    pub fn mounting(mut self, mount: &str) -> Self {
+        let script = format!("{mount} && exec \"$@\"");
+        let unshare = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+        self.starter.splice(0..0, unshare.map(str::to_owned));
+        self
+    }
+
     /// Any other part of the config; what is set already is replaced.
     #[must_use]
     pub fn toml(mut self, text: &str) -> Self {
@@ -133,9 +166,18 @@ impl Builder {
         config::merge(&mut self.config, &format!("runtime_dir = {runtime_dir:?}"));
         let file = dir.join("incumbent.toml");
         config::write(&file, &self.config);
+        if let Some(owner) = self.owner {
+            self.hand_over(&dir, owner);
+        }
 
         let binary = self.binary;
-        let mut command = Command::new(&binary);
+        let mut words = self
+            .starter
+            .iter()
+            .map(OsString::from)
+            .chain([binary.clone().into()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         for (name, _) in std::env::vars_os() {
             let ours = name.to_str().is_some_and(|n| n.starts_with("INCUMBENT_"));
             if ours
@@ -176,6 +218,14 @@ impl Builder {
         }
     }
 
+    /// Gives the daemon's folder to another user, who may reach it and write the records.
+    fn hand_over(&self, dir: &Path, owner: u32) {
+        fs::set_permissions(self.sandbox.path(), Permissions::from_mode(0o777)).unwrap();
+        for part in [dir, &dir.join("run"), &dir.join("incumbent.toml")] {
+            chown(part, Some(owner), Some(owner)).unwrap();
+        }
+    }
+
     /// The daemon's folder in the test's; a second daemon of one name is the first one started
     /// again, and finds what that one left.
     fn folder(&self) -> PathBuf {
@@ -197,6 +247,8 @@ impl Daemon {
                 .into(),
             config: toml::Table::new(),
             environment: BTreeMap::new(),
+            starter: Vec::new(),
+            owner: None,
         };
         let tls = cluster.tls().map(Tls::settings).unwrap_or_default();
         let builder = tls.iter().fold(builder, |builder, (key, file)| {

@@ -16,3 +16,4 @@ mod leftovers;
 mod rust;
 mod stand;
 mod starts;
+mod unkillable;

@@ -90,9 +90,14 @@ impl Stand {
         self.socket.as_ref().unwrap().write_all(bytes).ok();
     }
 
-    /// The next report.
+    /// The next report, but for how often it says that it is killing.
     pub(crate) fn report(&mut self) -> Report {
-        read(self.socket.as_ref().unwrap(), &mut self.inbox)
+        loop {
+            match read(self.socket.as_ref().unwrap(), &mut self.inbox) {
+                Report::Killing => {}
+                report => return report,
+            }
+        }
     }
 
     /// Begins a term that ends after `left`.

@@ -15,18 +15,18 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon http fencing guardian release status kv job election session term etcd config runtime_dir signals log keys cgroup backoff clock",
+        "daemon http fencing guardian release status kv job election session term etcd config runtime_dir signals log keys cgroup backoff clock proc",
     ),
     // The life of the process.
     (
         "daemon",
-        "http candidate guardian fencing role job config runtime_dir runs notify signals log keys clock",
+        "http candidate guardian fencing role job config runtime_dir runs notify signals log keys clock proc",
     ),
     // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
     // control socket.
     (
         "http",
-        "candidate role status config runtime_dir metrics etcd log keys term backoff clock",
+        "candidate role status config runtime_dir metrics etcd log keys term backoff clock proc",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
@@ -65,7 +65,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("metrics", ""),
     ("signals", ""),
     ("keys", ""),
-    ("proc", ""),
+    ("proc", "clock"),
     ("cgroup", ""),
     ("clock", ""),
 ];

@@ -33,7 +33,7 @@ fn a_survivor_that_the_hook_may_not_kill_keeps_the_lease() {
     rig.ok(&["kill", "-STOP", &guardian, &replicas.daemon(1)]);
     replicas.wait_line(1, "whom the hook can't kill", |line| {
         let text = line["MESSAGE"].as_str().unwrap_or_default();
-        text.contains("processes not killed yet")
+        text.contains("job can't be killed")
     });
     // For who lives might be the job. Nobody else renews any more, so this is twice as long as the
     // lease could last by itself.

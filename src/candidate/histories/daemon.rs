@@ -272,7 +272,8 @@ impl World {
     }
 
     fn guardian_said(&mut self, report: &Report) {
-        self.daemon.told.note(report);
+        let now = self.clock();
+        self.daemon.told.note(report, now);
         match *report {
             Report::Guarded { token, deadline } => {
                 self.daemon.acknowledged = Some((token, deadline));

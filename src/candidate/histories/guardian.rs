@@ -109,7 +109,10 @@ impl World {
                 }
             }
             Action::StopTree { .. } | Action::SignalTree { .. } => self.job_asked(),
-            Action::KillTree => self.job_killed(),
+            Action::KillTree => {
+                self.tell_daemon(Word::Guardian(Report::Killing));
+                self.job_killed();
+            }
             Action::KillDaemon => self.daemon_killed(),
             Action::GiveBack { resignation, .. } => {
                 self.ask_store(Heard::Revocation);

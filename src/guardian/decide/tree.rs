@@ -221,7 +221,8 @@ impl Guard {
         }
         self.act(Action::KillTree);
         if stuck {
-            self.act(Action::SayStuck { token });
+            let lease = self.lease_of(token);
+            self.act(Action::SayStuck { token, lease });
         }
     }
 

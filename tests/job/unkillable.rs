@@ -1,0 +1,290 @@
+//! Jobs that nobody here may kill, or see, or reap: who says so, and who renews meanwhile.
+//!
+//! All of this takes root, to make what an ordinary user's daemon can't get rid of.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use crate::common::*;
+use rustix::process::Signal;
+
+/// Whether this is root; says what is left out where it isn't.
+fn is_root(what: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        skipped(&format!("{what}: takes root"));
+    }
+    is_root
+}
+
+/// A recording job that becomes root by the set-user-id bit and ignores SIGTERM: an ordinary user's
+/// daemon may not signal it.
+fn roots_job(scene: &Scene) -> Vec<String> {
+    let setuid = scene.cluster.sandbox().join("become-root");
+    if !setuid.exists() {
+        fs::copy("/usr/bin/setpriv", &setuid).unwrap();
+        fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755)).unwrap();
+    }
+    let as_root = "--reuid=0 --regid=0 --clear-groups --"
+        .split(' ')
+        .map(str::to_owned);
+    let words = [setuid.to_str().unwrap().to_owned()]
+        .into_iter()
+        .chain(as_root);
+    words
+        .chain(scene.record.command(&["--ignore-term"]))
+        .collect()
+}
+
+/// A replica of an ordinary user with such a job, which leads, the job's process, and a replica that
+/// waits behind it.
+fn stand(scene: &Scene, links: &Links) -> (Daemon, i64, i32, Daemon) {
+    // Not that of other tests: root's daemons that start there would kill what has lost its guardian.
+    let election = format!("/unkillable/{}", scene.cluster.address(0).port());
+    let builder = scene
+        .daemon("a")
+        .ordinary()
+        .job(&roots_job(scene))
+        .through(links);
+    let times = "job = { lost_grace = '300ms', kill_budget = '1s' }";
+    let a = builder.ttl("6s").toml(times).prefix(&election).spawn();
+    let token = a.wait_elected(SOON);
+    let job = job_of(scene, token);
+    let b = scene.daemon("b").ttl("6s").prefix(&election).spawn();
+    b.wait_log("campaigning", SOON);
+    (a, token, job, b)
+}
+
+/// The job's process, once it acts as root.
+fn job_of(scene: &Scene, token: i64) -> i32 {
+    let job = scene.record.wait_run(token, SOON).pid;
+    eventually(SOON, "the job is root's", || owner(job) == Some(0));
+    job
+}
+
+fn owner(pid: i32) -> Option<u32> {
+    Some(fs::metadata(format!("/proc/{pid}")).ok()?.uid())
+}
+
+/// Nobody else leads for longer than the lease of a dead leader would last.
+fn nobody_else_leads(waiter: &Daemon) {
+    throughout(secs(9), "the lease is renewed", || {
+        match waiter.lines("elected").first() {
+            Some(line) => Err(line.text.clone()),
+            None => Ok(()),
+        }
+    });
+}
+
+/// The lines that name this process.
+fn named(daemon: &Daemon, pid: i32) -> Vec<Line> {
+    let mut lines = daemon.lines("job can't be killed");
+    lines.retain(|line| {
+        line.text("pids")
+            .contains(&format!("{pid} (root, recorder)"))
+    });
+    lines
+}
+
+#[test]
+fn a_guardian_that_kills_in_vain_is_not_given_up_on_and_renews_once_its_daemon_is_dead() {
+    if !is_root("a job that can't be killed") {
+        return;
+    }
+    let scene = Scene::start(1);
+    let links = Links::to(&scene.cluster);
+    let (a, token, job, b) = stand(&scene, &links);
+    let guardian = a.guardian();
+    links.each(Proxy::refuse);
+    assert_eq!(a.wait_log("term lost", SOON).token(), token);
+    // Until it has killed in vain for a while.
+    throughout(millis(700), "its daemon trusts it", || {
+        a.lines("guardian lost").is_empty()
+    });
+    links.each(Proxy::heal);
+    throughout(secs(6), "its daemon trusts it", || {
+        a.lines("guardian lost").is_empty()
+    });
+    assert_eq!(a.guardian(), guardian);
+    eventually(SOON, "the job is named again and again", || {
+        named(&a, job).len() >= 2
+    });
+    let shown = a.status()["job"]["unkillable"].clone();
+    assert_eq!(shown[0]["pid"], job, "{shown}");
+    assert_eq!(
+        (shown[0]["user"].as_str(), shown[0]["command"].as_str()),
+        (Some("root"), Some("recorder"))
+    );
+
+    a.sigkill();
+    nobody_else_leads(&b);
+    assert!(process::is_alive(job));
+    process::signal(job, Signal::KILL);
+    b.wait_job(SOON);
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn a_daemon_that_fences_in_vain_names_who_lives_and_goes_on_renewing() {
+    if !is_root("a job that can't be killed") {
+        return;
+    }
+    let scene = Scene::start(1);
+    let links = Links::to(&scene.cluster);
+    let (a, _, job, b) = stand(&scene, &links);
+    a.guardian_sigkill();
+    a.wait_log("guardian lost", SOON);
+    nobody_else_leads(&b);
+    assert!(
+        named(&a, job).len() >= 2,
+        "{:?}",
+        a.lines("job can't be killed")
+    );
+    assert_eq!(a.status()["job"]["unkillable"][0]["pid"], job);
+    process::signal(job, Signal::KILL);
+    b.wait_job(SOON);
+    scene.assert_no_overlap();
+}
+
+/// A guardian that has read a password hides, too.
+#[test]
+fn a_stopped_guardian_that_hides_from_its_daemon_is_killed_and_its_job_with_it() {
+    if !is_root("a /proc that hides processes") {
+        return;
+    }
+    let scene = Scene::start(1);
+    let record = Record::new(scene.cluster.sandbox(), "record");
+    fs::write(record.file(), "").unwrap();
+    fs::set_permissions(record.file(), fs::Permissions::from_mode(0o666)).unwrap();
+    let password = scene.cluster.sandbox().join("password");
+    fs::write(&password, "secret").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o644)).unwrap();
+    let flags = ["--ignore-term", "--child-own-session"];
+    let hidden = scene.daemon_with("a", &flags).ordinary().hidepid();
+    let password = password.display();
+    let login = format!("etcd = {{ username = 'a', password_file = '{password}' }}");
+    let (a, token) = scene.leader(hidden.toml(&login));
+    let environment = format!("/proc/{}/environ", a.guardian());
+    eventually(SOON, "the guardian hides", || {
+        fs::metadata(&environment).is_ok_and(|it| it.uid() == 0)
+    });
+    scene.record.wait_lives(token, 2, SOON);
+    let b = scene.waiter(scene.daemon("b"));
+    let key = scene.candidate(&a).key;
+    let vigil = scene.cluster.watch_deletion(&key, 0);
+    a.guardian_sigstop();
+    let gone = vigil.wait(secs(20));
+    scene.assert_over_before(token, gone);
+    scene.wait_leads(&b, 1, SOON);
+    scene.assert_no_overlap();
+}
+
+/// Has left its session, and can't be traced, so that `/proc` hides it.
+const HIDES: &str = "import ctypes, os, time
+if os.fork() == 0:
+    os.setsid()
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+    if os.fork() == 0:
+        os.setsid()
+        open(os.environ['HIDDEN'] + '.new', 'w').write(str(os.getpid()))
+        os.rename(os.environ['HIDDEN'] + '.new', os.environ['HIDDEN'])
+    time.sleep(1000000)
+time.sleep(1000000)
+";
+
+#[test]
+fn a_process_that_hides_in_a_session_of_its_own_is_killed_all_the_same() {
+    if !is_root("a /proc that hides processes") || !is_there("python3", "a job that hides") {
+        return;
+    }
+    let scene = Scene::start(1);
+    let file = scene.cluster.sandbox().join("hidden");
+    let builder = scene.daemon("a").ordinary().hidepid();
+    let builder = builder.job(&["/usr/bin/env", "python3", "-c", HIDES]);
+    let a = builder.env("HIDDEN", file.to_str().unwrap()).spawn();
+    a.wait_job(SOON);
+    let hidden: i32 = eventually(SOON, "the job hides", || {
+        fs::read_to_string(&file).ok()?.parse().ok()
+    });
+    let b = scene.waiter(scene.daemon("b"));
+    a.sigkill();
+    scene.wait_leads(&b, 1, SOON);
+    assert!(!process::is_alive(hidden));
+    assert!(a.lines("job can't be killed").is_empty());
+}
+
+/// Traces the process whose number it is given until it is killed, and reaps nothing.
+const TRACES: &str = "import ctypes, os, signal, sys
+libc, pid = ctypes.CDLL(None), int(sys.argv[1])
+assert libc.ptrace(16, pid, 0, 0) == 0
+os.waitpid(pid, 0x40000000)
+libc.ptrace(7, pid, 0, 0)
+print('traced', flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+";
+
+#[test]
+fn a_job_that_a_stopped_debugger_keeps_is_over_once_it_is_dead() {
+    if !is_root("a debugger") || !is_there("python3", "a debugger") {
+        return;
+    }
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a").toml("job.stop_grace = '500ms'"));
+    let job = a.wait_job(SOON);
+    let b = scene.waiter(scene.daemon("b"));
+    let mut debugger = std::process::Command::new("python3")
+        .args(["-c", TRACES, &job.to_string()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let tracer = i32::try_from(debugger.id()).unwrap();
+    eventually(SOON, "the debugger is stopped", || {
+        process::state(tracer) == Some('T')
+    });
+    a.sigterm();
+    scene.wait_leads(&b, 1, SOON);
+    assert_eq!(
+        process::state(job),
+        Some('Z'),
+        "only its tracer can reap it"
+    );
+    assert!(a.wait_of_term("resigned", token, SOON).bool("confirmed"));
+    let kept = a.wait_log("a process that has ended is kept by its tracer", SOON);
+    assert!(
+        kept.text("tracer").starts_with(&format!("{tracer} (")),
+        "{}",
+        kept.text
+    );
+    debugger.kill().unwrap();
+    debugger.wait().unwrap();
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn a_daemon_that_can_not_see_its_own_children_does_not_start_and_check_says_so() {
+    if !is_root("a host without /proc") {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let blind = "mount -t tmpfs none /proc";
+    let a = Daemon::builder(&cluster, "a").mounting(blind).spawn();
+    assert_eq!(a.wait_exit(SOON).code(), Some(1));
+    let failed = a.wait_log("daemon failed", SOON);
+    assert!(
+        failed.text("error").contains("/proc is not mounted"),
+        "{}",
+        failed.text
+    );
+
+    let script = format!("{blind} && exec \"$@\"");
+    let checked = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script, "sh"])
+        .args([env!("CARGO_BIN_EXE_incumbent"), "check"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(
+        text.contains("would not start here") && text.contains("/proc is not mounted"),
+        "{text}"
+    );
+}
