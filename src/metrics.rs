@@ -284,11 +284,11 @@ mod tests {
         metrics.run_ended(RunResult::Killed);
         let gauges = Gauges {
             leader: true,
+            ready: true,
             token: 7,
             lease_remaining: Duration::from_millis(2500),
             job_up: true,
             healthy: Some(true),
-            ready: true,
         };
         let values = values(&metrics, &gauges);
         assert_eq!(values["incumbent_terms_total{reason=\"deadline\"}"], 1.0);
