@@ -240,8 +240,9 @@ impl Candidate {
             pulse: contest_pulse.clone(),
             metrics: metrics.clone(),
         })?;
-        let guarding = Guarding::start(&config, once.is_some());
-        let (guarding, checking) = tokio::try_join!(guarding, Checking::start(&config))?;
+        let guarding = Guarding::start(&config, &parts.files, once.is_some());
+        let (guarding, checking) =
+            tokio::try_join!(guarding, Checking::start(&config, &parts.files))?;
         let (publish, public) = watch::channel(Public::new(timing));
         let candidate = Self {
             processes: Processes::default(),

@@ -17,8 +17,8 @@ use crate::http::{Ask, Server};
 use crate::job::Jobs;
 use crate::log;
 use crate::proc::survivor::{Survivor, listed};
-use crate::runtime_dir::RuntimeDir;
 use crate::runtime_dir::lease_file::Keeper;
+use crate::runtime_dir::{Left, RuntimeDir};
 use crate::signals::{Arriving, Signal};
 use crate::vital;
 use crate::worker::{FENCE, STORE};
@@ -84,13 +84,14 @@ fn serve(
         let parts = Parts {
             config: Arc::clone(&config),
             jobs,
-            files: Keeper::start(directory.path()).context("no thread for the lease file")?,
+            files: Keeper::start(directory).context("no thread for the lease file")?,
             logs: Arc::clone(logs),
             orders: inbox,
         };
         reap_orphans(!parts.jobs.kinds().is_empty());
         let starting = Candidate::start(parts);
-        let ((candidate, view), stopped) = start_and_fence(starting, &config, stopped).await?;
+        let ((candidate, view), stopped) =
+            start_and_fence(starting, &config, directory.left(), stopped).await?;
         if stopped.is_some() {
             candidate.leave().await;
             return Ok(());
@@ -100,9 +101,8 @@ fn serve(
         let ended = ended(&pulses);
         tokio::pin!(ended);
         let (asks, mut asked) = mpsc::unbounded_channel();
-        let socket = directory.control_socket();
-        let server = Server::start(&socket, Arc::clone(&config), view, asks)
-            .with_context(|| format!("cannot listen on {}", socket.display()))?;
+        let server = Server::start(directory.dir(), Arc::clone(&config), view, asks)
+            .with_context(|| format!("cannot listen in {}", directory.path().display()))?;
         let (loads, mut loaded) = mpsc::unbounded_channel();
         let mut control = Control::new(orders, config, source, loads, Arc::clone(logs), server);
         for signal in early {
@@ -161,20 +161,22 @@ fn make_ready() -> anyhow::Result<Runtime> {
 async fn start_and_fence<T>(
     starting: impl Future<Output = io::Result<(Candidate, View)>>,
     config: &Arc<Config>,
+    left: &Left,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<((Candidate, View), Option<T>)> {
     let starting = async { starting.await.context("no guardian") };
-    tokio::try_join!(starting, fence_unless(config, over))
+    tokio::try_join!(starting, fence_unless(config, left, over))
 }
 
 /// Fences what an earlier daemon left, off this thread, unless `over` comes first; returns what
 /// that says then.
 async fn fence_unless<T>(
     config: &Arc<Config>,
+    left: &Left,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<Option<T>> {
-    let config = Arc::clone(config);
-    let fencing = FENCE.run(move || fence_leftovers(&config));
+    let (config, left) = (Arc::clone(config), left.clone());
+    let fencing = FENCE.run(move || fence_leftovers(&config, &left));
     let fencing = fencing.context("no thread to fence what an earlier daemon left")?;
     tokio::select! {
         done = fencing => {
@@ -187,11 +189,11 @@ async fn fence_unless<T>(
 
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
 /// nothing may start here (R4). Blocks.
-fn fence_leftovers(config: &Config) {
+fn fence_leftovers(config: &Config, earlier: &Left) {
     loop {
-        let left = fencing::fence(&config.election.prefix, FENCE_ROUND);
+        let left = fencing::fence(&config.election.prefix, earlier.runs(), FENCE_ROUND);
         if left.is_empty() {
-            return;
+            return earlier.forget();
         }
         let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
         let (election, pids) = (&config.election.prefix, listed(&survivors));

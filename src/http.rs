@@ -9,7 +9,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +19,7 @@ use tokio::task::LocalSet;
 use crate::candidate::View;
 use crate::clock;
 use crate::config::Config;
+use crate::runtime_dir::{CONTROL_SOCKET, Dir};
 use crate::vital;
 
 pub mod client;
@@ -98,19 +98,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on the control socket at `socket`, and on TCP if `config` says so.
+    /// Listens on the control socket in `directory`, and on TCP if `config` says so.
     ///
     /// An address that can't be had now is tried again: the job is worth more than its page.
     ///
     /// # Errors
     /// If there is no control socket, or no thread.
     pub fn start(
-        socket: &Path,
+        directory: &Dir,
         config: Arc<Config>,
         view: View,
         asks: mpsc::UnboundedSender<Ask>,
     ) -> io::Result<Self> {
-        let control = control_socket(socket)?;
+        let control = control_socket(directory)?;
         let listen = config.http_listen;
         let state = Arc::new(State {
             view,
@@ -153,14 +153,12 @@ impl Server {
 }
 
 /// Makes the socket anew: the runtime directory is held, so whoever left one is gone.
-fn control_socket(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let socket = std::os::unix::net::UnixListener::bind(path)?;
+fn control_socket(directory: &Dir) -> io::Result<std::os::unix::net::UnixListener> {
+    directory.remove(CONTROL_SOCKET)?;
+    let path = directory.inside(CONTROL_SOCKET);
+    let socket = std::os::unix::net::UnixListener::bind(&path)?;
     // Until here the directory has kept others out.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -11,10 +11,16 @@
 //!
 //! **Not guaranteed.** A virtual machine that is frozen whole goes on for an instant when it wakes. A
 //! write that is on its way to a third system arrives. There only the token helps, checked by who is
-//! written to. Nor do the guarantees cover work that a job hands to a process outside its own tree; a
-//! lease revoked early while the leader's watch is broken too; a process that the kernel can't kill
-//! while etcd is away; daemon and guardian both killed, or both stopped, where no service manager
-//! looks after them; and an etcd restored from a snapshot without a revision bump, which is noticed.
+//! written to. Nor do the guarantees cover
+//!
+//! - work that a job hands to a process outside its own tree (`docker run`, `docker exec`, `nsenter`);
+//! - a lease revoked early while the leader's watch is broken too, or while a Go program is next;
+//! - a process that the kernel can't kill, or that we may not signal (`sudo`, setuid programs,
+//!   subordinate user ids), while etcd is away;
+//! - daemon and guardian each killed or stopped, where no service manager looks after them;
+//! - an etcd restored from a snapshot without a revision bump, which is noticed.
+//!
+//! What is left of an earlier daemon on a host is killed by the next one there: see [`fencing`].
 //!
 //! # A job of one's own
 //!
@@ -101,7 +107,8 @@
 //! | [`kv`], [`status`] | what the commands of these names ask the store |
 //! | [`release`] | the unit's stop hook |
 //! | [`fencing`] | what an earlier daemon left on this host |
-//! | [`runtime_dir`] | one daemon's folder: its lock, its lease file |
+//! | [`runtime_dir`] | one daemon's folder: its lock, its lease file, the record of its runs |
+//! | [`runs`] | which runs a guardian began, for who comes after both |
 //! | [`config`] | the configuration, and the [times](config::timing) that follow from it |
 //! | [`metrics`] | what is counted for `/metrics` |
 //! | [`log`] | lines that hold nobody up |
@@ -153,6 +160,7 @@ pub mod notify;
 pub mod proc;
 pub mod release;
 pub mod role;
+pub mod runs;
 pub mod runtime_dir;
 pub mod session;
 pub mod signals;

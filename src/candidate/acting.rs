@@ -336,6 +336,7 @@ impl Candidate {
         let config = self.config.clone();
         let lines = self.lines.clone();
         let words = self.words.0.clone();
+        let files = self.files.clone();
         let with_input = self.once.is_some();
         let kill_budget = self
             .held
@@ -349,7 +350,7 @@ impl Candidate {
             while !guardian.fence(None, kill_budget, Arc::clone(&tell)).await {}
             drop(guardian);
             drop(words.send(Word::Fenced));
-            let start = || guarding::start(&config, with_input);
+            let start = || guarding::start(&config, &files, with_input);
             let started = guarding::until_started(&lines, start).await;
             drop(words.send(Word::Guardian(started)));
         });

@@ -12,7 +12,6 @@ use crate::config::handed::Handed;
 use crate::config::{self, Config, Flag, Loaded, Problems, Source, keys};
 use crate::etcd::{Patience, Store};
 use crate::http::client;
-use crate::runtime_dir::control_socket;
 
 /// The variables in which a job finds the endpoints and the election of its daemon, and the keys
 /// that they set.
@@ -75,8 +74,8 @@ impl Options {
         }
         let handed = Handed::of_source(&source);
         if let Some(handed) = &handed {
-            let socket = control_socket(&handed.runtime_dir());
-            handed.apply(&mut source, client::settings(&socket, NOW_LIMIT));
+            let directory = handed.runtime_dir();
+            handed.apply(&mut source, client::settings(&directory, NOW_LIMIT));
         }
         for (variable, key) in OF_THE_JOB {
             let explicit = keys::variable(key);

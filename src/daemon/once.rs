@@ -62,14 +62,15 @@ pub fn run(
         let parts = Parts {
             config: Arc::clone(&config),
             jobs: Jobs::default(),
-            files: Keeper::start(directory.path()).context("no thread for the lease file")?,
+            files: Keeper::start(directory).context("no thread for the lease file")?,
             logs,
             orders: inbox,
         };
         reap_orphans(false);
         let (tell, told) = oneshot::channel();
         let starting = Candidate::start_once(parts, tell);
-        let ((candidate, view), ended) = start_and_fence(starting, &config, ended).await?;
+        let ((candidate, view), ended) =
+            start_and_fence(starting, &config, directory.left(), ended).await?;
         if let Some(outcome) = ended {
             candidate.leave().await;
             return Ok(outcome);

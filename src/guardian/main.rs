@@ -72,6 +72,9 @@ fn run() -> io::Result<ExitCode> {
     let daemon = parent.as_raw_pid();
     let daemon = Process::with_pid(daemon).ok_or(Errno::SRCH)?;
     let mut tree = tree;
+    if hello.records {
+        tree.record_in(link.take_handed_over());
+    }
     tree.take_input(link.take_handed_over());
     let mind = if hello.checks {
         rustix::thread::set_name(crate::proc::CHECKS)?;
@@ -150,6 +153,7 @@ struct Hello {
     election: Prefix,
     candidate: String,
     checks: bool,
+    records: bool,
 }
 
 /// Waits for the first message; returns it and what came with it, or nothing if the daemon left.
@@ -163,6 +167,7 @@ fn greet(link: &mut Link) -> io::Result<Option<(Hello, Vec<Request>)>> {
                 election,
                 candidate,
                 checks,
+                records,
             }) => {
                 let hello = Hello {
                     daemon,
@@ -170,6 +175,7 @@ fn greet(link: &mut Link) -> io::Result<Option<(Hello, Vec<Request>)>> {
                     election,
                     candidate,
                     checks,
+                    records,
                 };
                 return Ok(Some((hello, requests.collect())));
             }

@@ -15,18 +15,18 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon http guardian release status kv job election session term etcd config runtime_dir signals log keys proc cgroup backoff clock",
+        "daemon http fencing guardian release status kv job election session term etcd config runtime_dir signals log keys cgroup backoff clock proc",
     ),
     // The life of the process.
     (
         "daemon",
-        "http candidate guardian fencing role job config runtime_dir notify signals log keys proc clock vital worker",
+        "http candidate guardian fencing role job config runtime_dir runs notify signals log keys proc clock vital worker",
     ),
     // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
     // control socket.
     (
         "http",
-        "candidate role status config metrics etcd log keys term proc backoff clock vital",
+        "candidate role status config runtime_dir metrics etcd log keys term proc backoff clock vital",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
@@ -38,13 +38,19 @@ const ARROWS: &[(&str, &str)] = &[
     // A command is described in the guardian's words; Rust code gets a term.
     ("job", "guardian term etcd config notify backoff vital"),
     // Knows nothing of elections but how to give a term back.
-    ("guardian", "term etcd log keys proc clock vital worker"),
+    (
+        "guardian",
+        "term etcd log keys runs proc clock vital worker",
+    ),
     // The stop hook, which stands in for daemon and guardian.
     ("release", "runtime_dir term etcd proc cgroup clock"),
     // What an earlier daemon left.
-    ("fencing", "keys proc clock"),
+    ("fencing", "runs keys proc clock"),
     // The lease file says how to give back.
-    ("runtime_dir", "term etcd keys proc cgroup backoff vital"),
+    (
+        "runtime_dir",
+        "term etcd keys runs proc cgroup backoff vital",
+    ),
     // What the commands ask.
     ("status", "election term etcd keys"),
     ("kv", "etcd keys backoff"),
@@ -55,6 +61,8 @@ const ARROWS: &[(&str, &str)] = &[
     // Only types: how to reach the store, how to log, what an election is called.
     ("config", "etcd log keys timing"),
     ("etcd", "keys backoff clock worker"),
+    // What is remembered of a guardian's runs, between who writes it and who reads it.
+    ("runs", "proc"),
     // Leaves.
     ("notify", "timing log"),
     ("timing", "clock"),
