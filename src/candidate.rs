@@ -26,6 +26,7 @@ use crate::proc::survivor::Survivor;
 use crate::role::{Event, Machine};
 use crate::runtime_dir::lease_file::{Keeper, Place};
 use crate::term::process::SpawnRequest;
+use crate::vital;
 
 mod acting;
 mod checking;
@@ -64,7 +65,7 @@ use processes::Processes;
 use run::Run;
 use trouble::StoreTrouble;
 
-pub use pulse::Pulse;
+pub use pulse::{Pulse, ended};
 pub use view::{HealthView, JobView, PastRun, Public, View};
 
 /// First and largest pause before a candidate that lost its place stands again.
@@ -239,8 +240,9 @@ impl Candidate {
             pulse: contest_pulse.clone(),
             metrics: metrics.clone(),
         })?;
-        let guarding = Guarding::start(&config, once.is_some());
-        let (guarding, checking) = tokio::try_join!(guarding, Checking::start(&config))?;
+        let guarding = Guarding::start(&config, &parts.files, once.is_some());
+        let (guarding, checking) =
+            tokio::try_join!(guarding, Checking::start(&config, &parts.files))?;
         let (publish, public) = watch::channel(Public::new(timing));
         let candidate = Self {
             processes: Processes::default(),
@@ -299,9 +301,9 @@ impl Candidate {
             let wake = self.next_wake();
             let next = tokio::select! {
                 biased;
-                Some(order) = self.orders.recv() => Next::Order(order),
+                order = vital::heard(&mut self.orders, "control") => Next::Order(order),
                 event = self.guarding.next() => Next::Guardian(event),
-                Some(report) = self.reports.recv() => Next::Contest(report),
+                report = vital::heard(&mut self.reports, "contest") => Next::Contest(report),
                 event = checking::said(&mut self.checking) => Next::Check(event),
                 Some(progress) = self.natives.1.recv() => Next::Job(progress),
                 Some(request) = self.spawns.1.recv() => Next::Spawn(request),

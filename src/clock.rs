@@ -1,13 +1,18 @@
-//! Instants on `CLOCK_BOOTTIME`, the one clock that deadlines are counted on.
+//! Instants, by the two clocks that deadlines are counted on.
 //!
-//! It goes on while the machine is suspended, which neither [`std::time::Instant`] nor tokio's
-//! timers do: a lease that ended during a suspend must be seen as ended on waking. It is the same
-//! for every process of a machine, so the daemon and its guardian exchange instants as they are.
+//! `CLOCK_BOOTTIME` goes on while the machine is suspended, which neither [`std::time::Instant`] nor
+//! tokio's timers do: a lease that ended during a suspend must be seen as ended on waking. But it is
+//! steered: chronyd may slew it by up to 8.3 %, far more than two clocks drift apart. So it has
+//! `CLOCK_MONOTONIC_RAW` beside it, which nothing steers, with the time of all suspends added, and a
+//! span is the larger of what the two say. Both are the same for every process of a machine, so the
+//! daemon and its guardian exchange instants as they are.
 
+use std::cmp::Ordering;
 use std::ops::{Add, Sub};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rustix::time::{
@@ -17,49 +22,110 @@ use rustix::time::{
 use serde::{Deserialize, Serialize};
 use tokio::net::unix::pipe::Receiver;
 
-/// A point in time on `CLOCK_BOOTTIME`, in nanoseconds since boot.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct Instant(u64);
+/// A point in time, in nanoseconds since boot by either clock.
+///
+/// It has come as soon as one of the clocks shows it: what began at one instant and lasts for a span
+/// is over once either clock has run so far. `a < b` says that by neither clock `a` has come to `b`;
+/// two instants that the clocks order differently are each as late as the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "(u64, u64)", into = "(u64, u64)")]
+pub struct Instant {
+    boot: u64,
+    raw: u64,
+}
 
 impl Instant {
     /// The instant at which the machine booted: earlier than any that [`now`] returns.
-    pub const BOOT: Self = Self(0);
+    pub const BOOT: Self = Self::from_nanos(0);
 
-    /// The instant `nanos` nanoseconds after boot.
+    /// The instant `nanos` nanoseconds after boot by both clocks.
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        Self::of(nanos, nanos)
     }
 
-    /// Nanoseconds since boot.
+    /// The instant at which the clocks show so many nanoseconds: the one that counts suspends and is
+    /// steered, and the one that nothing steers.
+    pub const fn of(boot: u64, raw: u64) -> Self {
+        Self { boot, raw }
+    }
+
+    /// Nanoseconds since boot, suspends included.
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.boot
     }
 
-    /// How long after `earlier` this is; zero if it is before.
+    /// How long after `earlier` this is, by the clock that has run further; zero if it is before.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        let boot = self.boot.saturating_sub(earlier.boot);
+        let raw = self.raw.saturating_sub(earlier.raw);
+        Duration::from_nanos(if boot > raw { boot } else { raw })
+    }
+
+    /// How long it is from `now` until this instant, by the clock that comes to it first, should it
+    /// run true; zero once it has come.
+    pub const fn after(self, now: Self) -> Duration {
+        let boot = self.boot.saturating_sub(now.boot);
+        let raw = self.raw.saturating_sub(now.raw);
+        Duration::from_nanos(if boot < raw { boot } else { raw })
     }
 
     /// How long it is from now until this instant; zero once it has come.
     pub fn remaining(self) -> Duration {
-        self.since(now())
+        self.after(now())
     }
 
     /// Whether this instant has come.
     pub fn has_passed(self) -> bool {
         now() >= self
     }
+
+    /// The instant that has come as soon as one of the two has.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self::of(self.boot.min(other.boot), self.raw.min(other.raw))
+    }
+
+    /// The instant that by either clock is as late as the later of the two.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self::of(self.boot.max(other.boot), self.raw.max(other.raw))
+    }
 }
 
-/// Saturates at the far end of the clock.
+impl PartialOrd for Instant {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(
+            match (self.boot.cmp(&other.boot), self.raw.cmp(&other.raw)) {
+                (Ordering::Less, Ordering::Less) => Ordering::Less,
+                (Ordering::Greater, Ordering::Greater) => Ordering::Greater,
+                _ => Ordering::Equal,
+            },
+        )
+    }
+}
+
+impl From<(u64, u64)> for Instant {
+    fn from((boot, raw): (u64, u64)) -> Self {
+        Self::of(boot, raw)
+    }
+}
+
+impl From<Instant> for (u64, u64) {
+    fn from(instant: Instant) -> Self {
+        (instant.boot, instant.raw)
+    }
+}
+
+/// Saturates at the far end of the clocks.
 impl Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(nanos(span)))
+        let span = nanos(span);
+        Self::of(
+            self.boot.saturating_add(span),
+            self.raw.saturating_add(span),
+        )
     }
 }
 
@@ -68,7 +134,11 @@ impl Sub<Duration> for Instant {
     type Output = Self;
 
     fn sub(self, span: Duration) -> Self {
-        Self(self.0.saturating_sub(nanos(span)))
+        let span = nanos(span);
+        Self::of(
+            self.boot.saturating_sub(span),
+            self.raw.saturating_sub(span),
+        )
     }
 }
 
@@ -78,10 +148,18 @@ fn nanos(span: Duration) -> u64 {
 
 /// The present, read from the kernel.
 pub fn now() -> Instant {
-    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Boottime);
+    let boot = read(ClockId::Boottime);
+    // Read in this order, the sum is what the clock shows at some instant of this call, whatever
+    // comes in between.
+    let suspended = boot.saturating_sub(read(ClockId::Monotonic));
+    Instant::of(boot, read(ClockId::MonotonicRaw).saturating_add(suspended))
+}
+
+fn read(clock: ClockId) -> u64 {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
     let seconds = u64::try_from(tv_sec).unwrap_or(0);
     let nanos = u64::try_from(tv_nsec).unwrap_or(0);
-    Instant(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 /// The wall clock as RFC 3339 in UTC, for people to read. Nothing is ever decided by it.
@@ -97,22 +175,27 @@ pub fn wall_time() -> String {
 
 /// Proof that a loop is running: it ticks, and others see how long ago the last tick was.
 #[derive(Clone, Debug)]
-pub struct Tick(Arc<AtomicU64>);
+pub struct Tick(Arc<[AtomicU64; 2]>);
 
 impl Tick {
     /// A tick that has just happened.
     pub fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(now().0)))
+        let tick = Self(Arc::default());
+        tick.tick();
+        tick
     }
 
     /// Says that the loop is running.
     pub fn tick(&self) {
-        self.0.store(now().0, Ordering::Relaxed);
+        let Instant { boot, raw } = now();
+        // Each clock's age is told by its own: nothing has to be read together.
+        self.0[0].store(boot, Relaxed);
+        self.0[1].store(raw, Relaxed);
     }
 
     /// When the last tick was.
     pub fn last(&self) -> Instant {
-        Instant(self.0.load(Ordering::Relaxed))
+        Instant::of(self.0[0].load(Relaxed), self.0[1].load(Relaxed))
     }
 
     /// How long ago the last tick was.
@@ -127,9 +210,11 @@ impl Default for Tick {
     }
 }
 
-/// A timer on `CLOCK_BOOTTIME` that can be polled as a file descriptor.
+/// A timer that can be polled as a file descriptor.
 ///
-/// It becomes readable at the instant it was last [armed](Timer::arm) for.
+/// It becomes readable at the instant it was last [armed](Timer::arm) for, or before: the kernel has
+/// timers on `CLOCK_BOOTTIME`, but not on the clock that may come first. Whoever was woken looks
+/// whether the instant has come, and arms it anew.
 #[derive(Debug)]
 pub struct Timer(OwnedFd);
 
@@ -154,7 +239,7 @@ impl Timer {
         };
         // A value of zero would disarm, so boot itself becomes the first nanosecond after it.
         let it_value = at.map_or(zero, |at| {
-            let nanos = at.0.max(1);
+            let nanos = look_again(at, now()).max(1);
             Timespec {
                 tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
                 tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
@@ -179,6 +264,18 @@ impl std::os::fd::AsRawFd for Timer {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.0.as_raw_fd()
     }
+}
+
+/// As long as this, a clock that is slewed as fast as can be costs less than a millisecond.
+const SHORT: Duration = Duration::from_millis(8);
+
+/// When to look whether `at` has come, as `CLOCK_BOOTTIME` shows it: at `at`, if that is soon, else so
+/// early that it can't have come by the other clock, however slowly this one is made to go. The kernel
+/// takes no more than a tenth off its rate.
+fn look_again(at: Instant, now: Instant) -> u64 {
+    let left = at.after(now);
+    let wait = if left <= SHORT { left } else { left - left / 8 };
+    now.boot.saturating_add(nanos(wait))
 }
 
 /// Waits until `at`, counting the time that the machine is suspended.
@@ -228,6 +325,59 @@ mod tests {
         let late = Instant::from_nanos(9);
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(late.since(early), Duration::from_nanos(4));
+    }
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_span_is_the_larger_of_what_the_clocks_say() {
+        let sent = Instant::of(100 * SECOND, 40 * SECOND);
+        let over = sent + Duration::from_secs(60);
+        for (boot, raw, passed) in [
+            (159, 99, false),
+            // As they should run; slewed slow and fast.
+            (160, 100, true),
+            (155, 100, true),
+            (160, 95, true),
+        ] {
+            let now = Instant::of(boot * SECOND, raw * SECOND);
+            assert_eq!(now >= over, passed, "{boot} {raw}");
+            assert_eq!(over.after(now) == Duration::ZERO, passed, "{boot} {raw}");
+            assert_eq!(now.since(sent) >= Duration::from_secs(60), passed);
+            assert_eq!(now < over, !passed);
+        }
+    }
+
+    #[test]
+    fn the_earlier_of_two_instants_comes_with_the_first_of_them() {
+        let (one, other) = (Instant::of(5, 9), Instant::of(7, 8));
+        assert_eq!(one.min(other), Instant::of(5, 8));
+        assert_eq!(one.max(other), Instant::of(7, 9));
+    }
+
+    #[test]
+    fn instants_go_to_another_process_with_both_readings() {
+        let at = Instant::of(5, 9);
+        let text = serde_json::to_string(&at).unwrap();
+        assert_eq!(serde_json::from_str::<Instant>(&text).unwrap(), at);
+    }
+
+    /// A timer whose clock is slewed all the while it waits is looked at in time all the same.
+    #[test]
+    fn no_slew_makes_a_timer_late() {
+        for percent in [90, 92, 100, 110] {
+            let mut now = Instant::of(1000 * SECOND, 400 * SECOND);
+            let at = now + Duration::from_secs(60);
+            let mut looks = 0;
+            while now < at {
+                let boot = look_again(at, now) - now.boot;
+                now = Instant::of(now.boot + boot, now.raw + boot * 100 / percent);
+                looks += 1;
+            }
+            let late = now.since(at);
+            assert!(late < Duration::from_millis(1), "{percent}: {late:?}");
+            assert!(looks < 12, "{percent}: {looks}");
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The daemon: config, guardian, candidate, signals and notifications put together.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use crate::candidate::{Candidate, Parts, View};
+use crate::candidate::{Candidate, Parts, View, ended};
 use crate::config::{Config, Source};
 use crate::fencing;
 use crate::guardian;
@@ -17,9 +17,11 @@ use crate::http::{Ask, Server};
 use crate::job::Jobs;
 use crate::log;
 use crate::proc::survivor::{Survivor, listed};
-use crate::runtime_dir::RuntimeDir;
 use crate::runtime_dir::lease_file::Keeper;
+use crate::runtime_dir::{Left, RuntimeDir};
 use crate::signals::{Arriving, Signal};
+use crate::vital;
+use crate::worker::{FENCE, STORE};
 
 mod control;
 pub mod once;
@@ -36,7 +38,14 @@ const FENCE_ROUND: Duration = Duration::from_secs(5);
 /// `config` was loaded from `source`, which is read again on SIGHUP; `jobs` are the Rust jobs of
 /// this binary; `directory` is the runtime directory of `config`, held.
 pub fn run(config: Config, source: Source, jobs: Jobs, directory: &RuntimeDir) -> ExitCode {
-    let logs = Arc::new(log::init(&config.log));
+    let logs = match log::init(&config.log) {
+        Ok(logs) => Arc::new(logs),
+        Err(error) => {
+            // Nothing runs yet that a reader who doesn't read this could hold up.
+            writeln!(io::stderr(), "incumbent: no thread for the log: {error}").ok();
+            return ExitCode::FAILURE;
+        }
+    };
     logs.speak_for(&config.election.prefix, &config.candidate_name);
     let outcome = serve(config, source, jobs, &logs, directory);
     if let Err(error) = outcome {
@@ -53,7 +62,7 @@ fn serve(
     logs: &Arc<log::Guard>,
     directory: &RuntimeDir,
 ) -> anyhow::Result<()> {
-    let runtime = runtime()?;
+    let runtime = make_ready()?;
     let outcome = runtime.block_on(async {
         // First of all: what a signal does by default is to kill.
         let mut signals = Arriving::new().context("signals can't be handled")?;
@@ -75,22 +84,25 @@ fn serve(
         let parts = Parts {
             config: Arc::clone(&config),
             jobs,
-            files: Keeper::start(directory.path()).context("no thread for the lease file")?,
+            files: Keeper::start(directory).context("no thread for the lease file")?,
             logs: Arc::clone(logs),
             orders: inbox,
         };
         reap_orphans(!parts.jobs.kinds().is_empty());
         let starting = Candidate::start(parts);
-        let ((candidate, view), stopped) = start_and_fence(starting, &config, stopped).await?;
+        let ((candidate, view), stopped) =
+            start_and_fence(starting, &config, directory.left(), stopped).await?;
         if stopped.is_some() {
             candidate.leave().await;
             return Ok(());
         }
-        let service = service::Service::new(view.public.clone());
+        let service = service::Service::new(&view);
+        let pulses = view.pulses.clone();
+        let ended = ended(&pulses);
+        tokio::pin!(ended);
         let (asks, mut asked) = mpsc::unbounded_channel();
-        let socket = directory.control_socket();
-        let server = Server::start(&socket, Arc::clone(&config), view, asks)
-            .with_context(|| format!("cannot listen on {}", socket.display()))?;
+        let server = Server::start(directory.dir(), Arc::clone(&config), view, asks)
+            .with_context(|| format!("cannot listen in {}", directory.path().display()))?;
         let (loads, mut loaded) = mpsc::unbounded_channel();
         let mut control = Control::new(orders, config, source, loads, Arc::clone(logs), server);
         for signal in early {
@@ -104,11 +116,12 @@ fn serve(
             tokio::select! {
                 () = &mut running => return Ok(()),
                 signal = signals.next() => control.obey(signal),
-                Some(ask) = asked.recv() => match ask {
+                ask = vital::heard(&mut asked, "http") => match ask {
                     Ask::Reload(answer) => control.load(Some(answer)),
                 },
-                Some(loaded) = loaded.recv() => control.loaded(loaded),
+                loaded = vital::heard(&mut loaded, "reload") => control.loaded(loaded),
                 () = &mut telling => {}
+                who = &mut ended => vital::gone(who),
             }
         }
     });
@@ -127,10 +140,15 @@ fn reap_orphans(spares_own: bool) {
     });
 }
 
-/// The runtime of the main loop, on a thread that hears every signal.
-fn runtime() -> anyhow::Result<Runtime> {
+/// The runtime of the main loop, on a thread that hears every signal, and the threads for what blocks.
+/// The process ends with any of them.
+fn make_ready() -> anyhow::Result<Runtime> {
     // Whoever started us may have blocked what we are to hear.
     guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
+    vital::watch(log::flush);
+    for pool in [&STORE, &FENCE] {
+        pool.start().context("no thread for what blocks")?;
+    }
     tokio::runtime::Builder::new_current_thread()
         .on_thread_park(log::idle)
         .enable_all()
@@ -143,20 +161,23 @@ fn runtime() -> anyhow::Result<Runtime> {
 async fn start_and_fence<T>(
     starting: impl Future<Output = io::Result<(Candidate, View)>>,
     config: &Arc<Config>,
+    left: &Left,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<((Candidate, View), Option<T>)> {
     let starting = async { starting.await.context("no guardian") };
-    tokio::try_join!(starting, fence_unless(config, over))
+    tokio::try_join!(starting, fence_unless(config, left, over))
 }
 
 /// Fences what an earlier daemon left, off this thread, unless `over` comes first; returns what
 /// that says then.
 async fn fence_unless<T>(
     config: &Arc<Config>,
+    left: &Left,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<Option<T>> {
-    let config = Arc::clone(config);
-    let fencing = tokio::task::spawn_blocking(move || fence_leftovers(&config));
+    let (config, left) = (Arc::clone(config), left.clone());
+    let fencing = FENCE.run(move || fence_leftovers(&config, &left));
+    let fencing = fencing.context("no thread to fence what an earlier daemon left")?;
     tokio::select! {
         done = fencing => {
             done.context("what an earlier daemon left can't be looked for")?;
@@ -168,11 +189,11 @@ async fn fence_unless<T>(
 
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
 /// nothing may start here (R4). Blocks.
-fn fence_leftovers(config: &Config) {
+fn fence_leftovers(config: &Config, earlier: &Left) {
     loop {
-        let left = fencing::fence(&config.election.prefix, FENCE_ROUND);
+        let left = fencing::fence(&config.election.prefix, earlier.runs(), FENCE_ROUND);
         if left.is_empty() {
-            return;
+            return earlier.forget();
         }
         let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
         let (election, pids) = (&config.election.prefix, listed(&survivors));

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::clock;
 
 pub mod about;
+mod address;
 pub mod certificate;
 pub mod error;
 pub mod keep_alive;

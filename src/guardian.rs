@@ -16,7 +16,7 @@
 //! client ──protocol──▶ main ─┬─ decide    what follows from what happened: no I/O, no clock
 //!                            ├─ tree      start, signal, reap; launch forks
 //!                            ├─ link      the socket, never waited for
-//!                            └─ resigner  the store, on a thread that exists only when needed
+//!                            └─ resigner  the store, on a thread of its own
 //! ```
 
 pub mod client;

@@ -9,7 +9,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +19,8 @@ use tokio::task::LocalSet;
 use crate::candidate::View;
 use crate::clock;
 use crate::config::Config;
+use crate::runtime_dir::{CONTROL_SOCKET, Dir};
+use crate::vital;
 
 pub mod client;
 mod connections;
@@ -97,25 +98,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on the control socket at `socket`, and on TCP if `config` says so.
+    /// Listens on the control socket in `directory`, and on TCP if `config` says so.
     ///
     /// An address that can't be had now is tried again: the job is worth more than its page.
     ///
     /// # Errors
     /// If there is no control socket, or no thread.
     pub fn start(
-        socket: &Path,
+        directory: &Dir,
         config: Arc<Config>,
         view: View,
         asks: mpsc::UnboundedSender<Ask>,
     ) -> io::Result<Self> {
-        let control = control_socket(socket)?;
+        let control = control_socket(directory)?;
         let listen = config.http_listen;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            // For the names of the store's members.
-            .max_blocking_threads(2)
-            .build()?;
         let state = Arc::new(State {
             view,
             reader: Arc::new(Reader::new(config.etcd.clone())),
@@ -123,17 +119,13 @@ impl Server {
             asks,
         });
         let (commands, inbox) = mpsc::unbounded_channel();
-        std::thread::Builder::new()
-            .name("http".to_owned())
-            .spawn(move || {
-                // Of this thread alone, as Linux has it. Where it is refused nothing is lost but
-                // politeness.
-                _ = rustix::process::setpriority_process(None, NICE);
-                let serving = serve(control, listen, &state, inbox);
-                if let Err(error) = LocalSet::new().block_on(&runtime, serving) {
-                    tracing::error!(%error, "nothing answers on the control socket");
-                }
-            })?;
+        let builder = tokio::runtime::Builder::new_current_thread();
+        vital::spawn_with_runtime("http", builder, move |runtime| {
+            // Of this thread alone, as Linux has it. Where it is refused nothing is lost but
+            // politeness.
+            _ = rustix::process::setpriority_process(None, NICE);
+            LocalSet::new().block_on(&runtime, serve(control, listen, &state, inbox))
+        })?;
         Ok(Self { commands, listen })
     }
 
@@ -161,14 +153,12 @@ impl Server {
 }
 
 /// Makes the socket anew: the runtime directory is held, so whoever left one is gone.
-fn control_socket(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let socket = std::os::unix::net::UnixListener::bind(path)?;
+fn control_socket(directory: &Dir) -> io::Result<std::os::unix::net::UnixListener> {
+    directory.remove(CONTROL_SOCKET)?;
+    let path = directory.inside(CONTROL_SOCKET);
+    let socket = std::os::unix::net::UnixListener::bind(&path)?;
     // Until here the directory has kept others out.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -183,6 +173,7 @@ async fn serve(
     let mut tcp = Tcp::new(listen);
     let mut to_control = Connections::new(MOST_OPEN, state);
     let mut to_tcp = Connections::new(MOST_OPEN, state);
+    let mut said = false;
     loop {
         let accepted = tokio::select! {
             command = commands.recv() => match command {
@@ -203,9 +194,15 @@ async fn serve(
                 to_tcp.serve(stream, Via::Tcp(local));
             }),
         };
-        if let Err(error) = accepted {
-            tracing::debug!(%error, "connection not accepted");
-            clock::sleep(ACCEPT_PAUSE).await;
+        match accepted {
+            Ok(()) => said = false,
+            Err(error) => {
+                // Once until one is accepted again: clients come back all the time.
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%error, "connection not accepted: trying again");
+                }
+                clock::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }

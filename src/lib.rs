@@ -11,10 +11,16 @@
 //!
 //! **Not guaranteed.** A virtual machine that is frozen whole goes on for an instant when it wakes. A
 //! write that is on its way to a third system arrives. There only the token helps, checked by who is
-//! written to. Nor do the guarantees cover work that a job hands to a process outside its own tree; a
-//! lease revoked early while the leader's watch is broken too; a process that the kernel can't kill
-//! while etcd is away; daemon and guardian both killed, or both stopped, where no service manager
-//! looks after them; and an etcd restored from a snapshot without a revision bump, which is noticed.
+//! written to. Nor do the guarantees cover
+//!
+//! - work that a job hands to a process outside its own tree (`docker run`, `docker exec`, `nsenter`);
+//! - a lease revoked early while the leader's watch is broken too, or while a Go program is next;
+//! - a process that the kernel can't kill, or that we may not signal (`sudo`, setuid programs,
+//!   subordinate user ids), while etcd is away;
+//! - daemon and guardian each killed or stopped, where no service manager looks after them;
+//! - an etcd restored from a snapshot without a revision bump, which is noticed.
+//!
+//! What is left of an earlier daemon on a host is killed by the next one there: see [`fencing`].
 //!
 //! # A job of one's own
 //!
@@ -101,11 +107,13 @@
 //! | [`kv`], [`status`] | what the commands of these names ask the store |
 //! | [`release`] | the unit's stop hook |
 //! | [`fencing`] | what an earlier daemon left on this host |
-//! | [`runtime_dir`] | one daemon's folder: its lock, its lease file |
+//! | [`runtime_dir`] | one daemon's folder: its lock, its lease file, the record of its runs |
+//! | [`runs`] | which runs a guardian began, for who comes after both |
 //! | [`config`] | the configuration, and the [times](config::timing) that follow from it |
 //! | [`metrics`] | what is counted for `/metrics` |
 //! | [`log`] | lines that hold nobody up |
 //! | [`notify`], [`signals`] | words to and from the service manager |
+//! | [`vital`], [`worker`] | threads whose end is the process's, and those that wait for what blocks |
 //! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`] | leaves: names, time, pauses, `/proc` |
 //!
 //! # Rules
@@ -129,6 +137,7 @@
 //! | R12 | every await on the store has a limit; another cluster, or a history that went back, ends the term | [`etcd`] |
 //! | R13 | after an end that nobody proved, the next leader waits `takeover_delay` | [`election`] |
 //! | R14 | no thread that renews, guards or decides waits for whoever reads its output, or for a disk | [`log`], [`runtime_dir`] |
+//! | R15 | what can't be had for a moment, a thread, a descriptor, a process, ends no loop and no term by itself: it is said, and tried again; a thread that the daemon can't do without takes the process with it; the watchdog is fed only while main loop and contest get on | [`vital`], [`worker`], [`daemon`] |
 
 pub mod backoff;
 pub mod candidate;
@@ -151,11 +160,14 @@ pub mod notify;
 pub mod proc;
 pub mod release;
 pub mod role;
+pub mod runs;
 pub mod runtime_dir;
 pub mod session;
 pub mod signals;
 pub mod status;
 pub mod term;
+pub mod vital;
+pub mod worker;
 
 pub use cli::{command_line, main};
 pub use job::{Job, JobError, Jobs};

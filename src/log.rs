@@ -11,7 +11,7 @@ mod render;
 mod writer;
 
 use std::fmt::Display;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -108,7 +108,10 @@ fn level_of(name: &str) -> Option<LevelFilter> {
 ///
 /// The thread inherits the caller's signal mask, so a process that reads its signals from a file
 /// descriptor blocks them before it calls this. A second call in one process changes nothing.
-pub fn init(settings: &Settings) -> Guard {
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn init(settings: &Settings) -> io::Result<Guard> {
     let queue = Arc::new(Queue::new(settings.format));
     let (filter, handle) = reload::Layer::new(targets_or_default(settings));
     let registry = Registry::default()
@@ -117,12 +120,19 @@ pub fn init(settings: &Settings) -> Guard {
     if registry.try_init().is_ok() {
         let stderr = std::io::stderr();
         let colour = takes_colour(&stderr);
-        writer::spawn(Arc::clone(&queue), Output::new(stderr, colour));
+        writer::spawn(Arc::clone(&queue), Output::new(stderr, colour))?;
         QUEUE.get_or_init(|| Arc::clone(&queue));
     }
-    Guard {
+    Ok(Guard {
         queue,
         filter: handle,
+    })
+}
+
+/// Waits until what this process has logged so far is written, for at most 200 ms.
+pub fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(FLUSH_LIMIT);
     }
 }
 
@@ -180,7 +190,12 @@ impl Guard {
     ///
     /// For ways out that drop nothing, such as [`std::process::exit`].
     pub fn flush(&self) {
-        self.queue.flush(FLUSH_LIMIT);
+        self.flush_within(FLUSH_LIMIT);
+    }
+
+    /// As [`flush`](Self::flush), for at most so long.
+    pub fn flush_within(&self, limit: Duration) {
+        self.queue.flush(limit);
     }
 }
 

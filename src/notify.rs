@@ -107,7 +107,7 @@ impl Notifier {
     }
 
     /// Speaks to the socket of this path, or of this abstract name if it begins with an `@`.
-    fn to(name: &[u8]) -> Self {
+    pub(crate) fn to(name: &[u8]) -> Self {
         let address = match name {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
             [b'/', ..] => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name)),

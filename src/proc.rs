@@ -3,6 +3,7 @@
 //! A leaf: knows nothing of elections. Reading `/proc` never waits for a disk or a network.
 
 use std::ffi::CStr;
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,6 +23,9 @@ pub const GUARDIAN: &CStr = c"incumbent-guard";
 
 /// The same of the guardian that runs checks, and guards no job.
 pub const CHECKS: &CStr = c"incumbent-check";
+
+/// The variable in which a guardian names itself to what it starts.
+pub const GUARDIAN_VARIABLE: &str = "INCUMBENT_GUARDIAN";
 
 /// One process, told apart from any other that had or will have the same number on this boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,6 +49,15 @@ impl Process {
         })
     }
 
+    /// What [`Display`](fmt::Display) writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (pid, start_time) = text.split_once(':')?;
+        Some(Self {
+            pid: pid.parse().ok()?,
+            start_time: start_time.parse().ok()?,
+        })
+    }
+
     /// The process that has this number now, if there is one.
     pub fn with_pid(pid: i32) -> Option<Self> {
         Stat::of(pid).map(|stat| stat.process(pid))
@@ -62,6 +75,12 @@ impl Process {
     pub fn open(self) -> io::Result<Option<Handle>> {
         // The number may have passed to another process before it was opened, not after.
         Ok(Handle::open(self.pid)?.filter(|_| self.is_alive()))
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.pid, self.start_time)
     }
 }
 
@@ -157,7 +176,7 @@ impl Stat {
     }
 
     /// The name may hold spaces and brackets, so it reaches to the last closing one.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (head, tail) = text.rsplit_once(") ")?;
         let (_, comm) = head.split_once('(')?;
         let mut fields = tail.split_ascii_whitespace();
@@ -308,6 +327,17 @@ pub fn all() -> Vec<i32> {
         .collect()
 }
 
+/// The number that a process has in the innermost namespace that it is in, as it sees itself.
+pub fn own_number(pid: i32) -> Option<i32> {
+    let text = read(pid, "status").ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    // Without the line, there are no such namespaces.
+    numbers.map_or(Some(pid), |all| {
+        all.split_ascii_whitespace().last()?.parse().ok()
+    })
+}
+
 /// The id of this boot of the machine.
 pub fn boot_id() -> Option<String> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -322,11 +352,12 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_spaces_is_read_whole() {
-        let text = "7 (a) (b c) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 99 1 18 0";
+        let text = "7 (a) (b c) S 3 7 8 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 99 1 18 0";
         let stat = Stat::parse(text).unwrap();
         assert_eq!(stat.comm, "a) (b c");
         assert_eq!((stat.state, stat.parent), ('S', 3));
         assert!(!stat.is_kernel_thread);
+        assert_eq!(stat.session, 8);
         assert_eq!((stat.threads, stat.start_time), (1, 12345));
     }
 

@@ -10,12 +10,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup;
 use crate::clock::{self, Instant};
 use crate::proc::survivor::{InVain, Survivor, learn_names, listed};
 use crate::proc::{Handle, Process, Stat};
+use crate::runtime_dir::Dir;
 use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
 use crate::term::resignation::Resignation;
 
@@ -106,8 +108,8 @@ async fn attempt(dir: &Path) -> Outcome {
     }
     // While it fences it waits for no disk.
     learn_names();
-    let file = match LeaseFile::read(dir) {
-        Ok(Some(file)) => file,
+    let (dir, file) = match read(dir) {
+        Ok(Some(found)) => found,
         Ok(None) => return Outcome::NothingToDo,
         Err(error) => {
             tracing::error!(%error, "lease file not read");
@@ -119,7 +121,7 @@ async fn attempt(dir: &Path) -> Outcome {
         Err(reason) => return Outcome::Refused(reason),
     };
     // Fencing needs no credentials: without them the lease still ends by its TTL.
-    let (resignation, _unpacked) = match file.resignation_with_credentials(dir) {
+    let (resignation, _unpacked) = match file.resignation_with_credentials(&dir) {
         Ok((resignation, unpacked)) => (resignation, Some(unpacked)),
         Err(error) => {
             tracing::error!(%error, "credentials not written");
@@ -136,12 +138,21 @@ async fn attempt(dir: &Path) -> Outcome {
     if !confirmed {
         return Outcome::Unconfirmed;
     }
-    if let Err(error) = lease_file::remove(dir, resignation.lease) {
+    if let Err(error) = lease_file::remove(&dir, resignation.lease) {
         tracing::warn!(%error, "lease file not removed");
     }
     // Last: nobody needs it to go on.
     resignation.explain(ended, UNIT_FAILED).await;
     Outcome::Resigned
+}
+
+/// The runtime directory at `path`, and the lease file in it, if both are there.
+fn read(path: &Path) -> io::Result<Option<(Arc<Dir>, LeaseFile)>> {
+    let dir = match Dir::open_trusted(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        dir => Arc::new(dir?),
+    };
+    Ok(LeaseFile::read(&dir)?.map(|file| (dir, file)))
 }
 
 fn log_resigned(resignation: &Resignation, confirmed: bool) {

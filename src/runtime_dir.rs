@@ -7,33 +7,41 @@
 pub mod lease_file;
 pub mod own;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+mod dir;
+mod left;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::io::Errno;
+
+pub use dir::Dir;
+pub use left::{Left, RunFiles};
 
 /// Held with flock by the daemon; its text is the daemon's process id.
 const LOCK: &str = "lock";
 
 /// The control socket's name.
-const CONTROL_SOCKET: &str = "control.sock";
-
-/// The longest path that a Unix socket can have, without the zero at its end.
-const LONGEST_SOCKET_PATH: usize = 107;
+pub const CONTROL_SOCKET: &str = "control.sock";
 
 /// What of ours may lie in the directory; the lease file's temporary name included.
-const OURS: [&str; 4] = [
+const OURS: [&str; 6] = [
+    left::OF_JOB,
+    left::OF_CHECKS,
     LOCK,
     CONTROL_SOCKET,
     lease_file::NAME,
     lease_file::UNFINISHED,
 ];
 
-/// Why the runtime directory can't be had. All of them are the user's to mend: exit 78.
+/// How often the lock is taken anew whose file was removed meanwhile.
+const TRIES: usize = 16;
+
+/// Why the runtime directory can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another daemon has it.
@@ -81,24 +89,42 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
-    /// The control socket's path would be longer than a socket's can be.
-    #[error(
-        "runtime_dir: expected a path of at most {most} bytes, found {path}",
-        most = LONGEST_SOCKET_PATH - CONTROL_SOCKET.len() - 1,
-        path = path.display()
-    )]
-    TooLong {
-        /// The directory.
-        path: PathBuf,
-    },
+}
+
+impl Error {
+    /// Whether the user has to mend it before another try can do better: exit 78. What the machine
+    /// can't give at the moment, such as room on a disk, is none of the configuration's faults.
+    pub fn is_the_users(&self) -> bool {
+        let Self::Unusable { source, .. } = self else {
+            return true;
+        };
+        let Some(number) = source.raw_os_error() else {
+            return true;
+        };
+        matches!(
+            Errno::from_raw_os_error(number),
+            Errno::NOENT
+                | Errno::NOTDIR
+                | Errno::ISDIR
+                | Errno::EXIST
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::ROFS
+                | Errno::LOOP
+                | Errno::NAMETOOLONG
+                | Errno::INVAL
+                | Errno::OPNOTSUPP
+        )
+    }
 }
 
 /// A runtime directory that this process holds until the value is dropped.
 #[derive(Debug)]
 pub struct RuntimeDir {
     path: PathBuf,
-    /// Open, and with it locked. It is never removed: a daemon that waits for a lock on a file
-    /// that is gone would share the directory with one that made it anew.
+    dir: Arc<Dir>,
+    left: Left,
+    /// Open, and with it locked.
     _lock: File,
 }
 
@@ -108,39 +134,22 @@ impl RuntimeDir {
     /// # Errors
     /// Names `runtime_dir` and what is wrong with it; [`Error::Held`] names the holder.
     pub fn hold(path: &Path) -> Result<Self, Error> {
-        if path.join(CONTROL_SOCKET).as_os_str().as_bytes().len() > LONGEST_SOCKET_PATH {
-            return Err(Error::TooLong { path: path.into() });
-        }
-        let unusable = |source| Error::Unusable {
-            path: path.into(),
-            source,
-        };
+        let unusable = |source| unusable(path, source);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(unusable)?;
-        close_to_others(path)?;
+        Self::hold_open(Dir::open(path).map_err(unusable)?, path)
+    }
 
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(path.join(LOCK))
-            .map_err(unusable)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(Error::Held {
-                    path: path.into(),
-                    holder: holder(&mut lock),
-                });
-            }
-            Err(error) => return Err(unusable(error.into())),
-        }
-        write_pid(&mut lock).map_err(unusable)?;
+    /// As [`hold`](Self::hold), for a directory that is open, and was opened by this path.
+    fn hold_open(dir: Dir, path: &Path) -> Result<Self, Error> {
+        let unusable = |source| unusable(path, source);
+        close_to_others(&dir, path)?;
+        let lock = lock(&dir, path)?;
+        let left = Left::open(&dir).map_err(unusable)?;
         Ok(Self {
             path: path.into(),
+            dir: Arc::new(dir),
+            left,
             _lock: lock,
         })
     }
@@ -150,39 +159,75 @@ impl RuntimeDir {
         &self.path
     }
 
-    /// Where the control socket belongs.
-    pub fn control_socket(&self) -> PathBuf {
-        control_socket(&self.path)
+    /// The directory itself.
+    pub fn dir(&self) -> &Arc<Dir> {
+        &self.dir
+    }
+
+    /// The runs that an earlier daemon may have left.
+    pub fn left(&self) -> &Left {
+        &self.left
     }
 }
 
-/// Where the daemon that holds the runtime directory `path` has its control socket.
-pub fn control_socket(path: &Path) -> PathBuf {
-    path.join(CONTROL_SOCKET)
+fn unusable(path: &Path, source: io::Error) -> Error {
+    Error::Unusable {
+        path: path.into(),
+        source,
+    }
+}
+
+/// Takes the directory's lock: its own, which nobody can remove, and that of the file in it, whose
+/// text tells who has it.
+fn lock(dir: &Dir, path: &Path) -> Result<File, Error> {
+    let unusable = |source| unusable(path, source);
+    for _ in 0..TRIES {
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let mut lock = dir.open_file(LOCK, flags).map_err(unusable)?;
+        for taken in [
+            flock(dir, FlockOperation::NonBlockingLockExclusive),
+            flock(&lock, FlockOperation::NonBlockingLockExclusive),
+        ] {
+            match taken {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(Error::Held {
+                        path: path.into(),
+                        holder: holder(&mut lock),
+                    });
+                }
+                Err(error) => return Err(unusable(error.into())),
+            }
+        }
+        // One that lost its name meanwhile keeps nobody out.
+        if dir.is_named(&lock, LOCK).map_err(unusable)? {
+            write_pid(&mut lock).map_err(unusable)?;
+            return Ok(lock);
+        }
+    }
+    Err(unusable(io::Error::other(
+        "its lock file is removed again and again",
+    )))
 }
 
 /// Sees to it that the directory is ours and 0700. One that we were handed with a wider mode is
 /// narrowed, unless something else lives there: `runtime_dir = "/run"` must not shut the host out.
-fn close_to_others(path: &Path) -> Result<(), Error> {
-    let unusable = |source| Error::Unusable {
-        path: path.into(),
-        source,
-    };
-    let folder = fs::metadata(path).map_err(unusable)?;
+fn close_to_others(dir: &Dir, path: &Path) -> Result<(), Error> {
+    let unusable = |source| unusable(path, source);
+    let folder = dir.stat().map_err(unusable)?;
     let ours = rustix::process::geteuid().as_raw();
-    if folder.uid() != ours {
+    if folder.st_uid != ours {
         return Err(Error::Foreign {
             path: path.into(),
             ours,
-            theirs: folder.uid(),
+            theirs: folder.st_uid,
         });
     }
-    let mode = folder.mode() & 0o7777;
+    let mode = folder.st_mode & 0o7777;
     if mode & 0o777 == 0o700 {
         return Ok(());
     }
-    for entry in fs::read_dir(path).map_err(unusable)? {
-        let name = entry.map_err(unusable)?.file_name();
+    for name in dir.names().map_err(unusable)? {
         if !OURS.iter().any(|ours| *ours == name) {
             return Err(Error::Open {
                 path: path.into(),
@@ -190,7 +235,7 @@ fn close_to_others(path: &Path) -> Result<(), Error> {
             });
         }
     }
-    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(unusable)
+    fchmod(dir, Mode::from_raw_mode(0o700)).map_err(|error| unusable(error.into()))
 }
 
 /// The process id in a lock file; `None` while its holder has not written it yet.
@@ -208,6 +253,9 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
     use super::*;
 
     #[test]
@@ -218,7 +266,7 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&path.join(LOCK)), 0o600);
-        assert_eq!(held.control_socket(), path.join("control.sock"));
+        assert_eq!(held.path(), path);
     }
 
     #[test]
@@ -261,10 +309,48 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
         let below_a_file = folder.path().join("file/below");
-        let too_long = folder.path().join("x".repeat(100));
-        for path in [below_a_file, too_long, "/proc/incumbent".into()] {
-            let text = RuntimeDir::hold(&path).unwrap_err().to_string();
+        for path in [below_a_file, "/proc/incumbent".into()] {
+            let error = RuntimeDir::hold(&path).unwrap_err();
+            assert!(error.is_the_users(), "{error}");
+            let text = error.to_string();
             assert!(text.starts_with("runtime_dir: "), "{text}");
         }
+    }
+
+    #[test]
+    fn a_link_is_no_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("a", &link).unwrap();
+        for path in [link.clone(), link.join("")] {
+            let error = RuntimeDir::hold(&path).unwrap_err();
+            assert!(error.is_the_users(), "{error}");
+        }
+        assert_eq!(fs::read_dir(folder.path().join("a")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_removed_lock_file_makes_no_room_for_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let _held = RuntimeDir::hold(folder.path()).unwrap();
+        fs::remove_file(folder.path().join(LOCK)).unwrap();
+        let error = RuntimeDir::hold(folder.path()).unwrap_err();
+        assert!(matches!(error, Error::Held { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_the_configuration() {
+        let error = |errno: Errno| unusable(Path::new("/run"), errno.into());
+        for errno in [
+            Errno::NOSPC,
+            Errno::DQUOT,
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::IO,
+        ] {
+            assert!(!error(errno).is_the_users());
+        }
+        assert!(error(Errno::ACCESS).is_the_users());
     }
 }

@@ -11,6 +11,8 @@ use signal_hook::consts::{
 use signal_hook_tokio::Signals;
 use tokio_stream::StreamExt;
 
+use crate::vital;
+
 /// Signals that mean nothing to us and end a process by default: limits that are reached, timers and
 /// descriptors that whoever started us has set up, and what is sent by mistake. SIGPIPE is ignored
 /// already, by the standard library.
@@ -92,8 +94,7 @@ impl Arriving {
             Some(SIGUSR1) => Signal::StepDown,
             Some(SIGQUIT) => Signal::StopNow,
             Some(_) => Signal::Stop,
-            // Nothing closes the stream.
-            None => std::future::pending().await,
+            None => vital::gone("signals"),
         }
     }
 }
@@ -139,8 +140,7 @@ impl PassedOn {
     pub async fn next(&mut self) -> Passed {
         loop {
             let Some(signal) = self.0.next().await else {
-                // Nothing closes the stream.
-                std::future::pending().await
+                vital::gone("signals")
             };
             // Stopped, we would renew no more, and the job would be killed. It can't be stopped
             // alone either: it is in a session without a shell.

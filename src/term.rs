@@ -170,7 +170,7 @@ impl Term {
         self.status.borrow().deadline
     }
 
-    /// How long this is certainly the leader, on `CLOCK_BOOTTIME`: until the polite stop is due,
+    /// How long this is certainly the leader, by [`clock`]: until the polite stop is due,
     /// not until the deadline. Zero once the term is lost.
     pub fn remaining(&self) -> Duration {
         let status = self.status.borrow();

@@ -316,12 +316,7 @@ impl Candidate {
             self.lines.daemon_killed(held.lease, token);
         }
         // Nobody may be reading, and the job must die now.
-        let (logs, (said, wait)) = (Arc::clone(&self.logs), std::sync::mpsc::channel());
-        std::thread::spawn(move || {
-            logs.flush();
-            _ = said.send(());
-        });
-        _ = wait.recv_timeout(LAST_WORDS);
+        self.logs.flush_within(LAST_WORDS);
         let this = rustix::process::getpid();
         _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
     }
@@ -341,6 +336,7 @@ impl Candidate {
         let config = self.config.clone();
         let lines = self.lines.clone();
         let words = self.words.0.clone();
+        let files = self.files.clone();
         let with_input = self.once.is_some();
         let kill_budget = self
             .held
@@ -354,7 +350,7 @@ impl Candidate {
             while !guardian.fence(None, kill_budget, Arc::clone(&tell)).await {}
             drop(guardian);
             drop(words.send(Word::Fenced));
-            let start = || guarding::start(&config, with_input);
+            let start = || guarding::start(&config, &files, with_input);
             let started = guarding::until_started(&lines, start).await;
             drop(words.send(Word::Guardian(started)));
         });

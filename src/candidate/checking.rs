@@ -13,11 +13,13 @@ use super::view::HealthView;
 use super::{Candidate, DISMISSAL, Word};
 use crate::clock::{self, Instant};
 use crate::config::{self, Config};
-use crate::guardian::client::{Event as GuardianEvent, Guardian};
+use crate::guardian::client::{Event as GuardianEvent, Guardian, Handed};
 use crate::guardian::fence::fence_check;
 use crate::guardian::protocol::{Exit, Report, Request};
 use crate::job::command;
 use crate::role::{Event, Role};
+use crate::runtime_dir::lease_file::Keeper;
+use crate::worker::FENCE;
 
 /// How much later than its timeout a check may be heard of.
 const LATE: Duration = Duration::from_secs(1);
@@ -47,9 +49,13 @@ struct Present {
 }
 
 /// Starts a guardian for the checks of `config`.
-async fn start(config: &Config) -> std::io::Result<Started> {
+async fn start(config: &Config, files: &Keeper) -> std::io::Result<Started> {
     let (election, candidate) = (&config.election.prefix, &config.candidate_name);
-    Guardian::start_checks(&config.log, election, candidate).await
+    let handed = Handed {
+        input: None,
+        runs: files.runs_of_checks(),
+    };
+    Guardian::start_checks(&config.log, election, candidate, handed).await
 }
 
 /// Lets a guardian of checks go, and reaps it; one that stands still is killed.
@@ -71,12 +77,12 @@ pub(super) async fn said(checking: &mut Option<Checking>) -> GuardianEvent {
 
 impl Checking {
     /// The first check is due at once. `None` if there is none in `config`.
-    pub(super) async fn start(config: &Config) -> std::io::Result<Option<Self>> {
+    pub(super) async fn start(config: &Config, files: &Keeper) -> std::io::Result<Option<Self>> {
         if config.check.is_none() {
             return Ok(None);
         }
         Ok(Some(Self {
-            guardian: Some(start(config).await?),
+            guardian: Some(start(config, files).await?),
             present: None,
             run: 0,
             next: clock::now(),
@@ -242,15 +248,17 @@ impl Candidate {
     fn start_checks_anew(&self, gone: Option<Started>, main: Option<i32>) {
         let (config, words) = (Arc::clone(&self.config), self.words.0.clone());
         let carried = command::carried_outside(&config);
-        let lines = self.lines.clone();
+        let (lines, files) = (self.lines.clone(), self.files.clone());
         lines.checks_lost();
         tokio::spawn(async move {
             if let Some((guardian, _)) = gone {
                 dismiss(&guardian).await;
             }
             let fence = move || fence_check(main, &carried, LATE);
-            tokio::task::spawn_blocking(fence).await.ok();
-            let started = until_started(&lines, || start(&config)).await;
+            if let Err(error) = FENCE.outcome(fence).await {
+                tracing::warn!(%error, "the check's processes not fenced");
+            }
+            let started = until_started(&lines, || start(&config, &files)).await;
             drop(words.send(Word::Checks(started)));
         });
     }

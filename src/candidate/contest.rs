@@ -29,6 +29,7 @@ use crate::term::Term;
 use crate::term::history::put_past;
 use crate::term::record::{self, Member, PastTerm, Record};
 use crate::term::resignation::Resignation;
+use crate::vital;
 
 /// First and largest pause between attempts to give back to a store that is away.
 const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -120,16 +121,15 @@ impl Contest {
     /// # Errors
     /// When there is no thread or runtime to be had.
     pub(super) fn start(setup: Setup) -> io::Result<(Self, mpsc::UnboundedReceiver<Report>)> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .on_thread_park(log::idle)
-            .enable_all()
-            .max_blocking_threads(4)
-            .build()?;
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.on_thread_park(log::idle);
         let (commands, inbox) = mpsc::unbounded_channel();
         let (reports, outbox) = mpsc::unbounded_channel();
-        std::thread::Builder::new()
-            .name("contest".to_owned())
-            .spawn(move || runtime.block_on(Contestant::new(setup, reports).run(inbox)))?;
+        vital::spawn_with_runtime("contest", builder, move |runtime| {
+            // Until the candidate lets go of it.
+            runtime.block_on(Contestant::new(setup, reports).run(inbox));
+            Ok(())
+        })?;
         Ok((Self { commands }, outbox))
     }
 

@@ -11,9 +11,10 @@ use super::lines::Lines;
 use super::told::Told;
 use crate::clock::{self, Instant};
 use crate::config::Config;
-use crate::guardian::client::{Event, Guardian};
+use crate::guardian::client::{Event, Guardian, Handed};
 use crate::guardian::protocol::{Report, Request};
 use crate::proc::Process;
+use crate::runtime_dir::lease_file::Keeper;
 
 /// A guardian and what it says.
 pub(super) type Started = (Guardian, mpsc::UnboundedReceiver<Event>);
@@ -34,12 +35,18 @@ pub(super) struct Guarding {
 }
 
 /// Starts a guardian for the candidate of `config`, which hands our standard input over to it if
-/// its job is to have that.
-pub(super) async fn start(config: &Config, with_input: bool) -> io::Result<Started> {
+/// its job is to have that. Its runs stand in the file that `files` has for them.
+pub(super) async fn start(
+    config: &Config,
+    files: &Keeper,
+    with_input: bool,
+) -> io::Result<Started> {
     let stdin = io::stdin();
     let input = with_input.then(|| stdin.as_fd());
     let (election, candidate) = (&config.election.prefix, &config.candidate_name);
-    Guardian::start_with_input(&config.log, election, candidate, input).await
+    let runs = files.runs();
+    let handed = Handed { input, runs };
+    Guardian::start_with(&config.log, election, candidate, handed).await
 }
 
 /// Starts a guardian as `start` does, trying until there is one.
@@ -64,8 +71,12 @@ pub(super) fn unheard(events: &mut mpsc::UnboundedReceiver<Event>) -> Vec<Event>
 }
 
 impl Guarding {
-    pub(super) async fn start(config: &Config, with_input: bool) -> io::Result<Self> {
-        Ok(Self::new(start(config, with_input).await?))
+    pub(super) async fn start(
+        config: &Config,
+        files: &Keeper,
+        with_input: bool,
+    ) -> io::Result<Self> {
+        Ok(Self::new(start(config, files, with_input).await?))
     }
 
     fn new((guardian, events): Started) -> Self {

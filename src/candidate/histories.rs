@@ -2,7 +2,7 @@
 //! clock.
 //!
 //! A history is a small simulated world: a [store] that keeps one lease in true time, our [clock]
-//! that runs fast or slow within `rho`, a [daemon] and a [guardian] that stand still, are killed and
+//! that runs fast or slow within `rho` beside one that is slewed, a [daemon] and a [guardian] that stand still, are killed and
 //! hear everything late or never, and a job that takes up to K to die. What is decided in it is
 //! decided by the product's own code: the bookkeeping of renewals ([`crate::session`]), the role
 //! machine, the daemon's second line, and the guardian's decisions. The claim is one: whenever the
@@ -42,6 +42,8 @@ pub(crate) enum Mistake {
     DeadlineFromReply,
     /// The clock stands still while the machine is suspended.
     ClockIgnoresSuspend,
+    /// The clock is one that something steers.
+    ClockIsSteered,
     /// A job is taken to be dead as soon as it is killed.
     NoKillBudget,
     /// Acknowledgements are believed without the read that proves them.
@@ -130,6 +132,7 @@ fn every_classic_mistake_is_caught() {
     for mistake in [
         Mistake::DeadlineFromReply,
         Mistake::ClockIgnoresSuspend,
+        Mistake::ClockIsSteered,
         Mistake::NoKillBudget,
         Mistake::BelievesEveryAck,
         Mistake::NoDrift,

@@ -10,6 +10,26 @@ use crate::clock::{self, Tick};
 /// How often it is looked whether the loop has answered.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// How often it is looked whether the loops live at all.
+const ROUND: Duration = Duration::from_secs(15);
+
+/// How long a loop may be silent before it counts as ended. A machine that is too busy for a thread's
+/// turn for so long has lost its term in any case.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Waits until one of these loops has ended, however it did; returns which.
+pub async fn ended(pulses: &[(&'static str, Pulse)]) -> &'static str {
+    loop {
+        clock::sleep(ROUND).await;
+        for (name, pulse) in pulses {
+            // Once more: should this process have been stopped meanwhile, nobody had the time.
+            if !pulse.beats(SILENCE).await && !pulse.beats(SILENCE).await {
+                return name;
+            }
+        }
+    }
+}
+
 /// A loop that ticks when it is asked to; however many ask at once, it is woken once.
 #[derive(Clone, Debug)]
 pub struct Pulse {

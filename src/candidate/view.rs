@@ -113,7 +113,7 @@ pub struct View {
 
 impl Public {
     /// A candidate that stands nowhere yet.
-    pub(super) fn new(timing: Timing) -> Self {
+    pub(crate) fn new(timing: Timing) -> Self {
         Self {
             role: Role::Waiting,
             lease: None,

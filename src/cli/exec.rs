@@ -65,9 +65,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         // The command's own words are what is to be read.
         "warn".clone_into(&mut config.log.filter);
     }
+    crate::fencing::leave_the_term(&config.election.prefix);
     keep_to_the_foreground();
     let parents = [config.runtime_dir.clone(), std::env::temp_dir()];
-    let directory = OwnDir::hold(&parents).map_err(|error| Failure::RuntimeDir(error.into()))?;
+    let directory = OwnDir::hold(&parents).map_err(Failure::RuntimeDir)?;
     require_agreement(&config)?;
     let election = config.election.prefix.to_string();
     let outcome = wait_and_run(config, &directory, args.wait);

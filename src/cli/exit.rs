@@ -6,6 +6,7 @@ use super::output;
 use crate::config::Problems;
 use crate::etcd::{self, patience};
 use crate::kv;
+use crate::runtime_dir;
 
 /// Failed at run time.
 const FAILED: u8 = 1;
@@ -29,8 +30,8 @@ pub(super) enum Failure {
     #[error("{0}")]
     Misconfigured(String),
     /// The runtime directory can't be had.
-    #[error("{0:#}")]
-    RuntimeDir(anyhow::Error),
+    #[error("{}", chain(.0))]
+    RuntimeDir(runtime_dir::Error),
     /// The store gave no answer within the time there was.
     #[error("{0}")]
     Unreachable(String),
@@ -62,15 +63,22 @@ impl Failure {
         ExitCode::from(self.code())
     }
 
-    const fn code(&self) -> u8 {
+    fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Misconfigured(_) | Self::RuntimeDir(_) => BAD_CONFIG,
+            Self::Config(_) | Self::Misconfigured(_) => BAD_CONFIG,
+            Self::RuntimeDir(error) if error.is_the_users() => BAD_CONFIG,
             Self::Unreachable(_) => UNREACHABLE,
             Self::Refused(_) => REFUSED,
-            Self::Failed(_) => FAILED,
+            Self::RuntimeDir(_) | Self::Failed(_) => FAILED,
             Self::Closed => 0,
         }
     }
+}
+
+/// An error and what it comes of.
+fn chain(error: &runtime_dir::Error) -> String {
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 impl From<patience::Failure> for Failure {

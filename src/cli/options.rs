@@ -12,7 +12,6 @@ use crate::config::handed::Handed;
 use crate::config::{self, Config, Flag, Loaded, Problems, Source, keys};
 use crate::etcd::{Patience, Store};
 use crate::http::client;
-use crate::runtime_dir::control_socket;
 
 /// The variables in which a job finds the endpoints and the election of its daemon, and the keys
 /// that they set.
@@ -75,8 +74,8 @@ impl Options {
         }
         let handed = Handed::of_source(&source);
         if let Some(handed) = &handed {
-            let socket = control_socket(&handed.runtime_dir());
-            handed.apply(&mut source, client::settings(&socket, NOW_LIMIT));
+            let directory = handed.runtime_dir();
+            handed.apply(&mut source, client::settings(&directory, NOW_LIMIT));
         }
         for (variable, key) in OF_THE_JOB {
             let explicit = keys::variable(key);
@@ -146,7 +145,10 @@ pub(super) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> 
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(command)
+    let outcome = runtime.block_on(command);
+    // Nothing that is under way yet may hold up the answer.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// The configuration of `loaded`, after a word on what is odd with it.

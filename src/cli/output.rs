@@ -54,14 +54,16 @@ pub(super) async fn closed() {
     let (tell, told) = oneshot::channel();
     // On a thread, and not as a descriptor of the runtime's: that would have to be non-blocking,
     // and so would the terminal that it may share with the shell.
-    std::thread::spawn(move || {
+    let watch = move || {
         let stdout = io::stdout();
         // Nothing is asked for: errors and hang-ups are told in any case.
         let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
         if poll(&mut watched, None).is_ok() {
             tell.send(()).ok();
         }
-    });
+    };
+    // Without the thread it is told by the next line.
+    drop(std::thread::Builder::new().spawn(watch));
     if told.await.is_err() {
         std::future::pending::<()>().await;
     }

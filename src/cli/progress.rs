@@ -24,7 +24,7 @@ impl Progress {
             return Self { writer: None };
         }
         let (lines, inbox) = channel::<Option<String>>();
-        let thread = std::thread::spawn(move || {
+        let body = move || {
             let mut shown = false;
             while let Ok(line) = inbox.recv() {
                 let mut stderr = io::stderr().lock();
@@ -42,9 +42,11 @@ impl Progress {
                 stderr.write_all(text.as_bytes()).ok();
                 stderr.flush().ok();
             }
-        });
+        };
+        // It does without where there is no thread to be had.
+        let thread = std::thread::Builder::new().spawn(body);
         Self {
-            writer: Some((lines, thread)),
+            writer: thread.ok().map(|thread| (lines, thread)),
         }
     }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::exit::Failure;
 use super::options::{Options, block_on};
+use super::output;
 use crate::config;
 use crate::{log, release};
 
@@ -22,7 +23,9 @@ pub(super) struct Args {
 /// Runs the hook.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = config::readable(&args.options.source());
-    let _guard = log::init(&config.log);
+    // A unit that is full of processes leaves no thread for the log: to fence it is worth more.
+    let _guard = log::init(&config.log)
+        .inspect_err(|error| output::complain(format_args!("no thread for the log: {error}")));
     let outcome = block_on(async { Ok(release::run(&config.runtime_dir).await) })?;
     Ok(ExitCode::from(outcome.code()))
 }

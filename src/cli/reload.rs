@@ -10,7 +10,7 @@ use super::options::{Options, block_on, span};
 use super::output;
 use crate::config;
 use crate::http::Reloaded;
-use crate::runtime_dir::control_socket;
+use crate::runtime_dir::CONTROL_SOCKET;
 
 /// Have the daemon on this host read its configuration anew, and wait for the outcome
 ///
@@ -35,10 +35,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     // Whatever else is wrong is the daemon's to find: it reads the same file.
     let found = config::readable(&args.options.source());
     // Typed beside the unit, whose runtime directory systemd chooses.
-    let of_unit = found.of_unit.map(|dir| control_socket(&dir));
-    let of_unit = of_unit.filter(|socket| socket.exists());
-    let socket = of_unit.unwrap_or_else(|| control_socket(&found.runtime_dir));
-    let asking = Reloaded::ask(&socket, args.timeout);
+    let is_there = |dir: &std::path::PathBuf| dir.join(CONTROL_SOCKET).exists();
+    let directory = found.of_unit.filter(is_there).unwrap_or(found.runtime_dir);
+    let asking = Reloaded::ask(&directory, args.timeout);
     let outcome = block_on(async { Ok(asking.await.context("cannot reload")?) })?;
     if outcome.reloaded {
         return Ok(ExitCode::SUCCESS);

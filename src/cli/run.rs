@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::exit::Failure;
 use super::options::{HEADING, Options, warned};
 use crate::config::{self, Flag};
+use crate::fencing;
 use crate::job::Jobs;
 use crate::runtime_dir::RuntimeDir;
 
@@ -44,9 +45,9 @@ pub(super) fn run(args: Args, jobs: Jobs) -> Result<ExitCode, Failure> {
             .push(Flag::list("job.command", "--", args.command));
     }
     let config = warned(config::load(&source)?);
+    fencing::leave_the_term(&config.election.prefix);
     // Before there are logs: it is the user's to mend, as the rest of the configuration is.
-    let directory =
-        RuntimeDir::hold(&config.runtime_dir).map_err(|error| Failure::RuntimeDir(error.into()))?;
+    let directory = RuntimeDir::hold(&config.runtime_dir).map_err(Failure::RuntimeDir)?;
     let prepared = jobs.prepare_now();
     if prepared != ExitCode::SUCCESS {
         return Ok(prepared);

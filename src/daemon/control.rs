@@ -103,7 +103,12 @@ impl Control {
         }
         let (source, loads) = (self.source.clone(), self.loads.clone());
         self.loading = Loading::Once;
-        tokio::task::spawn_blocking(move || drop(loads.send(config::load(&source))));
+        let thread = std::thread::Builder::new().name("reload".to_owned());
+        let started = thread.spawn(move || drop(loads.send(config::load(&source))));
+        if let Err(error) = started {
+            self.loading = Loading::No;
+            self.answer(Err(vec![format!("no thread to read it: {error}")]));
+        }
     }
 
     /// Takes over what was read, and says so to whoever waits for it.
@@ -111,8 +116,14 @@ impl Control {
         if std::mem::replace(&mut self.loading, Loading::No) == Loading::Again {
             return self.load(None);
         }
+        let taken_over = self.take_over(loaded);
+        self.answer(taken_over);
+    }
+
+    /// Says what came of a reload, and tells it to whoever waits for it.
+    fn answer(&mut self, taken_over: Result<(), Vec<String>>) {
         let (election, candidate) = self.who();
-        let outcome = match self.take_over(loaded) {
+        let outcome = match taken_over {
             Ok(()) => {
                 tracing::info!(election, candidate, "reloaded");
                 Reloaded {

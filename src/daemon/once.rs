@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
 use super::stops::{Stop, Stops};
-use super::{reap_orphans, runtime, start_and_fence};
+use super::{make_ready, reap_orphans, start_and_fence};
 use crate::candidate::{Candidate, Order, Parts};
 pub use crate::candidate::{Outcome, Public};
 use crate::clock;
@@ -18,6 +18,7 @@ pub use crate::role::Role;
 use crate::runtime_dir::RuntimeDir;
 use crate::runtime_dir::lease_file::Keeper;
 use crate::signals::{Passed, PassedOn};
+use crate::vital;
 
 /// Stands for election, runs the command of `config` once, and gives back. Blocks.
 ///
@@ -32,9 +33,9 @@ pub fn run(
     wait: Option<Duration>,
     mut watched: impl FnMut(&Public),
 ) -> anyhow::Result<Outcome> {
-    let logs = Arc::new(log::init(&config.log));
+    let logs = Arc::new(log::init(&config.log).context("no thread for the log")?);
     logs.speak_for(&config.election.prefix, &config.candidate_name);
-    let runtime = runtime()?;
+    let runtime = make_ready()?;
     let outcome = runtime.block_on(async {
         let mut signals = PassedOn::new().context("signals can't be handled")?;
         let over = async {
@@ -61,25 +62,29 @@ pub fn run(
         let parts = Parts {
             config: Arc::clone(&config),
             jobs: Jobs::default(),
-            files: Keeper::start(directory.path()).context("no thread for the lease file")?,
+            files: Keeper::start(directory).context("no thread for the lease file")?,
             logs,
             orders: inbox,
         };
         reap_orphans(false);
         let (tell, told) = oneshot::channel();
         let starting = Candidate::start_once(parts, tell);
-        let ((candidate, view), ended) = start_and_fence(starting, &config, ended).await?;
+        let ((candidate, view), ended) =
+            start_and_fence(starting, &config, directory.left(), ended).await?;
         if let Some(outcome) = ended {
             candidate.leave().await;
             return Ok(outcome);
         }
         let mut public = view.public.clone();
+        let silent = crate::candidate::ended(&view.pulses);
+        tokio::pin!(silent);
         let running = candidate.run();
         tokio::pin!(running);
         let (mut stops, mut waited, mut is_watched) = (Stops::default(), false, true);
         loop {
             let order = tokio::select! {
                 () = &mut running => break,
+                who = &mut silent => vital::gone(who),
                 passed = signals.next() => match obey(passed, &mut stops) {
                     Some(order) => order,
                     None => continue,

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use etcd_client::{Certificate, Channel, Client, ConnectOptions, Identity, TlsOptions};
+use tonic::transport::Endpoint;
 
+use super::address::{Address, Connector};
 use super::secret::{self, Pair, PairFiles};
 use super::{Error, Seen, Settings, Tls};
+use crate::worker::STORE;
 
 /// A connection is pinged after this long without a frame from the member. etcd takes pings more
 /// often than every 5 s for an attack and hangs up (measured; `grpc-keepalive-min-time`).
@@ -23,6 +26,8 @@ pub struct Member {
     /// Its URL, as configured.
     pub endpoint: String,
     settings: Settings,
+    /// Where it is; `None` if the endpoint is no URL.
+    address: Option<Arc<Address>>,
     /// The certificate and key that the configuration named before.
     before: Option<PairFiles>,
     client: Mutex<Option<Connected>>,
@@ -46,9 +51,11 @@ impl std::fmt::Debug for Connected {
 
 impl Member {
     pub(super) fn new(endpoint: String, settings: Settings, before: Option<PairFiles>) -> Self {
+        let address = endpoint.parse().ok();
         Self {
             endpoint,
             settings,
+            address: address.map(|uri| Arc::new(Address::new(&uri))),
             before,
             client: Mutex::default(),
             without_login: AtomicBool::new(false),
@@ -122,6 +129,9 @@ impl Member {
     /// Forgets the client, so that the next attempt connects anew. Open streams are not touched.
     pub(super) fn disconnect(&self) {
         *self.lock() = None;
+        if let Some(address) = &self.address {
+            address.go_on();
+        }
     }
 
     /// The user, and the file with the password.
@@ -215,18 +225,30 @@ impl Member {
             ..
         } = &self.settings;
         let mut options = ConnectOptions::new()
-            .with_connect_timeout(*connect_timeout)
             .with_require_leader(true)
-            .with_keep_alive(PING_AFTER, PING_LIMIT)
-            .with_keep_alive_while_idle(false)
             .with_auto_token_refresh(true);
         if let Some((name, password)) = user {
             options = options.with_user(name, password);
         }
+        let mut endpoint = Endpoint::from_shared(self.endpoint.clone())
+            .map_err(|error| self.classify(&error.into()))?
+            .connect_timeout(*connect_timeout)
+            .http2_keep_alive_interval(PING_AFTER)
+            .keep_alive_timeout(PING_LIMIT)
+            .keep_alive_while_idle(false);
         if self.endpoint.starts_with("https:") {
-            options = options.with_tls(tls_options(tls, pair).await?);
+            endpoint = endpoint
+                .tls_config(tls_options(tls, pair).await?)
+                .map_err(|error| self.classify(&error.into()))?;
         }
-        let connected = Client::connect([&self.endpoint], Some(options)).await;
+        let Some(address) = &self.address else {
+            return Err(Error::Refused {
+                endpoint: self.endpoint.clone(),
+                reason: "not a URL".to_owned(),
+            });
+        };
+        let channel = endpoint.connect_with_connector_lazy(Connector(Arc::clone(address)));
+        let connected = Client::from_channel(Channel::Tonic(channel), Some(options)).await;
         connected.map_err(|error| self.classify(&error))
     }
 
@@ -298,8 +320,7 @@ const AUTH_IS_OFF: &str = "authentication is not enabled";
 /// renewals of the session (R14).
 async fn read(file: &Path) -> Result<String, Error> {
     let path = file.to_owned();
-    let text = tokio::task::spawn_blocking(move || secret::read(&path))
-        .await
-        .map_err(|error| Error::Credentials(error.to_string()))?;
-    text.map_err(|error| Error::Credentials(format!("{}: {error}", file.display())))
+    let text = STORE.outcome(move || secret::read(&path)).await;
+    text.flatten()
+        .map_err(|error| Error::Credentials(format!("{}: {error}", file.display())))
 }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -49,6 +49,15 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the guardian is gone")]
 pub struct Gone;
+
+/// What a guardian is handed at its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Handed<'a> {
+    /// What a run may have as its standard input.
+    pub input: Option<BorrowedFd<'a>>,
+    /// The file where its runs are to stand.
+    pub runs: Option<BorrowedFd<'a>>,
+}
 
 /// A guardian that was started and has answered. Clones speak to the same one, from any thread.
 ///
@@ -118,23 +127,24 @@ impl Guardian {
         election: &Prefix,
         candidate: &str,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
-        Self::start_with_input(log, election, candidate, None).await
+        Self::start_with(log, election, candidate, Handed::default()).await
     }
 
-    /// As [`start`](Self::start), and hands `input` over: a run may have it as its standard input.
+    /// As [`start`](Self::start), and hands these descriptors over.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     ///
     /// # Cancel safety
     /// As [`start`](Self::start).
-    pub async fn start_with_input(
+    pub async fn start_with(
         log: &crate::log::Settings,
         election: &Prefix,
         candidate: &str,
-        input: Option<BorrowedFd<'_>>,
+        handed: Handed<'_>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
-        Self::greet(hello(log, election, candidate, false), input).await
+        let records = handed.runs.is_some();
+        Self::greet(hello(log, election, candidate, false, records), handed).await
     }
 
     /// As [`start`](Self::start), for one that runs checks and guards no term. It never kills this
@@ -149,19 +159,22 @@ impl Guardian {
         log: &crate::log::Settings,
         election: &Prefix,
         candidate: &str,
+        handed: Handed<'_>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
-        Self::greet(hello(log, election, candidate, true), None).await
+        let records = handed.runs.is_some();
+        Self::greet(hello(log, election, candidate, true, records), handed).await
     }
 
     async fn greet(
         hello: Request,
-        input: Option<BorrowedFd<'_>>,
+        handed: Handed<'_>,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         become_subreaper()?;
         // Whom it can't see, neither it nor this process could kill.
         crate::proc::sees_own_children()?;
         learn_names();
-        let (pid, pidfd, socket) = spawn(&hello, input)?;
+        let (pid, pidfd, socket) = spawn_aside(hello, handed).await?;
+        let socket = UnixStream::from_std(socket)?;
         let process = Handle::open(pid.as_raw_nonzero().get())?;
         let process = process.ok_or_else(|| io::Error::other("no such process id"))?;
         let (outgoing, queue) = mpsc::unbounded_channel();
@@ -304,27 +317,53 @@ impl Guardian {
     }
 }
 
-fn hello(log: &crate::log::Settings, election: &Prefix, candidate: &str, checks: bool) -> Request {
+fn hello(
+    log: &crate::log::Settings,
+    election: &Prefix,
+    candidate: &str,
+    checks: bool,
+    records: bool,
+) -> Request {
     Request::Hello {
         daemon: std::process::id(),
         log: log.clone(),
         election: election.clone(),
         candidate: candidate.to_owned(),
         checks,
+        records,
+    }
+}
+
+/// Starts the process on a thread of its own: its exec may hang, as that of a job may.
+async fn spawn_aside(hello: Request, handed: Handed<'_>) -> io::Result<(Pid, OwnedFd, Socket)> {
+    let handed = handed.runs.into_iter().chain(handed.input);
+    let handed = handed.map(|it| it.try_clone_to_owned());
+    let handed: Vec<_> = handed.collect::<io::Result<_>>()?;
+    let (sender, spawned) = oneshot::channel();
+    let body = move || {
+        // One that nobody waits for any more finds its socket closed, and leaves.
+        drop(sender.send(spawn(&hello, &handed)));
+    };
+    let thread = std::thread::Builder::new().name("guardian".to_owned());
+    thread.spawn(body)?;
+    match tokio::time::timeout(START_LIMIT, spawned).await {
+        Ok(Ok(spawned)) => spawned,
+        Ok(Err(_)) => Err(io::Error::other("the guardian can't be started")),
+        Err(_) => Err(io::Error::other("the guardian isn't executed in time")),
     }
 }
 
 /// Starts the process: the executable that runs now, even if its file was replaced meanwhile.
-/// Its first message lies in the socket by then, and `input` beside it.
-fn spawn(hello: &Request, input: Option<BorrowedFd<'_>>) -> io::Result<(Pid, OwnedFd, UnixStream)> {
+/// Its first message lies in the socket by then, and what it is handed beside it.
+fn spawn(hello: &Request, handed: &[OwnedFd]) -> io::Result<(Pid, OwnedFd, Socket)> {
     let (ours, theirs) = Socket::pair()?;
     ours.set_nonblocking(true)?;
     let line = encode(hello)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
-    let input: Vec<_> = input.into_iter().collect();
-    if !input.is_empty() {
-        beside.push(SendAncillaryMessage::ScmRights(&input));
+    let handed: Vec<_> = handed.iter().map(AsFd::as_fd).collect();
+    if !handed.is_empty() {
+        beside.push(SendAncillaryMessage::ScmRights(&handed));
     }
     let sent = sendmsg(
         &ours,
@@ -350,7 +389,7 @@ fn spawn(hello: &Request, input: Option<BorrowedFd<'_>>) -> io::Result<(Pid, Own
     drop(started);
     // Not reaped yet, so the id is still its own.
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    Ok((pid, pidfd, UnixStream::from_std(ours)?))
+    Ok((pid, pidfd, ours))
 }
 
 /// Learns of the guardian's death by its pidfd, which tells it even if the socket doesn't.

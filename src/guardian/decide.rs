@@ -292,7 +292,7 @@ impl Guard {
         ]
         .into_iter()
         .flatten()
-        .min()
+        .reduce(Instant::min)
     }
 
     fn tick(&mut self, now: Instant) {

@@ -149,7 +149,7 @@ fn has_left(pid: i32) -> bool {
 
 /// Waits for the end of one process, for one round at most.
 fn pause(one: Option<&Handle>, until: Option<Instant>) {
-    let limit = until.map_or(ROUND, |until| until.since(clock::now()).min(ROUND));
+    let limit = until.map_or(ROUND, |until| until.remaining().min(ROUND));
     match one {
         Some(process) => drop(process.wait(limit)),
         None => std::thread::sleep(limit),

@@ -20,7 +20,8 @@ use rustix::process::{Pid, Signal, chdir, getppid, set_parent_process_death_sign
 use super::protocol::CommandSpec;
 use super::signals;
 use crate::clock::{self, Instant};
-use crate::proc::Stat;
+use crate::proc::{self, Process, Stat};
+use crate::runs;
 
 /// Where programs are sought when there is no `PATH`, as the C library has it.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
@@ -41,6 +42,8 @@ struct Plan {
     /// The arguments for the shell, should the program be a script for it; the second is the script.
     script: Vec<*const c_char>,
     environment: Vec<*const c_char>,
+    /// Where it stands for who comes after all of us.
+    record: Option<runs::Next>,
 }
 
 /// Why a child has not come to its exec.
@@ -135,6 +138,7 @@ pub(super) fn launch(
     input: BorrowedFd<'_>,
     guardian: Pid,
     before: Instant,
+    record: Option<runs::Next>,
 ) -> io::Result<Starting> {
     let text = |text: Vec<u8>| CString::new(text).map_err(|_| io::Error::from(Errno::INVAL));
     let [program, ..] = spec.argv.as_slice() else {
@@ -161,6 +165,7 @@ pub(super) fn launch(
         arguments: terminated(words.iter().map(|word| word.as_ptr())),
         script: terminated(script.chain(words[1..].iter().map(|word| word.as_ptr()))),
         environment: terminated(assignments.iter().map(|it| it.as_ptr())),
+        record,
     };
     let (news, tell) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::fs::fcntl_setfl(&news, OFlags::NONBLOCK)?;
@@ -178,9 +183,17 @@ fn environment(spec: &CommandSpec) -> Vec<(OsString, OsString)> {
     let set = |(name, value): (&String, &String)| (name.into(), value.into());
     let inherited = std::env::vars_os().filter(|(name, _)| {
         let name = name.to_str();
-        !name.is_some_and(|name| spec.remove.contains(name) || spec.set.contains_key(name))
+        let is_named = |name| name == proc::GUARDIAN_VARIABLE;
+        !name.is_some_and(|name| {
+            spec.remove.contains(name) || spec.set.contains_key(name) || is_named(name)
+        })
     });
-    inherited.chain(spec.set.iter().map(set)).collect()
+    let named = (
+        proc::GUARDIAN_VARIABLE.into(),
+        Process::this().to_string().into(),
+    );
+    let set = spec.set.iter().map(set).chain([named]);
+    inherited.chain(set).collect()
 }
 
 /// Where `program` may be: itself if it has a slash, else in the folders of the child's `PATH`.
@@ -244,13 +257,17 @@ impl Plan {
         Failure::Other(self.execute())
     }
 
-    /// What can't hang.
-    fn prepare(&self) -> Result<(), Errno> {
+    /// What can't hang, unless the runtime directory does.
+    fn prepare(&mut self) -> Result<(), Errno> {
         setsid()?;
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // A guardian that died before the line above was not heard.
         if getppid() != Some(self.guardian) {
             return Err(Errno::SRCH);
+        }
+        // While a limit's signal is still ignored.
+        if let Some(record) = &mut self.record {
+            record.write();
         }
         // An ignored signal survives the exec, and the job would never hear it.
         signals::reset();

@@ -1,5 +1,6 @@
 //! The guardian's end of the socket to its daemon. Nothing here ever waits.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,8 +28,8 @@ pub(super) struct Link {
     inbox: Inbox,
     outbox: Vec<u8>,
     open: bool,
-    /// A descriptor that came with a message.
-    handed_over: Option<OwnedFd>,
+    /// Descriptors that came with a message.
+    handed_over: VecDeque<OwnedFd>,
 }
 
 impl Link {
@@ -46,13 +47,13 @@ impl Link {
             inbox: Inbox::default(),
             outbox: Vec::new(),
             open: true,
-            handed_over: None,
+            handed_over: VecDeque::new(),
         })
     }
 
-    /// The descriptor that came with what was received so far, if one did.
+    /// The next descriptor that came with what was received so far, if one did.
     pub(super) fn take_handed_over(&mut self) -> Option<OwnedFd> {
-        self.handed_over.take()
+        self.handed_over.pop_front()
     }
 
     /// Whether the daemon's end is open, as far as is known.
@@ -87,13 +88,13 @@ impl Link {
         let mut chunk = [0; 16 * 1024];
         let mut total = 0;
         while self.open && total < READ_LIMIT {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
             let mut beside = RecvAncillaryBuffer::new(&mut space);
             let into = &mut [IoSliceMut::new(&mut chunk)];
             let received = recvmsg(&self.socket, into, &mut beside, RecvFlags::CMSG_CLOEXEC);
             for message in beside.drain() {
                 if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                    self.handed_over = descriptors.last();
+                    self.handed_over.extend(descriptors);
                 }
             }
             match received {

@@ -69,6 +69,9 @@ fn run() -> io::Result<ExitCode> {
         return Err(io::Error::other("its parent is not the daemon"));
     }
     let mut tree = tree;
+    if hello.records {
+        tree.record_in(link.take_handed_over());
+    }
     tree.take_input(link.take_handed_over());
     let mind = if hello.checks {
         rustix::thread::set_name(crate::proc::CHECKS)?;
@@ -76,7 +79,12 @@ fn run() -> io::Result<ExitCode> {
     } else {
         Mind::Guard(Box::default())
     };
-    let log = crate::log::init(&hello.log);
+    let mut resigner = Resigner::new()?;
+    if !hello.checks {
+        resigner.start()?;
+    }
+    let log = crate::log::init(&hello.log)?;
+    crate::vital::watch(crate::log::flush);
     log.speak_for(&hello.election, &hello.candidate);
     let mut guardian = Guardian {
         log,
@@ -90,7 +98,7 @@ fn run() -> io::Result<ExitCode> {
             dead: false,
             closed: false,
         },
-        resigner: Resigner::new()?,
+        resigner,
         timer: Timer::new()?,
         ends,
         election: hello.election,
@@ -142,6 +150,7 @@ struct Hello {
     election: Prefix,
     candidate: String,
     checks: bool,
+    records: bool,
 }
 
 /// Waits for the first message; returns it and what came with it, or nothing if the daemon left.
@@ -155,6 +164,7 @@ fn greet(link: &mut Link) -> io::Result<Option<(Hello, Vec<Request>)>> {
                 election,
                 candidate,
                 checks,
+                records,
             }) => {
                 let hello = Hello {
                     daemon,
@@ -162,6 +172,7 @@ fn greet(link: &mut Link) -> io::Result<Option<(Hello, Vec<Request>)>> {
                     election,
                     candidate,
                     checks,
+                    records,
                 };
                 return Ok(Some((hello, requests.collect())));
             }
@@ -320,7 +331,8 @@ impl Guardian {
             self.mind.next_timer(),
             orphans.filter(|_| !self.daemon.dead),
         ];
-        self.timer.arm(timers.into_iter().flatten().min())?;
+        self.timer
+            .arm(timers.into_iter().flatten().reduce(Instant::min))?;
         let mut polled = Vec::with_capacity(5);
         // What has ended is readable for ever, and is left out.
         if !self.daemon.exited {

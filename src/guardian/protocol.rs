@@ -33,6 +33,8 @@ pub enum Request {
         candidate: String,
         /// Whether it is to run checks, and guards no term.
         checks: bool,
+        /// Whether the first descriptor beside it is the file where its runs are to stand.
+        records: bool,
     },
     /// The guardian is to log so from now on.
     Log(crate::log::Settings),
@@ -189,7 +191,7 @@ pub enum Stdin {
     /// `/dev/null`.
     #[default]
     Null,
-    /// The one that the daemon has handed over beside [`Request::Hello`]. Without it the command
+    /// The one that the daemon has handed over beside [`Request::Hello`], last. Without it the command
     /// is not executed.
     Inherit,
 }

@@ -1,14 +1,18 @@
 //! The guardian's second thread: it speaks to the store, so that the first one never waits.
 //!
-//! It begins early in a term, and is connected then: after a daemon's death or silence nothing is
-//! left to do but to say it. The guardian of a daemon that never led has no runtime and no connection.
+//! The thread is there from the start, since it might not be had when it is needed (R15). It begins to
+//! work early in a term, and is connected then: after a daemon's death or silence nothing is left to do
+//! but to say it. The guardian of a daemon that never led has no runtime and no connection.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -16,9 +20,14 @@ use crate::clock::{self, Instant};
 use crate::etcd::{Settings, Store};
 use crate::keys::LeaseId;
 use crate::term::resignation::Resignation;
+use crate::vital;
+use crate::worker::STORE;
 
 /// Why a term ended that its daemon did not give back: in the history.
 const DAEMON_LOST: &str = "daemon_lost";
+
+/// Pause before another try to begin to work.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the thread is to do.
 #[derive(Debug)]
@@ -26,6 +35,8 @@ enum Order {
     Connect(Resignation),
     Renew(Resignation),
     GiveBack(Resignation, Instant),
+    /// Close all connections, and free the memory.
+    Rest,
 }
 
 /// How a lease was given back, and whether the store confirmed it.
@@ -60,7 +71,7 @@ impl Telephone {
 }
 
 impl Resigner {
-    /// A resigner without a thread.
+    /// A resigner whose thread is started when it is [told to](Self::start), or at the first order.
     pub(super) fn new() -> io::Result<Self> {
         let (bell, rings) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
@@ -77,6 +88,16 @@ impl Resigner {
             outcomes,
             bell,
         })
+    }
+
+    /// Starts the threads without which nothing can be given back.
+    ///
+    /// # Errors
+    /// When they can't be had.
+    pub(super) fn start(&mut self) -> io::Result<()> {
+        STORE.start()?;
+        self.orders = Some(start(self.tell.clone())?);
+        Ok(())
     }
 
     /// Connects to the store that `resignation` names, for what will follow.
@@ -102,15 +123,15 @@ impl Resigner {
         let outcomes: Vec<Outcome> = self.outcomes.try_iter().collect();
         self.awaited = self.awaited.saturating_sub(outcomes.len());
         if !outcomes.is_empty() && self.awaited == 0 {
-            // The thread ends, and its memory is free again, should the daemon wake up.
-            self.orders = None;
+            // Its memory is free again, should the daemon wake up.
+            self.order(Order::Rest);
         }
         outcomes
     }
 
     fn order(&mut self, order: Order) {
         if self.orders.is_none() {
-            self.orders = start(self.tell.clone())
+            self.start()
                 .inspect_err(|error| tracing::error!(%error, "store not reached"))
                 .ok();
         }
@@ -121,7 +142,7 @@ impl Resigner {
             }
             // Nothing can be done but to let the lease lapse.
             (None, Order::GiveBack(resignation, _)) => self.tell.tell((resignation.lease, false)),
-            (None, Order::Connect(_) | Order::Renew(_)) => {}
+            (None, Order::Connect(_) | Order::Renew(_) | Order::Rest) => {}
         }
     }
 }
@@ -133,62 +154,90 @@ impl AsFd for Resigner {
 }
 
 fn start(tell: Telephone) -> io::Result<UnboundedSender<Order>> {
-    let (orders, todo) = unbounded_channel();
-    let builder = thread::Builder::new().name("resigner".to_owned());
-    builder.spawn(move || {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        match builder.enable_all().build() {
-            Ok(runtime) => LocalSet::new().block_on(&runtime, work(todo, tell)),
-            Err(error) => refuse(todo, &tell, &error),
+    let (orders, mut todo) = unbounded_channel();
+    vital::spawn("resigner", move || {
+        while let Some(first) = todo.blocking_recv() {
+            let mut waiting = VecDeque::from([first]);
+            if let Some(runtime) = runtime(&mut waiting, &mut todo, &tell) {
+                LocalSet::new().block_on(&runtime, work(waiting, &mut todo, &tell));
+            }
         }
+        Ok(())
     })?;
     Ok(orders)
 }
 
-/// Answers every order as one that failed.
-fn refuse(mut todo: UnboundedReceiver<Order>, tell: &Telephone, error: &io::Error) {
-    tracing::error!(%error, "store not reached");
-    while let Some(order) = todo.blocking_recv() {
-        if let Order::GiveBack(resignation, _) = order {
-            tell.tell((resignation.lease, false));
+/// A runtime for the orders that wait, tried until there is one or their time is over.
+fn runtime(
+    waiting: &mut VecDeque<Order>,
+    todo: &mut UnboundedReceiver<Order>,
+    tell: &Telephone,
+) -> Option<Runtime> {
+    let mut said = false;
+    loop {
+        waiting.retain(|order| match order {
+            Order::GiveBack(resignation, until) if until.has_passed() => {
+                tell.tell((resignation.lease, false));
+                false
+            }
+            Order::Rest => false,
+            Order::Connect(_) | Order::Renew(_) | Order::GiveBack(..) => true,
+        });
+        if waiting.is_empty() {
+            return None;
+        }
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        match builder.enable_all().build() {
+            Ok(runtime) => return Some(runtime),
+            Err(error) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::error!(%error, "store not reached: trying again");
+                }
+                thread::sleep(PAUSE);
+            }
+        }
+        while let Ok(order) = todo.try_recv() {
+            waiting.push_back(order);
         }
     }
 }
 
-/// Carries out all orders side by side, over one set of connections.
-async fn work(mut todo: UnboundedReceiver<Order>, tell: Telephone) {
+/// Carries out all orders side by side, over one set of connections, until there is time to rest.
+async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>, tell: &Telephone) {
     let mut stores: Vec<Known> = Vec::new();
-    while let Some(order) = todo.recv().await {
-        let (Order::Connect(resignation)
-        | Order::Renew(resignation)
-        | Order::GiveBack(resignation, _)) = &order;
-        let resignation = resignation.clone();
-        let store = store(&mut stores, &resignation);
-        match order {
-            Order::Connect(_) => drop(spawn_local(async move {
-                // What it could not reach, the next order will try again.
-                resignation.connect(&store).await.ok();
-            })),
-            Order::Renew(_) => drop(spawn_local(async move { resignation.renew(&store).await })),
-            Order::GiveBack(_, until) => {
-                let tell = tell.clone();
+    loop {
+        let order = match waiting.pop_front() {
+            Some(order) => Some(order),
+            None => todo.recv().await,
+        };
+        let (resignation, until) = match order {
+            Some(Order::Connect(resignation)) => {
+                let store = store(&mut stores, &resignation);
                 drop(spawn_local(async move {
-                    let lease = resignation.lease;
-                    // It is given back as soon as its tree is proven empty.
-                    let ended = clock::wall_time();
-                    let work = async move {
-                        let confirmed = resignation.carry_out_on(&store, until).await;
-                        if confirmed {
-                            resignation.explain_on(&store, ended, DAEMON_LOST).await;
-                        }
-                        confirmed
-                    };
-                    // A panic must not leave the guardian waiting for ever.
-                    let confirmed = spawn_local(work).await.unwrap_or(false);
-                    tell.tell((lease, confirmed));
+                    // What it could not reach, the next order will try again.
+                    resignation.connect(&store).await.ok();
                 }));
+                continue;
             }
-        }
+            Some(Order::Renew(resignation)) => {
+                let store = store(&mut stores, &resignation);
+                drop(spawn_local(async move { resignation.renew(&store).await }));
+                continue;
+            }
+            Some(Order::GiveBack(resignation, until)) => (resignation, until),
+            Some(Order::Rest) | None => return,
+        };
+        let store = store(&mut stores, &resignation);
+        let tell = tell.clone();
+        drop(spawn_local(async move {
+            // It is given back as soon as its tree is proven empty.
+            let ended = clock::wall_time();
+            let confirmed = resignation.carry_out_on(&store, until).await;
+            if confirmed {
+                resignation.explain_on(&store, ended, DAEMON_LOST).await;
+            }
+            tell.tell((resignation.lease, confirmed));
+        }));
     }
 }
 

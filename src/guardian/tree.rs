@@ -21,6 +21,7 @@ use super::proc::{self, Reaped};
 use super::protocol::{CommandSpec, Exit, Stdin};
 use crate::clock::Instant;
 use crate::proc::survivor::Survivor;
+use crate::runs::Runs;
 
 /// The processes of the job, all of them descendants of this process.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Tree {
     held: Vec<i32>,
     /// The standard input for a run that is to have the daemon's.
     input: Option<OwnedFd>,
+    /// Where the runs stand for who comes after daemon and guardian.
+    runs: Option<Runs>,
     /// The standard input for every other. Opened once: a start opens nothing that may hang.
     null: OwnedFd,
 }
@@ -49,6 +52,7 @@ impl Tree {
             starting: BTreeMap::new(),
             held: Vec::new(),
             input: None,
+            runs: None,
             null: File::open("/dev/null")?.into(),
         })
     }
@@ -56,6 +60,11 @@ impl Tree {
     /// Keeps the standard input that the daemon handed over, if it did.
     pub(super) fn take_input(&mut self, input: Option<OwnedFd>) {
         self.input = input;
+    }
+
+    /// Has the runs stand in the file that the daemon handed over, if it did.
+    pub(super) fn record_in(&mut self, file: Option<OwnedFd>) {
+        self.runs = file.map(Runs::in_file);
     }
 
     /// Starts a run, unless `before` has come. What becomes of it is told by [`reap`](Self::reap), or
@@ -69,8 +78,12 @@ impl Tree {
                 return Some(Event::NotExecuted { run, code, error });
             }
         };
-        match launch(&spec, input.as_fd(), self.guardian, before) {
+        let record = self.runs.as_mut().and_then(|runs| runs.prepare().ok());
+        match launch(&spec, input.as_fd(), self.guardian, before, record) {
             Ok(starting) => {
+                if let Some(runs) = &mut self.runs {
+                    runs.begun(starting.pid.as_raw_pid());
+                }
                 self.starting.insert(run, (starting, spec));
                 None
             }
@@ -197,6 +210,9 @@ impl Tree {
                     return events;
                 }
                 Reaped::Empty => {
+                    if let Some(runs) = &mut self.runs {
+                        runs.all_ended();
+                    }
                     self.held.clear();
                     events.push(Event::TreeEmpty);
                     return events;

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use super::Reloaded;
 use crate::config::handed::{PATH, Settings};
+use crate::runtime_dir::{CONTROL_SOCKET, Dir};
 
 /// The longest answer that is read.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -36,12 +37,12 @@ pub enum Error {
 }
 
 impl Reloaded {
-    /// Asks the daemon behind the control socket at `socket` to read its configuration anew.
+    /// Asks the daemon whose runtime directory is at `path` to read its configuration anew.
     ///
     /// # Errors
     /// If it does not say what came of it.
-    pub async fn ask(socket: &Path, limit: Duration) -> Result<Self, Error> {
-        let (status, body) = ask(socket, Method::POST, "/reload", limit).await?;
+    pub async fn ask(path: &Path, limit: Duration) -> Result<Self, Error> {
+        let (status, body) = ask(path, Method::POST, "/reload", limit).await?;
         match status {
             StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => {
                 serde_json::from_slice(&body).map_err(|error| Error::Broken(error.to_string()))
@@ -54,9 +55,9 @@ impl Reloaded {
     }
 }
 
-/// The settings that the daemon behind the control socket at `socket` runs by; `None` if it can't be
+/// The settings that the daemon whose runtime directory is `directory` runs by; `None` if it can't be
 /// asked. Blocks, but no longer than `limit` at each step.
-pub fn settings(socket: &Path, limit: Duration) -> Option<Settings> {
+pub fn settings(directory: &Path, limit: Duration) -> Option<Settings> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, sockopt};
     let stream = rustix::net::socket_with(
         AddressFamily::UNIX,
@@ -69,7 +70,9 @@ pub fn settings(socket: &Path, limit: Duration) -> Option<Settings> {
     for step in [sockopt::Timeout::Send, sockopt::Timeout::Recv] {
         sockopt::set_socket_timeout(&stream, step, Some(limit)).ok()?;
     }
-    connect(&stream, &SocketAddrUnix::new(socket).ok()?).ok()?;
+    let opened = Dir::open_trusted(directory).ok()?;
+    let socket = opened.inside(CONTROL_SOCKET);
+    connect(&stream, &SocketAddrUnix::new(&socket).ok()?).ok()?;
     let mut stream = std::os::unix::net::UnixStream::from(stream);
     let request = format!("GET {PATH} HTTP/1.0\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
@@ -82,20 +85,24 @@ pub fn settings(socket: &Path, limit: Duration) -> Option<Settings> {
     serde_json::from_str(body).ok()
 }
 
-/// Makes one request on the control socket.
+/// Makes one request on the control socket in `directory`, which must be ours, unless we are root.
 ///
 /// # Errors
 /// If there is no answer; any status is one.
 pub async fn ask(
-    socket: &Path,
+    directory: &Path,
     method: Method,
     path: &str,
     limit: Duration,
 ) -> Result<(StatusCode, Bytes), Error> {
     let asking = async {
-        let stream = UnixStream::connect(socket)
-            .await
-            .map_err(|error| Error::NoDaemon(socket.display().to_string(), error))?;
+        let no_daemon = |error| {
+            let socket = directory.join(CONTROL_SOCKET);
+            Error::NoDaemon(socket.display().to_string(), error)
+        };
+        let opened = Dir::open_trusted(directory).map_err(no_daemon)?;
+        let stream = UnixStream::connect(opened.inside(CONTROL_SOCKET)).await;
+        let stream = stream.map_err(no_daemon)?;
         exchange(stream, method, path)
             .await
             .map_err(|error| Error::Broken(format!("{error:#}")))

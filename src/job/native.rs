@@ -9,8 +9,10 @@ use std::any::Any;
 use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 use super::threads::Threads;
@@ -19,9 +21,13 @@ use crate::etcd::{Settings, Store};
 use crate::guardian::offspring::Offspring;
 use crate::term::Term;
 use crate::term::process::Spawner;
+use crate::vital;
 
 /// First and longest pause between two looks at the threads and processes that are left.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(10));
+
+/// The threads of a run's runtime, beside those for what blocks.
+const WORKERS: usize = 2;
 
 /// What becomes of a run.
 #[derive(Debug)]
@@ -122,12 +128,7 @@ fn run_to_end(
 
 /// Runs the job on a runtime that is left to end by itself.
 fn run(start: Start, stop: watch::Receiver<bool>) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("job-worker")
-        .enable_all()
-        .build()
-        .map_err(|error| format!("no runtime: {error}"))?;
+    let runtime = runtime().map_err(|error| format!("no runtime: {error}"))?;
     // All of the user's code runs in this task, so that a panic is a failed run and not the
     // daemon's end, nor a run that never ends.
     let running = runtime.spawn(async move {
@@ -189,11 +190,49 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// The runtime of a run.
+///
+/// # Errors
+/// Fails, and leaves no thread, where one of its threads can't be had: tokio panics there, after it has
+/// started some of the others.
+fn runtime() -> io::Result<Runtime> {
+    // Whether there is room for its workers: what is free now is free a moment later, as a rule.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    let probes: Vec<_> = (0..WORKERS)
+        .map(|_| {
+            let wait = Arc::clone(&wait);
+            let waits = move || drop(wait.lock().map(|wait| wait.recv()));
+            std::thread::Builder::new()
+                .name("job-worker".to_owned())
+                .spawn(waits)
+        })
+        .collect();
+    drop(go);
+    let mut had = Ok(());
+    for probe in probes {
+        match probe {
+            Ok(probe) => drop(probe.join()),
+            Err(error) => had = Err(error),
+        }
+    }
+    had?;
+    let build = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name("job-worker")
+            .enable_all()
+            .build()
+    };
+    catch_unwind(build).unwrap_or_else(|panic| {
+        let text = vital::message(panic.as_ref()).to_owned();
+        Err(io::Error::other(text))
+    })
+}
+
 /// What a panic said.
 pub(super) fn panicked(panic: Box<dyn Any + Send>) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let text = format!("panicked: {}", text.unwrap_or("no message"));
+    let text = format!("panicked: {}", vital::message(panic.as_ref()));
     // To drop it is the user's code once more, and may panic.
     std::mem::forget(panic);
     text

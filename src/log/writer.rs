@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use tracing::Level;
 use super::Format;
 use super::record::{Record, Value};
 use super::render;
+use crate::vital;
 
 /// How many records may wait for the writer; a burst of this size passes without loss.
 const CAPACITY: usize = 1024;
@@ -159,7 +160,13 @@ impl Queue {
 }
 
 /// Starts the writer thread, which lives as long as the process.
-pub(super) fn spawn<W: Write + Send + 'static>(queue: Arc<Queue>, mut output: Output<W>) {
+///
+/// # Errors
+/// When there is none to be had.
+pub(super) fn spawn<W: Write + Send + 'static>(
+    queue: Arc<Queue>,
+    mut output: Output<W>,
+) -> io::Result<()> {
     let body = move || loop {
         let Some(batch) = queue.take(Duration::MAX) else {
             continue;
@@ -167,12 +174,7 @@ pub(super) fn spawn<W: Write + Send + 'static>(queue: Arc<Queue>, mut output: Ou
         output.write(batch);
         queue.done();
     };
-    // Without the thread there are no logs, and no way to say so that could not block a term.
-    drop(
-        std::thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(body),
-    );
+    vital::spawn("log", body)
 }
 
 /// Where lines go: standard error, or the journal and standard error where there is no journal.
@@ -317,7 +319,7 @@ mod tests {
 
     fn started(format: Format, output: Output<impl Write + Send + 'static>) -> Arc<Queue> {
         let queue = Arc::new(Queue::new(format));
-        spawn(Arc::clone(&queue), output);
+        spawn(Arc::clone(&queue), output).unwrap();
         queue
     }
 

@@ -5,20 +5,21 @@
 //! file holds what is in them, not where they are.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::{Dir, RunFiles, RuntimeDir};
 use crate::etcd::{Settings, Tls, secret};
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::{self, Process};
 use crate::term::resignation::Resignation;
+use crate::vital;
 
 /// The file's name in the runtime directory.
 pub(super) const NAME: &str = "lease.json";
@@ -141,11 +142,9 @@ impl LeaseFile {
     ///
     /// # Errors
     /// Fails if it is there and can't be read or understood.
-    pub fn read(dir: &Path) -> io::Result<Option<Self>> {
-        let text = match fs::read(dir.join(NAME)) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+    pub fn read(dir: &Dir) -> io::Result<Option<Self>> {
+        let Some(text) = dir.read(NAME)? else {
+            return Ok(None);
         };
         let stored: Stored = serde_json::from_slice(&text)?;
         Ok(Some(stored.into()))
@@ -156,15 +155,17 @@ impl LeaseFile {
     ///
     /// # Errors
     /// Fails if they can't be written.
-    pub fn resignation_with_credentials(&self, dir: &Path) -> io::Result<(Resignation, Unpacked)> {
-        let mut unpacked = Unpacked(Vec::new());
+    pub fn resignation_with_credentials(
+        &self,
+        dir: &Arc<Dir>,
+    ) -> io::Result<(Resignation, Unpacked)> {
+        let mut unpacked = Unpacked(Arc::clone(dir), Vec::new());
         let mut resignation = self.resignation.clone();
-        let mut unpack = |text: &Option<String>, name: &str| -> io::Result<Option<PathBuf>> {
+        let mut unpack = |text: &Option<String>, name| -> io::Result<Option<PathBuf>> {
             let Some(text) = text else { return Ok(None) };
-            let path = dir.join(name);
-            write_private(&path, text.as_bytes())?;
-            unpacked.0.push(path.clone());
-            Ok(Some(path))
+            dir.write(name, text.as_bytes())?;
+            unpacked.1.push(name);
+            Ok(Some(dir.inside(name)))
         };
         let credentials = &self.credentials;
         let store = &mut resignation.store;
@@ -183,26 +184,25 @@ impl LeaseFile {
     }
 
     /// Writes the file so that a reader sees it whole or not at all.
-    fn write(mut self, dir: &Path) -> io::Result<()> {
+    fn write(mut self, dir: &Dir) -> io::Result<()> {
         if self.place.has_a_hook() {
             self.credentials = Credentials::read(&self.resignation.store);
         }
         let text = serde_json::to_vec(&Stored::from(self))?;
-        let unfinished = dir.join(UNFINISHED);
-        write_private(&unfinished, &text)?;
-        fs::rename(unfinished, dir.join(NAME))
+        dir.write(UNFINISHED, &text)?;
+        dir.rename(UNFINISHED, NAME)
     }
 }
 
 /// Files with credentials that go when this is dropped.
 #[derive(Debug)]
-pub struct Unpacked(Vec<PathBuf>);
+pub struct Unpacked(Arc<Dir>, Vec<&'static str>);
 
 impl Drop for Unpacked {
     fn drop(&mut self) {
-        for path in &self.0 {
+        for name in &self.1 {
             // The directory goes with the unit; until then the file is as safe as lease.json.
-            drop(fs::remove_file(path));
+            drop(self.0.remove(name));
         }
     }
 }
@@ -306,16 +306,12 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Writes a file that nobody but its owner may read, from its first byte on.
-fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(path)?.write_all(text)
-}
-
-/// The thread that keeps the file.
+/// The thread that keeps the file; and the files that others write themselves.
 #[derive(Clone, Debug)]
-pub struct Keeper(mpsc::Sender<Order>);
+pub struct Keeper {
+    orders: mpsc::Sender<Order>,
+    runs: Arc<RunFiles>,
+}
 
 #[derive(Debug)]
 enum Order {
@@ -324,14 +320,14 @@ enum Order {
 }
 
 impl Keeper {
-    /// Starts the thread for the runtime directory `dir`. It ends with the last clone, when all
+    /// Starts the thread for the runtime directory `held`. It ends with the last clone, when all
     /// orders are carried out.
     ///
     /// # Errors
     /// Fails if no thread can be started.
-    pub fn start(dir: &Path) -> io::Result<Self> {
+    pub fn start(held: &RuntimeDir) -> io::Result<Self> {
         let (sender, orders) = mpsc::channel::<Order>();
-        let dir = dir.to_owned();
+        let dir = Arc::clone(held.dir());
         let body = move || {
             for order in orders {
                 // Whoever doesn't wait for the outcome has dropped the other end.
@@ -343,11 +339,23 @@ impl Keeper {
                     Order::Remove(lease, done) => done.send(remove(&dir, lease)),
                 });
             }
+            Ok(())
         };
-        std::thread::Builder::new()
-            .name("lease-file".to_owned())
-            .spawn(body)?;
-        Ok(Self(sender))
+        vital::spawn("lease-file", body)?;
+        Ok(Self {
+            orders: sender,
+            runs: Arc::clone(held.left().files()),
+        })
+    }
+
+    /// Where the runs of the job's guardian are to stand.
+    pub fn runs(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.runs.of_job())
+    }
+
+    /// Where those of the guardian of checks are to stand.
+    pub fn runs_of_checks(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.runs.of_checks())
     }
 
     /// Writes the file in place of the one before. Returns at once; await what it returns where
@@ -373,7 +381,7 @@ impl Keeper {
 
     /// To a thread that is gone the order is lost, which whoever awaits its outcome sees.
     fn order(&self, order: Order) {
-        drop(self.0.send(order));
+        drop(self.orders.send(order));
     }
 }
 
@@ -381,9 +389,9 @@ impl Keeper {
 ///
 /// # Errors
 /// Fails if it is there and can't be read or removed.
-pub fn remove(dir: &Path, lease: LeaseId) -> io::Result<()> {
+pub fn remove(dir: &Dir, lease: LeaseId) -> io::Result<()> {
     match LeaseFile::read(dir)? {
-        Some(file) if file.resignation.lease == lease => fs::remove_file(dir.join(NAME)),
+        Some(file) if file.resignation.lease == lease => dir.remove(NAME),
         _ => Ok(()),
     }
 }

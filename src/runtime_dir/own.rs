@@ -1,14 +1,15 @@
 //! A runtime directory of one command's own, made for it and removed with it: several of one user
 //! may wait at once.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::{Error, LOCK, RuntimeDir};
+use super::{Dir, Error, LOCK, Left, RuntimeDir, unusable};
 
 /// What the names of such directories begin with.
 const PREFIX: &str = "incumbent-exec-";
@@ -20,6 +21,8 @@ const TRIES: usize = 16;
 #[derive(Debug)]
 pub struct OwnDir {
     held: RuntimeDir,
+    parent: Dir,
+    name: String,
 }
 
 impl OwnDir {
@@ -29,95 +32,95 @@ impl OwnDir {
     /// # Errors
     /// What is wrong with the last of them.
     pub fn hold(parents: &[PathBuf]) -> Result<Self, Error> {
-        let mut outcome = Err(Error::Unusable {
-            path: PathBuf::new(),
-            source: io::ErrorKind::NotFound.into(),
-        });
+        let mut outcome = Err(unusable(Path::new(""), io::ErrorKind::NotFound.into()));
         for parent in parents {
             outcome = make(parent);
-            if outcome.is_ok() {
-                sweep(parent);
+            if let Ok(own) = &mut outcome {
+                own.sweep();
                 break;
             }
         }
-        outcome.map(|held| Self { held })
+        outcome
     }
 
     /// The directory.
     pub const fn dir(&self) -> &RuntimeDir {
         &self.held
     }
+
+    /// Removes those of our user that nobody holds; those whose runs live are left for who fences.
+    fn sweep(&mut self) {
+        let user = rustix::process::geteuid().as_raw();
+        for name in self.parent.names().unwrap_or_default() {
+            if !name.as_bytes().starts_with(PREFIX.as_bytes()) {
+                continue;
+            }
+            let Ok(dir) = self.parent.open_below(&name) else {
+                continue;
+            };
+            let is_ours = dir.stat().is_ok_and(|found| found.st_uid == user);
+            // Locked until all is removed: who has made it just now sees that one way or the other.
+            if is_ours && let Some(_locked) = lock(&dir) {
+                let mut left = Left::in_abandoned(&dir);
+                left.retain(crate::runs::Run::lives);
+                if left.is_empty() {
+                    drop(dir.remove_from(&self.parent, &name));
+                }
+                self.held.left.add(&left);
+            }
+        }
+    }
 }
 
 impl Drop for OwnDir {
     fn drop(&mut self) {
         // Nobody waits for its lock: its name is used once. What stays is swept by the next one.
-        drop(fs::remove_dir_all(self.held.path()));
+        drop(self.held.dir.remove_from(&self.parent, self.name.as_ref()));
     }
 }
 
-fn make(parent: &Path) -> Result<RuntimeDir, Error> {
-    let unusable = |source| Error::Unusable {
-        path: parent.into(),
-        source,
-    };
+fn make(parent: &Path) -> Result<OwnDir, Error> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
-    made.map_err(unusable)?;
+    made.map_err(|error| unusable(parent, error))?;
     for _ in 1..TRIES {
         match make_one(parent) {
             // Another command took it for left behind, its lock file being there and no lock: it
             // holds the lock now, or has removed all.
             Err(Error::Held { .. }) => {}
-            Ok(held) if !held.path().join(LOCK).exists() => {}
+            Err(Error::Unusable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Ok(own) if !matches!(own.held.dir.read(LOCK), Ok(Some(_))) => {}
             outcome => return outcome,
         }
     }
     make_one(parent)
 }
 
-fn make_one(parent: &Path) -> Result<RuntimeDir, Error> {
+fn make_one(parent: &Path) -> Result<OwnDir, Error> {
     let name = format!("{PREFIX}{:x}", crate::backoff::random());
-    let path = parent.join(name);
+    let path = parent.join(&name);
+    let unusable = |source| unusable(parent, source);
+    let parent = Dir::open_shared(parent).map_err(unusable)?;
     // Not one that is there: in a shared directory it could be another's.
-    let made = DirBuilder::new().mode(0o700).create(&path);
-    made.map_err(|source| Error::Unusable {
-        path: parent.into(),
-        source,
-    })?;
-    RuntimeDir::hold(&path).inspect_err(|_| drop(fs::remove_dir_all(&path)))
-}
-
-/// Removes those of our user that nobody holds.
-fn sweep(parent: &Path) {
-    let user = rustix::process::geteuid().as_raw();
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let is_one = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        let is_ours = fs::symlink_metadata(entry.path())
-            .is_ok_and(|found| found.is_dir() && found.uid() == user);
-        // Locked until all is removed: who has made it just now sees that one way or the other.
-        if is_one
-            && is_ours
-            && let Some(_locked) = lock(&entry.path())
-        {
-            drop(fs::remove_dir_all(entry.path()));
+    let dir = parent.make_below(name.as_ref()).map_err(unusable)?;
+    let held = RuntimeDir::hold_open(dir, &path).inspect_err(|_| {
+        if let Ok(dir) = parent.open_below(name.as_ref()) {
+            drop(dir.remove_from(&parent, name.as_ref()));
         }
-    }
+    })?;
+    Ok(OwnDir { held, parent, name })
 }
 
 /// The lock of a directory that nobody holds; one without a lock file yet is just being made.
-fn lock(path: &Path) -> Option<File> {
-    let lock = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path.join(LOCK))
-        .ok()?;
+fn lock(dir: &Dir) -> Option<File> {
+    let lock = dir.open_file(LOCK, OFlags::RDWR).ok()?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
     Some(lock)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -252,13 +252,12 @@ impl Renewal {
     /// can tell how it is with the key, the second word counts.
     async fn gone(&mut self, own: &OwnKey, limit: Duration) -> Failed {
         match self.read_own_key(own, limit).await {
-            Err(Failed::Lost(Loss::Deleted)) => Failed::Lost(Loss::Revoked),
+            // Off its lease, the key tells nothing of it.
+            Err(Failed::Lost(Loss::Deleted)) | Ok(None) => Failed::Lost(Loss::Revoked),
             Err(lost @ Failed::Lost(_)) => lost,
             Err(Failed::Attempt(_)) if std::mem::replace(&mut self.doubted, true) => {
                 Failed::Lost(Loss::Revoked)
             }
-            // Off its lease, it tells nothing of it.
-            Ok(None) => Failed::Lost(Loss::Revoked),
             Ok(Some(_)) | Err(Failed::Attempt(_)) => Failed::Attempt(Error::Unreachable {
                 endpoint: self.store.current().endpoint.clone(),
                 reason: "says that the lease is gone, whose key is not".to_owned(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,7 @@ use rustix::process::Signal;
 use super::cluster::Cluster;
 use super::config;
 use super::example::example;
+use super::ordinary;
 use super::output::{Line, Output};
 use super::process;
 use super::proxy::Links;
@@ -40,9 +42,6 @@ pub struct Builder {
     /// Who owns its files, if somebody else than the test's user.
     owner: Option<u32>,
 }
-
-/// An ordinary user, without a name or a home.
-const ORDINARY: u32 = 54_321;
 
 /// One replica.
 ///
@@ -113,10 +112,11 @@ impl Builder {
         self.toml(&format!("etcd.endpoints = {:?}", links.urls()))
     }
 
-    /// Runs as an ordinary user, which takes root. Its job may still write the test's records.
+    /// Runs as an ordinary user, which takes root, and one that has nothing else: the kernel limits no
+    /// process of root's. Its job may still write the test's records.
     #[must_use]
     pub fn ordinary(mut self) -> Self {
-        let id = ORDINARY;
+        let id = ordinary::user();
         self.owner = Some(id);
         let setpriv = format!("setpriv --reuid={id} --regid={id} --clear-groups --");
         self.starter.extend(setpriv.split(' ').map(str::to_owned));
@@ -167,7 +167,7 @@ impl Builder {
         let file = dir.join("incumbent.toml");
         config::write(&file, &self.config);
         if let Some(owner) = self.owner {
-            self.hand_over(&dir, owner);
+            ordinary::give(self.sandbox.path(), &dir, owner);
         }
 
         let binary = self.binary;
@@ -215,14 +215,6 @@ impl Builder {
             output,
             config: Mutex::new(self.config),
             file,
-        }
-    }
-
-    /// Gives the daemon's folder to another user, who may reach it and write the records.
-    fn hand_over(&self, dir: &Path, owner: u32) {
-        fs::set_permissions(self.sandbox.path(), Permissions::from_mode(0o777)).unwrap();
-        for part in [dir, &dir.join("run"), &dir.join("incumbent.toml")] {
-            chown(part, Some(owner), Some(owner)).unwrap();
         }
     }
 

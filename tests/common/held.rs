@@ -26,6 +26,11 @@ impl HeldProgram {
     pub fn copy(program: &str, folder: &Path) -> Option<Self> {
         let path = folder.join("held");
         fs::copy(program, &path).unwrap();
+        Self::hold(path)
+    }
+
+    /// Holds the program that stands here.
+    pub fn hold(path: PathBuf) -> Option<Self> {
         let file = CString::new(path.as_os_str().as_bytes()).unwrap();
         // SAFETY: the descriptor is new and nobody else's, and the path is terminated.
         let group = unsafe {

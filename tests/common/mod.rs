@@ -31,6 +31,8 @@ pub mod daemon;
 pub mod example;
 pub mod held;
 pub mod http;
+pub mod names;
+pub mod ordinary;
 pub mod output;
 pub mod process;
 pub mod proxy;

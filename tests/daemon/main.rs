@@ -6,7 +6,9 @@
 mod common;
 
 mod auth;
+mod exhaustion;
 mod http;
+mod names;
 mod page;
 mod reload;
 mod secrets;

@@ -12,6 +12,7 @@ mod guardian;
 mod guardian_faults;
 mod health;
 mod hooks;
+mod leftovers;
 mod rust;
 mod stand;
 mod starts;

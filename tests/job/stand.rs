@@ -64,6 +64,7 @@ impl Stand {
             election: Prefix::new("/a"),
             candidate: "node1".into(),
             checks: false,
+            records: false,
         };
         (&ours).write_all(&encode(&hello).unwrap()).unwrap();
         let mut inbox = Inbox::default();

@@ -278,3 +278,28 @@ fn a_hook_that_hangs_in_its_start_ends_with_its_time() {
         never_ran(&ran(&scene), pid, &mut held);
     }
 }
+
+#[test]
+fn a_daemon_whose_guardian_hangs_in_its_start_goes_on() {
+    let scene = Scene::start(1);
+    let binary = scene.cluster.sandbox().join("copy");
+    let built = std::env::var("INCUMBENT_BIN");
+    std::fs::copy(
+        built.unwrap_or(env!("CARGO_BIN_EXE_incumbent").into()),
+        &binary,
+    )
+    .unwrap();
+    let a = scene.daemon("a").binary(binary.clone()).spawn();
+    a.wait_job(SOON);
+    let Some(mut held) = HeldProgram::hold(binary) else {
+        return;
+    };
+    a.guardian_sigkill();
+    held.wait_hangs();
+    a.wait_log("term lost", SOON);
+    a.sighup();
+    // The main loop answers.
+    a.wait_log("reloaded", SOON);
+    held.let_go();
+    a.wait_elected_nth(2, SOON);
+}

@@ -15,36 +15,42 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon http guardian release status kv job election session term etcd config runtime_dir signals log keys proc cgroup backoff clock",
+        "daemon http fencing guardian release status kv job election session term etcd config runtime_dir signals log keys cgroup backoff clock proc",
     ),
     // The life of the process.
     (
         "daemon",
-        "http candidate guardian fencing role job config runtime_dir notify signals log keys proc clock",
+        "http candidate guardian fencing role job config runtime_dir runs notify signals log keys proc clock vital worker",
     ),
     // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
     // control socket.
     (
         "http",
-        "candidate role status config metrics etcd log keys term proc backoff clock",
+        "candidate role status config runtime_dir metrics etcd log keys term proc backoff clock vital",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
         "candidate",
-        "role job guardian election session term etcd config runtime_dir log metrics keys proc timing backoff clock",
+        "role job guardian election session term etcd config runtime_dir log metrics keys proc timing backoff clock vital worker",
     ),
     // Pure: of a job it knows what is to follow a run.
     ("role", "job"),
     // A command is described in the guardian's words; Rust code gets a term.
-    ("job", "guardian term etcd config notify backoff"),
+    ("job", "guardian term etcd config notify backoff vital"),
     // Knows nothing of elections but how to give a term back.
-    ("guardian", "term etcd log keys proc clock"),
+    (
+        "guardian",
+        "term etcd log keys runs proc clock vital worker",
+    ),
     // The stop hook, which stands in for daemon and guardian.
     ("release", "runtime_dir term etcd proc cgroup clock"),
     // What an earlier daemon left.
-    ("fencing", "keys proc clock"),
+    ("fencing", "runs keys proc clock"),
     // The lease file says how to give back.
-    ("runtime_dir", "term etcd keys proc cgroup backoff"),
+    (
+        "runtime_dir",
+        "term etcd keys runs proc cgroup backoff vital",
+    ),
     // What the commands ask.
     ("status", "election term etcd keys"),
     ("kv", "etcd keys backoff"),
@@ -54,18 +60,22 @@ const ARROWS: &[(&str, &str)] = &[
     ("session", "etcd metrics keys timing backoff clock"),
     // Only types: how to reach the store, how to log, what an election is called.
     ("config", "etcd log keys timing"),
-    ("etcd", "keys backoff clock"),
+    ("etcd", "keys backoff clock worker"),
+    // What is remembered of a guardian's runs, between who writes it and who reads it.
+    ("runs", "proc"),
     // Leaves.
     ("notify", "timing log"),
     ("timing", "clock"),
     ("backoff", "clock"),
-    ("log", ""),
+    ("log", "vital"),
+    ("worker", "vital"),
     ("metrics", ""),
-    ("signals", ""),
+    ("signals", "vital"),
     ("keys", ""),
     ("proc", "clock"),
     ("cgroup", ""),
     ("clock", ""),
+    ("vital", ""),
 ];
 
 /// The rooms that may name the etcd client crate.
@@ -317,4 +327,28 @@ fn paths_are_found_however_they_are_grouped() {
         "a::b::C", "a::b::D", "a::f", "a::self", "g", "h::I", "l::M", "x::n", "x::y::j",
     ];
     assert_eq!(found, expected);
+}
+
+/// What starts threads on demand, and panics or waits for ever where there are none.
+const STARTS_THREADS: &[&str] = &[
+    "thread::spawn(",
+    "spawn_blocking(",
+    "block_in_place(",
+    "lookup_host(",
+    "tokio::fs",
+    "tokio::process",
+];
+
+#[test]
+fn nothing_starts_threads_on_demand_that_must_be_had() {
+    for source in Source::all() {
+        let code = source.code();
+        for word in STARTS_THREADS {
+            let path = source.path.display();
+            assert!(
+                !code.contains(word),
+                "{path}: {word}…: see src/worker.rs (R15)"
+            );
+        }
+    }
 }

@@ -24,8 +24,8 @@ struct Locked {
 }
 
 impl Locked {
-    fn start(rig: &'static Rig, name: &'static str) -> Self {
-        let mut store = Store::start(rig, "locked", 3379);
+    fn start(rig: &'static Rig, name: &'static str, port: u16) -> Self {
+        let mut store = Store::start(rig, name, port);
         store.lock(rig, &format!("/{name}"), "daemon", "correct horse");
         rig.write_secret("/etc/incumbent/right.password", "correct horse\n");
         rig.write_secret("/etc/incumbent/wrong.password", "battery staple\n");
@@ -52,7 +52,7 @@ fn accepted(rig: &Rig, token: i64) -> usize {
 #[test]
 fn a_credential_opens_the_store_to_the_daemon_its_job_and_the_hook() {
     let Some(rig) = rig() else { return };
-    let locked = Locked::start(rig, "login");
+    let locked = Locked::start(rig, "login", 3379);
     let count = rig.file("login.count");
     fs::write(&count, "").unwrap();
     fs::set_permissions(&count, fs::Permissions::from_mode(0o666)).unwrap();
@@ -128,4 +128,54 @@ fn a_credential_that_the_unit_does_not_load_is_named_and_nothing_is_tried_again(
     assert_eq!(replicas.property(1, "ExecMainStatus"), "78");
     assert_eq!(replicas.property(1, "ActiveState"), "failed");
     assert_eq!(replicas.property(1, "NRestarts"), "0");
+}
+
+#[test]
+fn a_new_password_costs_one_hand_over_by_way_of_a_second_user() {
+    let Some(rig) = rig() else { return };
+    let locked = Locked::start(rig, "rotate", 4379);
+    let typed = |password| fs::write(rig.file("rotate.password"), password).unwrap();
+    typed("correct horse\n");
+    let setup = Setup {
+        store: Some(&locked.store),
+        config: LOGIN,
+        drop_in: "LoadCredential=etcd-password:/etc/incumbent/right.password\n",
+        variables: &["INCUMBENT__ETCD__PASSWORD_FILE=/rig/rotate.password"],
+        ..Setup::default()
+    };
+    let replicas = Replicas::prepare(rig, "rotate", &setup);
+    replicas.start_one(1);
+    replicas.start_one(2);
+    let first = replicas.wait_term(1).token;
+
+    // As the documentation says it: a second user with the same role, then one host after the other,
+    // the leader's last, then away with the first.
+    let store = &locked.store;
+    store.ok(rig, &["user", "add", "daemon-2:horse of another colour"]);
+    store.ok(rig, &["user", "grant-role", "daemon-2", "daemon"]);
+    rig.write_secret(
+        "/etc/incumbent/second.password",
+        "horse of another colour\n",
+    );
+    for i in [2, 1] {
+        if i == 1 {
+            // The first configuration is the one that the test's own commands read.
+            typed("horse of another colour\n");
+        }
+        let file = format!("/etc/incumbent/rotate-{i}.toml");
+        rig.ok(&["sed", "-i", "s/= \"daemon\"/= \"daemon-2\"/", &file]);
+        let lines =
+            "LoadCredential=\nLoadCredential=etcd-password:/etc/incumbent/second.password\n";
+        replicas.drop_in(i, "second", lines);
+        rig.ok(&["systemctl", "daemon-reload"]);
+        rig.ok(&["systemctl", "restart", &replicas.unit(i)]);
+        replicas.wait_queued(i);
+    }
+    store.ok(rig, &["user", "delete", "daemon"]);
+    let second = replicas.wait_term(2).token;
+    assert!(second > first);
+    let gaps = replicas.proven().handover_gaps();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0] < patience(secs(1)), "{gaps:?}");
+    assert_eq!(replicas.queue(), ["rotate-2", "rotate-1"]);
 }

@@ -19,6 +19,7 @@ mod bench;
 mod check;
 mod credentials;
 mod ends;
+mod exhaustion;
 mod faults;
 mod hook;
 mod package;

@@ -70,6 +70,21 @@ impl Store {
         self.root = Some("root:root".to_owned());
     }
 
+    /// Is known by a name from now on.
+    pub(crate) fn go_by_name(&mut self) {
+        for endpoint in &mut self.endpoints {
+            *endpoint = endpoint.replace("127.0.0.1", "localhost");
+        }
+    }
+
+    /// Sends a signal to every member.
+    pub(crate) fn signal(&self, rig: &Rig, signal: &str) {
+        for i in 1..=self.endpoints.len() {
+            let (unit, signal) = (format!("{}-{i}", self.name), format!("--signal={signal}"));
+            rig.ok(&["systemctl", "kill", &signal, &unit]);
+        }
+    }
+
     /// The URLs of all members.
     pub(crate) fn endpoints(&self) -> &[String] {
         &self.endpoints

@@ -1,60 +1,94 @@
-//! Our clock against true time: a rate within `rho`, and what it makes of a suspend.
+//! Our clocks against true time: a rate within `rho`, how one of them is steered, and what they make
+//! of a suspend.
 
 use super::Mistake;
-use super::chance::{Chance, nanos};
+use super::chance::Chance;
 use crate::clock::Instant;
 
-/// The clock that our processes read.
+/// The clocks that our processes read.
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// Nanoseconds since boot.
-    shown: u64,
-    /// How much it gains, in millionths.
+    /// Nanoseconds since boot, as something steers it.
+    boot: u64,
+    /// Nanoseconds since boot, steered by nothing.
+    raw: u64,
+    /// How much both gain, in millionths.
     pub(super) rate: i64,
+    /// How much the one that is steered gains by that, in millionths.
+    pub(super) slew: i64,
     /// The machine is suspended until this true time.
     pub(super) suspended_until: u64,
-    /// Whether it stands still while the machine is suspended.
-    mistaken: bool,
+    mistake: Option<Mistake>,
 }
 
 impl Clock {
     pub(super) fn new(chance: &mut Chance, mistake: Option<Mistake>) -> Self {
+        let raw = (1 << 40) + chance.up_to(1 << 50);
         Self {
-            shown: (1 << 40) + chance.up_to(1 << 50),
+            boot: raw + chance.up_to(1 << 50),
+            raw,
             rate: any_rate(chance),
+            slew: any_slew(chance),
             suspended_until: 0,
-            mistaken: mistake == Some(Mistake::ClockIgnoresSuspend),
+            mistake,
         }
     }
 
-    pub(super) const fn shows(&self) -> Instant {
-        Instant::from_nanos(self.shown)
+    pub(super) fn shows(&self) -> Instant {
+        if self.is_steered_only() {
+            return Instant::from_nanos(self.boot);
+        }
+        Instant::of(self.boot, self.raw)
     }
 
     /// True time goes on.
     pub(super) fn advance(&mut self, from: u64, to: u64) {
         let span = to.saturating_sub(self.counts_from(from));
-        self.shown += part(span, self.millionths(), 1_000_000);
+        self.boot += part(span, millionths(self.rate + self.slew), 1_000_000);
+        self.raw += part(span, millionths(self.rate), 1_000_000);
     }
 
-    /// The first true time at which it shows `at`, should the rate stay.
+    /// The first true time at which one of them shows `at`, should the rates stay.
     pub(super) fn when(&self, at: Instant, now: u64) -> u64 {
-        let span = nanos(at.since(self.shows()));
-        self.counts_from(now) + part(span, 1_000_000, self.millionths()) + 1
+        let (boot, raw) = at.into();
+        let boot = part(
+            boot.saturating_sub(self.boot),
+            1_000_000,
+            millionths(self.rate + self.slew),
+        );
+        let boot = self.counts_from(now) + boot + 1;
+        if self.is_steered_only() {
+            return boot;
+        }
+        let raw = part(
+            raw.saturating_sub(self.raw),
+            1_000_000,
+            millionths(self.rate),
+        );
+        boot.min(self.counts_from(now) + raw + 1)
+    }
+
+    fn is_steered_only(&self) -> bool {
+        self.mistake == Some(Mistake::ClockIsSteered)
     }
 
     /// From when on time counts, as of `now`.
     fn counts_from(&self, now: u64) -> u64 {
-        if self.mistaken {
+        if self.mistake == Some(Mistake::ClockIgnoresSuspend) {
             now.max(self.suspended_until)
         } else {
             now
         }
     }
+}
 
-    fn millionths(&self) -> u64 {
-        1_000_000_u64.saturating_add_signed(self.rate)
-    }
+fn millionths(rate: i64) -> u64 {
+    1_000_000_u64.saturating_add_signed(rate)
+}
+
+/// How fast a clock is slewed, mostly not at all, and at most as fast as chronyd does.
+pub(super) fn any_slew(chance: &mut Chance) -> i64 {
+    chance.pick(&[0, 0, 0, -83_333, -83_333, 83_333])
 }
 
 /// A rate within `rho`, often at its bounds.

@@ -159,7 +159,7 @@ impl Daemon {
         ]
         .into_iter()
         .flatten()
-        .min()
+        .reduce(Instant::min)
     }
 
     fn silent_at(&self) -> Option<Instant> {

@@ -1,7 +1,7 @@
 //! What goes wrong in a history, and how.
 
 use super::chance::nanos;
-use super::clock::any_rate;
+use super::clock::{any_rate, any_slew};
 use super::daemon::Word;
 use super::world::{What, World};
 use crate::config::timing::SLACK;
@@ -85,6 +85,7 @@ impl World {
             Fault::Suspend => self.suspend(),
             Fault::Rate => {
                 self.clock.rate = any_rate(&mut self.chance);
+                self.clock.slew = any_slew(&mut self.chance);
                 self.arm();
             }
             Fault::DaemonStalls if both_up => {

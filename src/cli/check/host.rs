@@ -157,12 +157,15 @@ fn output_of(mut command: Command) -> Option<String> {
         .ok()?;
     let mut stdout = child.stdout.take()?;
     let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || {
+    let read = move || {
         let mut text = String::new();
         if stdout.read_to_string(&mut text).is_ok() {
             tell.send(text).ok();
         }
-    });
+    };
+    let reader = std::thread::Builder::new().spawn(read);
+    // Without a reader nothing is told, at once.
+    drop(reader);
     let text = told.recv_timeout(LIMIT).ok();
     // One that has ended is as good.
     child.kill().ok();

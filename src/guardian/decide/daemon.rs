@@ -194,7 +194,11 @@ impl Guard {
         let daemon = self
             .daemon_killed
             .filter(|_| in_daemon && self.daemon != Daemon::Dead);
-        let since = tree.into_iter().chain(daemon).min().filter(|_| alone)?;
+        let since = tree
+            .into_iter()
+            .chain(daemon)
+            .reduce(Instant::min)
+            .filter(|_| alone)?;
         Some(self.next_renewal.unwrap_or(since + UNKILLABLE))
     }
 

@@ -1,6 +1,8 @@
 //! Tests of the lease file.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use super::*;
 
@@ -37,6 +39,16 @@ fn lease_file(id: i64, folder: &Path) -> LeaseFile {
     LeaseFile::new(resignation, place, Some(Process::this()))
 }
 
+/// Closed to others, whatever else is in it.
+fn held(dir: &Path) -> RuntimeDir {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+    RuntimeDir::hold(dir).unwrap()
+}
+
+fn open(dir: &tempfile::TempDir) -> Arc<Dir> {
+    Arc::new(Dir::open(dir.path()).unwrap())
+}
+
 #[tokio::test]
 async fn without_a_hook_to_read_them_no_secrets_are_written() {
     let dir = tempfile::tempdir().unwrap();
@@ -49,7 +61,7 @@ async fn without_a_hook_to_read_them_no_secrets_are_written() {
 }
 
 async fn keeper_with(dir: &Path, file: LeaseFile) -> Keeper {
-    let keeper = Keeper::start(dir).unwrap();
+    let keeper = Keeper::start(&held(dir)).unwrap();
     keeper.write(file).await.unwrap().unwrap();
     keeper
 }
@@ -63,11 +75,11 @@ async fn it_reads_back_as_it_was_written_and_is_for_its_owner_only() {
     let mode = fs::metadata(dir.path().join(NAME)).unwrap().mode();
     assert_eq!(mode & 0o777, 0o600);
 
-    let read = LeaseFile::read(dir.path()).unwrap().unwrap();
+    let read = LeaseFile::read(&open(&dir)).unwrap().unwrap();
     assert_eq!(read.place, written.place);
     assert_eq!(read.daemon, Process::this());
     assert_eq!(read.guardian, Some(Process::this()));
-    let (unpacked, files) = read.resignation_with_credentials(dir.path()).unwrap();
+    let (unpacked, files) = read.resignation_with_credentials(&open(&dir)).unwrap();
     let password = unpacked.store.password_file.clone().unwrap();
     assert_eq!(fs::read_to_string(&password).unwrap(), "secret\n");
     assert_eq!(fs::metadata(&password).unwrap().mode() & 0o777, 0o600);
@@ -104,16 +116,16 @@ async fn only_the_lease_it_is_about_removes_it() {
     let keeper = keeper_with(dir.path(), lease_file(2, dir.path())).await;
     let lease = |id| LeaseId::new(id).unwrap();
     keeper.remove(lease(1)).await.unwrap().unwrap();
-    assert!(LeaseFile::read(dir.path()).unwrap().is_some());
+    assert!(LeaseFile::read(&open(&dir)).unwrap().is_some());
     keeper.remove(lease(2)).await.unwrap().unwrap();
-    assert!(LeaseFile::read(dir.path()).unwrap().is_none());
+    assert!(LeaseFile::read(&open(&dir)).unwrap().is_none());
     keeper.remove(lease(2)).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn orders_are_carried_out_in_turn_though_nobody_waits() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = Keeper::start(dir.path()).unwrap();
+    let keeper = Keeper::start(&held(dir.path())).unwrap();
     for id in 1..50 {
         drop(keeper.write(lease_file(id, dir.path())));
     }
@@ -123,7 +135,7 @@ async fn orders_are_carried_out_in_turn_though_nobody_waits() {
         .await
         .unwrap()
         .unwrap();
-    let file = LeaseFile::read(dir.path()).unwrap().unwrap();
+    let file = LeaseFile::read(&open(&dir)).unwrap().unwrap();
     assert_eq!(file.resignation.lease, last);
 }
 
@@ -131,7 +143,9 @@ async fn orders_are_carried_out_in_turn_though_nobody_waits() {
 async fn a_directory_that_is_gone_is_told_to_who_waits() {
     let dir = tempfile::tempdir().unwrap();
     let file = lease_file(1, dir.path());
-    let keeper = Keeper::start(&dir.path().join("gone")).unwrap();
+    let gone = dir.path().join("gone");
+    let keeper = Keeper::start(&RuntimeDir::hold(&gone).unwrap()).unwrap();
+    fs::remove_dir_all(&gone).unwrap();
     assert!(keeper.write(file).await.unwrap().is_err());
 }
 
@@ -140,17 +154,17 @@ fn a_missing_credential_does_not_keep_the_file_away() {
     let dir = tempfile::tempdir().unwrap();
     let mut file = lease_file(1, dir.path());
     file.resignation.store.password_file = Some("/nonexistent".into());
-    file.write(dir.path()).unwrap();
-    let read = LeaseFile::read(dir.path()).unwrap().unwrap();
+    file.write(&open(&dir)).unwrap();
+    let read = LeaseFile::read(&open(&dir)).unwrap().unwrap();
     assert_eq!(read.credentials.password, None);
 }
 
 #[test]
 fn a_broken_file_is_an_error_and_not_a_missing_one() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(LeaseFile::read(dir.path()).unwrap().is_none());
+    assert!(LeaseFile::read(&open(&dir)).unwrap().is_none());
     fs::write(dir.path().join(NAME), "{").unwrap();
-    assert!(LeaseFile::read(dir.path()).is_err());
+    assert!(LeaseFile::read(&open(&dir)).is_err());
 }
 
 #[test]
@@ -160,4 +174,31 @@ fn secrets_are_not_shown() {
         ..Credentials::default()
     };
     assert!(!format!("{credentials:?}").contains("secret"));
+}
+
+#[test]
+fn no_link_in_the_place_of_the_file_is_written_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let victim = dir.path().join("victim");
+    for link in [
+        |old: &Path, new: &Path| std::os::unix::fs::symlink(old, new).unwrap(),
+        |old: &Path, new: &Path| fs::hard_link(old, new).unwrap(),
+    ] {
+        fs::write(&victim, "theirs").unwrap();
+        link(&victim, &dir.path().join(UNFINISHED));
+        lease_file(1, dir.path()).write(&open(&dir)).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
+    }
+}
+
+#[test]
+fn a_directory_that_is_put_in_the_place_of_ours_gets_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("run");
+    let held = RuntimeDir::hold(&path).unwrap();
+    fs::rename(&path, parent.path().join("ours")).unwrap();
+    fs::create_dir(&path).unwrap();
+    lease_file(1, parent.path()).write(held.dir()).unwrap();
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    assert!(parent.path().join("ours").join(NAME).exists());
 }

@@ -1,0 +1,298 @@
+//! The runs of a guardian, as they stand in a file that outlives it: by session and time, which no
+//! process can change that has left its session or taken another user's rights.
+//!
+//! The process that becomes a run writes them itself, before it executes anything, so no run is
+//! missing however suddenly everybody else dies, and nobody who decides writes a file (R14). The
+//! next daemon in the same runtime directory reads them, and fences what is left.
+//!
+//! A session's number isn't given to another process while the session has a member.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::pwrite;
+use rustix::process::getpid;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::proc::{self, Process, Stat};
+
+/// The bytes at the beginning, which say where the numbers mean something.
+const HEADER: usize = 64;
+
+/// The bytes of one run.
+const RECORD: usize = 32;
+
+/// For how many runs the file has room from the start, so that a full disk costs none of them.
+const ROOM: usize = 64;
+
+/// Clock ticks a second, in which the kernel tells when a process was started.
+const TICKS: i64 = 100;
+
+/// A run that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its session, which is the number of its main process.
+    pub session: i32,
+    /// A time at which that number was its main process's, in clock ticks since boot.
+    pub at: u64,
+    /// The guardian that started it.
+    pub guardian: Process,
+}
+
+impl Run {
+    /// The run whose main process has this number now.
+    fn with_main(session: i32, guardian: Process) -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        let ticks = now.tv_sec * TICKS + now.tv_nsec / (1_000_000_000 / TICKS);
+        Self {
+            session,
+            at: u64::try_from(ticks).unwrap_or(0),
+            guardian,
+        }
+    }
+
+    /// Whether `stat` is a process of its session, where `leader` is what has the session's number
+    /// now.
+    pub fn has(&self, stat: &Stat, leader: Option<&Stat>) -> bool {
+        stat.session == self.session
+            && match leader {
+                Some(leader) => leader.start_time <= self.at,
+                None => stat.start_time >= self.at,
+            }
+    }
+
+    /// Whether its guardian is dead and anything of its session lives.
+    pub fn lives(&self) -> bool {
+        let leader = Stat::of(self.session);
+        let mut all = proc::all().into_iter().filter_map(Stat::of);
+        !self.guardian.is_alive()
+            && all.any(|stat| !stat.has_ended() && self.has(&stat, leader.as_ref()))
+    }
+
+    fn encode(&self, into: &mut [u8]) {
+        let number = |number: i32| u64::from(number.unsigned_abs());
+        let guardian = self.guardian;
+        let fields = [
+            number(self.session),
+            self.at,
+            number(guardian.pid),
+            guardian.start_time,
+        ];
+        for (part, field) in into.chunks_exact_mut(8).zip(fields) {
+            part.copy_from_slice(&field.to_le_bytes());
+        }
+    }
+
+    /// `None` where none stands.
+    fn decode(from: &[u8]) -> Option<Self> {
+        let mut fields = from.chunks_exact(8).map(|part| {
+            let bytes = part.try_into().unwrap_or_default();
+            u64::from_le_bytes(bytes)
+        });
+        let session = i32::try_from(fields.next()?).ok()?;
+        let run = Self {
+            session,
+            at: fields.next()?,
+            guardian: Process {
+                pid: i32::try_from(fields.next()?).ok()?,
+                start_time: fields.next()?,
+            },
+        };
+        (session > 0).then_some(run)
+    }
+}
+
+/// The boot and the namespace in which numbers of processes mean what they do here.
+fn header() -> [u8; HEADER] {
+    let boot = proc::boot_id().unwrap_or_default();
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let text = format!("{boot} {}", namespace.display());
+    let mut header = [0; HEADER];
+    for (to, from) in header.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    header
+}
+
+/// What a file of no runs says.
+pub fn none() -> Vec<u8> {
+    let mut text = header().to_vec();
+    text.resize(HEADER + ROOM * RECORD, 0);
+    text
+}
+
+/// The runs in what a file says; none of another boot's.
+pub fn read(text: &[u8]) -> Vec<Run> {
+    match text.strip_prefix(&header()) {
+        Some(records) => records.chunks(RECORD).filter_map(Run::decode).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// The runs of this process, a guardian, and the file where they stand.
+#[derive(Debug)]
+pub struct Runs {
+    file: OwnedFd,
+    guardian: Process,
+    begun: Vec<Run>,
+    /// How many records the file has at least.
+    room: usize,
+}
+
+impl Runs {
+    /// None yet.
+    pub fn in_file(file: OwnedFd) -> Self {
+        Self {
+            file,
+            guardian: Process::this(),
+            begun: Vec::new(),
+            room: ROOM,
+        }
+    }
+
+    /// What the next one has to write.
+    pub fn prepare(&mut self) -> io::Result<Next> {
+        if self.begun.len() >= ROOM {
+            self.forget_ended();
+        }
+        self.room = self.room.max(self.begun.len() + 1);
+        let mut records = vec![0; self.room * RECORD];
+        // The first is for the run itself.
+        for (into, run) in records.chunks_exact_mut(RECORD).skip(1).zip(&self.begun) {
+            run.encode(into);
+        }
+        Ok(Next {
+            file: self.file.try_clone()?,
+            guardian: self.guardian,
+            records,
+        })
+    }
+
+    /// It was begun, and this is its main process, which has not been reaped yet.
+    pub fn begun(&mut self, main: i32) {
+        self.begun.push(Run::with_main(main, self.guardian));
+    }
+
+    /// Nothing is left of any.
+    pub fn all_ended(&mut self) {
+        self.begun.clear();
+    }
+
+    fn forget_ended(&mut self) {
+        let stats = proc::all().into_iter().filter_map(Stat::of);
+        let sessions: HashSet<i32> = stats.map(|stat| stat.session).collect();
+        self.begun.retain(|run| sessions.contains(&run.session));
+    }
+}
+
+/// A run that is about to begin, laid out before there is a process for it.
+#[derive(Debug)]
+pub struct Next {
+    file: OwnedFd,
+    guardian: Process,
+    records: Vec<u8>,
+}
+
+impl Next {
+    /// Writes that this process is its main process. Async-signal-safe, and allocates nothing.
+    ///
+    /// One that can't be written begins all the same: it is missed only where daemon and guardian
+    /// are killed at once.
+    pub fn write(&mut self) {
+        let run = Run::with_main(getpid().as_raw_pid(), self.guardian);
+        if let Some(first) = self.records.get_mut(..RECORD) {
+            run.encode(first);
+        }
+        let (mut rest, mut at) = (self.records.as_slice(), HEADER as u64);
+        while let Ok(written @ 1..) = pwrite(&self.file, rest, at) {
+            rest = rest.get(written..).unwrap_or_default();
+            at += written as u64;
+        }
+    }
+}
+
+impl AsFd for Runs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUARDIAN: Process = Process {
+        pid: 7,
+        start_time: 70,
+    };
+
+    fn run(session: i32, at: u64) -> Run {
+        Run {
+            session,
+            at,
+            guardian: GUARDIAN,
+        }
+    }
+
+    fn stat(session: i32, start_time: u64) -> Stat {
+        let line = format!("9 (a) S 3 9 {session} 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 {start_time} 0");
+        Stat::parse(&line).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_last_is_what_is_read() {
+        let file = tempfile::tempfile().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &none(), 0).unwrap();
+        let read_back = || {
+            let mut text = vec![0; 64 * 1024];
+            let length = std::os::unix::fs::FileExt::read_at(&file, &mut text, 0).unwrap();
+            read(&text[..length])
+        };
+        assert_eq!(read_back(), []);
+        let mut runs = Runs::in_file(file.try_clone().unwrap().into());
+        let this = getpid().as_raw_pid();
+        runs.prepare().unwrap().write();
+        runs.begun(1);
+        runs.prepare().unwrap().write();
+        let sessions: Vec<_> = read_back().iter().map(|run| run.session).collect();
+        assert_eq!(sessions, [this, 1]);
+        assert!(
+            read_back()
+                .iter()
+                .all(|run| run.guardian == Process::this())
+        );
+        // More than there is room for, all of one session that lives.
+        let own = Stat::of(this).unwrap().session;
+        for _ in 0..2 * ROOM {
+            runs.begun(own);
+        }
+        runs.prepare().unwrap().write();
+        assert!(read_back().len() > ROOM);
+        runs.all_ended();
+        runs.prepare().unwrap().write();
+        assert_eq!(read_back().len(), 1, "what has ended stands there no more");
+    }
+
+    #[test]
+    fn those_of_another_boot_or_namespace_are_nobodys() {
+        let mut text = none();
+        run(5, 50).encode(&mut text[HEADER..HEADER + RECORD]);
+        assert_eq!(read(&text), [run(5, 50)]);
+        text[0] ^= 1;
+        assert_eq!(read(&text), []);
+        assert_eq!(read(b""), []);
+    }
+
+    #[test]
+    fn a_number_that_was_given_anew_is_no_run_of_ours() {
+        let ours = stat(5, 49);
+        assert!(run(5, 50).has(&ours, Some(&ours)));
+        let anew = stat(5, 51);
+        assert!(!run(5, 50).has(&anew, Some(&anew)));
+        // Its first process may have ended.
+        assert!(run(5, 50).has(&anew, None));
+        assert!(!run(5, 50).has(&stat(5, 49), None));
+        assert!(!run(5, 50).has(&stat(6, 51), None));
+    }
+}
