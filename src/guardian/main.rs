@@ -31,7 +31,6 @@ use super::signals;
 use super::tree::Tree;
 use crate::clock::{self, Instant, Timer};
 use crate::keys::{LeaseId, Prefix};
-use crate::proc::Process;
 use crate::proc::survivor::{learn_names, listed};
 
 /// Guards until nothing is left to guard; the exit code of the process.
@@ -69,8 +68,6 @@ fn run() -> io::Result<ExitCode> {
     if proc::id(parent) != hello.daemon || getppid() != Some(parent) {
         return Err(io::Error::other("its parent is not the daemon"));
     }
-    let daemon = parent.as_raw_pid();
-    let daemon = Process::with_pid(daemon).ok_or(Errno::SRCH)?;
     let mut tree = tree;
     if hello.records {
         tree.record_in(link.take_handed_over());
@@ -96,7 +93,7 @@ fn run() -> io::Result<ExitCode> {
         link,
         daemon: Daemon {
             pidfd,
-            orphans: Orphans::of(daemon),
+            orphans: Orphans::of(parent.as_raw_pid()),
             exited: false,
             dead: false,
             closed: false,

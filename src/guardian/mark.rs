@@ -7,6 +7,8 @@
 //!
 //! A program that empties its mask sheds the mark; few do.
 
+use std::os::unix::fs::MetadataExt;
+
 use crate::proc::{self, Process};
 
 /// Blocked in everything of any job. The last real-time signal but one.
@@ -24,17 +26,24 @@ const FIELD: u64 = !0 << (NAMES.0 - 1);
 pub(crate) struct Mark(u64);
 
 impl Mark {
-    /// The mark of what comes of the jobs in this daemon.
-    pub(super) const fn of(daemon: Process) -> Self {
-        let pid = daemon.pid.unsigned_abs() as u64;
-        let mixed = (daemon.start_time ^ pid << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let name = mixed >> (u64::BITS - NAMES.1);
-        Self(name << (NAMES.0 - 1) | 1 << (SIGNAL - 1))
+    /// The mark of what comes of the jobs in the daemon with this number, which shares its namespace
+    /// of processes with this one. Asks nothing of the daemon, which may hide from its guardian.
+    pub(super) fn of(daemon: i32) -> Self {
+        // Elsewhere on the host others may have the same number.
+        let namespace = std::fs::metadata("/proc/self/ns/pid");
+        Self::named(daemon, namespace.map_or(0, |it| it.ino()))
     }
 
     /// The mark of what comes of the jobs in this process.
     pub(crate) fn of_this_daemon() -> Self {
-        Self::of(Process::this())
+        Self::of(Process::this().pid)
+    }
+
+    const fn named(daemon: i32, namespace: u64) -> Self {
+        let mixed = namespace ^ (daemon.unsigned_abs() as u64) << 40;
+        let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let name = mixed >> (u64::BITS - NAMES.1);
+        Self(name << (NAMES.0 - 1) | 1 << (SIGNAL - 1))
     }
 
     /// The signals that are blocked in it.
@@ -91,11 +100,6 @@ impl Status {
 mod tests {
     use super::*;
 
-    const DAEMON: Process = Process {
-        pid: 4711,
-        start_time: 123_456,
-    };
-
     #[test]
     fn the_mask_is_read_by_its_bits() {
         let text = "Name:\tx\nPPid:\t7\nSigBlk:\t4000000000000000\nSigIgn:\t0000000000000001\n";
@@ -108,14 +112,14 @@ mod tests {
 
     #[test]
     fn a_mark_is_one_daemons_and_nobodys_else() {
-        let mark = Mark::of(DAEMON);
+        let mark = Mark::named(4711, 123_456);
         let blocked = mark
             .signals()
             .fold(0, |mask, signal| mask | 1 << (signal - 1));
         assert!(mark.is_in(blocked));
         assert!(mark.is_in(blocked | 1 << 14), "SIGTERM blocked besides");
-        for (pid, start_time) in [(4712, 123_456), (4711, 123_457), (4711, 123_356)] {
-            assert!(!Mark::of(Process { pid, start_time }).is_in(blocked));
+        for (pid, namespace) in [(4712, 123_456), (4711, 123_457), (4711, 123_356)] {
+            assert!(!Mark::named(pid, namespace).is_in(blocked));
         }
         for stranger in [0, !0, 1 << 62, !0 >> 1] {
             assert!(!mark.is_in(stranger), "{stranger:x}");

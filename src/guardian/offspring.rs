@@ -125,7 +125,7 @@ pub(super) enum Round {
 
 impl Orphans {
     /// What the jobs of `daemon` leave behind when it dies.
-    pub(super) const fn of(daemon: Process) -> Self {
+    pub(super) fn of(daemon: i32) -> Self {
         Self {
             mark: Mark::of(daemon),
             since: None,

@@ -18,16 +18,18 @@ fn every_command_takes_the_configuration_of_a_rust_job() {
     let file = file(&scene, "a");
     let file = file.to_str().unwrap();
     let sandbox = scene.cluster.sandbox();
+    let asks_with = |tool: &str, typed: &[&str]| {
+        let arguments = [typed, &["-c", file]].concat();
+        let answer = match tool {
+            "incumbent" => sandbox.incumbent(&arguments).run(),
+            _ => sandbox.example(tool, &arguments).run(),
+        };
+        let whole = format!("{tool} {typed:?}: {}", answer.errors);
+        assert_eq!(answer.code, Some(0), "{whole}");
+    };
     let asks = |typed: &[&str]| {
-        for tool in ["recording", "incumbent"] {
-            let arguments = [typed, &["-c", file]].concat();
-            let answer = match tool {
-                "incumbent" => sandbox.incumbent(&arguments).run(),
-                _ => sandbox.example(tool, &arguments).run(),
-            };
-            let whole = format!("{tool} {typed:?}: {}", answer.errors);
-            assert_eq!(answer.code, Some(0), "{whole}");
-        }
+        asks_with("recording", typed);
+        asks_with("incumbent", typed);
     };
     asks(&["status"]);
     for observing in [
@@ -41,9 +43,11 @@ fn every_command_takes_the_configuration_of_a_rust_job() {
     asks(&["kv", "get", "/written/by-hand"]);
     asks(&["pause", "--keep-leader"]);
     asks(&["resume"]);
-    asks(&["step-down", "--force"]);
-    let next = scene.wait_leads(&a, 2, SOON);
-    assert!(next > token);
+    // Each leads to another term.
+    for (n, tool) in [(2, "recording"), (3, "incumbent")] {
+        asks_with(tool, &["step-down", "--force"]);
+        assert!(scene.wait_leads(&a, n, SOON) > token);
+    }
     // Those that judge whether the job can run do judge it.
     let answer = sandbox.incumbent(&["check", "-c", file]).run();
     assert_eq!(answer.code, Some(78));
