@@ -51,6 +51,8 @@ impl Candidate {
                 Progress::Blocked(key) => lines.blocked(lease, &key),
                 Progress::OffLease(key) => lines.off_lease(lease, &key),
                 Progress::Unreadable(key) => lines.unreadable(lease, &key),
+                // Whoever runs a command once has a job of its own.
+                Progress::Differs(_) if self.once.is_some() => {}
                 Progress::Differs(from) => lines.differs(lease, &from),
                 Progress::Paused => lines.paused(lease),
                 Progress::Delayed(delay) => lines.delayed(lease, delay),
