@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::etcd::about::About;
 use crate::etcd::trust::{self, Verdict, Word};
@@ -29,7 +30,8 @@ pub(super) struct Member {
     read: Result<Duration, Error>,
 }
 
-/// Asks every member of the configuration, all at once, in the order in which they stand there.
+/// Asks every member of the configuration, all at once and each for `limit` at most, in the order in which
+/// they stand there.
 pub(super) async fn ask(config: &Config, limit: Duration) -> Vec<Member> {
     let key = config.election.prefix.ended();
     let mut asked = JoinSet::new();
@@ -37,17 +39,18 @@ pub(super) async fn ask(config: &Config, limit: Duration) -> Vec<Member> {
         let store = Store::new(&config.etcd.of_member(endpoint));
         let (endpoint, key) = (endpoint.clone(), key.clone());
         asked.spawn(async move {
+            let until = clock::now() + limit;
             let about = store.about(limit).await;
-            let about = match store.require_member(limit).await {
+            let about = match store.require_member(until.remaining()).await {
                 Err(error @ Error::Proxied { .. }) => Err(error),
                 _ => about,
             };
             let read = match &about {
-                Ok(_) => slowest_read(&store, limit, &key).await,
+                Ok(_) => slowest_read(&store, until, &key).await,
                 Err(error) => Err(error.clone()),
             };
             let word = match &about {
-                Ok(_) => store.word(limit).await.ok(),
+                Ok(_) => store.word(until.remaining()).await.ok(),
                 Err(_) => None,
             };
             let member = Member {
@@ -63,10 +66,10 @@ pub(super) async fn ask(config: &Config, limit: Duration) -> Vec<Member> {
     answers.into_values().collect()
 }
 
-async fn slowest_read(store: &Store, limit: Duration, key: &str) -> Result<Duration, Error> {
+async fn slowest_read(store: &Store, until: Instant, key: &str) -> Result<Duration, Error> {
     let mut slowest = Duration::ZERO;
     for _ in 0..READS {
-        slowest = slowest.max(store.time_read(limit, key).await?);
+        slowest = slowest.max(store.time_read(until.remaining(), key).await?);
     }
     Ok(slowest)
 }
