@@ -12,9 +12,13 @@ demo: ## Runs three etcd members and three replicas here, until Ctrl-C
 kill-leader: ## Kills the demo's leading daemon with kill -9
 	@demo/kill-leader
 
+# Most tests wait for a TTL or a grace, so that more of them at once than there are cores keep those busy.
+THREADS ?= 6
+SLOTS ?= 4
+
 test: ## Runs all tests, against a real etcd
 	@scripts/deps build etcd
-	cargo test --no-fail-fast
+	RUST_TEST_THREADS=$(THREADS) INCUMBENT_TEST_SLOTS=$(SLOTS) cargo test --no-fail-fast
 
 MINUTES ?= 10
 SEED ?= 1

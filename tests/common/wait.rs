@@ -24,14 +24,30 @@ pub fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Scales a budget by `INCUMBENT_TEST_PATIENCE`, for machines slower than the one it was set on.
+/// The most that a busy machine lengthens a budget by.
+const BUSIEST: f64 = 6.0;
+
+/// Scales a budget by `INCUMBENT_TEST_PATIENCE`, for machines slower than the one it was set on, and by
+/// how many processes there are for each core that want to run: each gets that much less of it.
 pub fn patience(budget: Duration) -> Duration {
     let factor = std::env::var("INCUMBENT_TEST_PATIENCE")
         .ok()
         .and_then(|text| text.parse::<f64>().ok())
         .filter(|factor| factor.is_finite() && *factor > 0.0)
         .unwrap_or(1.0);
-    budget.mul_f64(factor)
+    budget.mul_f64(factor * crowd())
+}
+
+/// Processes for each core that want to run, now or in the last minute: 1 at least.
+fn crowd() -> f64 {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let mut words = load.split([' ', '/']);
+    let last_minute = words.next().and_then(|word| word.parse::<f64>().ok());
+    let now = words.nth(2).and_then(|word| word.parse::<f64>().ok());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = f64::from(u32::try_from(cores).unwrap_or(1));
+    let wanting = last_minute.unwrap_or(0.0).max(now.unwrap_or(0.0));
+    (wanting / cores).clamp(1.0, BUSIEST)
 }
 
 /// What a probe answers: there already, or not yet and what was seen instead.
