@@ -141,7 +141,11 @@ impl Store {
             shared: Arc::new(Shared {
                 members: Mutex::new(members),
                 seen: Mutex::new(seen),
-                trust: Trust::default(),
+                trust: if cluster == 0 {
+                    Trust::default()
+                } else {
+                    Trust::in_known()
+                },
                 look_for_leader: Notify::new(),
             }),
         }
@@ -158,6 +162,9 @@ impl Store {
     /// Uses other endpoints or credentials from the next attempt on; streams that are open stay.
     pub fn reload(&self, settings: &Settings) {
         let mut members = self.members();
+        if members.all.len() == 1 && self.seen().cluster != 0 {
+            self.shared.trust.be_sure();
+        }
         *members = Members::new(settings, members.settings.tls.pair().as_ref());
         drop(members);
         self.shared.trust.doubt();
@@ -240,6 +247,12 @@ impl Store {
         let members = self.members();
         let (before, rest) = members.all.split_at(members.current);
         [rest, before].concat()
+    }
+
+    /// Whether this is one of its members; none is after a reload.
+    fn has(&self, member: &Arc<Member>) -> bool {
+        let members = self.members();
+        members.all.iter().any(|one| Arc::ptr_eq(one, member))
     }
 
     /// How the store is reached, for another process or runtime to reach it too.
