@@ -3,7 +3,6 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
@@ -16,7 +15,7 @@ use crate::guardian;
 use crate::http::{Ask, Server};
 use crate::job::Jobs;
 use crate::log;
-use crate::proc::survivor::{Survivor, listed};
+use crate::proc::survivor::{REPEATED, Survivor, listed};
 use crate::runtime_dir::lease_file::Keeper;
 use crate::runtime_dir::{Left, RuntimeDir};
 use crate::signals::{Arriving, Signal};
@@ -29,9 +28,6 @@ mod service;
 mod stops;
 
 use control::Control;
-
-/// How long one round of fencing what an earlier daemon left may take before it is said again.
-const FENCE_ROUND: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until it is told to stop. Blocks.
 ///
@@ -188,15 +184,18 @@ async fn fence_unless<T>(
 }
 
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
-/// nothing may start here (R4). Blocks.
+/// nothing may start here (R4). Says who lives after `kill_budget`, and again and again. Blocks.
 fn fence_leftovers(config: &Config, earlier: &Left) {
+    let mut limit = config.job.kill_budget;
     loop {
-        let left = fencing::fence(&config.election.prefix, earlier.runs(), FENCE_ROUND);
+        let left = fencing::fence(&config.election.prefix, earlier.runs(), limit);
         if left.is_empty() {
             return earlier.forget();
         }
         let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
-        let (election, pids) = (&config.election.prefix, listed(&survivors));
-        tracing::error!(%election, pids, "processes left behind can't be killed");
+        let (election, candidate) = (&config.election.prefix, &config.candidate_name);
+        let pids = listed(&survivors);
+        tracing::error!(%election, candidate, pids, "job can't be killed");
+        limit = REPEATED;
     }
 }

@@ -34,3 +34,4 @@ pub mod protocol;
 mod resigner;
 pub(crate) mod signals;
 mod tree;
+mod waits;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub const CHECKS: &CStr = c"incumbent-check";
 
 /// The variable in which a guardian names itself to what it starts.
 pub const GUARDIAN_VARIABLE: &str = "INCUMBENT_GUARDIAN";
+
+/// How long whoever can't wait for a process sleeps instead.
+const BLIND: Duration = Duration::from_millis(10);
 
 /// One process, told apart from any other that had or will have the same number on this boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -130,14 +134,22 @@ impl Handle {
         }
     }
 
-    /// Waits until it has ended, for at most `limit`; returns whether it has.
+    /// Waits until it has ended, for at most `limit`; returns whether that was seen.
     pub fn wait(&self, limit: Duration) -> bool {
-        let limit = Timespec {
+        let timeout = Timespec {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),
         };
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(ready) => ready > 0,
+            // Asks about more descriptors than this process may have.
+            Err(Errno::INVAL) => {
+                std::thread::sleep(limit.min(BLIND));
+                false
+            }
+            Err(_) => false,
+        }
     }
 }
 
@@ -260,6 +272,47 @@ pub fn children(pid: i32) -> io::Result<Vec<i32>> {
         }
     }
     Ok(children)
+}
+
+/// Opened while there were descriptors to be had.
+static OWN_CHILDREN: OnceLock<fs::File> = OnceLock::new();
+
+/// Makes sure of [`kept_children`].
+///
+/// # Errors
+/// Fails where the process has no descriptor left. Kernels that don't list children are no error.
+pub fn keep_children() -> io::Result<()> {
+    if OWN_CHILDREN.get().is_some() {
+        return Ok(());
+    }
+    let this = Process::this().pid;
+    match fs::File::open(format!("/proc/{this}/task/{this}/children")) {
+        Ok(file) => drop(OWN_CHILDREN.set(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// The children of the first thread of this process, to which those fall that lose their parents; read
+/// without another descriptor. No proof of anything: other threads may have some.
+pub fn kept_children() -> Vec<i32> {
+    let mut text = Vec::new();
+    let Some(file) = OWN_CHILDREN.get() else {
+        return Vec::new();
+    };
+    let mut part = [0; 4096];
+    while let Ok(length @ 1..) = file.read_at(&mut part, text.len() as u64) {
+        text.extend_from_slice(&part[..length]);
+    }
+    let text = String::from_utf8_lossy(&text);
+    text.split_ascii_whitespace().filter_map(number).collect()
+}
+
+/// Whether this process can look at others: without a descriptor left it would see nobody, which is no
+/// proof that nobody is there.
+pub fn can_look() -> bool {
+    fs::read_dir("/proc").is_ok() && Stat::of(Process::this().pid).is_some()
 }
 
 fn number(text: &str) -> Option<i32> {

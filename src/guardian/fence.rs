@@ -21,9 +21,10 @@ const ROUND: Duration = Duration::from_millis(10);
 /// before its guardian starts, so that it can fence in the guardian's place.
 ///
 /// # Errors
-/// Never on a kernel that has pidfds.
+/// Fails where the process has no file descriptors left.
 pub fn become_subreaper() -> io::Result<()> {
-    Ok(set_child_subreaper(Some(getpid()))?)
+    set_child_subreaper(Some(getpid()))?;
+    crate::proc::keep_children()
 }
 
 /// What is told of who lives on.

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal, setsid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -29,6 +28,7 @@ use super::protocol::{Exit, Report, Request};
 use super::resigner::Resigner;
 use super::signals;
 use super::tree::Tree;
+use super::waits::Waits;
 use crate::clock::{self, Instant, Timer};
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::survivor::{learn_names, listed};
@@ -61,7 +61,8 @@ fn run() -> io::Result<ExitCode> {
     learn_names();
     let tree = Tree::new()?;
     let ends = listen_to_signals()?;
-    let Some((hello, rest)) = greet(&mut link)? else {
+    let mut waits = Waits::new(&link)?;
+    let Some((hello, rest)) = greet(&mut link, &mut waits)? else {
         return Ok(ExitCode::SUCCESS);
     };
     // Its id could have been given to another before the pidfd was opened.
@@ -85,6 +86,11 @@ fn run() -> io::Result<ExitCode> {
     }
     let log = crate::log::init(&hello.log)?;
     crate::vital::watch(crate::log::flush);
+    let timer = Timer::new()?;
+    waits.add_daemon(&pidfd)?;
+    waits.add(&ends)?;
+    waits.add(&timer)?;
+    waits.add(&resigner)?;
     log.speak_for(&hello.election, &hello.candidate);
     let mut guardian = Guardian {
         log,
@@ -99,7 +105,8 @@ fn run() -> io::Result<ExitCode> {
             closed: false,
         },
         resigner,
-        timer: Timer::new()?,
+        timer,
+        waits,
         ends,
         election: hello.election,
         candidate: hello.candidate,
@@ -154,7 +161,7 @@ struct Hello {
 }
 
 /// Waits for the first message; returns it and what came with it, or nothing if the daemon left.
-fn greet(link: &mut Link) -> io::Result<Option<(Hello, Vec<Request>)>> {
+fn greet(link: &mut Link, waits: &mut Waits) -> io::Result<Option<(Hello, Vec<Request>)>> {
     loop {
         let mut requests = link.receive().into_iter();
         match requests.next() {
@@ -178,16 +185,8 @@ fn greet(link: &mut Link) -> io::Result<Option<(Hello, Vec<Request>)>> {
             }
             Some(_) => return Err(io::Error::other("the first message was no hello")),
             None if !link.is_open() => return Ok(None),
-            None => wait_for(&mut [PollFd::new(link, PollFlags::IN)])?,
+            None => drop(waits.wait()?),
         }
-    }
-}
-
-/// Waits until something can be read or written, or a signal came.
-fn wait_for(polled: &mut [PollFd<'_>]) -> io::Result<()> {
-    match poll(polled, None) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -243,6 +242,7 @@ struct Guardian {
     daemon: Daemon,
     resigner: Resigner,
     timer: Timer,
+    waits: Waits,
     /// Readable when a child has ended.
     ends: UnixStream,
     election: Prefix,
@@ -325,7 +325,7 @@ impl Guardian {
     }
 
     /// Waits for whatever comes first; returns whether the daemon is dead.
-    fn wait(&self) -> io::Result<bool> {
+    fn wait(&mut self) -> io::Result<bool> {
         let orphans = self.daemon.orphans.next_round();
         let timers = [
             self.mind.next_timer(),
@@ -333,23 +333,16 @@ impl Guardian {
         ];
         self.timer
             .arm(timers.into_iter().flatten().reduce(Instant::min))?;
-        let mut polled = Vec::with_capacity(5);
         // What has ended is readable for ever, and is left out.
-        if !self.daemon.exited {
-            polled.push(PollFd::new(&self.daemon.pidfd, PollFlags::IN));
+        if self.daemon.exited {
+            self.waits.leave_daemon(&self.daemon.pidfd);
         }
-        polled.push(PollFd::new(&self.ends, PollFlags::IN));
-        polled.push(PollFd::new(&self.timer, PollFlags::IN));
-        polled.push(PollFd::new(&self.resigner, PollFlags::IN));
-        let news = self.tree.news();
-        polled.extend(news.map(|news| PollFd::from_borrowed_fd(news, PollFlags::IN)));
-        if self.link.is_open() {
-            let mut flags = PollFlags::IN;
-            flags.set(PollFlags::OUT, self.link.has_backlog());
-            polled.push(PollFd::new(&self.link, flags));
+        let (is_open, backlog) = (self.link.is_open(), self.link.has_backlog());
+        self.waits.set_link(&self.link, is_open, backlog);
+        for news in self.tree.news() {
+            self.waits.add_once(news);
         }
-        wait_for(&mut polled)?;
-        Ok(!self.daemon.exited && !polled[0].revents().is_empty())
+        self.waits.wait()
     }
 
     fn feed(&mut self, event: Event, now: Instant) {

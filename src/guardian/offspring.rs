@@ -49,7 +49,7 @@ impl Offspring {
         (0..CLEAN_LOOKS).all(|_| {
             let living = self.children().filter(|(_, stat)| !stat.has_ended());
             // Its children fall to this process once it is dead, and are met in the next round.
-            living.map(|(process, _)| kill(process)).count() == 0
+            living.map(|(process, _)| kill(process)).count() == 0 && proc::can_look()
         })
     }
 
@@ -146,13 +146,15 @@ impl Orphans {
         }
         let since = *self.since.get_or_insert(now);
         let mut left = Vec::new();
+        let mut looked = proc::can_look();
         for _ in 0..CLEAN_LOOKS {
             left = bearers(self.mark);
+            looked &= proc::can_look();
             if !left.is_empty() {
                 break;
             }
         }
-        if left.is_empty() {
+        if left.is_empty() && looked {
             self.next_round = None;
             return Round::Clean;
         }

@@ -6,10 +6,12 @@
 //! what has ended from us, by [`held`].
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, wait, waitid, waitpid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getpid, kill_process, wait,
+    waitid, waitpid,
 };
 
 use crate::proc::survivor::{Survivor, tracer};
@@ -36,10 +38,10 @@ impl Found {
     }
 
     /// Opens it; nothing where it has ended.
-    fn open(self) -> Option<Handle> {
+    fn open(self) -> io::Result<Option<Handle>> {
         match self {
-            Self::Seen(process) => process.open().ok()?,
-            Self::Hidden(pid) => Handle::open(pid).ok()?.filter(is_own_child),
+            Self::Seen(process) => process.open(),
+            Self::Hidden(pid) => Ok(Handle::open(pid)?.filter(is_own_child)),
         }
     }
 }
@@ -86,7 +88,14 @@ impl Family {
         let mut whole = true;
         let mut parents = vec![root];
         while let Some(parent) = parents.pop() {
-            let Ok(children) = proc::children(parent) else {
+            let children = match proc::children(parent) {
+                Err(_) if parent == getpid().as_raw_pid() => {
+                    whole = false;
+                    Ok(proc::kept_children())
+                }
+                children => children,
+            };
+            let Ok(children) = children else {
                 // One that has ended meanwhile has none.
                 whole &= parent != root && Stat::of(parent).is_none_or(|stat| stat.has_ended());
                 whole &= !self.found.contains(&Found::Hidden(parent));
@@ -137,11 +146,28 @@ fn is_over(pid: i32, stat: &Stat) -> bool {
 
 /// Sends signals to a process; returns it, open, unless it has ended or may not be signalled.
 fn signal(found: Found, signals: &[Signal]) -> Option<Handle> {
-    let handle = found.open()?;
+    let Ok(handle) = found.open() else {
+        signal_child(found.pid(), signals);
+        return None;
+    };
+    let handle = handle?;
     for signal in signals {
         handle.signal(*signal).ok()?;
     }
     Some(handle)
+}
+
+/// Sends signals to a child of this process, which keeps its number until it is reaped, without a
+/// descriptor for it. Whoever is none becomes one once those above it are dead.
+fn signal_child(pid: i32, signals: &[Signal]) {
+    let Some(pid) = Pid::from_raw(pid) else {
+        return;
+    };
+    if peek(WaitId::Pid(pid)).is_ok() {
+        for signal in signals {
+            kill_process(pid, *signal).ok();
+        }
+    }
 }
 
 /// Sends signals to every living descendant of `root`, in one look.
@@ -209,7 +235,8 @@ fn own_children() -> Option<Vec<i32>> {
     }
     let is_child = |pid: &i32| Stat::of(*pid).is_some_and(|stat| stat.parent == this);
     proc::sees_own_children().ok()?;
-    Some(proc::all().into_iter().filter(is_child).collect())
+    let children = proc::all().into_iter().filter(is_child).collect();
+    proc::can_look().then_some(children)
 }
 
 /// The id as a message has it.

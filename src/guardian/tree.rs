@@ -46,6 +46,7 @@ impl Tree {
     pub(super) fn new() -> io::Result<Self> {
         let guardian = getpid();
         set_child_subreaper(Some(guardian))?;
+        crate::proc::keep_children()?;
         Ok(Self {
             guardian,
             mains: BTreeMap::new(),

@@ -6,6 +6,7 @@
 mod common;
 
 mod auth;
+mod descriptors;
 mod exhaustion;
 mod http;
 mod names;

@@ -146,6 +146,39 @@ fn a_daemon_that_fences_in_vain_names_who_lives_and_goes_on_renewing() {
     scene.assert_no_overlap();
 }
 
+#[test]
+fn a_daemon_that_starts_names_who_lives_of_an_earlier_one_and_starts_nothing() {
+    if !is_root("a job that can't be killed") {
+        return;
+    }
+    let scene = Scene::start(1);
+    let election = format!("/left/{}", scene.cluster.address(0).port());
+    let builder = || {
+        let times = "job = { lost_grace = '300ms', kill_budget = '1s' }";
+        let builder = scene.daemon("a").ordinary().job(&roots_job(&scene));
+        builder.ttl("6s").toml(times).prefix(&election)
+    };
+    let a = builder().spawn();
+    let token = a.wait_elected(SOON);
+    let job = job_of(&scene, token);
+    a.sigkill_both();
+    assert!(process::is_alive(job), "it dies by itself");
+
+    let again = builder().spawn();
+    again.wait_log("fencing a process left behind", SOON);
+    eventually(secs(3), "it is named", || !named(&again, job).is_empty());
+    throughout(secs(2), "it is named once", || {
+        named(&again, job).len() == 1
+    });
+    eventually(secs(5), "it is named again", || {
+        named(&again, job).len() == 2
+    });
+    assert!(again.lines("elected").is_empty());
+    process::signal(job, Signal::KILL);
+    again.wait_job(SOON);
+    scene.assert_no_overlap();
+}
+
 /// A guardian that has read a password hides, too.
 #[test]
 fn a_stopped_guardian_that_hides_from_its_daemon_is_killed_and_its_job_with_it() {

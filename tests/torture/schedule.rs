@@ -139,7 +139,9 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
         Kind::Stop(Whom::Guardian | Whom::GuardianOfChecks | Whom::Job | Whom::JobTree)
         | Kind::Ill(_) => random.millis(100, 7_000),
         // The stop that it falls into takes no longer.
-        Kind::TermThenKill | Kind::TermTwice => random.millis(0, 600),
+        Kind::TermThenKill => random.millis(0, 600),
+        // Sooner than a second signal counts, and later.
+        Kind::TermTwice => random.millis(0, 2_000),
         Kind::Stop(_) | Kind::StopThenKill | Kind::Link(_) | Kind::MemberStop(_)
             if random.below(3) == 0 =>
         {
