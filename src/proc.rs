@@ -183,8 +183,17 @@ const PF_FORKNOEXEC: u32 = 0x40;
 impl Stat {
     /// The process with this number now.
     pub fn of(pid: i32) -> Option<Self> {
-        let text = read(pid, "stat").ok()?;
-        Self::parse(&String::from_utf8_lossy(&text))
+        Self::read(pid).ok()
+    }
+
+    /// As [`of`](Self::of), for whoever must know a process that is gone from one that can't be looked at.
+    ///
+    /// # Errors
+    /// See [`is_gone`].
+    pub fn read(pid: i32) -> io::Result<Self> {
+        let text = read(pid, "stat")?;
+        let stat = Self::parse(&String::from_utf8_lossy(&text));
+        stat.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// The name may hold spaces and brackets, so it reaches to the last closing one.
@@ -246,9 +255,11 @@ pub fn has_ended_wholly(pid: i32) -> bool {
 fn threads(pid: i32) -> io::Result<Vec<Stat>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // One that is gone meanwhile has ended.
-        if let Ok(text) = fs::read_to_string(entry?.path().join("stat")) {
-            all.push(Stat::parse(&text).ok_or(io::ErrorKind::InvalidData)?);
+        match fs::read_to_string(entry?.path().join("stat")) {
+            Ok(text) => all.push(Stat::parse(&text).ok_or(io::ErrorKind::InvalidData)?),
+            // It has ended meanwhile.
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(all)
@@ -266,8 +277,7 @@ pub fn children(pid: i32) -> io::Result<Vec<i32>> {
         match fs::read_to_string(entry?.path().join("children")) {
             Ok(text) => children.extend(text.split_ascii_whitespace().filter_map(number)),
             // A thread that has ended has handed its own on, to one that is looked at next time.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && lists_children() => {}
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) if is_gone(&error) && lists_children() => {}
             Err(error) => return Err(error),
         }
     }
@@ -319,8 +329,14 @@ fn number(text: &str) -> Option<i32> {
     text.parse().ok()
 }
 
+/// Whether this error of a file in `/proc` says that its process or thread is gone, and not that it can't be
+/// looked at for a moment.
+pub fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
 /// Whether the kernel lists children.
-fn lists_children() -> bool {
+pub fn lists_children() -> bool {
     fs::metadata("/proc/thread-self/children").is_ok()
 }
 
@@ -372,12 +388,19 @@ pub fn read(pid: i32, name: &str) -> io::Result<Vec<u8>> {
 
 /// The numbers of all processes that we can see.
 pub fn all() -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
+    listed().unwrap_or_default()
+}
+
+/// As [`all`], for whoever must know that it saw them all.
+///
+/// # Errors
+/// Where `/proc` can't be read whole.
+pub fn listed() -> io::Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(number));
+    }
+    Ok(pids)
 }
 
 /// The number that a process has in the innermost namespace that it is in, as it sees itself.

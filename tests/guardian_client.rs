@@ -22,7 +22,9 @@ use incumbent::guardian::protocol::{CommandSpec, Report, Request, Term};
 use incumbent::keys::{LeaseId, Prefix};
 use incumbent::log::{Format, Settings};
 use incumbent::term::resignation::Resignation;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, pidfd_send_signal, setrlimit,
+};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
@@ -226,6 +228,46 @@ async fn what_is_held_back_goes_out_once_it_may() {
     );
     stand.guardian.send(Request::EndTerm { token: 7 });
     assert!(stand.guardian.dismiss(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn a_fence_that_can_open_nothing_claims_nothing() {
+    let mut stand = Stand::new().await;
+    stand.begin(7).await;
+    let script = "trap '' TERM; setsid sleep 1000 & sleep 1000";
+    let _job = stand.start(7, script).await;
+    let guardian = i32::try_from(stand.guardian.pid()).unwrap();
+    let tree = || {
+        let mains = incumbent::proc::children(guardian).unwrap();
+        let children = mains
+            .iter()
+            .map(|main| incumbent::proc::children(*main).unwrap());
+        children.flatten().collect::<Vec<_>>()
+    };
+    while tree().len() < 2 {
+        std::thread::yield_now();
+    }
+    let tree: Vec<_> = tree()
+        .into_iter()
+        .map(|pid| pidfd(pid.unsigned_abs()))
+        .collect();
+    let killed = pidfd(stand.guardian.pid());
+    let before = getrlimit(Resource::Nofile);
+    let none = Rlimit {
+        current: Some(0),
+        ..before
+    };
+    setrlimit(Resource::Nofile, none).unwrap();
+    pidfd_send_signal(killed, Signal::KILL).unwrap();
+    assert_eq!(stand.event().await, Event::Gone);
+    let until = clock::now() + Duration::from_millis(300);
+    let emptied = stand.guardian.fence(Some(until), LONG, nobody()).await;
+    let dead = tree.iter().all(is_reaped);
+    setrlimit(Resource::Nofile, before).unwrap();
+    assert!(dead || !emptied, "what lives was taken for dead");
+    let until = clock::now() + PATIENCE;
+    assert!(stand.guardian.fence(Some(until), LONG, nobody()).await);
+    assert!(tree.iter().all(is_reaped));
 }
 
 #[tokio::test]

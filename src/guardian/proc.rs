@@ -205,10 +205,11 @@ pub(super) fn survivors(root: Pid) -> Vec<Survivor> {
 }
 
 /// The children of this process, if all of them have ended and only others can reap them: then nothing
-/// below it runs, since whoever ends hands its children on before. `None` if any may live.
+/// below it runs, since whoever ends hands its children on before. `None` if any may live. To be asked
+/// while there are children: a list without any was not read whole.
 pub(super) fn held() -> Option<Vec<i32>> {
     let before = own_children()?;
-    if !before.iter().all(|pid| is_kept(*pid)) {
+    if before.is_empty() || !before.iter().all(|pid| is_kept(*pid)) {
         return None;
     }
     // Any that came meanwhile came of one that has ended since.
@@ -228,15 +229,23 @@ pub(super) fn say_held(held: &[i32]) {
     }
 }
 
+/// `None` unless all of them were seen: what can't be opened for a moment shows nobody.
 fn own_children() -> Option<Vec<i32>> {
     let this = getpid().as_raw_pid();
-    if let Ok(children) = proc::children(this) {
-        return Some(children);
+    if proc::lists_children() {
+        return proc::children(this).ok();
     }
-    let is_child = |pid: &i32| Stat::of(*pid).is_some_and(|stat| stat.parent == this);
     proc::sees_own_children().ok()?;
-    let children = proc::all().into_iter().filter(is_child).collect();
-    proc::can_look().then_some(children)
+    let mut children = Vec::new();
+    for pid in proc::listed().ok()? {
+        match Stat::read(pid) {
+            Ok(stat) if stat.parent == this => children.push(pid),
+            Ok(_) => {}
+            Err(error) if proc::is_gone(&error) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(children)
 }
 
 /// The id as a message has it.

@@ -9,9 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use etcd_client::{GetOptions, KeyValue};
 use rustix::process::Signal;
 
+use crate::PREFIX;
 use crate::common::process::{self, monotonic_ns};
 use crate::common::record::Life;
-use crate::common::{Cluster, PREFIX, Random, millis};
+use crate::common::{Cluster, Random, millis};
 use crate::faults::nanos;
 use crate::store::{lease_of, try_ask};
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use etcd_client::AlarmAction;
 use rustix::process::Signal;
 
+use crate::PREFIX;
 use crate::checker::{Thrown, Unnamed};
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Direction, PREFIX, Proxy, millis};
+use crate::common::{Cluster, Direction, Proxy, millis};
 use crate::holds::{HeldExec, Hold, Load, Starved, Unkillable};
 use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
 use crate::replicas::{Replica, Replicas};

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::PREFIX;
 use crate::beside::{self, Ill};
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, secs};
@@ -128,6 +129,7 @@ impl<'a> Replicas<'a> {
         let mut job = self.record.command(&flags);
         replica.program.to_str().unwrap().clone_into(&mut job[0]);
         let daemon = Daemon::builder(self.cluster, &replica.name)
+            .prefix(PREFIX)
             .through(&replica.links)
             .job(&job)
             .ttl(ttl)

@@ -14,9 +14,10 @@ use std::time::Duration;
 use etcd_client::{Client, Error, EventType, WatchOptions};
 use incumbent::keys::LeaseId;
 
+use crate::PREFIX;
 use crate::checker::{Candidacy, Count};
+use crate::common::Cluster;
 use crate::common::process::monotonic_ns;
-use crate::common::{Cluster, PREFIX};
 
 /// The key that the jobs count in.
 pub(crate) const COUNTER: &str = "/torture/count";
