@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::clock::{self, Instant, Tick};
 use crate::config::Config;
 use crate::config::timing::Timing;
+use crate::etcd::Token;
 use crate::guardian;
 use crate::job::Jobs;
 use crate::job::native;
@@ -145,6 +146,8 @@ pub struct Candidate {
     files: Keeper,
     logs: Arc<log::Guard>,
     place: Place,
+    /// Of the contest's login, for the stop hook.
+    token: Option<Token>,
     orders: mpsc::UnboundedReceiver<Order>,
     publish: watch::Sender<Public>,
     tick: Tick,
@@ -262,6 +265,7 @@ impl Candidate {
             files: parts.files,
             logs: parts.logs,
             place: Place::here(),
+            token: None,
             orders: parts.orders,
             publish,
             tick,

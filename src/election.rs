@@ -219,7 +219,7 @@ impl Election {
         };
         let until = session.deadline();
         session.stop_renewing();
-        resignation.carry_out_on(&self.store, until).await
+        resignation.carry_out(&self.store, until).await
     }
 
     /// Follows the election, with attempts of at most `limit`; see [`Observer`].

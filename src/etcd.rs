@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use etcd_client::{Client, GetOptions, GetResponse, KvClient, ResponseHeader, Txn, TxnResponse};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as told};
 
 use crate::clock;
 
@@ -31,6 +31,7 @@ pub mod proxy;
 mod reason;
 pub(crate) mod secret;
 pub mod seen;
+pub mod token;
 pub mod trust;
 pub mod version;
 pub mod watch;
@@ -41,6 +42,7 @@ use member::Member;
 pub use patience::Patience;
 use secret::PairFiles;
 pub use seen::Seen;
+pub use token::Token;
 use trust::Trust;
 
 /// How to reach the store.
@@ -109,6 +111,7 @@ struct Shared {
     members: Mutex<Members>,
     seen: Mutex<Seen>,
     trust: Trust,
+    token: told::Sender<Option<Token>>,
     /// Told when another member may lead.
     look_for_leader: Notify,
 }
@@ -132,7 +135,8 @@ impl Store {
 
     /// The same, which believes no other cluster than this one; 0 if it isn't known yet.
     pub fn of_cluster(settings: &Settings, cluster: u64) -> Self {
-        let members = Members::new(settings, None);
+        let (token, _) = told::channel(None);
+        let members = Members::new(settings, None, &token);
         let seen = Seen {
             cluster,
             ..Seen::default()
@@ -141,7 +145,12 @@ impl Store {
             shared: Arc::new(Shared {
                 members: Mutex::new(members),
                 seen: Mutex::new(seen),
-                trust: Trust::default(),
+                trust: if cluster == 0 {
+                    Trust::default()
+                } else {
+                    Trust::in_known()
+                },
+                token,
                 look_for_leader: Notify::new(),
             }),
         }
@@ -158,7 +167,11 @@ impl Store {
     /// Uses other endpoints or credentials from the next attempt on; streams that are open stay.
     pub fn reload(&self, settings: &Settings) {
         let mut members = self.members();
-        *members = Members::new(settings, members.settings.tls.pair().as_ref());
+        if members.all.len() == 1 && self.seen().cluster != 0 {
+            self.shared.trust.be_sure();
+        }
+        let before = members.settings.tls.pair();
+        *members = Members::new(settings, before.as_ref(), &self.shared.token);
         drop(members);
         self.shared.trust.doubt();
         self.shared.look_for_leader.notify_one();
@@ -240,6 +253,12 @@ impl Store {
         let members = self.members();
         let (before, rest) = members.all.split_at(members.current);
         [rest, before].concat()
+    }
+
+    /// Whether this is one of its members; none is after a reload.
+    fn has(&self, member: &Arc<Member>) -> bool {
+        let members = self.members();
+        members.all.iter().any(|one| Arc::ptr_eq(one, member))
     }
 
     /// How the store is reached, for another process or runtime to reach it too.
@@ -347,10 +366,14 @@ fn keys_of(client: &Client) -> KvClient {
 }
 
 impl Members {
-    fn new(settings: &Settings, before: Option<&PairFiles>) -> Self {
+    fn new(
+        settings: &Settings,
+        before: Option<&PairFiles>,
+        token: &told::Sender<Option<Token>>,
+    ) -> Self {
         let member = |endpoint: &String| {
-            let member = Member::new(endpoint.clone(), settings.clone(), before.cloned());
-            Arc::new(member)
+            let (settings, before) = (settings.clone(), before.cloned());
+            Arc::new(Member::new(endpoint.clone(), settings, before, token))
         };
         let all: Vec<_> = settings.endpoints.iter().map(member).collect();
         assert!(!all.is_empty(), "the configuration names an endpoint");

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::cgroup;
 use crate::clock::{self, Instant};
+use crate::etcd::Store;
 use crate::proc::survivor::{InVain, Survivor, learn_names, listed};
 use crate::proc::{Handle, Process, Stat};
 use crate::runtime_dir::Dir;
@@ -128,12 +129,16 @@ async fn attempt(dir: &Path) -> Outcome {
             (file.resignation.clone(), None)
         }
     };
-    if !fence(group, &resignation, clock::now() + FENCE_LIMIT).await {
+    let store = resignation.open_store();
+    if let Some(token) = file.token() {
+        store.begin_with(token.clone());
+    }
+    if !fence(group, &resignation, &store, clock::now() + FENCE_LIMIT).await {
         return Outcome::NotAlone;
     }
     let ended = clock::wall_time();
     let patience = RESIGN_LIMIT.min(resignation.ttl);
-    let confirmed = resignation.carry_out(clock::now() + patience).await;
+    let confirmed = resignation.carry_out(&store, clock::now() + patience).await;
     log_resigned(&resignation, confirmed);
     if !confirmed {
         return Outcome::Unconfirmed;
@@ -142,7 +147,7 @@ async fn attempt(dir: &Path) -> Outcome {
         tracing::warn!(%error, "lease file not removed");
     }
     // Last: nobody needs it to go on.
-    resignation.explain(ended, UNIT_FAILED).await;
+    resignation.explain(&store, ended, UNIT_FAILED).await;
     Outcome::Resigned
 }
 
@@ -234,18 +239,17 @@ fn may_touch<'a>(
 
 /// Kills everything in the control group but this process, until it is alone there; renews the
 /// lease meanwhile if that takes long. False if it isn't alone by `until`.
-async fn fence(group: &str, resignation: &Resignation, until: Instant) -> bool {
+async fn fence(group: &str, resignation: &Resignation, store: &Store, until: Instant) -> bool {
     tokio::select! {
         alone = until_alone(group, resignation, until) => alone,
-        never = keep_renewing(resignation) => match never {},
+        never = keep_renewing(resignation, store) => match never {},
     }
 }
 
-async fn keep_renewing(resignation: &Resignation) -> std::convert::Infallible {
+async fn keep_renewing(resignation: &Resignation, store: &Store) -> std::convert::Infallible {
     clock::sleep(STUCK_AFTER).await;
-    let store = resignation.open_store();
     loop {
-        let renewed = resignation.renew(&store).await;
+        let renewed = resignation.renew(store).await;
         tracing::debug!(lease = %resignation.lease, renewed, "renewed for a tree not empty");
         clock::sleep(resignation.ttl / 5).await;
     }

@@ -7,6 +7,7 @@ use super::held::Guard;
 use super::{Candidate, Held, Once, Run, Word, contest, guarding};
 use crate::backoff::jitter;
 use crate::clock;
+use crate::etcd::Token;
 use crate::guardian::fence::Tell;
 use crate::guardian::protocol::{self, Request};
 use crate::job::native::{self, Native, Stage};
@@ -106,6 +107,16 @@ impl Candidate {
 
     fn lease_file(&self, resignation: Resignation) -> LeaseFile {
         LeaseFile::new(resignation, self.place.clone(), self.guarding.process())
+            .with_token(self.token.clone())
+    }
+
+    /// The stop hook is to have the token that counts.
+    pub(super) fn logged_in(&mut self, token: Token) {
+        self.token = Some(token);
+        if let Some(held) = &self.held {
+            let file = self.lease_file(held.resignation.clone());
+            self.files.write_soon(file);
+        }
     }
 
     fn start_run(&mut self) {

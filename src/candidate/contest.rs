@@ -20,7 +20,7 @@ use crate::config::timing::Timing;
 use crate::election::control::{Lookout, Notice};
 use crate::election::digest::tell_digest;
 use crate::election::{CampaignError, Digest, Election, Progress, TakeoverDelay, wishes};
-use crate::etcd::{Error, Settings, Store};
+use crate::etcd::{Error, Settings, Store, Token};
 use crate::keys::{LeaseId, Prefix};
 use crate::log;
 use crate::metrics::Metrics;
@@ -83,6 +83,8 @@ pub(super) enum Report {
     Refused(String),
     /// The store was not reached.
     Unreachable(Error),
+    /// The login has this token now.
+    LoggedIn(Token),
     /// The term is asked something.
     Notice(Notice),
     /// Whether the term is to step down as the wish with this number asks.
@@ -184,6 +186,9 @@ impl Contestant {
             drop(store.find_member(limit).await);
             store.stay_with_leader(limit).await;
         });
+        let (store, key) = (self.store.clone(), self.setup.prefix.term());
+        tokio::spawn(async move { store.stay_logged_in(limit, &key).await });
+        tokio::spawn(tell_tokens(self.store.token(), self.reports.clone()));
         let mut election = Election::new(
             self.store.clone(),
             self.setup.prefix.clone(),
@@ -440,6 +445,18 @@ impl Contestant {
     fn report(&self, report: Report) {
         // The candidate ends only with the daemon.
         drop(self.reports.send(report));
+    }
+}
+
+/// Tells of each token that a login brings.
+async fn tell_tokens(
+    mut tokens: watch::Receiver<Option<Token>>,
+    reports: mpsc::UnboundedSender<Report>,
+) {
+    while tokens.changed().await.is_ok() {
+        if let Some(token) = tokens.borrow_and_update().clone() {
+            drop(reports.send(Report::LoggedIn(token)));
+        }
     }
 }
 

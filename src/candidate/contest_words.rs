@@ -28,14 +28,17 @@ impl Candidate {
             // None of these shows that the store is there.
             Report::Lost(_)
             | Report::Refused(_)
+            | Report::LoggedIn(_)
             | Report::Notice(_)
             | Report::Successor(..)
             | Report::MakeWay
             | Report::Left(Left::Unconfirmed) => {}
         }
-        if let Report::Left(left) = report {
-            return self.left(left);
-        }
+        let report = match report {
+            Report::Left(left) => return self.left(left),
+            Report::LoggedIn(token) => return self.logged_in(token),
+            report => report,
+        };
         let lines = self.lines.clone();
         let Some(held) = &mut self.held else { return };
         let lease = held.lease;
@@ -82,7 +85,7 @@ impl Candidate {
                 lines.making_way(lease);
                 self.on(Event::StepDown);
             }
-            Report::Left(_) => {}
+            Report::Left(_) | Report::LoggedIn(_) => {}
         }
     }
 

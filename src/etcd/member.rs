@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Channel, Client, ConnectOptions, Identity, TlsOptions};
+use tokio::sync::watch;
 use tonic::transport::Endpoint;
 
 use super::address::{Address, Connector};
 use super::secret::{self, Pair, PairFiles};
-use super::{Error, Seen, Settings, Tls};
+use super::{Error, Seen, Settings, Tls, Token, token};
 use crate::worker::STORE;
 
 /// A connection is pinged after this long without a frame from the member. etcd takes pings more
@@ -35,6 +36,10 @@ pub struct Member {
     connecting: tokio::sync::Mutex<()>,
     /// Whether the last client was made without a login though a user is configured.
     without_login: AtomicBool,
+    /// What another process has logged in with, until it is tried.
+    handed: Mutex<Option<Token>>,
+    /// Told what we have logged in with.
+    token: watch::Sender<Option<Token>>,
     /// Set once it has shown that it is no proxy.
     pub(super) shown: OnceLock<()>,
 }
@@ -49,8 +54,24 @@ impl std::fmt::Debug for Connected {
     }
 }
 
+/// As whom to connect.
+#[derive(Clone, Copy)]
+enum Login<'a> {
+    /// As nobody.
+    None,
+    /// As the user with this name and password.
+    Password(&'a str, &'a str),
+    /// As who has this token.
+    Token(&'a Token),
+}
+
 impl Member {
-    pub(super) fn new(endpoint: String, settings: Settings, before: Option<PairFiles>) -> Self {
+    pub(super) fn new(
+        endpoint: String,
+        settings: Settings,
+        before: Option<PairFiles>,
+        token: &watch::Sender<Option<Token>>,
+    ) -> Self {
         let address = endpoint.parse().ok();
         Self {
             endpoint,
@@ -59,6 +80,8 @@ impl Member {
             before,
             client: Mutex::default(),
             without_login: AtomicBool::new(false),
+            handed: Mutex::default(),
+            token: token.clone(),
             shown: OnceLock::new(),
             connecting: tokio::sync::Mutex::default(),
         }
@@ -93,9 +116,12 @@ impl Member {
             return Ok(client);
         }
         self.without_login.store(false, Ordering::Relaxed);
-        let client = match self.user() {
-            Some((name, file)) => self.log_in(name, file).await?,
-            None => self.connect(None).await?,
+        // Tried once: refused, it costs an attempt, and the next one logs in.
+        let handed = self.handed().take();
+        let client = match (handed, self.user()) {
+            (Some(token), _) => self.connect(Login::Token(&token)).await?,
+            (None, Some((name, file))) => self.log_in(name, file).await?,
+            (None, None) => self.connect(Login::None).await?,
         };
         *self.lock() = Some(Connected(client.clone()));
         Ok(client)
@@ -116,9 +142,18 @@ impl Member {
     /// login is dear to the store.
     pub(super) async fn any_client(&self) -> Result<Client, Error> {
         match self.connected() {
-            None if self.settings.username.is_some() => self.connect(None).await,
+            None if self.settings.username.is_some() => self.connect(Login::None).await,
             _ => self.client().await,
         }
+    }
+
+    /// Spares the next client its login.
+    pub(super) fn hand(&self, token: Token) {
+        *self.handed() = Some(token);
+    }
+
+    fn handed(&self) -> std::sync::MutexGuard<'_, Option<Token>> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connected(&self) -> Option<Client> {
@@ -151,14 +186,14 @@ impl Member {
         let (password, error) = match read(file).await {
             Ok(text) => {
                 let password = text.trim_end_matches(['\r', '\n']).to_owned();
-                match self.connect(Some((name, &password))).await {
+                match self.connect(Login::Password(name, &password)).await {
                     Ok(client) => {
                         secret::keep_password(name, file, &password);
                         return Ok(client);
                     }
                     Err(Error::Unauthenticated { reason, .. }) if reason.contains(AUTH_IS_OFF) => {
                         self.without_login.store(true, Ordering::Relaxed);
-                        return self.connect(None).await;
+                        return self.connect(Login::None).await;
                     }
                     // That a token or a password has been replaced is another matter: this one was
                     // read from the file just now.
@@ -173,7 +208,7 @@ impl Member {
         let Some(last) = last.filter(|last| Some(last) != password.as_ref()) else {
             return Err(error);
         };
-        match self.connect(Some((name, &last))).await {
+        match self.connect(Login::Password(name, &last)).await {
             Ok(client) => {
                 tracing::warn!(user = name, %error, "logged in with the last password");
                 Ok(client)
@@ -184,13 +219,13 @@ impl Member {
 
     /// Connects with certificates that are read afresh each time, too; or with those that went
     /// together last, where one of them has been replaced and the other hasn't.
-    async fn connect(&self, user: Option<(&str, &str)>) -> Result<Client, Error> {
+    async fn connect(&self, login: Login<'_>) -> Result<Client, Error> {
         let tls = &self.settings.tls;
         let Some(files) = tls.pair().filter(|_| self.endpoint.starts_with("https:")) else {
-            return self.connect_with(user, None).await;
+            return self.connect_with(login, None).await;
         };
         let error = match read_pair(&files).await {
-            Ok(pair) => match self.connect_with(user, Some(&pair)).await {
+            Ok(pair) => match self.connect_with(login, Some(&pair)).await {
                 Err(error) if is_mismatch(&error) => error,
                 Ok(client) => {
                     secret::keep_pair(files, pair);
@@ -211,14 +246,10 @@ impl Member {
             %error,
             "going on with the last certificate and key"
         );
-        self.connect_with(user, Some(&last)).await
+        self.connect_with(login, Some(&last)).await
     }
 
-    async fn connect_with(
-        &self,
-        user: Option<(&str, &str)>,
-        pair: Option<&Pair>,
-    ) -> Result<Client, Error> {
+    async fn connect_with(&self, login: Login<'_>, pair: Option<&Pair>) -> Result<Client, Error> {
         let Settings {
             connect_timeout,
             tls,
@@ -227,7 +258,7 @@ impl Member {
         let mut options = ConnectOptions::new()
             .with_require_leader(true)
             .with_auto_token_refresh(true);
-        if let Some((name, password)) = user {
+        if let Login::Password(name, password) = login {
             options = options.with_user(name, password);
         }
         let mut endpoint = Endpoint::from_shared(self.endpoint.clone())
@@ -248,7 +279,14 @@ impl Member {
             });
         };
         let channel = endpoint.connect_with_connector_lazy(Connector(Arc::clone(address)));
-        let connected = Client::from_channel(Channel::Tonic(channel), Some(options)).await;
+        let channel = match login {
+            Login::None => Channel::Tonic(channel),
+            Login::Password(..) => token::channel(channel, &self.endpoint, None, &self.token),
+            Login::Token(handed) => {
+                token::channel(channel, &self.endpoint, Some(handed), &self.token)
+            }
+        };
+        let connected = Client::from_channel(channel, Some(options)).await;
         connected.map_err(|error| self.classify(&error))
     }
 

@@ -10,6 +10,9 @@
 //! question that does. A stranger among the endpoints is named, and the next one is asked. Only where
 //! the endpoints agree on another cluster than before has the cluster changed. What follows from what
 //! they say is [`judge`]'s matter.
+//!
+//! Of two, one may be away, and the other is believed if it is alone on the list; but not while the
+//! one that is silent may yet answer, and only until it contradicts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,6 +39,12 @@ const LONGEST_LOOK: Duration = Duration::from_millis(150);
 /// How long an endpoint may take to be named as a stranger, once the others are believed.
 const LONGEST_PROBE: Duration = Duration::from_secs(5);
 
+/// Before one of two is believed without the other, that is asked again after so long.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
+
+/// From one time that those who are away are asked to the next.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// What a store knows of its endpoints beyond the cluster that it believes.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
@@ -48,6 +57,9 @@ pub(super) struct Trust {
 struct State {
     /// Somebody of another cluster has answered since the endpoints were asked last.
     doubt: bool,
+    /// Most of the endpoints spoke for the cluster that is believed. Else it is believed only until
+    /// another one is heard of.
+    sure: bool,
     /// Any stranger is an error, for who asks once.
     unanimous: bool,
     /// Endpoints of other clusters, as they were named.
@@ -55,6 +67,18 @@ struct State {
 }
 
 impl Trust {
+    /// For a cluster that somebody else has made sure of.
+    pub(super) fn in_known() -> Self {
+        let trust = Self::default();
+        trust.be_sure();
+        trust
+    }
+
+    /// Holds on to the cluster that is believed, whoever contradicts.
+    pub(super) fn be_sure(&self) {
+        self.state().sure = true;
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state
             .lock()
@@ -109,34 +133,53 @@ impl Store {
             return Ok(());
         }
         let known = self.seen().cluster;
-        let unanimous = self.shared.trust.state().unanimous;
+        let (unanimous, sure) = {
+            let state = self.shared.trust.state();
+            (state.unanimous, state.sure)
+        };
         let all = self.in_turn();
         let mut survey = Survey::begin(&all);
-        survey.hear(limit, unanimous).await;
-        let mut verdict = judge(&survey.words());
-        if matches!(verdict, Verdict::Disputed(_)) && survey.ask_for_lists(limit / 2).await {
-            verdict = judge(&survey.words());
+        let mut verdict = survey.verdict(limit, unanimous).await;
+        if known == 0 && matches!(verdict, Verdict::Likely(_)) && !survey.awaits_more() {
+            // What was refused for a moment, or was cut off, is asked once more.
+            clock::sleep(SECOND_LOOK).await;
+            survey = Survey::begin(&all);
+            verdict = survey.verdict(limit, unanimous).await;
+        }
+        if let Verdict::Likely(cluster) = verdict
+            && (known != 0 || survey.awaits_more())
+            && known != cluster
+        {
+            verdict = Verdict::Disputed(disagreement(&survey.words()));
         }
         match verdict {
-            Verdict::Believed(_) if unanimous && clusters(&survey.words()).len() > 1 => {
+            Verdict::Believed(_) | Verdict::Likely(_)
+                if unanimous && clusters(&survey.words()).len() > 1 =>
+            {
                 return Err(Error::Disputed(disagreement(&survey.words())));
             }
-            Verdict::Believed(cluster) if known != 0 && cluster != known => {
+            Verdict::Believed(cluster) if known != 0 && cluster != known && sure => {
                 return Err(Error::ClusterChanged(format!(
                     "most of etcd.endpoints are of cluster {cluster:x} instead of {known:x}"
                 )));
             }
-            Verdict::Believed(cluster) => {
-                self.lock_seen().cluster = cluster;
+            Verdict::Believed(cluster) | Verdict::Likely(cluster) => {
+                self.believe(cluster);
                 let mut state = self.shared.trust.state();
                 state.doubt = false;
                 state.unanimous = false;
+                state.sure |= matches!(verdict, Verdict::Believed(_));
                 drop(state);
                 self.go_to_one_of(cluster, &survey);
             }
             // The term that we hold, or the place, is of the cluster that granted it: it goes on
             // with whoever is of it.
-            Verdict::Disputed(_) | Verdict::Silence if known != 0 => {}
+            Verdict::Disputed(_) if known != 0 && sure => {}
+            Verdict::Silence if known != 0 => {}
+            Verdict::Disputed(why) if known != 0 => {
+                self.believe(0);
+                return Err(Error::ClusterChanged(why));
+            }
             Verdict::Disputed(why) => return Err(Error::Disputed(why)),
             Verdict::Silence => return Err(self.silence(&all, survey, limit)),
         }
@@ -144,6 +187,15 @@ impl Store {
         survey.name_strangers(self, known);
         survey.go_on(self.clone(), known);
         Ok(())
+    }
+
+    /// Believes this cluster, of which nothing is known if another one was believed so far; 0 for none.
+    fn believe(&self, cluster: u64) {
+        let mut seen = self.lock_seen();
+        if seen.cluster != 0 && seen.cluster != cluster {
+            *seen = Seen::default();
+        }
+        seen.cluster = cluster;
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -251,6 +303,17 @@ impl Survey {
         }
     }
 
+    /// What follows from what is heard.
+    async fn verdict(&mut self, limit: Duration, unanimous: bool) -> Verdict {
+        self.hear(limit, unanimous).await;
+        let verdict = judge(&self.words());
+        let is_open = matches!(verdict, Verdict::Disputed(_) | Verdict::Likely(_));
+        if is_open && self.ask_for_lists(limit / 2).await {
+            return judge(&self.words());
+        }
+        verdict
+    }
+
     /// Listens until most members agree, or all have spoken, or it takes too long; a little longer
     /// if `all` are to be heard.
     async fn hear(&mut self, limit: Duration, all: bool) {
@@ -265,7 +328,9 @@ impl Survey {
                     return;
                 }
                 wait = wait.min(LONGEST_LOOK.max(clock::now().since(begun)));
-            } else if self.heard.iter().any(Option::is_some) {
+            } else if self.heard.iter().any(Option::is_some)
+                && !matches!(judge(&self.words()), Verdict::Likely(_))
+            {
                 wait = wait.min(LONGEST_WAIT);
             }
             let left = (begun + wait).remaining();
@@ -299,6 +364,13 @@ impl Survey {
             }
         }
         has_more
+    }
+
+    /// Whether anybody who is silent may yet answer.
+    fn awaits_more(&self) -> bool {
+        let silent = self.heard.iter().zip(&self.errors);
+        let mut errors = silent.filter(|(word, _)| word.is_none());
+        errors.any(|(_, error)| matches!(error, None | Some(Error::Timeout { .. })))
     }
 
     fn take(&mut self, (place, answer): (usize, Result<Word, Error>)) {
@@ -337,15 +409,38 @@ impl Survey {
         }
     }
 
-    /// Hears the others out, so that a stranger among them is named, and leaves them.
+    /// Hears the others out, so that a stranger among them is named, and leaves them; where it isn't
+    /// sure whom to believe, those who are away are asked until they answer.
     fn go_on(mut self, store: Store, known: u64) {
         tokio::spawn(async move {
-            while let Some(answered) = self.asked.join_next().await {
-                if let Ok(answered) = answered {
-                    self.take(answered);
+            loop {
+                while let Some(answered) = self.asked.join_next().await {
+                    if let Ok(answered) = answered {
+                        self.take(answered);
+                    }
                 }
+                self.name_strangers(&store, known);
+                let trust = &store.shared.trust;
+                if trust.state().sure || store.seen().cluster != known {
+                    break;
+                }
+                match judge(&self.words()) {
+                    Verdict::Likely(_) | Verdict::Silence => {}
+                    Verdict::Believed(cluster) if cluster == known => {
+                        trust.be_sure();
+                        break;
+                    }
+                    Verdict::Believed(_) | Verdict::Disputed(_) => {
+                        trust.doubt();
+                        break;
+                    }
+                }
+                clock::sleep(PAUSE).await;
+                if !store.has(&self.members[0]) {
+                    break;
+                }
+                self.asked = Self::begin(&self.members).asked;
             }
-            self.name_strangers(&store, known);
             let current = store.current();
             for member in self.members {
                 if !Arc::ptr_eq(&member, &current) {

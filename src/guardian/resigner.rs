@@ -232,9 +232,9 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
         drop(spawn_local(async move {
             // It is given back as soon as its tree is proven empty.
             let ended = clock::wall_time();
-            let confirmed = resignation.carry_out_on(&store, until).await;
+            let confirmed = resignation.carry_out(&store, until).await;
             if confirmed {
-                resignation.explain_on(&store, ended, DAEMON_LOST).await;
+                resignation.explain(&store, ended, DAEMON_LOST).await;
             }
             tell.tell((resignation.lease, confirmed));
         }));
@@ -244,7 +244,7 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
 /// A store, and how it is reached: by which settings, and as which cluster.
 type Known = ((Settings, u64), Store);
 
-/// The store of this lease; leases of one daemon differ in theirs only after a reload.
+/// The store of this lease, which stays logged in; leases of one daemon differ in theirs only after a reload.
 fn store(stores: &mut Vec<Known>, resignation: &Resignation) -> Store {
     let (settings, cluster) = (&resignation.store, resignation.cluster);
     let same = |(known, _): &&Known| known.0 == *settings && known.1 == cluster;
@@ -252,6 +252,11 @@ fn store(stores: &mut Vec<Known>, resignation: &Resignation) -> Store {
         return store.clone();
     }
     let store = resignation.open_store();
+    let (kept, limit) = (store.clone(), resignation.attempt_limit);
+    let key = resignation.prefix.term();
+    drop(spawn_local(async move {
+        kept.stay_logged_in(limit, &key).await;
+    }));
     stores.push(((settings.clone(), cluster), store.clone()));
     store
 }

@@ -210,7 +210,9 @@ async fn everything_in_the_group_and_below_is_killed() {
         children.push(child);
     }
     let until = clock::now() + Duration::from_secs(5);
-    assert!(fence(&group.0, &resignation(), until).await);
+    let resignation = resignation();
+    let store = resignation.open_store();
+    assert!(fence(&group.0, &resignation, &store, until).await);
     for mut child in children {
         assert!(!child.wait().unwrap().success());
     }

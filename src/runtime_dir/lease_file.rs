@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{Dir, RunFiles, RuntimeDir};
-use crate::etcd::{Settings, Tls, secret};
+use crate::etcd::{Settings, Tls, Token, secret};
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::{self, Process};
 use crate::term::resignation::Resignation;
@@ -39,7 +39,7 @@ pub struct LeaseFile {
     pub daemon: Process,
     /// Its guardian.
     pub guardian: Option<Process>,
-    /// What was in the credentials; filled in when the file is written.
+    /// What was in the files of credentials, filled in when the file is written; and a token.
     credentials: Credentials,
 }
 
@@ -82,6 +82,9 @@ struct Credentials {
     /// The one that the store took last, if it is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_password: Option<String>,
+    /// Of the daemon's login: a login of its own would take the hook longer than all the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<Token>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +141,17 @@ impl LeaseFile {
         }
     }
 
+    /// The same with the token of the daemon's login.
+    pub fn with_token(mut self, token: Option<Token>) -> Self {
+        self.credentials.token = token;
+        self
+    }
+
+    /// The token of the daemon's login.
+    pub const fn token(&self) -> Option<&Token> {
+        self.credentials.token.as_ref()
+    }
+
     /// Reads the file in the runtime directory `dir`; `None` if there is none.
     ///
     /// # Errors
@@ -185,9 +199,12 @@ impl LeaseFile {
 
     /// Writes the file so that a reader sees it whole or not at all.
     fn write(mut self, dir: &Dir) -> io::Result<()> {
-        if self.place.has_a_hook() {
-            self.credentials = Credentials::read(&self.resignation.store);
-        }
+        self.credentials = if self.place.has_a_hook() {
+            let token = self.credentials.token.take();
+            Credentials::read(&self.resignation.store, token)
+        } else {
+            Credentials::default()
+        };
         let text = serde_json::to_vec(&Stored::from(self))?;
         dir.write(UNFINISHED, &text)?;
         dir.rename(UNFINISHED, NAME)
@@ -209,7 +226,7 @@ impl Drop for Unpacked {
 
 impl Credentials {
     /// Reads what the settings name. What can't be read is left out: the hook can fence without.
-    fn read(settings: &Settings) -> Self {
+    fn read(settings: &Settings, token: Option<Token>) -> Self {
         let read = |path: &Option<PathBuf>| {
             let path = path.as_ref()?;
             let text = secret::read(path);
@@ -237,6 +254,7 @@ impl Credentials {
         Self {
             last_password: last_password.filter(|last| in_file != Some(last.as_str())),
             password,
+            token,
             ca: read(&tls.ca_file),
             cert,
             key,

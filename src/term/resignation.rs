@@ -60,12 +60,7 @@ impl Resignation {
     ///
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown; it may be called again.
-    pub async fn carry_out(&self, until: Instant) -> bool {
-        self.carry_out_on(&self.open_store(), until).await
-    }
-
-    /// [`carry_out`](Self::carry_out) over connections that are open already.
-    pub async fn carry_out_on(&self, store: &Store, until: Instant) -> bool {
+    pub async fn carry_out(&self, store: &Store, until: Instant) -> bool {
         let mut backoff = session::backoff();
         loop {
             match self.attempt(store).await {
@@ -85,16 +80,10 @@ impl Resignation {
 
     /// Gives the term, whose job was proven dead at `ended`, its place in the history, for a daemon
     /// that can't; one attempt, since the next term says at least that it was.
-    pub(crate) async fn explain_on(&self, store: &Store, ended: String, reason: &str) {
+    pub(crate) async fn explain(&self, store: &Store, ended: String, reason: &str) {
         if let Err(error) = self.try_to_explain(store, ended, reason).await {
             tracing::debug!(%error, "history not written");
         }
-    }
-
-    /// [`explain_on`](Self::explain_on), over connections of its own.
-    pub(crate) async fn explain(&self, ended: String, reason: &str) {
-        let store = self.open_store();
-        self.explain_on(&store, ended, reason).await;
     }
 
     async fn try_to_explain(

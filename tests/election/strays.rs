@@ -83,6 +83,55 @@ fn a_stray_member_that_is_all_that_can_be_reached_is_not_believed() {
     scene.assert_no_overlap();
 }
 
+/// Two endpoints, of which a link leads to a member of the cluster and the other is a stray.
+fn halves(scene: &Scene, links: &Links) -> [String; 2] {
+    let stray = scene.cluster.follower();
+    let member = (0..3).find(|i| *i != stray).unwrap();
+    scene.cluster.lead_astray(stray);
+    [links[member].url(), url(&scene.cluster, stray)]
+}
+
+#[test]
+fn a_stray_is_not_believed_while_the_other_of_two_may_yet_answer() {
+    let scene = Scene::start(3);
+    let (a, token) = scene.leader(scene.daemon("a").ttl("15s"));
+    let links = Links::to(&scene.cluster);
+    let names = halves(&scene, &links);
+    links.black_hole();
+    let endpoints = format!("etcd.endpoints = {names:?}");
+    let b = scene.daemon("b").ttl("5s").toml(&endpoints).spawn();
+    b.wait_said("store unreachable", &names[1]);
+    throughout(secs(4), "b waits", || match b.lines("campaigning").len() {
+        0 => Ok(()),
+        _ => Err("it stands with the stray".to_owned()),
+    });
+    links.heal();
+    throughout(secs(4), "b waits", || match b.lines("campaigning").len() {
+        0 => Ok(()),
+        _ => Err("it stands though they disagree".to_owned()),
+    });
+    scene.still_leads(&a, token).unwrap();
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn who_believes_one_of_two_leads_no_longer_than_until_the_other_contradicts() {
+    let scene = Scene::start(3);
+    let links = Links::to(&scene.cluster);
+    let names = halves(&scene, &links);
+    links.each(Proxy::refuse);
+    let endpoints = format!("etcd.endpoints = {names:?}");
+    let b = scene.daemon("b").ttl("15s").toml(&endpoints).spawn();
+    b.wait_job(SOON);
+    links.heal();
+    let line = b.wait_log("term lost", SOON);
+    assert_eq!(line.get("reason").unwrap(), "cluster_changed");
+    throughout(secs(4), "b waits", || match b.lines("elected").len() {
+        1 => Ok(()),
+        _ => Err("it leads again".to_owned()),
+    });
+}
+
 #[test]
 fn one_member_of_three_that_can_be_reached_is_enough() {
     let scene = Scene::start(3);

@@ -110,6 +110,72 @@ fn a_credential_opens_the_store_to_the_daemon_its_job_and_the_hook() {
     assert!(!replicas.journal(3).iter().any(secret));
 }
 
+/// Changes what an instance's lease file has for credentials, once it tells of the term.
+fn change_credentials(replicas: &Replicas, i: usize, change: impl Fn(&mut Value)) {
+    let (rig, name) = (replicas.rig, replicas.name);
+    let file = format!("/run/incumbent-{name}-{i}/lease.json");
+    let mut text = eventually(secs(10), "the lease file tells of the term", || {
+        let text = rig.ok(&["cat", &file]);
+        let text: Value = serde_json::from_str(&text).map_err(|_| Value::Null)?;
+        if text["token"].is_i64() {
+            Ok(text)
+        } else {
+            Err(text)
+        }
+    });
+    change(&mut text["credentials"]);
+    let changed = format!("{name}-{i}.changed");
+    fs::write(rig.file(&changed), text.to_string()).unwrap();
+    // Into the file that is there, whose owner stays who it is.
+    rig.ok(&["cp", &format!("/rig/{changed}"), &file]);
+}
+
+#[test]
+fn the_hook_needs_no_login_of_its_own_unless_the_daemons_is_refused() {
+    let Some(rig) = rig() else { return };
+    let locked = Locked::start(rig, "token", 5379);
+    let setup = Setup {
+        store: Some(&locked.store),
+        config: LOGIN,
+        drop_in: "LoadCredential=etcd-password:/etc/incumbent/right.password\n",
+        variables: &[TYPED],
+        ..Setup::default()
+    };
+    let replicas = Replicas::prepare(rig, "token", &setup);
+    replicas.start_one(1);
+    replicas.start_one(2);
+    let kill_all = |i| {
+        let group = replicas.property(i, "ControlGroup");
+        let kill = format!("echo 1 >/sys/fs/cgroup{group}/cgroup.kill");
+        rig.ok(&["sh", "-c", &kill]);
+    };
+    let wait_resigned = |i, token: i64| {
+        let resigned = replicas.wait_line(i, "that its hook resigned", |line| {
+            line["MESSAGE"] == "resigned" && line["INCUMBENT_TOKEN"] == token.to_string()
+        });
+        assert_eq!(resigned["INCUMBENT_BY"], "release", "{resigned}");
+        assert_eq!(resigned["INCUMBENT_CONFIRMED"], "true", "{resigned}");
+    };
+
+    let first = replicas.wait_term(1).token;
+    change_credentials(&replicas, 1, |credentials| {
+        credentials["password"] = "battery staple".into();
+    });
+    kill_all(1);
+    wait_resigned(1, first);
+
+    // One that the store has forgotten.
+    let second = replicas.wait_term(2).token;
+    change_credentials(&replicas, 2, |credentials| {
+        credentials["token"]["text"] = "forgotten.1".into();
+    });
+    kill_all(2);
+    wait_resigned(2, second);
+    replicas.wait_term(3);
+    let gaps = replicas.proven().handover_gaps();
+    assert!(gaps.iter().all(|gap| *gap < patience(secs(5))), "{gaps:?}");
+}
+
 #[test]
 fn a_credential_that_the_unit_does_not_load_is_named_and_nothing_is_tried_again() {
     let Some(rig) = rig() else { return };

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::common::{eventually, secs};
+use crate::common::{Authority, eventually, secs};
 use crate::rig::Rig;
 
 /// From one member's ports to the next one's.
@@ -14,43 +14,74 @@ pub(crate) struct Store {
     endpoints: Vec<String>,
     /// `USER:PASSWORD` of who may do everything, once names are asked for.
     root: Option<String>,
+    /// The certificate of who vouches for the members, inside the rig, where they speak TLS.
+    ca: Option<String>,
 }
 
 impl Store {
     /// Starts the members, the first of which serves at `port`, and waits until all of them serve.
     pub(crate) fn start(rig: &Rig, name: &'static str, port: u16) -> Self {
+        Self::start_with(rig, name, port, None, &[])
+    }
+
+    /// The same over TLS; the authority's certificate is `/etc/incumbent/NAME.ca.pem`.
+    pub(crate) fn start_tls(rig: &Rig, name: &'static str, port: u16) -> Self {
+        let authority = Authority::new(name);
+        let issued = authority.issue("member", &["127.0.0.1"]);
+        let [ca, certificate, key] =
+            ["ca.pem", "pem", "key"].map(|kind| format!("/etc/incumbent/{name}.{kind}"));
+        rig.write(&ca, &authority.pem());
+        rig.write(&certificate, &issued.certificate);
+        rig.write_secret(&key, &issued.key);
+        let tls = [
+            format!("--cert-file={certificate}"),
+            format!("--key-file={key}"),
+        ];
+        Self::start_with(rig, name, port, Some(ca), &tls)
+    }
+
+    fn start_with(
+        rig: &Rig,
+        name: &'static str,
+        port: u16,
+        ca: Option<String>,
+        more: &[String],
+    ) -> Self {
         let members = || (1..=3).zip((port..).step_by(usize::from(APART)));
         let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let scheme = if ca.is_some() { "https" } else { "http" };
+        let client_url = |port: u16| format!("{scheme}://127.0.0.1:{port}");
         let cluster: Vec<_> = members()
             .map(|(i, port)| format!("{name}-{i}={}", url(port + 1)))
             .collect();
         let cluster = cluster.join(",");
         for (i, port) in members() {
-            let (client, peer) = (url(port), url(port + 1));
-            rig.ok(&[
-                "systemd-run",
-                "--quiet",
-                &format!("--unit={name}-{i}"),
-                "rig-etcd",
-                &format!("--name={name}-{i}"),
-                &format!("--data-dir=/tmp/{name}-{i}"),
-                &format!("--listen-client-urls={client}"),
-                &format!("--advertise-client-urls={client}"),
-                &format!("--listen-peer-urls={peer}"),
-                &format!("--initial-advertise-peer-urls={peer}"),
-                &format!("--initial-cluster={cluster}"),
-                &format!("--initial-cluster-token={name}"),
-            ]);
+            let (client, peer) = (client_url(port), url(port + 1));
+            let own = [
+                format!("--name={name}-{i}"),
+                format!("--data-dir=/tmp/{name}-{i}"),
+                format!("--listen-client-urls={client}"),
+                format!("--advertise-client-urls={client}"),
+                format!("--listen-peer-urls={peer}"),
+                format!("--initial-advertise-peer-urls={peer}"),
+                format!("--initial-cluster={cluster}"),
+                format!("--initial-cluster-token={name}"),
+            ];
+            let unit = format!("--unit={name}-{i}");
+            let mut command = vec!["systemd-run", "--quiet", &unit, "rig-etcd"];
+            command.extend(own.iter().chain(more).map(String::as_str));
+            rig.ok(&command);
         }
         let store = Self {
             name,
-            endpoints: members().map(|(_, port)| url(port)).collect(),
+            endpoints: members().map(|(_, port)| client_url(port)).collect(),
             root: None,
+            ca,
         };
         for endpoint in &store.endpoints {
-            let read = ["etcdctl", "--endpoints", endpoint, "get", "x"];
             eventually(secs(30), &format!("{endpoint} serves in the rig"), || {
-                rig.run(&read).status.success()
+                let read = store.etcdctl_at(rig, endpoint, &["get", "x"]);
+                read.status.success()
             });
         }
         store
@@ -92,8 +123,14 @@ impl Store {
 
     /// `etcdctl …` for this store.
     pub(crate) fn etcdctl(&self, rig: &Rig, arguments: &[&str]) -> Output {
-        let endpoints = self.endpoints.join(",");
-        let mut command = vec!["etcdctl", "--endpoints", &endpoints];
+        self.etcdctl_at(rig, &self.endpoints.join(","), arguments)
+    }
+
+    fn etcdctl_at(&self, rig: &Rig, endpoints: &str, arguments: &[&str]) -> Output {
+        let mut command = vec!["etcdctl", "--endpoints", endpoints];
+        if let Some(ca) = &self.ca {
+            command.extend(["--cacert", ca.as_str()]);
+        }
         if let Some(root) = &self.root {
             command.extend(["--user", root.as_str()]);
         }

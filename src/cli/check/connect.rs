@@ -23,7 +23,7 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
     output::report(&lines.join("\n"))?;
 
     let verdict = members::judge(&members);
-    if let Verdict::Believed(cluster) = verdict {
+    if let Verdict::Believed(cluster) | Verdict::Likely(cluster) = verdict {
         let strangers = members::strangers(&members, cluster);
         if !strangers.is_empty() {
             let named = strangers

@@ -1,5 +1,6 @@
 //! Which cluster to believe, by what the endpoints say: pure, as the votes are counted.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use etcd_client::MemberListResponse;
@@ -26,8 +27,11 @@ pub struct Word {
 pub enum Verdict {
     /// Nobody has said anything.
     Silence,
-    /// This cluster is to be believed.
+    /// This cluster is to be believed: it speaks for most of the endpoints.
     Believed(u64),
+    /// It speaks for half of the endpoints, and nobody for the others. Those may be away, or be another
+    /// cluster that has yet to answer.
+    Likely(u64),
     /// None is; why.
     Disputed(String),
 }
@@ -35,14 +39,20 @@ pub enum Verdict {
 /// Which cluster to believe, by the words of the endpoints that have spoken.
 pub fn judge(words: &[(&str, Option<&Word>)]) -> Verdict {
     let clusters: BTreeSet<u64> = clusters(words).into_keys().collect();
-    let believed: Vec<u64> = clusters
-        .iter()
-        .copied()
-        .filter(|cluster| speaks_for_the_list(words, *cluster, clusters.len() > 1))
-        .collect();
-    match (clusters.len(), believed.as_slice()) {
-        (0, _) => Verdict::Silence,
-        (_, [cluster]) => Verdict::Believed(*cluster),
+    let is_contradicted = clusters.len() > 1;
+    let mut believed = Vec::new();
+    let mut likely = None;
+    for cluster in &clusters {
+        match (2 * voices(words, *cluster, is_contradicted)).cmp(&words.len()) {
+            Ordering::Greater => believed.push(*cluster),
+            Ordering::Equal if !is_contradicted => likely = Some(*cluster),
+            _ => {}
+        }
+    }
+    match (believed.as_slice(), likely) {
+        _ if clusters.is_empty() => Verdict::Silence,
+        ([cluster], _) => Verdict::Believed(*cluster),
+        ([], Some(cluster)) => Verdict::Likely(cluster),
         _ => Verdict::Disputed(disagreement(words)),
     }
 }
@@ -61,13 +71,8 @@ pub fn clusters<'a>(words: &[(&'a str, Option<&Word>)]) -> BTreeMap<u64, Vec<&'a
     clusters
 }
 
-/// Whether `cluster` speaks for at least half of the endpoints; for more than half if another one
-/// contradicts it.
-fn speaks_for_the_list(
-    words: &[(&str, Option<&Word>)],
-    cluster: u64,
-    is_contradicted: bool,
-) -> bool {
+/// For how many of the endpoints `cluster` speaks; for fewer if another one contradicts it.
+fn voices(words: &[(&str, Option<&Word>)], cluster: u64, is_contradicted: bool) -> usize {
     let is_of = |word: &Word| word.seen.cluster == cluster;
     let own = words
         .iter()
@@ -108,8 +113,7 @@ fn speaks_for_the_list(
         let members = own.iter().map(|(_, word)| word.members).max();
         members.unwrap_or(0).min(room)
     };
-    let voices = 2 * heard.max(listed);
-    voices > words.len() || (voices == words.len() && !is_contradicted)
+    heard.max(listed)
 }
 
 /// Host and port of a URL.
@@ -239,8 +243,17 @@ mod tests {
         let same = || Some(word(7, 1, 1));
         assert_eq!(judged(&[same(), same(), same()]), Verdict::Believed(7));
         assert_eq!(judged(&[same(), same(), None]), Verdict::Believed(7));
-        assert_eq!(judged(&[same(), None]), Verdict::Believed(7));
+        assert_eq!(judged(&[same(), None]), Verdict::Likely(7));
         assert_eq!(judged(&[Some(word(7, 1, 3)), None]), Verdict::Believed(7));
+    }
+
+    #[test]
+    fn half_of_the_list_is_not_most_of_it() {
+        let alone = || Some(named(9, 3, &["b:1"]));
+        assert_eq!(judged(&[None, alone()]), Verdict::Likely(9));
+        assert!(is_disputed(&[Some(named(7, 1, &ALL)), alone()]));
+        let listed = [Some(named(7, 1, &ALL)), None];
+        assert_eq!(judged(&listed), Verdict::Believed(7));
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn lease_file(id: i64, folder: &Path) -> LeaseFile {
         ..Place::here()
     };
     LeaseFile::new(resignation, place, Some(Process::this()))
+        .with_token(Some(Token::new("https://a:2379", "a secret token")))
 }
 
 /// Closed to others, whatever else is in it.
@@ -79,6 +80,7 @@ async fn it_reads_back_as_it_was_written_and_is_for_its_owner_only() {
     assert_eq!(read.place, written.place);
     assert_eq!(read.daemon, Process::this());
     assert_eq!(read.guardian, Some(Process::this()));
+    assert_eq!(read.token(), written.token());
     let (unpacked, files) = read.resignation_with_credentials(&open(&dir)).unwrap();
     let password = unpacked.store.password_file.clone().unwrap();
     assert_eq!(fs::read_to_string(&password).unwrap(), "secret\n");
@@ -169,8 +171,11 @@ fn a_broken_file_is_an_error_and_not_a_missing_one() {
 
 #[test]
 fn secrets_are_not_shown() {
+    let token = Token::new("https://a:2379", "secret");
+    assert!(!format!("{token:?}").contains("secret"));
     let credentials = Credentials {
         password: Some("secret".to_owned()),
+        token: Some(token),
         ..Credentials::default()
     };
     assert!(!format!("{credentials:?}").contains("secret"));
