@@ -114,7 +114,7 @@
 //! | [`log`] | lines that hold nobody up |
 //! | [`notify`], [`signals`] | words to and from the service manager |
 //! | [`vital`], [`worker`] | threads whose end is the process's, and those that wait for what blocks |
-//! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`] | leaves: names, time, pauses, `/proc` |
+//! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`], [`faults`] | leaves: names, time, pauses, `/proc`, whose fault an error is |
 //!
 //! # Rules
 //!
@@ -148,6 +148,7 @@ pub mod config;
 pub mod daemon;
 pub mod election;
 pub mod etcd;
+pub mod faults;
 pub mod fencing;
 pub mod guardian;
 pub mod http;

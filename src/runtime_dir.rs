@@ -19,6 +19,8 @@ use std::sync::Arc;
 use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::io::Errno;
 
+use crate::faults;
+
 pub use dir::Dir;
 pub use left::{Left, RunFiles};
 
@@ -92,29 +94,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the user has to mend it before another try can do better: exit 78. What the machine
-    /// can't give at the moment, such as room on a disk, is none of the configuration's faults.
+    /// Whether the user has to mend it before another try can do better, as
+    /// [`faults::is_the_users`] has it.
     pub fn is_the_users(&self) -> bool {
         let Self::Unusable { source, .. } = self else {
             return true;
         };
-        let Some(number) = source.raw_os_error() else {
-            return true;
-        };
-        matches!(
-            Errno::from_raw_os_error(number),
-            Errno::NOENT
-                | Errno::NOTDIR
-                | Errno::ISDIR
-                | Errno::EXIST
-                | Errno::ACCESS
-                | Errno::PERM
-                | Errno::ROFS
-                | Errno::LOOP
-                | Errno::NAMETOOLONG
-                | Errno::INVAL
-                | Errno::OPNOTSUPP
-        )
+        faults::is_the_users(source)
     }
 }
 

@@ -65,6 +65,7 @@ impl Failure {
 
     fn code(&self) -> u8 {
         match self {
+            Self::Config(problems) if problems.may_pass() => FAILED,
             Self::Config(_) | Self::Misconfigured(_) => BAD_CONFIG,
             Self::RuntimeDir(error) if error.is_the_users() => BAD_CONFIG,
             Self::Unreachable(_) => UNREACHABLE,

@@ -1,10 +1,12 @@
 //! Where a value stands, and what is wrong with it there.
 
 use std::fmt;
+use std::io;
 
 use ::config::Value;
 use serde::{Deserialize, Serialize};
 
+use crate::faults;
 use crate::log::printable;
 
 /// Where a value stands, as errors show it; the order is the one in which problems are listed.
@@ -60,6 +62,8 @@ pub struct Problem {
     pub key: String,
     /// What was expected and what was found.
     pub what: String,
+    /// The machine's fault, which may be over at another try.
+    may_pass: bool,
 }
 
 impl Problem {
@@ -69,7 +73,14 @@ impl Problem {
             place,
             key: key.into(),
             what: what.into(),
+            may_pass: false,
         }
+    }
+
+    /// It came of this error, which may not be the user's to mend.
+    pub(super) fn of(mut self, error: &io::Error) -> Self {
+        self.may_pass = !faults::is_the_users(error);
+        self
     }
 
     /// Whether it is about this section, or a key in it.
@@ -102,7 +113,7 @@ impl fmt::Display for Problem {
 /// All that is wrong with a configuration; never empty.
 ///
 /// Prints the very lines for standard error, `incumbent: ` before each, without a newline at the
-/// end. The process then exits with 78.
+/// end. The process then exits with 78, unless [`may_pass`](Self::may_pass).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
@@ -118,6 +129,11 @@ impl Problems {
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
+    }
+
+    /// Whether it is the machine that can't read the configuration at the moment: another try may do better.
+    pub fn may_pass(&self) -> bool {
+        self.0.iter().any(|problem| problem.may_pass)
     }
 
     /// The lines that are printed.

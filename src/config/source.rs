@@ -261,7 +261,7 @@ fn unreadable(path: &Path, named_by: Option<&str>, error: &io::Error) -> Problem
         .map(|by| format!(" (named by {by})"))
         .unwrap_or_default();
     let what = format!("expected a configuration file{named}, found {found}");
-    Problem::new(Place::File(path.to_string_lossy().into_owned()), "", what)
+    Problem::new(Place::File(path.to_string_lossy().into_owned()), "", what).of(error)
 }
 
 /// What stands in the place of a readable file, in words.

@@ -11,6 +11,7 @@ mod exec;
 mod kv;
 mod kv_faults;
 mod pause;
+mod shortage;
 mod status;
 mod step_down;
 mod terminal;

@@ -49,7 +49,7 @@ const ARROWS: &[(&str, &str)] = &[
     // The lease file says how to give back.
     (
         "runtime_dir",
-        "term etcd keys runs proc cgroup backoff vital",
+        "term etcd keys runs proc cgroup backoff vital faults",
     ),
     // What the commands ask.
     ("status", "election term etcd keys"),
@@ -59,7 +59,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("term", "session etcd keys timing backoff clock"),
     ("session", "etcd metrics keys timing backoff clock"),
     // Only types: how to reach the store, how to log, what an election is called.
-    ("config", "etcd log keys timing"),
+    ("config", "etcd log keys timing faults"),
     ("etcd", "keys backoff clock worker"),
     // What is remembered of a guardian's runs, between who writes it and who reads it.
     ("runs", "proc"),
@@ -75,6 +75,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("proc", "clock"),
     ("cgroup", ""),
     ("clock", ""),
+    ("faults", ""),
     ("vital", ""),
 ];
 

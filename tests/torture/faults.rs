@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use crate::PREFIX;
 use crate::checker::{Thrown, Unnamed};
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Direction, Proxy, millis};
-use crate::holds::{HeldExec, Hold, Load, Starved, Unkillable};
+use crate::common::{Cluster, Direction, HeldProgram, Proxy, millis};
+use crate::holds::{Hold, Load, Starved, Unkillable};
 use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
 use crate::replicas::{Replica, Replicas};
 use crate::schedule::{MEMBERS, SETTLE};
@@ -195,7 +195,7 @@ impl Range<'_> {
             Kind::PutKey => self.put_key(replica, fault),
             Kind::Unkillable(hold, blow) => self.hold_job(replica, fault, hold, blow),
             Kind::ExecHangs(blow) => {
-                let Some(held) = HeldExec::of(&replica.program) else {
+                let Some(held) = HeldProgram::hold(replica.program.clone()) else {
                     return false;
                 };
                 let hit = replica.signal(Whom::Job, Signal::KILL);

@@ -1,14 +1,11 @@
-//! What holds a replica's processes up from outside: a job that can't be killed, an exec that hangs,
-//! threads, descriptors and file sizes that can't be had, a host without a free core.
+//! What holds a replica's processes up from outside: a job that can't be killed, threads, descriptors and
+//! file sizes that can't be had, a host without a free core.
 //!
 //! Each is real, by the kernel's own means, and is over when its guard is dropped. What can't be had on
 //! a machine is said once and counts as not thrown.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
 use std::fs;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -154,44 +151,6 @@ impl Drop for Unkillable {
             tracer.kill().ok();
             tracer.wait().ok();
         }
-    }
-}
-
-/// While it lives, whoever executes this file waits.
-pub(crate) struct HeldExec(#[expect(dead_code, reason = "held for what it holds")] OwnedFd);
-
-impl HeldExec {
-    pub(crate) fn of(program: &Path) -> Option<Self> {
-        let path = CString::new(program.as_os_str().as_bytes()).unwrap();
-        #[allow(
-            unsafe_code,
-            reason = "no crate that we use has fanotify; the descriptor is owned at once, and the \
-                      path outlives the call"
-        )]
-        // SAFETY: see the reason above.
-        let marked = unsafe {
-            let fd = libc::fanotify_init(libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC, 0);
-            if fd < 0 {
-                None
-            } else {
-                let fd = OwnedFd::from_raw_fd(fd);
-                let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
-                let done = libc::fanotify_mark(
-                    raw,
-                    libc::FAN_MARK_ADD,
-                    libc::FAN_OPEN_EXEC_PERM,
-                    libc::AT_FDCWD,
-                    path.as_ptr(),
-                );
-                (done == 0).then_some(fd)
-            }
-        };
-        if marked.is_none() {
-            let why = std::io::Error::last_os_error().to_string();
-            skip("an exec that hangs", &why);
-        }
-        // What nobody answers waits, and goes on when the group is closed.
-        marked.map(Self)
     }
 }
 
