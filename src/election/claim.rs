@@ -196,7 +196,6 @@ impl Standing {
         let told = [
             (prefix.ended(), self.marker),
             (prefix.term(), self.recorded_token()),
-            (prefix.foreign(), self.foreign),
         ];
         let (key, token) = told.into_iter().find(|(_, token)| *token >= mine)?;
         Some(format!(
@@ -207,9 +206,10 @@ impl Standing {
     }
 
     /// The token of the last term that may have been, given the candidate waited for last. A record
-    /// that can't be read may tell of any before `mine`.
+    /// that can't be read may tell of any before `mine`; so may a note that has made way for one of a
+    /// foreign candidate behind.
     pub(super) fn last(&self, mine: i64, waited_for: i64) -> i64 {
-        if self.unreadable.is_empty() {
+        if self.unreadable.is_empty() && self.foreign < mine {
             waited_for.max(self.recorded_token()).max(self.foreign)
         } else {
             mine - 1
@@ -339,10 +339,16 @@ mod tests {
         };
         assert!(refused(standing(9, 3)).contains("/a.meta/ended tells"));
         assert!(refused(standing(3, 12)).contains("/a.meta/term tells"));
-        let foreign = Standing {
+    }
+
+    #[test]
+    fn a_foreign_candidate_behind_keeps_nobody_from_leading() {
+        let noted = Standing {
             foreign: 10,
             ..standing(3, 3)
         };
-        assert!(refused(foreign).contains("delete /a.meta/foreign"));
+        assert_eq!(noted.then(9, 0, false), Next::Delay);
+        assert_eq!(noted.last(9, 0), 8);
+        assert_eq!(noted.then(9, 0, true), Next::Lead);
     }
 }
