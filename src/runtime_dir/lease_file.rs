@@ -142,6 +142,7 @@ impl LeaseFile {
     }
 
     /// The same with the token of the daemon's login.
+    #[must_use]
     pub fn with_token(mut self, token: Option<Token>) -> Self {
         self.credentials.token = token;
         self
