@@ -150,8 +150,9 @@ fn the_hook_needs_no_login_of_its_own_unless_the_daemons_is_refused() {
         rig.ok(&["sh", "-c", &kill]);
     };
     let wait_resigned = |i, token: i64| {
+        let token = token.to_string();
         let resigned = replicas.wait_line(i, "that its hook resigned", |line| {
-            line["MESSAGE"] == "resigned" && line["INCUMBENT_TOKEN"] == token.to_string()
+            line["MESSAGE"] == "resigned" && line["INCUMBENT_TOKEN"] == token
         });
         assert_eq!(resigned["INCUMBENT_BY"], "release", "{resigned}");
         assert_eq!(resigned["INCUMBENT_CONFIRMED"], "true", "{resigned}");
