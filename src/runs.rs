@@ -220,6 +220,8 @@ impl AsFd for Runs {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     const GUARDIAN: Process = Process {
@@ -262,13 +264,20 @@ mod tests {
                 .iter()
                 .all(|run| run.guardian == Process::this())
         );
-        // More than there is room for, all of one session that lives.
-        let own = Stat::of(this).unwrap().session;
+        // More than there is room for, all of one session that lives. Ours may be another
+        // namespace's, and have no number here.
+        let mut leader = Command::new("setsid").args(["sleep", "60"]).spawn().unwrap();
+        let session = i32::try_from(leader.id()).unwrap();
+        while Stat::of(session).unwrap().session != session {
+            std::thread::yield_now();
+        }
         for _ in 0..2 * ROOM {
-            runs.begun(own);
+            runs.begun(session);
         }
         runs.prepare().unwrap().write();
         assert!(read_back().len() > ROOM);
+        leader.kill().unwrap();
+        leader.wait().unwrap();
         runs.all_ended();
         runs.prepare().unwrap().write();
         assert_eq!(read_back().len(), 1, "what has ended stands there no more");
