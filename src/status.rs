@@ -11,7 +11,7 @@ use crate::etcd::patience::Failure;
 use crate::etcd::{Lifetime, Patience, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::term::history::read_past;
-use crate::term::record::{PastTerm, Pause, Record};
+use crate::term::record::{PastTerm, Pause, Record, Unkillable};
 
 /// What to say of a key that blocks the queue and is that of the last term on record: to delete it
 /// is nobody's to do but the next candidate's, which waits for the job first.
@@ -78,6 +78,9 @@ pub struct Candidate {
     /// Its `election.*`, `job.*` or `hooks.*` aren't the leader's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub differs: bool,
+    /// What of its job was sent SIGKILL and lives on; only where there is any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unkillable: Vec<Unkillable>,
     /// Something has taken its key off its lease; not part of the JSON.
     #[serde(skip)]
     pub off_lease: bool,
@@ -158,6 +161,7 @@ impl Status {
                     pid: member.map(|member| member.pid),
                     version: member.map(|member| member.version.clone()),
                     differs,
+                    unkillable: member.map_or_else(Vec::new, |it| it.unkillable.clone()),
                     off_lease: candidate.off_lease,
                 }
             })
@@ -183,6 +187,14 @@ impl Status {
             marker: queue.marker,
             revision: queue.revision,
         }
+    }
+}
+
+impl Candidate {
+    /// The processes of its job that can't be killed in one line, if there are any.
+    pub fn stuck(&self) -> Option<String> {
+        let each: Vec<String> = self.unkillable.iter().map(ToString::to_string).collect();
+        (!each.is_empty()).then(|| each.join(", "))
     }
 }
 

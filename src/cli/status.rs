@@ -183,6 +183,17 @@ fn table(status: &Status, look: Look) -> String {
         let line = format!("OFF LEASE {key}, which its daemon will put back");
         look.line(&mut text, &line, Some(Mark::Trouble));
     }
+    for candidate in &status.queue {
+        let Some(stuck) = candidate.stuck() else {
+            continue;
+        };
+        let host = candidate.host.as_deref().unwrap_or_default();
+        let (name, host, stuck) = (short(&candidate.name), short(host), short(&stuck));
+        let line = format!(
+            "STUCK     {name} on {host}: its job can't be killed, and nobody else leads before it is dead: {stuck}"
+        );
+        look.line(&mut text, &line, Some(Mark::Trouble));
+    }
     for candidate in status.queue.iter().filter(|it| it.differs) {
         let name = short(&candidate.name);
         let line =
@@ -239,6 +250,7 @@ fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
 mod tests {
     use super::*;
     use crate::keys::LeaseId;
+    use crate::term::record::Unkillable;
 
     fn candidate(position: usize, name: &str, token: i64) -> Candidate {
         let lease = LeaseId::new(0x3269_6bd0_d159_d067 + token).unwrap();
@@ -256,6 +268,7 @@ mod tests {
             version: Some("0.1.0".to_owned()),
             since: Some("2031-05-04T03:02:01.123Z".to_owned()),
             differs: false,
+            unkillable: Vec::new(),
             off_lease: false,
         }
     }
@@ -365,6 +378,22 @@ leader    a, token 7
         assert!(text.contains("PAUSED "), "{text}");
         assert!(text.contains("BLOCKED   by /backup/x\\u{1b}[2J,"), "{text}");
         assert!(!text.contains('*'), "{text}");
+    }
+
+    #[test]
+    fn a_job_that_can_not_be_killed_is_said_aloud_whatever_it_is_called() {
+        let mut waiter = candidate(1, "b", 8);
+        waiter.unkillable = vec![Unkillable {
+            pid: 17,
+            user: "root".to_owned(),
+            command: "a\u{1b}[2J\nb".to_owned(),
+        }];
+        let text = table(&status(vec![candidate(0, "a", 7), waiter]), Look::default());
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("STUCK     b on alpha: "));
+        let expected = ": 17 (root, a\\u{1b}[2J\\nb)";
+        assert!(line.is_some_and(|line| line.ends_with(expected)), "{text}");
     }
 
     #[test]

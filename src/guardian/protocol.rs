@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Instant;
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::survivor::Survivor;
+use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
 
 /// From the daemon to its guardian.
@@ -374,6 +375,16 @@ impl Inbox {
         };
         self.taken += length + 1;
         serde_json::from_slice(&rest[..length]).map(Some)
+    }
+}
+
+impl From<&Survivor> for Unkillable {
+    fn from(survivor: &Survivor) -> Self {
+        Self {
+            pid: survivor.pid,
+            user: survivor.user.clone(),
+            command: survivor.command.clone(),
+        }
     }
 }
 

@@ -136,6 +136,15 @@ fn leader(out: &mut String, status: &Status, now: &str) -> std::fmt::Result {
             "<p class=\"warn\">The record <code>{key}</code> can't be read.</p>"
         )?;
     }
+    for candidate in &status.queue {
+        if let Some(stuck) = candidate.stuck() {
+            let (name, stuck) = (Escaped(&candidate.name), Escaped(&stuck));
+            writeln!(
+                out,
+                "<p class=\"warn\">The job of <b>{name}</b> can't be killed, and nobody else leads before it is dead: {stuck}.</p>"
+            )?;
+        }
+    }
     for candidate in status.queue.iter().filter(|candidate| candidate.differs) {
         let name = Escaped(&candidate.name);
         writeln!(
