@@ -18,7 +18,7 @@ use crate::etcd::patience::{self, LONGEST_ATTEMPT};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
 use crate::log;
-use crate::status::{Candidate, OF_LAST_TERM, Status};
+use crate::status::{Candidate, InPause, OF_LAST_TERM, Status};
 
 /// How often the time that the leases have left is asked for anew.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -151,18 +151,7 @@ fn table(status: &Status, look: Look) -> String {
     };
     look.line(&mut text, &format!("leader    {leader}"), Some(mark));
     if status.paused {
-        let unreadable = "by a record that can't be read: ".to_owned();
-        let by = status.pause.as_ref().map_or(unreadable, |pause| {
-            let (by, since) = (short(&pause.by), short(&pause.since));
-            let how = if pause.keep_leader {
-                ", keeping the leader"
-            } else {
-                ""
-            };
-            format!("by {by} since {since}{how}: ")
-        });
-        let line = format!("PAUSED    {by}nobody new will lead until it is resumed");
-        look.line(&mut text, &line, Some(Mark::Paused));
+        look.line(&mut text, &pause(status), Some(Mark::Paused));
     }
     for blocking in &status.blocked_by {
         let key = short(blocking);
@@ -224,14 +213,37 @@ fn table(status: &Status, look: Look) -> String {
     text + "\n" + &table.render(look)
 }
 
+/// The line of a paused election.
+fn pause(status: &Status) -> String {
+    let unreadable = "by a record that can't be read".to_owned();
+    let by = status.pause.as_ref().map_or(unreadable, |pause| {
+        let (by, since) = (short(&pause.by), in_seconds(&short(&pause.since)));
+        format!("by {by} since {since}")
+    });
+    let means = match status.in_pause() {
+        InPause::Nobody => ": nobody will lead".to_owned(),
+        InPause::Kept => ", keeping the leader: nobody new will lead".to_owned(),
+        InPause::Stops(leader) => {
+            let name = short(&leader.name);
+            format!(": {name} is to stop its job, and nobody new will lead")
+        }
+        InPause::Deaf(leader) => {
+            let name = short(&leader.name);
+            format!(": {name} is no incumbent and leads all the same, and nobody else will")
+        }
+    };
+    format!("PAUSED    {by}{means} until it is resumed")
+}
+
+/// Milliseconds are for scripts.
+fn in_seconds(time: &str) -> String {
+    let seconds = time.split_once('.');
+    seconds.map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+}
+
 fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
     let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), short);
     let left = candidate.lease_remaining_s;
-    // Milliseconds are for scripts.
-    let since = known(&candidate.since);
-    let since = since
-        .split_once('.')
-        .map(|(seconds, _)| format!("{seconds}Z"));
     [
         if leads { "*" } else { "" }.to_owned(),
         candidate.position.to_string(),
@@ -242,7 +254,7 @@ fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
             format!("{left}s of {}s", candidate.ttl)
         }),
         known(&candidate.host),
-        since.unwrap_or_else(|| known(&candidate.since)),
+        in_seconds(&known(&candidate.since)),
     ]
 }
 
@@ -270,6 +282,7 @@ mod tests {
             differs: false,
             unkillable: Vec::new(),
             off_lease: false,
+            foreign: false,
         }
     }
 

@@ -110,5 +110,6 @@ async fn candidate(state: &State, public: &Public, config: &Config) -> Option<Ca
         // It is told of the job.
         unkillable: Vec::new(),
         off_lease: false,
+        foreign: false,
     })
 }
