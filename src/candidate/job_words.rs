@@ -333,7 +333,9 @@ impl Candidate {
         let mut spec = command::spec(&self.config, &term);
         spec.argv = request.argv;
         spec.working_dir = request.working_dir.or(spec.working_dir);
-        spec.set.extend(request.env);
+        let own = request.env.into_iter();
+        spec.set
+            .extend(own.map(|(name, value)| (name, value.into())));
         self.guarding.send(Request::Start {
             token: term.token(),
             run: self.runs,

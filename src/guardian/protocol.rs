@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
 use crate::keys::{LeaseId, Prefix};
+use crate::os_text::OsText;
 use crate::proc::survivor::Survivor;
 use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
@@ -176,11 +177,12 @@ pub struct CommandSpec {
     /// The program, sought in `PATH` where it has no slash, and its arguments.
     pub argv: Vec<String>,
     /// Where it runs; `None` for the daemon's own directory.
+    #[serde(default, with = "crate::os_text::path")]
     pub working_dir: Option<PathBuf>,
     /// Names to leave out of the daemon's environment.
     pub remove: BTreeSet<String>,
     /// What to set in the environment, after the removals.
-    pub set: BTreeMap<String, String>,
+    pub set: BTreeMap<String, OsText>,
     /// Its standard input. Output and error are the daemon's.
     pub stdin: Stdin,
 }
