@@ -49,6 +49,7 @@ mod processes;
 mod pulse;
 mod run;
 mod second_line;
+mod shown;
 mod successor;
 mod told;
 mod trouble;

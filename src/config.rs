@@ -309,7 +309,7 @@ impl Read {
         if source.ignores_job {
             problems.retain(|problem| !problem.is_in(JOB));
         }
-        let defaults = layers::defaults(&source.host_name, &source.runtime_dir().to_string_lossy());
+        let defaults = layers::defaults(&source.host_name, source.runtime_dir().as_os_str());
         let layers = std::iter::once(defaults).chain(set);
         let tree = Tree::merged(layers).unwrap_or_else(|error| {
             problems.push(Problem::new(Place::Default, "", error.to_string()));

@@ -55,6 +55,7 @@ pub struct Settings {
     /// User name, where the store asks for one.
     pub username: Option<String>,
     /// File with the user's password.
+    #[serde(default, with = "crate::os_text::path")]
     pub password_file: Option<PathBuf>,
     /// TLS, where the endpoints are `https`.
     #[serde(default)]
@@ -78,10 +79,13 @@ impl Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     /// Certificates of the authorities to trust.
+    #[serde(default, with = "crate::os_text::path")]
     pub ca_file: Option<PathBuf>,
     /// Our certificate, for mutual TLS.
+    #[serde(default, with = "crate::os_text::path")]
     pub cert_file: Option<PathBuf>,
     /// The key of our certificate.
+    #[serde(default, with = "crate::os_text::path")]
     pub key_file: Option<PathBuf>,
     /// The name to expect in the members' certificates instead of the endpoint's host.
     pub server_name: Option<String>,

@@ -114,7 +114,7 @@
 //! | [`log`] | lines that hold nobody up |
 //! | [`notify`], [`signals`] | words to and from the service manager |
 //! | [`vital`], [`worker`] | threads whose end is the process's, and those that wait for what blocks |
-//! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`], [`faults`] | leaves: names, time, pauses, `/proc`, whose fault an error is |
+//! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`], [`faults`], [`os_text`] | leaves: names, time, pauses, `/proc`, whose fault an error is, paths as JSON |
 //!
 //! # Rules
 //!
@@ -158,6 +158,7 @@ pub mod kv;
 pub mod log;
 pub mod metrics;
 pub mod notify;
+pub mod os_text;
 pub mod proc;
 pub mod release;
 pub mod role;

@@ -8,6 +8,7 @@
 //!
 //! Typed by hand it does nothing: `may_touch` says when it may.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::proc::survivor::{InVain, Survivor, learn_names, listed};
 use crate::proc::{Handle, Process, Stat};
 use crate::runtime_dir::Dir;
 use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
+use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
 
 /// How long it goes on fencing. The unit's `TimeoutStopSec=` is longer, so that the hook says
@@ -240,22 +242,34 @@ fn may_touch<'a>(
 /// Kills everything in the control group but this process, until it is alone there; renews the
 /// lease meanwhile if that takes long. False if it isn't alone by `until`.
 async fn fence(group: &str, resignation: &Resignation, store: &Store, until: Instant) -> bool {
+    let stuck = RefCell::default();
     tokio::select! {
-        alone = until_alone(group, resignation, until) => alone,
-        never = keep_renewing(resignation, store) => match never {},
+        alone = until_alone(group, resignation, &stuck, until) => alone,
+        never = keep_renewing(resignation, &stuck, store) => match never {},
     }
 }
 
-async fn keep_renewing(resignation: &Resignation, store: &Store) -> std::convert::Infallible {
+async fn keep_renewing(
+    resignation: &Resignation,
+    stuck: &RefCell<Vec<Unkillable>>,
+    store: &Store,
+) -> std::convert::Infallible {
     clock::sleep(STUCK_AFTER).await;
     loop {
         let renewed = resignation.renew(store).await;
         tracing::debug!(lease = %resignation.lease, renewed, "renewed for a tree not empty");
+        let shown = stuck.borrow().clone();
+        resignation.show_unkillable(store, shown).await;
         clock::sleep(resignation.ttl / 5).await;
     }
 }
 
-async fn until_alone(group: &str, resignation: &Resignation, until: Instant) -> bool {
+async fn until_alone(
+    group: &str,
+    resignation: &Resignation,
+    stuck: &RefCell<Vec<Unkillable>>,
+    until: Instant,
+) -> bool {
     let kill_budget = KILL_BUDGET.min(resignation.ttl / 5);
     let mut in_vain = InVain::from(clock::now(), kill_budget);
     loop {
@@ -264,7 +278,7 @@ async fn until_alone(group: &str, resignation: &Resignation, until: Instant) -> 
             return true;
         }
         if in_vain.is_due(clock::now()) {
-            say_stuck(left, group, resignation);
+            stuck.replace(say_stuck(left, group, resignation));
         }
         if until.has_passed() {
             return false;
@@ -273,8 +287,12 @@ async fn until_alone(group: &str, resignation: &Resignation, until: Instant) -> 
     }
 }
 
-/// Says who lives on.
-fn say_stuck(left: io::Result<Vec<i32>>, group: &str, resignation: &Resignation) {
+/// Says who lives on, and returns it for the record.
+fn say_stuck(
+    left: io::Result<Vec<i32>>,
+    group: &str,
+    resignation: &Resignation,
+) -> Vec<Unkillable> {
     match left {
         Ok(pids) => {
             let survivors: Vec<_> = pids.into_iter().map(Survivor::of).collect();
@@ -287,8 +305,12 @@ fn say_stuck(left: io::Result<Vec<i32>>, group: &str, resignation: &Resignation)
                 cgroup = group,
                 "job can't be killed"
             );
+            Unkillable::first_of(&survivors)
         }
-        Err(error) => tracing::error!(%error, cgroup = group, "control group not read"),
+        Err(error) => {
+            tracing::error!(%error, cgroup = group, "control group not read");
+            Vec::new()
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::etcd::patience::Failure;
 use crate::etcd::{Lifetime, Patience, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::term::history::read_past;
-use crate::term::record::{PastTerm, Pause, Record};
+use crate::term::record::{PastTerm, Pause, Record, Unkillable};
 
 /// What to say of a key that blocks the queue and is that of the last term on record: to delete it
 /// is nobody's to do but the next candidate's, which waits for the job first.
@@ -32,10 +32,11 @@ pub struct Status {
     pub blocked_by: Vec<String>,
     /// Whether the election is paused.
     pub paused: bool,
-    /// Who paused it and how, for people; not part of the JSON, as all that follows but the last two.
-    #[serde(skip)]
+    /// Who paused it and how; only where that can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
-    /// The token of the first in line, which doesn't lead, and what it waits for.
+    /// The token of the first in line, which doesn't lead, and what it waits for; not part of the
+    /// JSON, as all that follows but the last two.
     #[serde(skip)]
     pub waits: Option<(i64, String)>,
     /// The one among the keys that block whose term is the last on record.
@@ -51,7 +52,7 @@ pub struct Status {
 }
 
 /// One candidate.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Candidate {
     /// Its place in the queue, from 0.
     pub position: usize,
@@ -78,12 +79,42 @@ pub struct Candidate {
     /// Its `election.*`, `job.*` or `hooks.*` aren't the leader's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub differs: bool,
+    /// What of its job was sent SIGKILL and lives on; only where there is any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unkillable: Vec<Unkillable>,
     /// Something has taken its key off its lease; not part of the JSON.
     #[serde(skip)]
     pub off_lease: bool,
+    /// It is one of another program, which heeds no pause; not part of the JSON.
+    #[serde(skip)]
+    pub foreign: bool,
+}
+
+/// What a pause is to who leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InPause<'a> {
+    /// Nobody does.
+    Nobody,
+    /// It goes on, as asked.
+    Kept,
+    /// It stops its job, and gives its place up.
+    Stops(&'a Candidate),
+    /// It goes on, since it heeds no pause.
+    Deaf(&'a Candidate),
 }
 
 impl Status {
+    /// What its pause is to the leader; one that can't be read keeps nobody.
+    pub fn in_pause(&self) -> InPause<'_> {
+        let keeps = self.pause.as_ref().is_some_and(|pause| pause.keep_leader);
+        match &self.leader {
+            None => InPause::Nobody,
+            Some(_) if keeps => InPause::Kept,
+            Some(leader) if leader.foreign => InPause::Deaf(leader),
+            Some(leader) => InPause::Stops(leader),
+        }
+    }
+
     /// Reads the status of the election under `prefix`.
     ///
     /// The queue is read in one transaction, the leases one by one after it; what can't be learnt
@@ -158,7 +189,9 @@ impl Status {
                     pid: member.map(|member| member.pid),
                     version: member.map(|member| member.version.clone()),
                     differs,
+                    unkillable: member.map_or_else(Vec::new, |it| it.unkillable.clone()),
                     off_lease: candidate.off_lease,
+                    foreign: candidate.member.is_none(),
                 }
             })
             .collect();
@@ -183,6 +216,14 @@ impl Status {
             marker: queue.marker,
             revision: queue.revision,
         }
+    }
+}
+
+impl Candidate {
+    /// The processes of its job that can't be killed in one line, if there are any.
+    pub fn stuck(&self) -> Option<String> {
+        let each: Vec<String> = self.unkillable.iter().map(ToString::to_string).collect();
+        (!each.is_empty()).then(|| each.join(", "))
     }
 }
 

@@ -18,11 +18,13 @@ use crate::keys::{LeaseId, Prefix};
 use crate::session::Status;
 
 pub(crate) mod history;
+pub(crate) mod member;
 pub mod process;
 pub mod record;
 pub mod resignation;
 
 pub use etcd_client::{TxnOp, TxnOpResponse, TxnResponse};
+use member::Place;
 use process::{Command, Spawner};
 use record::Member;
 
@@ -328,19 +330,24 @@ impl Term {
         self.repeat(vec![put]).await.map(drop)
     }
 
-    /// Says in the member record that this term heeds the pause with this mod_revision.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    pub(crate) async fn heed_pause(
-        &self,
-        member: &Member,
-        paused_at: i64,
-    ) -> Result<(), WriteError> {
-        let lease = PutOptions::new().with_lease(self.lease().get());
-        let record = self.election().member(self.lease());
-        let put = TxnOp::put(record, member.heeding(paused_at), Some(lease));
-        self.until_they_stand(vec![put], |_| {}).await
+    /// Says in the member record, `member` if there is none, that this term heeds the pause with
+    /// this mod_revision; tries until it stands or the term is over.
+    pub(crate) async fn heed_pause(&self, member: &Member, paused_at: i64) {
+        let place = Place {
+            prefix: self.election(),
+            lease: self.lease(),
+        };
+        let limit = self.timing().attempt_limit();
+        let mut pauses = crate::backoff::Backoff::new(REFUSED_PAUSES.0, REFUSED_PAUSES.1);
+        while !self.remaining().is_zero() {
+            let heed = |member: &mut Member| member.paused = member.paused.max(Some(paused_at));
+            match place.amend(&self.store, limit, Some(member), heed).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                // What the store refuses now, such as one that is full, it may take later.
+                Err(_) => clock::sleep(pauses.next(crate::backoff::jitter())).await,
+            }
+        }
     }
 
     /// Repeats `operations` until they stand or the term is over: what the store refuses now, such as

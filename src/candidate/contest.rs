@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::left::Left;
 use super::pulse::Pulse;
+use super::shown::{Shown, show_unkillable};
 use super::successor::{Asked, Found, Look};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
@@ -27,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::session::{Loss, Options, Session, Status};
 use crate::term::Term;
 use crate::term::history::put_past;
-use crate::term::record::{self, Member, PastTerm, Record};
+use crate::term::record::{self, Member, PastTerm, Record, Unkillable};
 use crate::term::resignation::Resignation;
 use crate::vital;
 
@@ -59,6 +60,8 @@ pub(super) enum Command {
     /// Reach the store by other endpoints or credentials, wait at least so long after an unclean
     /// end, and say that the settings have this digest now.
     Reload(Settings, Duration, String),
+    /// Show whoever looks that this can't be killed, of the candidacy with this lease; or no more.
+    ShowUnkillable(LeaseId, Vec<Unkillable>),
 }
 
 /// What the candidate is told.
@@ -163,6 +166,8 @@ struct Contestant {
     lease: Cell<Option<LeaseId>>,
     /// For a successor.
     look: Look,
+    /// What can't be killed, as last told.
+    unkillable: watch::Sender<Shown>,
 }
 
 impl Contestant {
@@ -175,6 +180,7 @@ impl Contestant {
             claimed: RefCell::new(None),
             lease: Cell::new(None),
             look: Look::default(),
+            unkillable: watch::Sender::default(),
         }
     }
 
@@ -189,6 +195,13 @@ impl Contestant {
         let (store, key) = (self.store.clone(), self.setup.prefix.term());
         tokio::spawn(async move { store.stay_logged_in(limit, &key).await });
         tokio::spawn(tell_tokens(self.store.token(), self.reports.clone()));
+        let (store, prefix) = (self.store.clone(), self.setup.prefix.clone());
+        tokio::spawn(show_unkillable(
+            store,
+            prefix,
+            limit,
+            self.unkillable.subscribe(),
+        ));
         let mut election = Election::new(
             self.store.clone(),
             self.setup.prefix.clone(),
@@ -274,6 +287,9 @@ impl Contestant {
                 tokio::spawn(async move {
                     drop(wishes::take_back(&store, limit, &prefix, asked_at).await);
                 });
+            }
+            Command::ShowUnkillable(lease, unkillable) => {
+                self.unkillable.send_replace(Some((lease, unkillable)));
             }
             Command::Contend(..) | Command::Hurry(_) => {}
         }
@@ -376,10 +392,8 @@ impl Contestant {
                 } if pause.keep_leader => {
                     let term = lookout.term().clone();
                     let member = member.clone().with_digest(self.setup.digest.get());
-                    tokio::spawn(async move {
-                        // A term that is over needs to heed nothing.
-                        drop(term.heed_pause(&member, at).await);
-                    });
+                    // A term that is over needs to heed nothing.
+                    tokio::spawn(async move { term.heed_pause(&member, at).await });
                 }
                 notice => self.report(Report::Notice(notice)),
             }

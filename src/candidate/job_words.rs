@@ -1,8 +1,8 @@
 //! What the candidate makes of the words of its guardian and its Rust job.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::contest::Command;
 use super::end::End;
 use super::{Candidate, Checking, Held, Run};
 use crate::backoff::jitter;
@@ -16,6 +16,7 @@ use crate::metrics::RunResult;
 use crate::proc::survivor::Survivor;
 use crate::role::{Event, Role};
 use crate::term::process::{ProcessError, SpawnRequest};
+use crate::term::record::Unkillable;
 
 /// How long the guardian's words take from its socket to the candidate.
 const CATCH_UP: Duration = Duration::from_millis(5);
@@ -99,7 +100,7 @@ impl Candidate {
             }
             Report::Stopping { .. } => self.on(Event::StopDue),
             // Said by the guardian already.
-            Report::Stuck { survivors, .. } => self.survivors = survivors.into(),
+            Report::Stuck { survivors, .. } => self.survived(survivors),
             Report::Guarded { token, .. } => self.guarded(token),
             Report::Resigned { lease, .. } => self.given_back_by_guardian(lease),
             Report::Ready { .. }
@@ -122,12 +123,25 @@ impl Candidate {
         let held = self.held.as_ref();
         let (lease, token) = (held.map(|held| held.lease), held.and_then(Held::token));
         self.lines.job_can_not_be_killed(lease, token, &survivors);
+        self.survived(survivors);
+    }
+
+    /// These were sent SIGKILL and live on; shows it to whoever looks, here or from elsewhere.
+    fn survived(&mut self, survivors: Vec<Survivor>) {
+        if *self.survivors == *survivors {
+            return;
+        }
         self.survivors = survivors.into();
+        if let Some(held) = &self.held {
+            let shown = Unkillable::first_of(self.survivors.iter());
+            let show = Command::ShowUnkillable(held.lease, shown);
+            self.contest.send(show);
+        }
     }
 
     /// Tree and guardian were fenced; a Rust job may still have to end.
     pub(super) fn fenced(&mut self) {
-        self.survivors = Arc::default();
+        self.survived(Vec::new());
         if let Some(held) = &mut self.held
             && let Some(since) = held.hook_since.take()
         {
@@ -259,7 +273,7 @@ impl Candidate {
 
     /// The tree is empty. `unfinished`: the guardian has yet to run a hook in it at the term's end.
     pub(super) fn empty(&mut self, killed: bool, unfinished: bool) {
-        self.survivors = Arc::default();
+        self.survived(Vec::new());
         if let Some(held) = &mut self.held {
             // Whoever ran it has said how it ended.
             held.hook_since = None;
@@ -319,7 +333,9 @@ impl Candidate {
         let mut spec = command::spec(&self.config, &term);
         spec.argv = request.argv;
         spec.working_dir = request.working_dir.or(spec.working_dir);
-        spec.set.extend(request.env);
+        let own = request.env.into_iter();
+        spec.set
+            .extend(own.map(|(name, value)| (name, value.into())));
         self.guarding.send(Request::Start {
             token: term.token(),
             run: self.runs,

@@ -84,7 +84,7 @@ impl Options {
             if is_told || is_set(&explicit) || !is_set(variable) {
                 continue;
             }
-            let told = Flag::text(key, variable, value.to_string_lossy());
+            let told = Flag::text(key, variable, value);
             source.flags.insert(0, told);
         }
         source

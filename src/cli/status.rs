@@ -18,7 +18,7 @@ use crate::etcd::patience::{self, LONGEST_ATTEMPT};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
 use crate::log;
-use crate::status::{Candidate, OF_LAST_TERM, Status};
+use crate::status::{Candidate, InPause, OF_LAST_TERM, Status};
 
 /// How often the time that the leases have left is asked for anew.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -151,18 +151,7 @@ fn table(status: &Status, look: Look) -> String {
     };
     look.line(&mut text, &format!("leader    {leader}"), Some(mark));
     if status.paused {
-        let unreadable = "by a record that can't be read: ".to_owned();
-        let by = status.pause.as_ref().map_or(unreadable, |pause| {
-            let (by, since) = (short(&pause.by), short(&pause.since));
-            let how = if pause.keep_leader {
-                ", keeping the leader"
-            } else {
-                ""
-            };
-            format!("by {by} since {since}{how}: ")
-        });
-        let line = format!("PAUSED    {by}nobody new will lead until it is resumed");
-        look.line(&mut text, &line, Some(Mark::Paused));
+        look.line(&mut text, &pause(status), Some(Mark::Paused));
     }
     for blocking in &status.blocked_by {
         let key = short(blocking);
@@ -181,6 +170,17 @@ fn table(status: &Status, look: Look) -> String {
     for candidate in status.queue.iter().filter(|it| it.off_lease) {
         let key = short(&candidate.key);
         let line = format!("OFF LEASE {key}, which its daemon will put back");
+        look.line(&mut text, &line, Some(Mark::Trouble));
+    }
+    for candidate in &status.queue {
+        let Some(stuck) = candidate.stuck() else {
+            continue;
+        };
+        let host = candidate.host.as_deref().unwrap_or_default();
+        let (name, host, stuck) = (short(&candidate.name), short(host), short(&stuck));
+        let line = format!(
+            "STUCK     {name} on {host}: its job can't be killed, and nobody else leads before it is dead: {stuck}"
+        );
         look.line(&mut text, &line, Some(Mark::Trouble));
     }
     for candidate in status.queue.iter().filter(|it| it.differs) {
@@ -213,14 +213,37 @@ fn table(status: &Status, look: Look) -> String {
     text + "\n" + &table.render(look)
 }
 
+/// The line of a paused election.
+fn pause(status: &Status) -> String {
+    let unreadable = "by a record that can't be read".to_owned();
+    let by = status.pause.as_ref().map_or(unreadable, |pause| {
+        let (by, since) = (short(&pause.by), in_seconds(&short(&pause.since)));
+        format!("by {by} since {since}")
+    });
+    let means = match status.in_pause() {
+        InPause::Nobody => ": nobody will lead".to_owned(),
+        InPause::Kept => ", keeping the leader: nobody new will lead".to_owned(),
+        InPause::Stops(leader) => {
+            let name = short(&leader.name);
+            format!(": {name} is to stop its job, and nobody new will lead")
+        }
+        InPause::Deaf(leader) => {
+            let name = short(&leader.name);
+            format!(": {name} is no incumbent and leads all the same, and nobody else will")
+        }
+    };
+    format!("PAUSED    {by}{means} until it is resumed")
+}
+
+/// Milliseconds are for scripts.
+fn in_seconds(time: &str) -> String {
+    let seconds = time.split_once('.');
+    seconds.map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+}
+
 fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
     let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), short);
     let left = candidate.lease_remaining_s;
-    // Milliseconds are for scripts.
-    let since = known(&candidate.since);
-    let since = since
-        .split_once('.')
-        .map(|(seconds, _)| format!("{seconds}Z"));
     [
         if leads { "*" } else { "" }.to_owned(),
         candidate.position.to_string(),
@@ -231,7 +254,7 @@ fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
             format!("{left}s of {}s", candidate.ttl)
         }),
         known(&candidate.host),
-        since.unwrap_or_else(|| known(&candidate.since)),
+        in_seconds(&known(&candidate.since)),
     ]
 }
 
@@ -239,6 +262,7 @@ fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
 mod tests {
     use super::*;
     use crate::keys::LeaseId;
+    use crate::term::record::Unkillable;
 
     fn candidate(position: usize, name: &str, token: i64) -> Candidate {
         let lease = LeaseId::new(0x3269_6bd0_d159_d067 + token).unwrap();
@@ -256,7 +280,9 @@ mod tests {
             version: Some("0.1.0".to_owned()),
             since: Some("2031-05-04T03:02:01.123Z".to_owned()),
             differs: false,
+            unkillable: Vec::new(),
             off_lease: false,
+            foreign: false,
         }
     }
 
@@ -365,6 +391,22 @@ leader    a, token 7
         assert!(text.contains("PAUSED "), "{text}");
         assert!(text.contains("BLOCKED   by /backup/x\\u{1b}[2J,"), "{text}");
         assert!(!text.contains('*'), "{text}");
+    }
+
+    #[test]
+    fn a_job_that_can_not_be_killed_is_said_aloud_whatever_it_is_called() {
+        let mut waiter = candidate(1, "b", 8);
+        waiter.unkillable = vec![Unkillable {
+            pid: 17,
+            user: "root".to_owned(),
+            command: "a\u{1b}[2J\nb".to_owned(),
+        }];
+        let text = table(&status(vec![candidate(0, "a", 7), waiter]), Look::default());
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("STUCK     b on alpha: "));
+        let expected = ": 17 (root, a\\u{1b}[2J\\nb)";
+        assert!(line.is_some_and(|line| line.ends_with(expected)), "{text}");
     }
 
     #[test]

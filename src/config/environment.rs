@@ -13,14 +13,7 @@ impl Config {
     /// They are complete without a file (`run -- COMMAND`). Beside a file they carry what flags and
     /// environment changed in it, and the paths of systemd's credentials, which the job couldn't
     /// resolve.
-    pub fn to_env(&self) -> Vec<(String, String)> {
-        let text = |value: OsString| value.to_string_lossy().into_owned();
-        let set = self.to_os_env().into_iter();
-        set.map(|(name, value)| (name, text(value))).collect()
-    }
-
-    /// The same with paths as they are.
-    pub(super) fn to_os_env(&self) -> Vec<(String, OsString)> {
+    pub fn to_env(&self) -> Vec<(String, OsString)> {
         let path = |path: &Option<PathBuf>| path.clone().map(OsString::from);
         let text = |text: &Option<String>| text.clone().map(OsString::from);
         let span = |span| Some(Shown(span).to_string().into());

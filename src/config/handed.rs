@@ -5,13 +5,13 @@
 //! starts with, and where its daemon says those that hold now.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Config, Source};
+use crate::os_text::OsText;
 
 /// The variable in which a run is told.
 pub const VARIABLE: &str = "INCUMBENT_SETTINGS";
@@ -21,52 +21,30 @@ const FILE: &str = "INCUMBENT_CONFIG";
 
 /// `INCUMBENT__…` variables that say how to reach the store and what the election is, all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings(BTreeMap<String, Text>);
+pub struct Settings(BTreeMap<String, OsText>);
 
 /// What a run is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handed {
     set: Settings,
     /// What `INCUMBENT_CONFIG` was set to.
-    file: Option<Text>,
+    file: Option<OsText>,
     /// The runtime directory of the daemon, which tells what holds now.
-    runtime_dir: Text,
-}
-
-/// Text that is UTF-8 as a rule; a path need not be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Text {
-    Utf8(String),
-    Bytes(Vec<u8>),
-}
-
-impl Text {
-    fn of(text: &OsStr) -> Self {
-        match text.to_str() {
-            Some(text) => Self::Utf8(text.to_owned()),
-            None => Self::Bytes(text.as_bytes().to_vec()),
-        }
-    }
-
-    fn to_os(&self) -> OsString {
-        match self {
-            Self::Utf8(text) => text.into(),
-            Self::Bytes(bytes) => OsString::from_vec(bytes.clone()),
-        }
-    }
+    runtime_dir: OsText,
 }
 
 impl Settings {
     /// Those of `config`.
     pub fn of(config: &Config) -> Self {
-        let set = config.to_os_env().into_iter();
-        Self(set.map(|(name, value)| (name, Text::of(&value))).collect())
+        let set = config.to_env().into_iter();
+        Self(set.map(|(name, value)| (name, value.into())).collect())
     }
 
     /// Whether one of the variables is set to this.
     pub fn has(&self, name: &str, value: &OsStr) -> bool {
-        self.0.get(name).is_some_and(|told| told.to_os() == value)
+        self.0
+            .get(name)
+            .is_some_and(|told| told.as_os_str() == value)
     }
 }
 
@@ -77,11 +55,8 @@ impl Handed {
         let runtime_dir = runtime_dir.unwrap_or_else(|_| config.runtime_dir.clone());
         Self {
             set: Settings::of(config),
-            file: config
-                .file
-                .as_deref()
-                .map(|file| Text::of(file.as_os_str())),
-            runtime_dir: Text::of(runtime_dir.as_os_str()),
+            file: config.file.as_deref().map(|file| file.as_os_str().into()),
+            runtime_dir: runtime_dir.into(),
         }
     }
 
@@ -96,13 +71,13 @@ impl Handed {
     pub fn of_source(source: &Source) -> Option<Self> {
         let told = source.variable(VARIABLE)?.to_str()?;
         let handed: Self = serde_json::from_str(told).ok()?;
-        let file = source.variable(FILE).map(|file| Text::of(file));
+        let file = source.variable(FILE).map(|file| file.as_os_str().into());
         (source.file.is_none() && file == handed.file).then_some(handed)
     }
 
     /// The runtime directory of the daemon.
     pub fn runtime_dir(&self) -> PathBuf {
-        self.runtime_dir.to_os().into()
+        self.runtime_dir.as_path().to_owned()
     }
 
     /// Whether the run was told so.
@@ -119,7 +94,7 @@ impl Handed {
             .retain(|(name, value)| name != FILE && !self.has(name, value));
         for (name, value) in now.unwrap_or_else(|| self.set.clone()).0 {
             if source.variable(&name).is_none() {
-                source.env.push((name, value.to_os()));
+                source.env.push((name, value.as_os_str().to_owned()));
             }
         }
     }
@@ -130,6 +105,7 @@ pub const PATH: &str = "/settings";
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
     use std::path::Path;
 
     use super::*;

@@ -3,7 +3,7 @@
 //! The `config` crate merges: a later layer wins, tables are merged key by key, and each value
 //! keeps its origin, which is its [`Place`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use ::config::{ConfigError, Map, Source, Value, ValueKind};
 use toml::de::DeValue;
@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::keys::{self, KEYS, Key, Kind, PREFIX, Preset};
 use super::place::{Place, Problem};
 use super::source::{Flag, FlagValue};
-use super::toml_file;
+use super::{toml_file, value};
 
 /// One layer; holds known keys only.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +92,7 @@ impl Tree {
 }
 
 /// The built-in defaults, with what the machine says where the table has no constant.
-pub(super) fn defaults(host_name: &str, runtime_dir: &str) -> Layer {
+pub(super) fn defaults(host_name: &str, runtime_dir: &OsStr) -> Layer {
     let mut layer = Layer::default();
     for key in KEYS {
         if let Preset::Constant(text) = key.preset
@@ -101,12 +101,12 @@ pub(super) fn defaults(host_name: &str, runtime_dir: &str) -> Layer {
             layer.set_key(key, value);
         }
     }
-    for (name, text) in [("candidate.name", host_name), ("runtime_dir", runtime_dir)] {
-        layer.set(
-            &name.split('.').collect::<Vec<_>>(),
-            text_at(text, &Place::Default),
-        );
-    }
+    layer.set(&["candidate", "name"], text_at(host_name, &Place::Default));
+    let runtime_dir = match runtime_dir.to_str() {
+        Some(text) => text_at(text, &Place::Default),
+        None => value::of_bytes(runtime_dir, &Place::Default),
+    };
+    layer.set(&["runtime_dir"], runtime_dir);
     layer
 }
 
@@ -128,13 +128,10 @@ pub(super) fn environment(env: &[(String, OsString)], problems: &mut Vec<Problem
             problems.push(unknown_variable(place, dotted));
             continue;
         };
-        let Some(text) = value.to_str() else {
-            let what = "expected UTF-8 text, found other bytes";
-            problems.push(Problem::new(place, key.name, what));
-            continue;
-        };
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        layer.set(&path, from_text(key.kind, text, &place));
+        if let Some(value) = from_os(key, value, &place, problems) {
+            layer.set(&path, value);
+        }
     }
     layer
 }
@@ -183,12 +180,27 @@ pub(super) fn flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Layer {
             continue;
         };
         let value = match value {
-            FlagValue::Text(text) => from_text(known.kind, text, &place),
-            FlagValue::List(texts) => list_at(texts.iter().map(String::as_str), &place),
+            FlagValue::Text(text) => from_os(known, text, &place, problems),
+            FlagValue::List(texts) => Some(list_at(texts.iter().map(String::as_str), &place)),
         };
-        layer.set_key(known, value);
+        if let Some(value) = value {
+            layer.set_key(known, value);
+        }
     }
     layer
+}
+
+/// As [`from_text`] for what may be no UTF-8: a path may be any bytes, and nothing else may.
+fn from_os(key: &Key, text: &OsStr, place: &Place, problems: &mut Vec<Problem>) -> Option<Value> {
+    match (key.kind, text.to_str()) {
+        (kind, Some(text)) => Some(from_text(kind, text, place)),
+        (Kind::Path | Kind::File, None) => Some(value::of_bytes(text, place)),
+        (_, None) => {
+            let what = "expected UTF-8 text, found other bytes";
+            problems.push(Problem::new(place.clone(), key.name, what));
+            None
+        }
+    }
 }
 
 /// The value that text from the environment or a flag stands for. What doesn't fit the kind stays

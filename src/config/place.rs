@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use ::config::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::faults;
+use crate::keys::shown;
 use crate::log::printable;
 
 /// Where a value stands, as errors show it; the order is the one in which problems are listed.
@@ -163,6 +166,19 @@ pub(super) fn quoted(text: &str) -> String {
         kept.push('…');
     }
     format!("{kept:?}")
+}
+
+/// A path for people: each byte that is no UTF-8 as `\xff`.
+pub(super) fn path_shown(path: &Path) -> String {
+    shown(path.as_os_str().as_bytes())
+}
+
+/// As [`quoted`], of a path.
+pub(super) fn path_quoted(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) => quoted(text),
+        None => format!("\"{}\"", printable(&path_shown(path))),
+    }
 }
 
 #[cfg(test)]

@@ -49,8 +49,8 @@ pub fn reload(old: &Config, new: Config) -> Result<Config, Vec<String>> {
     }
     keep(
         "runtime_dir",
-        quoted(&old.runtime_dir.to_string_lossy()),
-        quoted(&new.runtime_dir.to_string_lossy()),
+        super::place::path_quoted(&old.runtime_dir),
+        super::place::path_quoted(&new.runtime_dir),
     );
     if kept.is_empty() { Ok(new) } else { Err(kept) }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::advice::Shown;
 use super::keys;
-use super::place::{Place, quoted};
+use super::place::{Place, path_quoted, path_shown, quoted};
 use super::rules::Settings;
 use super::source::Source;
 use super::timing::{SURVIVES_HUNG_FOLLOWER, SURVIVES_HUNG_LEADER};
@@ -32,7 +32,7 @@ pub fn check_report(loaded: &Loaded, source: &Source) -> String {
 fn layers(loaded: &Loaded, source: &Source) -> String {
     let mut layers = vec!["built-in defaults".to_owned()];
     if let Some(file) = &loaded.config.file {
-        layers.push(printable(&file.to_string_lossy()));
+        layers.push(printable(&path_shown(file)));
     }
     for (count, noun) in [
         (source.variables_set(), "variable"),
@@ -108,7 +108,7 @@ fn exposures(config: &Config) -> Vec<String> {
         };
         warnings.push(format!(
             "{key}: others may {may} {} (mode {:03o}): chmod 600",
-            quoted(&file.to_string_lossy()),
+            path_quoted(file),
             mode & 0o777
         ));
     }
@@ -176,7 +176,7 @@ pub(super) fn shown(key: &str, typed: &Typed) -> String {
         Typed::Span(span) => format!("\"{}\"", Shown(*span)),
         Typed::Count(count) => count.to_string(),
         Typed::Text(text) => quoted(text),
-        Typed::Path(path) => quoted(&path.to_string_lossy()),
+        Typed::Path(path) => path_quoted(path),
         Typed::List(items) => {
             let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
             format!("[{}]", items.join(", "))

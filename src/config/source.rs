@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::keys;
-use super::place::{Place, Problem};
+use super::place::{Place, Problem, path_shown};
 use crate::log::printable;
 
 /// The file that is read if it is there and no other is named.
@@ -85,14 +85,14 @@ pub struct Flag {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlagValue {
     /// Text, read as the key's kind has it: URLs with commas between.
-    Text(String),
+    Text(OsString),
     /// Several words, such as a command and its arguments.
     List(Vec<String>),
 }
 
 impl Flag {
     /// A flag with a value.
-    pub fn text(key: &'static str, flag: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn text(key: &'static str, flag: impl Into<String>, value: impl Into<OsString>) -> Self {
         Self {
             key,
             flag: flag.into(),
@@ -221,7 +221,7 @@ impl Source {
         let absolute = self.current_dir.join(&path);
         match std::fs::read(&absolute) {
             Ok(bytes) => Ok(Some(Found {
-                shown: path.to_string_lossy().into_owned(),
+                shown: path_shown(&path),
                 path: absolute,
                 bytes,
             })),
@@ -261,7 +261,7 @@ fn unreadable(path: &Path, named_by: Option<&str>, error: &io::Error) -> Problem
         .map(|by| format!(" (named by {by})"))
         .unwrap_or_default();
     let what = format!("expected a configuration file{named}, found {found}");
-    Problem::new(Place::File(path.to_string_lossy().into_owned()), "", what).of(error)
+    Problem::new(Place::File(path_shown(path)), "", what).of(error)
 }
 
 /// What stands in the place of a readable file, in words.

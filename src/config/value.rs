@@ -1,15 +1,17 @@
 //! Values by kind: what is expected of each, and what it becomes.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::config::{Value, ValueKind};
+use ::config::{Map, Value, ValueKind};
 
 use super::advice::Shown;
 use super::keys::{Key, Kind};
-use super::place::{Place, Problem, quoted};
+use super::place::{Place, Problem, path_quoted, quoted};
 use super::source::{Source, why_unreadable};
 use super::timing::{LARGEST_TTL, SMALLEST_TTL};
 use super::{address, compound, signal};
@@ -17,6 +19,9 @@ use crate::keys::{NotAPrefix, Prefix};
 
 /// The one key of the table that stands for a date of TOML.
 pub(super) const DATETIME: &str = "\0date";
+
+/// The one key of the table that stands for a path that is no UTF-8.
+const BYTES: &str = "\0bytes";
 
 /// The longest name of a candidate, in bytes.
 const LONGEST_NAME: usize = 255;
@@ -184,6 +189,13 @@ pub(super) fn parse(
         let count = u32::try_from(*number).ok().filter(|count| *count > 0);
         return count.map(Typed::Count).ok_or_else(plain);
     }
+    if let (Kind::Path | Kind::File, Some(text)) = (key.kind, os_text(value)) {
+        let path = path(&text, &place_of(value), context).map_err(fault)?;
+        if key.kind == Kind::File {
+            readable(&path).map_err(fault)?;
+        }
+        return Ok(Typed::Path(path));
+    }
     let ValueKind::String(text) = &value.kind else {
         return Err(plain());
     };
@@ -205,13 +217,6 @@ pub(super) fn parse(
         Kind::Prefix => Prefix::checked(text)
             .is_ok()
             .then(|| Typed::Text(text.clone())),
-        Kind::Path | Kind::File => {
-            let path = path(text, &place_of(value), context).map_err(fault)?;
-            if key.kind == Kind::File {
-                readable(&path).map_err(fault)?;
-            }
-            Some(Typed::Path(path))
-        }
         Kind::Choice(words) => words
             .contains(&text.as_str())
             .then(|| Typed::Text(text.clone())),
@@ -223,9 +228,49 @@ pub(super) fn parse(
         Kind::Address if text == "off" => Some(Typed::Address(None)),
         Kind::Address => address::listening(text).map(|address| Typed::Address(Some(address))),
         Kind::Filter => crate::log::is_filter(text).then(|| Typed::Text(text.clone())),
-        Kind::Count | Kind::Urls | Kind::Hosts | Kind::Argv | Kind::Variables | Kind::Table => None,
+        Kind::Count
+        | Kind::Path
+        | Kind::File
+        | Kind::Urls
+        | Kind::Hosts
+        | Kind::Argv
+        | Kind::Variables
+        | Kind::Table => None,
     }
     .ok_or_else(plain)
+}
+
+/// A path that is no UTF-8, of which the `config` crate knows nothing.
+pub(super) fn of_bytes(path: &OsStr, place: &Place) -> Value {
+    let origin = place.origin();
+    let at = |kind| Value::new(Some(&origin), kind);
+    let bytes = path.as_bytes().iter();
+    let bytes = bytes
+        .map(|byte| at(ValueKind::I64((*byte).into())))
+        .collect();
+    let bytes = at(ValueKind::Array(bytes));
+    at(ValueKind::Table(Map::from([(BYTES.to_owned(), bytes)])))
+}
+
+/// The text of a path, whatever its bytes.
+fn os_text(value: &Value) -> Option<OsString> {
+    let table = match &value.kind {
+        ValueKind::String(text) => return Some(text.into()),
+        ValueKind::Table(table) => table,
+        _ => return None,
+    };
+    let ValueKind::Array(bytes) = &table.get(BYTES)?.kind else {
+        return None;
+    };
+    let byte = |value: &Value| match value.kind {
+        ValueKind::I64(byte) => u8::try_from(byte).ok(),
+        _ => None,
+    };
+    bytes
+        .iter()
+        .map(byte)
+        .collect::<Option<_>>()
+        .map(OsString::from_vec)
 }
 
 /// A duration in words; one without a unit, `0` included, is none.
@@ -254,9 +299,11 @@ fn is_text(text: &str) -> bool {
 }
 
 /// The absolute path that `text` means.
-fn path(text: &str, place: &Place, context: &Context<'_>) -> Result<PathBuf, String> {
-    if !is_text(text) {
-        let found = quoted(text);
+fn path(text: &OsStr, place: &Place, context: &Context<'_>) -> Result<PathBuf, String> {
+    let shown = path_quoted(Path::new(text));
+    let as_text = text.to_string_lossy();
+    if !is_text(&as_text) {
+        let found = shown;
         return Err(format!(
             "expected a path without control characters, found {found}"
         ));
@@ -265,12 +312,11 @@ fn path(text: &str, place: &Place, context: &Context<'_>) -> Result<PathBuf, Str
         Some(dir) if place.is_in_file() => dir,
         _ => &context.source.current_dir,
     };
-    let Some(rest) = text.strip_prefix(CREDENTIALS) else {
-        if text.contains("${") {
+    let Some(rest) = text.as_bytes().strip_prefix(CREDENTIALS.as_bytes()) else {
+        if as_text.contains("${") {
             return Err(format!(
                 "expected a path in which only {CREDENTIALS} at the start stands for something, \
-                 found {}",
-                quoted(text)
+                 found {shown}"
             ));
         }
         return Ok(base.join(text));
@@ -279,12 +325,12 @@ fn path(text: &str, place: &Place, context: &Context<'_>) -> Result<PathBuf, Str
     let dir = dir.ok_or_else(|| {
         format!(
             "expected CREDENTIALS_DIRECTORY in the environment, as systemd sets it for a unit with \
-             LoadCredential=, found it missing for {}{}",
-            quoted(text),
+             LoadCredential=, found it missing for {shown}{}",
             context.source.who_has_credentials(context.file)
         )
     })?;
-    Ok(dir.join(rest.trim_start_matches('/')))
+    let slashes = rest.iter().take_while(|byte| **byte == b'/').count();
+    Ok(dir.join(OsStr::from_bytes(&rest[slashes..])))
 }
 
 /// Looks without opening: a path may be a pipe, and a pipe can be read but once.
@@ -297,6 +343,6 @@ fn readable(path: &Path) -> Result<(), String> {
             Err(error) => why_unreadable(&error.into()),
         }
     };
-    let path = quoted(&path.to_string_lossy());
+    let path = path_quoted(path);
     Err(format!("expected a readable file, found {found} at {path}"))
 }

@@ -3,14 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
-
 use crate::backoff::jitter;
 use crate::clock;
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::session;
-use crate::term::record::{self, Member, Record};
+use crate::term::member::Place;
+use crate::term::record::Member;
 
 /// The digest of a candidate's settings. Clones share it, so that a new configuration reaches
 /// whoever is campaigning.
@@ -51,38 +50,14 @@ pub(crate) async fn tell_digest(
     lease: LeaseId,
     digest: &Digest,
 ) -> Result<(), Error> {
+    let place = Place { prefix, lease };
     let mut backoff = session::backoff();
     loop {
-        match try_to_tell(store, limit, prefix, lease, digest).await {
+        let tell = |member: &mut Member| member.digest = digest.get();
+        match place.amend(store, limit, None, tell).await {
             Ok(true) => return Ok(()),
             Err(error) if error.is_definite() => return Err(error),
             Ok(false) | Err(_) => clock::sleep(backoff.next(jitter())).await,
         }
     }
-}
-
-/// Returns whether nothing is left to do: the record may have changed since it was read.
-async fn try_to_tell(
-    store: &Store,
-    limit: Duration,
-    prefix: &Prefix,
-    lease: LeaseId,
-    digest: &Digest,
-) -> Result<bool, Error> {
-    let key = prefix.member(lease);
-    let (found, _) = store.get(limit, key.as_str(), None).await?;
-    let Some(kv) = found.kvs().first() else {
-        return Ok(true);
-    };
-    let Record::Read(member) = record::json::<Member>(kv.value()) else {
-        return Ok(true);
-    };
-    let member = serde_json::to_string(&member.with_digest(digest.get())).unwrap_or_default();
-    let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, kv.mod_revision());
-    let options = PutOptions::new().with_lease(lease.get());
-    let txn = Txn::new()
-        .when([same])
-        .and_then([TxnOp::put(key, member, Some(options))]);
-    let (answer, _) = store.txn(limit, txn).await?;
-    Ok(answer.succeeded())
 }

@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal, chdir, getppid, set_parent_process_death_sign
 use super::protocol::CommandSpec;
 use super::signals;
 use crate::clock::{self, Instant};
+use crate::os_text::OsText;
 use crate::proc::{self, Process, Stat};
 use crate::runs;
 
@@ -180,7 +181,7 @@ pub(super) fn launch(
 
 /// The environment of the child.
 fn environment(spec: &CommandSpec) -> Vec<(OsString, OsString)> {
-    let set = |(name, value): (&String, &String)| (name.into(), value.into());
+    let set = |(name, value): (&String, &OsText)| (name.into(), value.as_os_str().to_owned());
     let inherited = std::env::vars_os().filter(|(name, _)| {
         let name = name.to_str();
         let is_named = |name| name == proc::GUARDIAN_VARIABLE;

@@ -31,7 +31,8 @@ use super::tree::Tree;
 use super::waits::Waits;
 use crate::clock::{self, Instant, Timer};
 use crate::keys::{LeaseId, Prefix};
-use crate::proc::survivor::{learn_names, listed};
+use crate::proc::survivor::{Survivor, learn_names, listed};
+use crate::term::record::Unkillable;
 
 /// Guards until nothing is left to guard; the exit code of the process.
 pub fn main() -> ExitCode {
@@ -111,6 +112,7 @@ fn run() -> io::Result<ExitCode> {
         election: hello.election,
         candidate: hello.candidate,
         says_next: Instant::BOOT,
+        stuck: Vec::new(),
         leaving: false,
     };
     let pid = proc::id(getpid());
@@ -249,6 +251,8 @@ struct Guardian {
     candidate: String,
     /// When it may say again that it is killing.
     says_next: Instant,
+    /// What of the job was sent SIGKILL and lives on, as last said.
+    stuck: Vec<Unkillable>,
     leaving: bool,
 }
 
@@ -305,6 +309,11 @@ impl Guardian {
                 if !pids.is_empty() {
                     let (election, candidate) = (&self.election, &self.candidate);
                     tracing::error!(%election, candidate, ?pids, "job can't be killed");
+                    let them: Vec<_> = pids
+                        .iter()
+                        .map(|pid| Survivor::of(pid.cast_signed()))
+                        .collect();
+                    self.stuck = Unkillable::first_of(&them);
                 }
                 false
             }
@@ -356,7 +365,12 @@ impl Guardian {
 
     fn act(&mut self, action: Action, now: Instant) {
         match action {
-            Action::Report(report) => self.link.send(&report),
+            Action::Report(report) => {
+                if matches!(report, Report::Empty { .. } | Report::AtEnd { .. }) {
+                    self.stuck.clear();
+                }
+                self.link.send(&report);
+            }
             Action::Spawn {
                 run,
                 command,
@@ -380,7 +394,10 @@ impl Guardian {
             }
             Action::SayStuck { token, lease } => self.say_stuck(token, lease),
             Action::Connect(resignation) => self.resigner.connect(resignation),
-            Action::Renew(resignation) => self.resigner.renew(resignation),
+            Action::Renew(resignation) => {
+                let shown = resignation.token.map(|_| self.stuck.clone());
+                self.resigner.renew(resignation, shown.unwrap_or_default());
+            }
             Action::GiveBack { resignation, until } => self.resigner.give_back(resignation, until),
             Action::Say(line) => self.say(&line),
             Action::Exit => self.leaving = true,
@@ -408,6 +425,7 @@ impl Guardian {
             pids = listed(&survivors),
             "job can't be killed"
         );
+        self.stuck = Unkillable::first_of(&survivors);
         self.link.send(&Report::Stuck { token, survivors });
     }
 

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
 use crate::keys::{LeaseId, Prefix};
+use crate::os_text::OsText;
 use crate::proc::survivor::Survivor;
+use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
 
 /// From the daemon to its guardian.
@@ -175,11 +177,12 @@ pub struct CommandSpec {
     /// The program, sought in `PATH` where it has no slash, and its arguments.
     pub argv: Vec<String>,
     /// Where it runs; `None` for the daemon's own directory.
+    #[serde(default, with = "crate::os_text::path")]
     pub working_dir: Option<PathBuf>,
     /// Names to leave out of the daemon's environment.
     pub remove: BTreeSet<String>,
     /// What to set in the environment, after the removals.
-    pub set: BTreeMap<String, String>,
+    pub set: BTreeMap<String, OsText>,
     /// Its standard input. Output and error are the daemon's.
     pub stdin: Stdin,
 }
@@ -374,6 +377,16 @@ impl Inbox {
         };
         self.taken += length + 1;
         serde_json::from_slice(&rest[..length]).map(Some)
+    }
+}
+
+impl From<&Survivor> for Unkillable {
+    fn from(survivor: &Survivor) -> Self {
+        Self {
+            pid: survivor.pid,
+            user: survivor.user.clone(),
+            command: survivor.command.clone(),
+        }
     }
 }
 

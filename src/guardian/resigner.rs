@@ -19,6 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::clock::{self, Instant};
 use crate::etcd::{Settings, Store};
 use crate::keys::LeaseId;
+use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
 use crate::vital;
 use crate::worker::STORE;
@@ -33,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 enum Order {
     Connect(Resignation),
-    Renew(Resignation),
+    Renew(Resignation, Vec<Unkillable>),
     GiveBack(Resignation, Instant),
     /// Close all connections, and free the memory.
     Rest,
@@ -105,9 +106,9 @@ impl Resigner {
         self.order(Order::Connect(resignation));
     }
 
-    /// Renews a lease once.
-    pub(super) fn renew(&mut self, resignation: Resignation) {
-        self.order(Order::Renew(resignation));
+    /// Renews a lease once, and shows what can't be killed to whoever looks.
+    pub(super) fn renew(&mut self, resignation: Resignation, unkillable: Vec<Unkillable>) {
+        self.order(Order::Renew(resignation, unkillable));
     }
 
     /// Gives a lease back; the outcome follows, by `until` or soon after.
@@ -142,7 +143,7 @@ impl Resigner {
             }
             // Nothing can be done but to let the lease lapse.
             (None, Order::GiveBack(resignation, _)) => self.tell.tell((resignation.lease, false)),
-            (None, Order::Connect(_) | Order::Renew(_) | Order::Rest) => {}
+            (None, Order::Connect(_) | Order::Renew(..) | Order::Rest) => {}
         }
     }
 }
@@ -181,7 +182,7 @@ fn runtime(
                 false
             }
             Order::Rest => false,
-            Order::Connect(_) | Order::Renew(_) | Order::GiveBack(..) => true,
+            Order::Connect(_) | Order::Renew(..) | Order::GiveBack(..) => true,
         });
         if waiting.is_empty() {
             return None;
@@ -219,9 +220,12 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
                 }));
                 continue;
             }
-            Some(Order::Renew(resignation)) => {
+            Some(Order::Renew(resignation, unkillable)) => {
                 let store = store(&mut stores, &resignation);
-                drop(spawn_local(async move { resignation.renew(&store).await }));
+                drop(spawn_local(async move {
+                    resignation.renew(&store).await;
+                    resignation.show_unkillable(&store, unkillable).await;
+                }));
                 continue;
             }
             Some(Order::GiveBack(resignation, until)) => (resignation, until),

@@ -7,7 +7,7 @@ use super::reader::Read;
 use crate::candidate::Public;
 use crate::clock;
 use crate::config::Config;
-use crate::status::{Candidate, OF_LAST_TERM, Overview, Status};
+use crate::status::{Candidate, InPause, OF_LAST_TERM, Overview, Status};
 
 mod picture;
 mod text;
@@ -112,10 +112,7 @@ fn leader(out: &mut String, status: &Status, now: &str) -> std::fmt::Result {
         )?;
     }
     if status.paused {
-        writeln!(
-            out,
-            "<p class=\"warn\">Paused: nobody new will lead until it is resumed.</p>"
-        )?;
+        pause(out, status)?;
     }
     for key in &status.blocked_by {
         let why = if status.last_term.as_ref() == Some(key) {
@@ -136,6 +133,15 @@ fn leader(out: &mut String, status: &Status, now: &str) -> std::fmt::Result {
             "<p class=\"warn\">The record <code>{key}</code> can't be read.</p>"
         )?;
     }
+    for candidate in &status.queue {
+        if let Some(stuck) = candidate.stuck() {
+            let (name, stuck) = (Escaped(&candidate.name), Escaped(&stuck));
+            writeln!(
+                out,
+                "<p class=\"warn\">The job of <b>{name}</b> can't be killed, and nobody else leads before it is dead: {stuck}.</p>"
+            )?;
+        }
+    }
     for candidate in status.queue.iter().filter(|candidate| candidate.differs) {
         let name = Escaped(&candidate.name);
         writeln!(
@@ -144,6 +150,36 @@ fn leader(out: &mut String, status: &Status, now: &str) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+fn pause(out: &mut String, status: &Status) -> std::fmt::Result {
+    write!(out, "<p class=\"warn\">Paused by ")?;
+    match &status.pause {
+        Some(pause) => {
+            let (by, since) = (Escaped(&pause.by), moment(&pause.since));
+            write!(out, "{by} since {since} UTC")?;
+        }
+        None => write!(out, "a record that can't be read")?,
+    }
+    match status.in_pause() {
+        InPause::Nobody => write!(out, ": nobody will lead")?,
+        InPause::Kept => write!(out, ", keeping the leader: nobody new will lead")?,
+        InPause::Stops(leader) => {
+            let name = Escaped(&leader.name);
+            write!(
+                out,
+                ": <b>{name}</b> is to stop its job, and nobody new will lead"
+            )?;
+        }
+        InPause::Deaf(leader) => {
+            let name = Escaped(&leader.name);
+            write!(
+                out,
+                ": <b>{name}</b> is no incumbent and leads all the same, and nobody else will"
+            )?;
+        }
+    }
+    writeln!(out, " until it is resumed.</p>")
 }
 
 /// The replica that was asked.

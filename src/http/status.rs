@@ -107,6 +107,9 @@ async fn candidate(state: &State, public: &Public, config: &Config) -> Option<Ca
         since: since.map(ToOwned::to_owned),
         // It knows no other's.
         differs: false,
+        // It is told of the job.
+        unkillable: Vec::new(),
         off_lease: false,
+        foreign: false,
     })
 }

@@ -7,6 +7,7 @@ use crate::config::handed::{self, Handed};
 use crate::config::keys::variable;
 use crate::guardian::protocol::{CommandSpec, Stdin};
 use crate::notify::MANAGER_VARIABLES;
+use crate::os_text::OsText;
 use crate::term::Term;
 
 /// The configured command, as it runs in `term`.
@@ -35,7 +36,7 @@ pub fn spec_outside(config: &Config, argv: &[String]) -> CommandSpec {
     // A daemon may have been started by a job of another one.
     let of_term = ["INCUMBENT_TOKEN", "INCUMBENT_LEASE", "INCUMBENT_LEADER_KEY"];
     remove.extend(of_term.map(ToOwned::to_owned));
-    set.extend(whose(config).map(|(name, value)| (name.to_owned(), value)));
+    set.extend(whose(config).map(|(name, value)| (name.to_owned(), value.into())));
     CommandSpec {
         argv: argv.to_vec(),
         working_dir: config.job.working_dir.clone(),
@@ -62,7 +63,7 @@ fn whose(config: &Config) -> [(&'static str, String); 2] {
 
 /// What a process of the job has in its environment that the daemon hasn't, and the other way
 /// round. The user's own `job.env` comes first, so that it can't fake a term.
-pub fn environment(config: &Config, term: &Term) -> (BTreeSet<String>, BTreeMap<String, String>) {
+pub fn environment(config: &Config, term: &Term) -> (BTreeSet<String>, BTreeMap<String, OsText>) {
     let (remove, mut set) = outside(config);
     let ours = [
         ("INCUMBENT_TOKEN", term.token().to_string()),
@@ -71,12 +72,12 @@ pub fn environment(config: &Config, term: &Term) -> (BTreeSet<String>, BTreeMap<
         ("INCUMBENT_LEASE", term.lease().to_string()),
         ("INCUMBENT_LEADER_KEY", term.key().to_owned()),
     ];
-    set.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    set.extend(ours.map(|(name, value)| (name.to_owned(), value.into())));
     (remove, set)
 }
 
 /// The same without a term: how to reach the store.
-fn outside(config: &Config) -> (BTreeSet<String>, BTreeMap<String, String>) {
+fn outside(config: &Config) -> (BTreeSet<String>, BTreeMap<String, OsText>) {
     beside(config, |name| std::env::var_os(name).is_some())
 }
 
@@ -85,36 +86,41 @@ fn outside(config: &Config) -> (BTreeSet<String>, BTreeMap<String, String>) {
 fn beside(
     config: &Config,
     has: impl Fn(&str) -> bool,
-) -> (BTreeSet<String>, BTreeMap<String, String>) {
+) -> (BTreeSet<String>, BTreeMap<String, OsText>) {
     let remove = MANAGER_VARIABLES
         .iter()
         .map(|name| (*name).to_owned())
         .collect();
-    let mut set = config.job.env.clone();
+    let own = config.job.env.clone().into_iter();
+    let mut set: BTreeMap<_, _> = own.map(|(name, value)| (name, value.into())).collect();
     let endpoints = config.etcd.endpoints.join(",");
-    set.insert("INCUMBENT_ENDPOINTS".to_owned(), endpoints);
-    set.insert(handed::VARIABLE.to_owned(), Handed::of(config).to_text());
+    set.insert("INCUMBENT_ENDPOINTS".to_owned(), endpoints.into());
+    set.insert(
+        handed::VARIABLE.to_owned(),
+        Handed::of(config).to_text().into(),
+    );
+    let told = config.to_env().into_iter();
+    let told = told.map(|(name, value)| (name, OsText::from(value)));
     match &config.file {
         Some(file) => {
-            set.insert("INCUMBENT_CONFIG".to_owned(), file.display().to_string());
+            set.insert("INCUMBENT_CONFIG".to_owned(), file.clone().into());
             // Where the file says ${CREDENTIALS_DIRECTORY}, which the job doesn't have.
-            let of_files = |(name, _): &(String, String)| {
+            let of_files = |(name, _): &(String, OsText)| {
                 ["__PASSWORD_FILE", "__CA_FILE", "__CERT_FILE", "__KEY_FILE"]
                     .iter()
                     .any(|end| name.ends_with(end))
             };
             // And where a variable of the daemon's was outranked by a flag.
-            let told = config.to_env().into_iter();
             set.extend(told.filter(|it| of_files(it) || has(&it.0)));
         }
-        None => set.extend(config.to_env()),
+        None => set.extend(told),
     }
     // Seen from another folder, a relative path would be another one.
     let runtime_dir = variable("runtime_dir");
     if has(&runtime_dir)
         && let Ok(path) = std::path::absolute(&config.runtime_dir)
     {
-        set.insert(runtime_dir, path.display().to_string());
+        set.insert(runtime_dir, path.into());
     }
     (remove, set)
 }
@@ -138,8 +144,9 @@ mod tests {
         let config = config::load(&source).unwrap().config;
         let of_daemon = ["INCUMBENT__ETCD__ENDPOINTS", "INCUMBENT__RUNTIME_DIR"];
         let (_, set) = beside(&config, |name| of_daemon.contains(&name));
-        assert_eq!(set["INCUMBENT__ETCD__ENDPOINTS"], "http://good:2379");
-        let dir = std::path::Path::new(&set["INCUMBENT__RUNTIME_DIR"]);
+        let endpoints = set["INCUMBENT__ETCD__ENDPOINTS"].as_os_str();
+        assert_eq!(endpoints, "http://good:2379");
+        let dir = set["INCUMBENT__RUNTIME_DIR"].as_path();
         assert!(dir.is_absolute() && dir.ends_with("run"), "{dir:?}");
         // A daemon that a job starts has a configuration of its own.
         assert!(!set.contains_key("INCUMBENT__ELECTION__PREFIX"));

@@ -221,5 +221,13 @@ async fn everything_in_the_group_and_below_is_killed() {
 #[tokio::test]
 async fn a_group_that_cannot_be_read_is_never_taken_for_empty() {
     let until = clock::now() + Duration::from_millis(50);
-    assert!(!until_alone("/nonexistent.service", &resignation(), until).await);
+    assert!(
+        !until_alone(
+            "/nonexistent.service",
+            &resignation(),
+            &RefCell::default(),
+            until
+        )
+        .await
+    );
 }

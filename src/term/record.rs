@@ -1,5 +1,7 @@
 //! The records that candidates leave under `<prefix>.meta/`, for people and for successors.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -25,6 +27,36 @@ pub struct Member {
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// What of its job was sent SIGKILL and lives on, the first of it; as long as it does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unkillable: Vec<Unkillable>,
+}
+
+/// A process of a job that can't be killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unkillable {
+    /// Its process id.
+    pub pid: u32,
+    /// The user that it acts as.
+    pub user: String,
+    /// What it calls itself.
+    pub command: String,
+}
+
+impl Unkillable {
+    /// How many of them a record names at most: it is one value, and a job may be thousands.
+    const MOST: usize = 20;
+
+    /// These, as a record names them.
+    pub(crate) fn first_of(them: impl IntoIterator<Item: Into<Self>>) -> Vec<Self> {
+        them.into_iter().take(Self::MOST).map(Into::into).collect()
+    }
+}
+
+impl fmt::Display for Unkillable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {})", self.pid, self.user, self.command)
+    }
 }
 
 impl Member {
@@ -38,6 +70,7 @@ impl Member {
             since: clock::wall_time(),
             paused: None,
             digest: None,
+            unkillable: Vec::new(),
         }
     }
 

@@ -6,6 +6,8 @@ use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use serde::{Deserialize, Serialize};
 
 use super::history::put_past;
+use super::member::Place;
+use super::record::Unkillable;
 use super::{guarded, record};
 use crate::clock::{self, Instant};
 use crate::etcd::keep_alive::KeepAlive;
@@ -155,6 +157,22 @@ impl Resignation {
             }
         }
         false
+    }
+
+    /// Shows in the member record what of the job can't be killed, for a daemon that can't; one
+    /// attempt with each renewal. Nothing is said there of nothing: the record goes with the lease.
+    pub(crate) async fn show_unkillable(&self, store: &Store, unkillable: Vec<Unkillable>) {
+        if unkillable.is_empty() {
+            return;
+        }
+        let place = Place {
+            prefix: &self.prefix,
+            lease: self.lease,
+        };
+        let show = |member: &mut record::Member| member.unkillable = unkillable;
+        if let Err(error) = place.amend(store, self.attempt_limit, None, show).await {
+            tracing::debug!(%error, "member record not changed");
+        }
     }
 
     /// The transaction that gives the key back, guarded by its create_revision.

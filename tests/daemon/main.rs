@@ -11,6 +11,7 @@ mod exhaustion;
 mod http;
 mod names;
 mod page;
+mod paths;
 mod reload;
 mod secrets;
 mod shutdown;

@@ -161,7 +161,7 @@ fn a_start_hangs_in_whatever_it_executes_and_can_be_killed() {
     std::fs::set_permissions(&script, mode).unwrap();
     let mut in_path = command(&["held"]);
     let path = format!("/nowhere:{}", held.folder.path().display());
-    in_path.set.insert("PATH".into(), path);
+    in_path.set.insert("PATH".into(), path.into());
     for command in [command(&[script.to_str().unwrap()]), in_path] {
         let mut stand = Stand::new();
         stand.term(7, LONG);

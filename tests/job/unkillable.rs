@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::common::*;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 /// Whether this is root; says what is left out where it isn't.
 fn is_root(what: &str) -> bool {
@@ -144,6 +145,134 @@ fn a_daemon_that_fences_in_vain_names_who_lives_and_goes_on_renewing() {
     process::signal(job, Signal::KILL);
     b.wait_job(SOON);
     scene.assert_no_overlap();
+}
+
+/// What whoever looks from elsewhere is told of the first in the queue.
+fn shown(scene: &Scene, election: &str) -> Value {
+    let asked = ["status", "-o", "json", "--election", election];
+    let told = scene.cluster.incumbent(&asked).text();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    told["queue"][0].clone()
+}
+
+/// What it is told of this process.
+fn roots(pid: i32) -> Value {
+    json!([{ "pid": pid, "user": "root", "command": "recorder" }])
+}
+
+#[test]
+fn whoever_looks_from_elsewhere_is_shown_who_can_not_be_killed_as_long_as_it_lives() {
+    if !is_root("a job that can't be killed") {
+        return;
+    }
+    let scene = Scene::start(1);
+    let election = format!("/shown/{}", scene.cluster.address(0).port());
+    // The first run leaves a process behind; the next is an ordinary one.
+    let record = scene.record.file().to_str().unwrap();
+    let left = format!(
+        "test -s '{record}' && exec sleep 1000000
+        \"$@\" & until test -s '{record}'; do sleep 0.05; done"
+    );
+    let mut words = ["/bin/sh", "-c", &left, "sh"].map(str::to_owned).to_vec();
+    words.extend(roots_job(&scene));
+    let times = "job = { stop_grace = '100ms', kill_budget = '1s', restart_delay = '100ms' }";
+    let a = scene.daemon("a").ordinary().job(&words);
+    let a = a.ttl("6s").toml(times).prefix(&election).spawn();
+    let token = a.wait_elected(SOON);
+    let job = job_of(&scene, token);
+    let b = scene.daemon("b").ttl("6s").prefix(&election).spawn();
+    b.wait_log("campaigning", SOON);
+    let asked = ["status", "--watch", "-o", "json", "--election", &election];
+    let watched = scene.cluster.incumbent(&asked).follow();
+
+    let told = eventually(SOON, "it is shown", || {
+        let told = shown(&scene, &election);
+        if told["unkillable"].is_array() {
+            Ok(told)
+        } else {
+            Err(told)
+        }
+    });
+    assert_eq!(told["unkillable"], roots(job));
+    assert_eq!(told["token"], token);
+    let table = scene
+        .cluster
+        .incumbent(&["status", "--election", &election]);
+    let table = table.text();
+    let line = format!("\nSTUCK     a on {}: ", told["host"].as_str().unwrap());
+    assert!(
+        table.contains(&line) && table.contains(&format!(": {job} (root, recorder)")),
+        "{table}"
+    );
+    let page = b.get("/");
+    assert!(page.contains(&format!("{job} (root, recorder)")), "{page}");
+    // What it heeds and which settings it has is told in the same record: one keeps the other.
+    let lease = told["lease"].as_str().unwrap();
+    let record = || {
+        let member = scene
+            .cluster
+            .get(&format!("{election}.meta/members/{lease}"));
+        serde_json::from_str::<Value>(&member.unwrap()).unwrap()
+    };
+    let before = record();
+    let pause = ["pause", "--keep-leader", "--election", &election];
+    scene.cluster.incumbent(&pause).text();
+    a.change("job.stop_grace = '200ms'");
+    let file = a.folder().join("incumbent.toml");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    a.sighup();
+    let all = eventually(SOON, "other settings are told", || {
+        let now = record();
+        if now["digest"] == before["digest"] {
+            Err(now)
+        } else {
+            Ok(now)
+        }
+    });
+    assert!(all["paused"].is_i64(), "{all}");
+    assert_eq!(all["unkillable"], roots(job));
+
+    process::signal(job, Signal::KILL);
+    let told = eventually(SOON, "it is shown no more", || {
+        let told = shown(&scene, &election);
+        if told.get("unkillable").is_none() {
+            Ok(told)
+        } else {
+            Err(told)
+        }
+    });
+    assert_eq!(told["token"], token, "the term goes on");
+    eventually(SOON, "who watches is told both", || {
+        let lines = watched.wait_json(1);
+        let of = |line: &Value| line["queue"][0]["unkillable"].is_array();
+        let begun = lines.iter().position(of);
+        begun.is_some_and(|begun| lines[begun..].iter().any(|line| !of(line)))
+    });
+}
+
+#[test]
+fn a_guardian_whose_daemon_is_dead_shows_whom_it_kills_in_vain() {
+    if !is_root("a job that can't be killed") {
+        return;
+    }
+    let scene = Scene::start(1);
+    let links = Links::to(&scene.cluster);
+    let (a, _, job, b) = stand(&scene, &links);
+    let election = format!("/unkillable/{}", scene.cluster.address(0).port());
+    assert_eq!(shown(&scene, &election).get("unkillable"), None);
+    a.sigkill();
+    eventually(SOON, "it is shown", || {
+        let told = shown(&scene, &election);
+        if told["unkillable"] == roots(job) {
+            Ok(())
+        } else {
+            Err(told)
+        }
+    });
+    assert_eq!(shown(&scene, &election)["name"], "a");
+    process::signal(job, Signal::KILL);
+    b.wait_job(SOON);
+    assert_eq!(shown(&scene, &election).get("unkillable"), None);
 }
 
 #[test]

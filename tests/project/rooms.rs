@@ -36,11 +36,14 @@ const ARROWS: &[(&str, &str)] = &[
     // Pure: of a job it knows what is to follow a run.
     ("role", "job"),
     // A command is described in the guardian's words; Rust code gets a term.
-    ("job", "guardian term etcd config notify backoff vital"),
+    (
+        "job",
+        "guardian term etcd config notify os_text backoff vital",
+    ),
     // Knows nothing of elections but how to give a term back.
     (
         "guardian",
-        "term etcd log keys runs proc clock vital worker",
+        "term etcd log keys runs proc os_text clock vital worker",
     ),
     // The stop hook, which stands in for daemon and guardian.
     ("release", "runtime_dir term etcd proc cgroup clock"),
@@ -59,8 +62,8 @@ const ARROWS: &[(&str, &str)] = &[
     ("term", "session etcd keys timing backoff clock"),
     ("session", "etcd metrics keys timing backoff clock"),
     // Only types: how to reach the store, how to log, what an election is called.
-    ("config", "etcd log keys timing faults"),
-    ("etcd", "keys backoff clock worker"),
+    ("config", "etcd log keys os_text timing faults"),
+    ("etcd", "keys os_text backoff clock worker"),
     // What is remembered of a guardian's runs, between who writes it and who reads it.
     ("runs", "proc"),
     // Leaves.
@@ -76,6 +79,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("cgroup", ""),
     ("clock", ""),
     ("faults", ""),
+    ("os_text", ""),
     ("vital", ""),
 ];
 

@@ -1,5 +1,8 @@
 //! `--print-role`: the least that a candidate must be allowed, as lines of `etcdctl`.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
 use crate::config::Config;
 use crate::etcd::certificate::common_name;
 
@@ -22,7 +25,7 @@ pub(super) fn lines(config: &Config) -> String {
     let add_user = match (&etcd.password_file, &etcd.tls.cert_file) {
         // Not on the command line, where everybody on this host could read it.
         (Some(file), _) => {
-            let file = quoted(&file.to_string_lossy());
+            let file = quoted_path(file);
             format!("etcdctl user add {user} --interactive=false < {file}")
         }
         (None, Some(file)) => {
@@ -60,12 +63,30 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
+/// The same of a path, which may be no text.
+fn quoted_path(path: &Path) -> String {
+    if let Some(text) = path.to_str() {
+        return quoted(text);
+    }
+    let mut word = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'\'' | b'\\' => word.extend(['\\', char::from(*byte)]),
+            b' '..=b'~' => word.push(char::from(*byte)),
+            other => word.extend(format!(r"\x{other:02x}").chars()),
+        }
+    }
+    format!("$'{word}'")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_a_shell_would_take_apart_is_quoted() {
+        let bytes = std::ffi::OsStr::from_bytes(b"/it's\xff a\n");
+        assert_eq!(quoted_path(Path::new(bytes)), r"$'/it\'s\xff a\x0a'");
         assert_eq!(quoted("/a/b.c-d:1_2"), "/a/b.c-d:1_2");
         assert_eq!(quoted("it's here"), r"'it'\''s here'");
         assert_eq!(quoted("$(reboot)"), "'$(reboot)'");

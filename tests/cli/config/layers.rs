@@ -217,6 +217,49 @@ fn faults_of_variables() {
 }
 
 #[test]
+fn a_path_of_the_environment_may_be_no_text_and_is_taken_as_it_is() {
+    let bytes = |start: &str| {
+        let bytes = [start.as_bytes(), b"no-\xff-text"].concat();
+        OsString::from_vec(bytes)
+    };
+    let mut fixture = Fixture::new("job.working_dir = 'of-file'\nruntime_dir = '/of-file'");
+    let own = |name: &str, value: OsString| (name.to_owned(), value);
+    fixture.source.env = vec![
+        own("INCUMBENT__JOB__WORKING_DIR", bytes("/a/")),
+        own("RUNTIME_DIRECTORY", bytes("/run/")),
+    ];
+    let config = fixture.config();
+    assert_eq!(config.job.working_dir, Some(bytes("/a/").into()));
+    assert_eq!(config.runtime_dir, Path::new("/of-file"));
+    // The last layer wins, here too.
+    let flag = Flag::text("job.working_dir", "--working-dir", "/of-flag");
+    fixture.source.flags = vec![flag];
+    let of_flag = Some(PathBuf::from("/of-flag"));
+    assert_eq!(fixture.config().job.working_dir, of_flag);
+
+    let mut source = defaults();
+    source.env = vec![
+        own("RUNTIME_DIRECTORY", bytes("/run/")),
+        own("CREDENTIALS_DIRECTORY", bytes("/c/")),
+        own(
+            "INCUMBENT__JOB__WORKING_DIR",
+            bytes("${CREDENTIALS_DIRECTORY}/"),
+        ),
+    ];
+    let loaded = load(&source).unwrap();
+    assert_eq!(loaded.config.runtime_dir, Path::new(&bytes("/run/")));
+    let both = Path::new(&bytes("/c/")).join(bytes(""));
+    assert_eq!(loaded.config.job.working_dir, Some(both));
+    let report = check_report(&loaded, &source);
+    assert!(
+        report.contains("/c/no-\\xff-text/no-\\xff-text"),
+        "{report}"
+    );
+    source.env[2].1 = bytes("a\n");
+    assert!(printed(&source).contains("expected a path without control characters"));
+}
+
+#[test]
 fn flags_stand_where_the_user_typed_them() {
     let source = with_flag(Flag::text("election.ttl", "--ttl", "1s"));
     assert!(printed(&source).starts_with(
@@ -229,7 +272,7 @@ fn flags_stand_where_the_user_typed_them() {
         endpoints.clone(),
     ));
     assert_eq!(load(&source).unwrap().config.etcd.endpoints, endpoints);
-    let joined = FlagValue::Text(endpoints.join(","));
+    let joined = FlagValue::Text(endpoints.join(",").into());
     let source = with_flag(Flag {
         key: "etcd.endpoints",
         flag: "--endpoints".into(),

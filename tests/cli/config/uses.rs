@@ -68,9 +68,8 @@ fn the_environment_of_a_job_leads_to_the_same_store_and_election() {
     let config = fixture.config();
     let env = config.to_env();
     assert!(!format!("{env:?}").contains("hunter2"));
-    let env = env.into_iter().map(|(name, value)| (name, value.into()));
     let source = Source {
-        env: env.collect(),
+        env,
         ..Source::defaults("other")
     };
     let inner = load(&source)
