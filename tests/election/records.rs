@@ -59,10 +59,13 @@ fn a_term_on_record_that_can_not_be_read_is_waited_out_and_said() {
         if record != "foreign" {
             // Nobody needs to wait it out again.
             eventually(SOON, "the record is mended", || {
-                let marker = scene.cluster.get("/election.meta/ended").unwrap();
-                marker
-                    .parse::<i64>()
-                    .is_ok_and(|marker| marker >= token - 1)
+                let marker = scene.cluster.get("/election.meta/ended").ok_or("nothing")?;
+                let mended = marker.parse::<i64>().is_ok_and(|it| it >= token - 1);
+                if mended {
+                    Ok(())
+                } else {
+                    Err("a number too low, or none")
+                }
             });
         }
         a.sigterm();
