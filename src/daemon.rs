@@ -189,13 +189,18 @@ fn fence_leftovers(config: &Config, earlier: &Left) {
     let mut limit = config.job.kill_budget;
     loop {
         let left = fencing::fence(&config.election.prefix, earlier.runs(), limit);
-        if left.is_empty() {
-            return earlier.forget();
-        }
-        let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
         let (election, candidate) = (&config.election.prefix, &config.candidate_name);
-        let pids = listed(&survivors);
-        tracing::error!(%election, candidate, pids, "job can't be killed");
+        match left {
+            Ok(left) if left.is_empty() => return earlier.forget(),
+            Ok(left) => {
+                let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
+                let pids = listed(&survivors);
+                tracing::error!(%election, candidate, pids, "job can't be killed");
+            }
+            Err(error) => {
+                tracing::error!(%election, candidate, %error, "processes can't be looked through");
+            }
+        }
         limit = REPEATED;
     }
 }

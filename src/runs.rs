@@ -15,6 +15,7 @@ use rustix::io::pwrite;
 use rustix::process::getpid;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::proc::look::everybody;
 use crate::proc::{self, Process, Stat};
 
 /// The bytes at the beginning, which say where the numbers mean something.
@@ -63,11 +64,18 @@ impl Run {
     }
 
     /// Whether its guardian is dead and anything of its session lives.
-    pub fn lives(&self) -> bool {
-        let leader = Stat::of(self.session);
-        let mut all = proc::all().into_iter().filter_map(Stat::of);
-        !self.guardian.is_alive()
-            && all.any(|stat| !stat.has_ended() && self.has(&stat, leader.as_ref()))
+    ///
+    /// # Errors
+    /// Where that can't be seen: then it may live.
+    pub fn lives(&self) -> io::Result<bool> {
+        if self.guardian.lives()? {
+            return Ok(false);
+        }
+        let all = everybody()?;
+        let mut leaders = all.iter().filter(|(pid, _)| *pid == self.session);
+        let leader = leaders.next().map(|(_, stat)| stat);
+        let mut living = all.iter().filter(|(_, stat)| !stat.has_ended());
+        Ok(living.any(|(_, stat)| self.has(stat, leader)))
     }
 
     fn encode(&self, into: &mut [u8]) {
@@ -180,8 +188,9 @@ impl Runs {
     }
 
     fn forget_ended(&mut self) {
-        let stats = proc::all().into_iter().filter_map(Stat::of);
-        let sessions: HashSet<i32> = stats.map(|stat| stat.session).collect();
+        // Those that can't be seen to have ended stay, for which there is room.
+        let Ok(all) = everybody() else { return };
+        let sessions: HashSet<i32> = all.iter().map(|(_, stat)| stat.session).collect();
         self.begun.retain(|run| sessions.contains(&run.session));
     }
 }
@@ -266,7 +275,10 @@ mod tests {
         );
         // More than there is room for, all of one session that lives. Ours may be another
         // namespace's, and have no number here.
-        let mut leader = Command::new("setsid").args(["sleep", "60"]).spawn().unwrap();
+        let mut leader = Command::new("setsid")
+            .args(["sleep", "60"])
+            .spawn()
+            .unwrap();
         let session = i32::try_from(leader.id()).unwrap();
         while Stat::of(session).unwrap().session != session {
             std::thread::yield_now();

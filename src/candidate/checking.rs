@@ -259,7 +259,7 @@ impl Candidate {
                 dismiss(&guardian).await;
             }
             let fence = move || fence_check(main, &carried, LATE);
-            if let Err(error) = FENCE.outcome(fence).await {
+            if let Err(error) = FENCE.outcome(fence).await.flatten() {
                 tracing::warn!(%error, "the check's processes not fenced");
             }
             let started = until_started(&lines, || start(&config, &files)).await;

@@ -62,7 +62,7 @@ impl OwnDir {
             // Locked until all is removed: who has made it just now sees that one way or the other.
             if is_ours && let Some(_locked) = lock(&dir) {
                 let mut left = Left::in_abandoned(&dir);
-                left.retain(crate::runs::Run::lives);
+                left.retain(|run| run.lives().unwrap_or(true));
                 if left.is_empty() {
                     drop(dir.remove_from(&self.parent, &name));
                 }
