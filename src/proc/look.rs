@@ -81,17 +81,17 @@ pub(crate) mod tests {
 
     /// Runs this test again in a process of its own, which may do to itself what others couldn't
     /// bear; returns whether this is that one.
-    pub(crate) fn is_alone(test: &str) -> bool {
+    pub(crate) fn is_alone(name: &str) -> bool {
         const ALONE: &str = "INCUMBENT_TEST_ALONE";
         if std::env::var_os(ALONE).is_some() {
             return true;
         }
         let mut again = Command::new(std::env::current_exe().unwrap());
-        again.args(["--exact", test]).env(ALONE, "");
+        again.args(["--exact", name]).env(ALONE, "");
         let output = again.stdin(Stdio::null()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{text}");
-        assert!(text.contains("1 passed"), "no test is called {test}");
+        assert!(text.contains("1 passed"), "no test is called {name}");
         false
     }
 

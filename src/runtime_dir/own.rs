@@ -48,7 +48,8 @@ impl OwnDir {
         &self.held
     }
 
-    /// Removes those of our user that nobody holds; those whose runs live are left for who fences.
+    /// Removes those of our user that nobody holds; those whose runs live are left for who fences, or
+    /// for the guardian that holds them.
     fn sweep(&mut self) {
         let user = rustix::process::geteuid().as_raw();
         for name in self.parent.names().unwrap_or_default() {
