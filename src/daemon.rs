@@ -93,14 +93,22 @@ fn serve(
             return Ok(());
         }
         let service = service::Service::new(&view);
-        let pulses = view.pulses.clone();
+        let (pulses, cluster) = (view.pulses.clone(), view.cluster.clone());
         let ended = ended(&pulses);
         tokio::pin!(ended);
         let (asks, mut asked) = mpsc::unbounded_channel();
         let server = Server::start(directory.dir(), Arc::clone(&config), view, asks)
             .with_context(|| format!("cannot listen in {}", directory.path().display()))?;
         let (loads, mut loaded) = mpsc::unbounded_channel();
-        let mut control = Control::new(orders, config, source, loads, Arc::clone(logs), server);
+        let mut control = Control::new(
+            orders,
+            config,
+            source,
+            loads,
+            cluster,
+            Arc::clone(logs),
+            server,
+        );
         for signal in early {
             control.obey(signal);
         }
