@@ -160,6 +160,22 @@ impl Scene {
         self.record.history().runs_of(token).last().cloned()
     }
 
+    /// Waits until the term with this token is on record, which is off the way to its job; returns the
+    /// record.
+    #[track_caller]
+    pub fn term_record(&self, token: i64) -> serde_json::Value {
+        let key = format!("{}.meta/term", self.election);
+        eventually(SOON, "the term is on record", || {
+            let text = self.cluster.get(&key).ok_or("nothing")?;
+            let record: serde_json::Value = serde_json::from_str(&text).map_err(|_| "no JSON")?;
+            if record["token"] == token {
+                Ok(record)
+            } else {
+                Err("another term")
+            }
+        })
+    }
+
     /// Waits until etcd's marker has reached this token: every job up to it is proven dead.
     #[track_caller]
     pub fn wait_marker(&self, token: i64) {

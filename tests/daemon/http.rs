@@ -47,11 +47,10 @@ fn each_replica_says_how_it_stands() {
         assert_eq!(mode & 0o777, 0o600);
     }
 
+    let record = scene.term_record(token);
     let told = a.status();
     assert_eq!(told["role"], "leading");
     assert_eq!(told["term"]["token"], token);
-    let record = scene.cluster.get("/election.meta/term").unwrap();
-    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
     assert_eq!(told["term"]["since"], record["since"]);
     assert_eq!(told["job"]["kind"], "command");
     assert_eq!(told["job"]["pid"], a.wait_job(SOON));

@@ -29,10 +29,8 @@ fn lease_of(scene: &Scene, key: &str) -> i64 {
 fn a_term_is_waited_out_for_as_long_as_its_own_kill_budget_asks() {
     let scene = Scene::start(1);
     let slow = "job.kill_budget = '4s'\nelection.takeover_delay = '5s'";
-    let (a, _) = scene.leader(scene.daemon("a").ttl("15s").toml(slow));
-    let record: Value =
-        serde_json::from_str(&scene.cluster.get("/election.meta/term").unwrap()).unwrap();
-    assert_eq!(record["kill_budget_ms"], 4000);
+    let (a, first) = scene.leader(scene.daemon("a").ttl("15s").toml(slow));
+    assert_eq!(scene.term_record(first)["kill_budget_ms"], 4000);
     let hasty = "job.kill_budget = '200ms'\nelection.takeover_delay = '500ms'";
     let b = scene.waiter(scene.daemon("b").ttl("15s").toml(hasty));
     scene.cluster.revoke(scene.candidate(&a).lease);
