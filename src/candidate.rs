@@ -15,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::clock::{self, Instant, Tick};
 use crate::config::Config;
 use crate::config::timing::Timing;
-use crate::etcd::Token;
+use crate::etcd::{Store, Token};
 use crate::guardian;
 use crate::job::Jobs;
 use crate::job::native;
@@ -31,6 +31,7 @@ use crate::vital;
 
 mod acting;
 mod checking;
+mod cluster;
 mod contest;
 mod contest_words;
 mod due;
@@ -56,6 +57,7 @@ mod trouble;
 mod view;
 
 use checking::Checking;
+pub use cluster::Cluster;
 use contest::{Contest, Report, Setup};
 pub use end::End;
 use guarding::Guarding;
@@ -233,8 +235,9 @@ impl Candidate {
             election: config.election.prefix.clone(),
             candidate: config.candidate_name.clone(),
         };
+        let store = Store::new(&config.etcd);
         let (contest, reports) = Contest::start(Setup {
-            store: config.etcd.clone(),
+            store: store.clone(),
             prefix: config.election.prefix.clone(),
             candidate: config.candidate_name.clone(),
             takeover_delay: config.election.takeover_delay.into(),
@@ -293,6 +296,7 @@ impl Candidate {
             public,
             pulses: vec![("main loop", pulse), ("contest", contest_pulse)],
             metrics,
+            cluster: Cluster::of(store),
         };
         Ok((candidate, view))
     }

@@ -93,14 +93,22 @@ fn serve(
             return Ok(());
         }
         let service = service::Service::new(&view);
-        let pulses = view.pulses.clone();
+        let (pulses, cluster) = (view.pulses.clone(), view.cluster.clone());
         let ended = ended(&pulses);
         tokio::pin!(ended);
         let (asks, mut asked) = mpsc::unbounded_channel();
         let server = Server::start(directory.dir(), Arc::clone(&config), view, asks)
             .with_context(|| format!("cannot listen in {}", directory.path().display()))?;
         let (loads, mut loaded) = mpsc::unbounded_channel();
-        let mut control = Control::new(orders, config, source, loads, Arc::clone(logs), server);
+        let mut control = Control::new(
+            orders,
+            config,
+            source,
+            loads,
+            cluster,
+            Arc::clone(logs),
+            server,
+        );
         for signal in early {
             control.obey(signal);
         }
@@ -189,13 +197,18 @@ fn fence_leftovers(config: &Config, earlier: &Left) {
     let mut limit = config.job.kill_budget;
     loop {
         let left = fencing::fence(&config.election.prefix, earlier.runs(), limit);
-        if left.is_empty() {
-            return earlier.forget();
-        }
-        let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
         let (election, candidate) = (&config.election.prefix, &config.candidate_name);
-        let pids = listed(&survivors);
-        tracing::error!(%election, candidate, pids, "job can't be killed");
+        match left {
+            Ok(left) if left.is_empty() => return earlier.forget(),
+            Ok(left) => {
+                let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
+                let pids = listed(&survivors);
+                tracing::error!(%election, candidate, pids, "job can't be killed");
+            }
+            Err(error) => {
+                tracing::error!(%election, candidate, %error, "processes can't be looked through");
+            }
+        }
         limit = REPEATED;
     }
 }

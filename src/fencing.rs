@@ -19,6 +19,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::keys::Prefix;
+use crate::proc::look::{everybody, seen};
 use crate::proc::{self, GUARDIAN_VARIABLE, Process, Stat};
 use crate::runs::Run;
 
@@ -42,21 +44,32 @@ const EXEC_PAUSE: Duration = Duration::from_millis(2);
 const TRIES: usize = 16;
 
 /// Kills every process that an earlier term of this election left behind, and all that is left of
-/// `runs`, and waits until they are gone, for at most `limit`. Returns those that are left; while there are any, nobody may start a
-/// job here (R4).
+/// `runs`, and waits until they are gone, for at most `limit`. Returns those that are left; while there
+/// are any, nobody may start a job here (R4).
 ///
 /// Blocks: for the daemon's start, where no term depends on this thread yet.
-pub fn fence(prefix: &Prefix, runs: &[Run], limit: Duration) -> Vec<Process> {
+///
+/// # Errors
+/// Where `/proc` can't be looked through by then: there may be some, and as little may be started.
+pub fn fence(prefix: &Prefix, runs: &[Run], limit: Duration) -> io::Result<Vec<Process>> {
     let until = clock::now() + limit;
     let mut told = HashSet::new();
     let mut clean_looks = 0;
     loop {
-        let left = left_behind(prefix, runs);
+        let left = match left_behind(prefix, runs) {
+            Ok(left) => left,
+            Err(error) if until.has_passed() => return Err(error),
+            Err(_) => {
+                clean_looks = 0;
+                std::thread::sleep(PAUSE.min(until.remaining()));
+                continue;
+            }
+        };
         let Some(first) = left.first() else {
             // One look can miss the child of a process that forks and ends in the midst of it.
             clean_looks += 1;
             if clean_looks == 2 {
-                return left;
+                return Ok(left);
             }
             continue;
         };
@@ -71,41 +84,51 @@ pub fn fence(prefix: &Prefix, runs: &[Run], limit: Duration) -> Vec<Process> {
             }
         }
         if until.has_passed() {
-            return left;
+            return Ok(left);
         }
-        if let Ok(Some(handle)) = first.open() {
-            handle.wait(PAUSE.min(until.remaining()));
+        match first.open() {
+            Ok(Some(handle)) => drop(handle.wait(PAUSE.min(until.remaining()))),
+            Ok(None) => {}
+            Err(_) => std::thread::sleep(PAUSE.min(until.remaining())),
         }
     }
 }
 
-fn kill(process: Process) -> std::io::Result<()> {
+fn kill(process: Process) -> io::Result<()> {
     process.open()?.map_or(Ok(()), |handle| handle.kill())
 }
 
 /// The living processes that belong to an earlier term of this election, or to one of `runs`.
-fn left_behind(prefix: &Prefix, runs: &[Run]) -> Vec<Process> {
-    let mut left = of_runs(runs);
-    left.extend(of_terms(prefix));
-    if left.is_empty() {
-        return Vec::new();
+fn left_behind(prefix: &Prefix, runs: &[Run]) -> io::Result<Vec<Process>> {
+    let mut found = of_runs(runs)?;
+    found.extend(of_terms(prefix)?);
+    if found.is_empty() {
+        return Ok(Vec::new());
     }
-    let ancestors = ancestors();
-    left.retain(|process| !ancestors.contains(&process.pid) && process.is_alive());
-    left.into_iter().collect()
+    let ancestors = ancestors()?;
+    let mut left = Vec::new();
+    for process in found {
+        if !ancestors.contains(&process.pid) && process.lives()? {
+            left.push(process);
+        }
+    }
+    Ok(left)
 }
 
 /// What is left of runs whose guardian is dead: their sessions, and all below them.
-fn of_runs(runs: &[Run]) -> HashSet<Process> {
-    let orphaned = runs.iter().filter(|run| !run.guardian.is_alive());
-    let orphaned: Vec<&Run> = orphaned.collect();
+fn of_runs(runs: &[Run]) -> io::Result<HashSet<Process>> {
+    let mut orphaned = Vec::new();
+    for run in runs {
+        if !run.guardian.lives()? {
+            orphaned.push(run);
+        }
+    }
     let mut found = HashSet::new();
     if orphaned.is_empty() {
-        return found;
+        return Ok(found);
     }
     let this = Process::this().pid;
-    let seen = proc::all().into_iter();
-    let all: HashMap<i32, Stat> = seen.filter_map(|pid| Some((pid, Stat::of(pid)?))).collect();
+    let all: HashMap<i32, Stat> = everybody()?.into_iter().collect();
     let mut open: Vec<i32> = all
         .iter()
         .filter_map(|(pid, stat)| {
@@ -130,40 +153,45 @@ fn of_runs(runs: &[Run]) -> HashSet<Process> {
         // Taken out, since a look that was overtaken may show a circle.
         open.extend(children.remove(&pid).unwrap_or_default());
     }
-    found
+    Ok(found)
 }
 
 /// Those that have the variables of a term of this election in their environment, and that no living
 /// guardian holds.
-fn of_terms(prefix: &Prefix) -> Vec<Process> {
-    let mut found = Vec::new();
-    let mut unknown = others();
+fn of_terms(prefix: &Prefix) -> io::Result<Vec<Process>> {
+    let mut bearers = Vec::new();
+    let mut unknown = others()?;
     for attempt in 0..LOOKS {
         if attempt > 0 && !unknown.is_empty() {
             std::thread::sleep(EXEC_PAUSE);
         }
-        unknown.retain(|process| match environment(process.pid) {
-            // In the midst of an exec there is none to be seen: look again.
-            Some(environ) if environ.is_empty() => true,
-            Some(environ) => {
-                if has_variables(&environ, prefix) {
-                    found.push((*process, guardian_in(&environ)));
+        for process in std::mem::take(&mut unknown) {
+            match environment(process.pid)? {
+                // In the midst of an exec there is none to be seen: look again.
+                Some(environ) if environ.is_empty() => unknown.push(process),
+                Some(environ) if has_variables(&environ, prefix) => {
+                    bearers.push((process, guardian_in(&environ)));
                 }
-                false
+                Some(_) | None => {}
             }
-            None => false,
-        });
+        }
     }
-    if found.is_empty() {
-        return Vec::new();
+    if bearers.is_empty() {
+        return Ok(Vec::new());
     }
-    let daemons = daemons();
-    found.retain(|(process, guardian)| match guardian {
-        Some(guardian) => !is_held(process.pid, *guardian),
-        // Started by a guardian of an earlier version, which is known by its name alone.
-        None => !daemons.contains(&process.pid) && !has_guardian(process.pid),
-    });
-    found.into_iter().map(|(process, _)| process).collect()
+    let daemons = daemons()?;
+    let mut found = Vec::new();
+    for (process, guardian) in bearers {
+        let is_spared = match guardian {
+            Some(guardian) => is_held(process.pid, guardian)?,
+            // Started by a guardian of an earlier version, which is known by its name alone.
+            None => daemons.contains(&process.pid) || has_guardian(process.pid)?,
+        };
+        if !is_spared {
+            found.push(process);
+        }
+    }
+    Ok(found)
 }
 
 /// The guardian that has named itself in this environment, by the number that it has for itself.
@@ -179,17 +207,12 @@ fn guardian_in(environ: &[u8]) -> Option<Process> {
 }
 
 /// Whether this guardian lives and is among the ancestors of a process.
-///
-/// A parent that ends on the way up has had its children handed on, so the way is walked again.
-fn is_held(pid: i32, guardian: Process) -> bool {
+fn is_held(pid: i32, guardian: Process) -> io::Result<bool> {
     let is_it = |pid: i32, stat: &Stat| {
-        stat.start_time == guardian.start_time
-            && !stat.has_ended()
-            && proc::own_number(pid) == Some(guardian.pid)
+        let may_be = stat.start_time == guardian.start_time && !stat.has_ended();
+        Ok(may_be && seen(proc::own_number(pid))? == Some(guardian.pid))
     };
-    (0..TRIES)
-        .find_map(|_| walk_up(pid, is_it))
-        .unwrap_or(false)
+    is_below(pid, is_it)
 }
 
 /// Replaces this process by one without the variables of a term of this election, if it has them: a
@@ -225,21 +248,21 @@ pub fn leave_the_term(prefix: &Prefix) {
 }
 
 /// The parents of all living guardians.
-fn daemons() -> HashSet<i32> {
-    let stats = proc::all().into_iter().filter_map(Stat::of);
-    let guardians = stats.filter(is_guardian);
-    guardians.map(|stat| stat.parent).collect()
+fn daemons() -> io::Result<HashSet<i32>> {
+    let all = everybody()?.into_iter();
+    let guardians = all.filter(|(_, stat)| is_guardian(stat));
+    Ok(guardians.map(|(_, stat)| stat.parent).collect())
 }
 
 /// Who started this process, and who started those.
 ///
-/// As in [`has_guardian`], the way up may break. Whoever was found on any way counts.
-fn ancestors() -> HashSet<i32> {
+/// As in [`is_below`], the way up may break. Whoever was found on any way counts.
+fn ancestors() -> io::Result<HashSet<i32>> {
     let mut found = HashSet::new();
     for _ in 0..TRIES {
         let mut next = Process::this().pid;
         while next > 0
-            && let Some(stat) = Stat::of(next)
+            && let Some(stat) = seen(Stat::read(next))?
         {
             found.insert(stat.parent);
             next = stat.parent;
@@ -248,7 +271,7 @@ fn ancestors() -> HashSet<i32> {
             break;
         }
     }
-    found
+    Ok(found)
 }
 
 fn is_guardian(stat: &Stat) -> bool {
@@ -258,28 +281,33 @@ fn is_guardian(stat: &Stat) -> bool {
 
 /// The other living processes that may be ours, without what this one has started itself: its guardian,
 /// which may have our environment.
-fn others() -> Vec<Process> {
+fn others() -> io::Result<Vec<Process>> {
     let this = Process::this().pid;
-    let pids = proc::all().into_iter();
-    pids.filter(|pid| *pid != this && may_be_ours(*pid))
-        .filter_map(|pid| Some((pid, Stat::of(pid)?)))
-        .filter(|(_, stat)| !stat.has_ended() && !stat.is_kernel_thread && stat.parent != this)
-        .map(|(pid, stat)| stat.process(pid))
-        .collect()
+    let mut others = Vec::new();
+    for (pid, stat) in everybody()? {
+        let is_other = pid != this && stat.parent != this;
+        if is_other && !stat.has_ended() && !stat.is_kernel_thread && may_be_ours(pid)? {
+            others.push(stat.process(pid));
+        }
+    }
+    Ok(others)
 }
 
 /// Whether the process runs as our user; for root, any may: a job can take another user's rights. The
 /// folder tells even of one whose files are root's, since it hides its environment.
-fn may_be_ours(pid: i32) -> bool {
+fn may_be_ours(pid: i32) -> io::Result<bool> {
     let uid = rustix::process::geteuid();
-    uid.is_root()
-        || fs::metadata(format!("/proc/{pid}")).is_ok_and(|folder| folder.uid() == uid.as_raw())
+    if uid.is_root() {
+        return Ok(true);
+    }
+    let folder = seen(fs::metadata(format!("/proc/{pid}")))?;
+    Ok(folder.is_some_and(|folder| folder.uid() == uid.as_raw()))
 }
 
 /// What stands in the environment that the process was executed with; `None` if it is gone, or
 /// hides it from us.
-fn environment(pid: i32) -> Option<Vec<u8>> {
-    proc::read(pid, "environ").ok()
+fn environment(pid: i32) -> io::Result<Option<Vec<u8>>> {
+    seen(proc::read(pid, "environ"))
 }
 
 fn has_variables(environ: &[u8], prefix: &Prefix) -> bool {
@@ -290,24 +318,35 @@ fn has_variables(environ: &[u8], prefix: &Prefix) -> bool {
 }
 
 /// Whether the process is a living guardian, or has one among its ancestors.
-fn has_guardian(pid: i32) -> bool {
-    let is_it = |_, stat: &Stat| is_guardian(stat);
-    (0..TRIES)
-        .find_map(|_| walk_up(pid, is_it))
-        .unwrap_or(false)
+fn has_guardian(pid: i32) -> io::Result<bool> {
+    is_below(pid, |_, stat| Ok(is_guardian(stat)))
 }
 
-/// Whether any on the way from this process to the first one is it; `None` if one was gone.
-fn walk_up(pid: i32, is_it: impl Fn(i32, &Stat) -> bool) -> Option<bool> {
+/// Whether any on the way from this process up to the first one is it.
+///
+/// A parent that ends on the way has had its children handed on, so the way is walked again.
+fn is_below(pid: i32, is_it: impl Fn(i32, &Stat) -> io::Result<bool>) -> io::Result<bool> {
+    for _ in 0..TRIES {
+        if let Some(is_below) = walk_up(pid, &is_it)? {
+            return Ok(is_below);
+        }
+    }
+    Ok(false)
+}
+
+/// As [`is_below`], by one walk; `None` if somebody on the way was gone.
+fn walk_up(pid: i32, is_it: &impl Fn(i32, &Stat) -> io::Result<bool>) -> io::Result<Option<bool>> {
     let mut next = pid;
     while next > 0 {
-        let stat = Stat::of(next)?;
-        if is_it(next, &stat) {
-            return Some(true);
+        let Some(stat) = seen(Stat::read(next))? else {
+            return Ok(None);
+        };
+        if is_it(next, &stat)? {
+            return Ok(Some(true));
         }
         next = stat.parent;
     }
-    Some(false)
+    Ok(Some(false))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+pub mod look;
 pub mod survivor;
 
 /// The name that the kernel knows this process by, and by which a daemon that starts on a host
@@ -67,9 +68,14 @@ impl Process {
         Stat::of(pid).map(|stat| stat.process(pid))
     }
 
-    /// Whether it lives. One that has ended but was not reaped yet is dead.
-    pub fn is_alive(self) -> bool {
-        Stat::of(self.pid).is_some_and(|stat| stat.process(self.pid) == self && !stat.has_ended())
+    /// Whether it lives. One that has ended but was not reaped yet is dead, and so is to us who
+    /// hides from us.
+    ///
+    /// # Errors
+    /// Where it can't be looked at: then it may live.
+    pub fn lives(self) -> io::Result<bool> {
+        let stat = look::seen(Stat::read(self.pid))?;
+        Ok(stat.is_some_and(|stat| stat.process(self.pid) == self && !stat.has_ended()))
     }
 
     /// Opens it, so that a signal can hit no other process; `None` if it is gone.
@@ -77,8 +83,9 @@ impl Process {
     /// # Errors
     /// Fails where the process has no file descriptors left.
     pub fn open(self) -> io::Result<Option<Handle>> {
+        let handle = Handle::open(self.pid)?;
         // The number may have passed to another process before it was opened, not after.
-        Ok(Handle::open(self.pid)?.filter(|_| self.is_alive()))
+        Ok(if self.lives()? { handle } else { None })
     }
 }
 
@@ -189,7 +196,7 @@ impl Stat {
     /// As [`of`](Self::of), for whoever must know a process that is gone from one that can't be looked at.
     ///
     /// # Errors
-    /// See [`is_gone`].
+    /// See [`look::seen`].
     pub fn read(pid: i32) -> io::Result<Self> {
         let text = read(pid, "stat")?;
         let stat = Self::parse(&String::from_utf8_lossy(&text));
@@ -319,12 +326,6 @@ pub fn kept_children() -> Vec<i32> {
     text.split_ascii_whitespace().filter_map(number).collect()
 }
 
-/// Whether this process can look at others: without a descriptor left it would see nobody, which is no
-/// proof that nobody is there.
-pub fn can_look() -> bool {
-    fs::read_dir("/proc").is_ok() && Stat::of(Process::this().pid).is_some()
-}
-
 fn number(text: &str) -> Option<i32> {
     text.parse().ok()
 }
@@ -386,32 +387,19 @@ pub fn read(pid: i32, name: &str) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The numbers of all processes that we can see.
-pub fn all() -> Vec<i32> {
-    listed().unwrap_or_default()
-}
-
-/// As [`all`], for whoever must know that it saw them all.
+/// The number that a process has in the innermost namespace that it is in, as it sees itself.
 ///
 /// # Errors
-/// Where `/proc` can't be read whole.
-pub fn listed() -> io::Result<Vec<i32>> {
-    let mut pids = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        pids.extend(entry?.file_name().to_str().and_then(number));
-    }
-    Ok(pids)
-}
-
-/// The number that a process has in the innermost namespace that it is in, as it sees itself.
-pub fn own_number(pid: i32) -> Option<i32> {
-    let text = read(pid, "status").ok()?;
+/// See [`is_gone`].
+pub fn own_number(pid: i32) -> io::Result<i32> {
+    let text = read(pid, "status")?;
     let text = String::from_utf8_lossy(&text);
-    let numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    // Without the line, there are no such namespaces.
-    numbers.map_or(Some(pid), |all| {
-        all.split_ascii_whitespace().last()?.parse().ok()
-    })
+    let Some(numbers) = text.lines().find_map(|line| line.strip_prefix("NSpid:")) else {
+        // There are no such namespaces.
+        return Ok(pid);
+    };
+    let number = numbers.split_ascii_whitespace().last().and_then(number);
+    number.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The id of this boot of the machine.
@@ -450,14 +438,13 @@ mod tests {
     #[test]
     fn this_process_is_alive_and_the_same_number_at_another_time_is_not() {
         let this = Process::this();
-        assert!(this.is_alive());
+        assert!(this.lives().unwrap());
         let other = Process {
             start_time: this.start_time + 1,
             ..this
         };
-        assert!(!other.is_alive());
+        assert!(!other.lives().unwrap());
         assert!(other.open().unwrap().is_none());
-        assert!(all().contains(&this.pid));
     }
 
     #[test]
@@ -485,7 +472,10 @@ mod tests {
         assert!(!handle.wait(Duration::from_millis(1)));
         handle.kill().unwrap();
         assert!(handle.wait(Duration::from_secs(5)));
-        assert!(!process.is_alive(), "not reaped, and dead all the same");
+        assert!(
+            !process.lives().unwrap(),
+            "not reaped, and dead all the same"
+        );
         child.wait().unwrap();
     }
 }

@@ -11,10 +11,11 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::pwrite;
+use rustix::io::{pread, pwrite};
 use rustix::process::getpid;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::proc::look::everybody;
 use crate::proc::{self, Process, Stat};
 
 /// The bytes at the beginning, which say where the numbers mean something.
@@ -25,6 +26,9 @@ const RECORD: usize = 32;
 
 /// For how many runs the file has room from the start, so that a full disk costs none of them.
 const ROOM: usize = 64;
+
+/// What stands in a file beyond so many bytes is not looked at.
+const MOST: usize = 1024 * 1024;
 
 /// Clock ticks a second, in which the kernel tells when a process was started.
 const TICKS: i64 = 100;
@@ -62,12 +66,21 @@ impl Run {
             }
     }
 
-    /// Whether its guardian is dead and anything of its session lives.
-    pub fn lives(&self) -> bool {
-        let leader = Stat::of(self.session);
-        let mut all = proc::all().into_iter().filter_map(Stat::of);
-        !self.guardian.is_alive()
-            && all.any(|stat| !stat.has_ended() && self.has(&stat, leader.as_ref()))
+    /// Whether its guardian lives; or may, where that can't be seen.
+    pub fn is_held(&self) -> bool {
+        self.guardian.lives().unwrap_or(true)
+    }
+
+    /// Whether anything of its session lives, whoever holds it.
+    ///
+    /// # Errors
+    /// Where that can't be seen: then it may live.
+    pub fn lives(&self) -> io::Result<bool> {
+        let all = everybody()?;
+        let mut leaders = all.iter().filter(|(pid, _)| *pid == self.session);
+        let leader = leaders.next().map(|(_, stat)| stat);
+        let mut living = all.iter().filter(|(_, stat)| !stat.has_ended());
+        Ok(living.any(|(_, stat)| self.has(stat, leader)))
     }
 
     fn encode(&self, into: &mut [u8]) {
@@ -115,10 +128,14 @@ fn header() -> [u8; HEADER] {
     header
 }
 
-/// What a file of no runs says.
-pub fn none() -> Vec<u8> {
+/// What a file of these runs says.
+pub fn listing(runs: &[Run]) -> Vec<u8> {
     let mut text = header().to_vec();
-    text.resize(HEADER + ROOM * RECORD, 0);
+    text.resize(HEADER + ROOM.max(runs.len()) * RECORD, 0);
+    let records = text.get_mut(HEADER..).unwrap_or_default();
+    for (into, run) in records.chunks_exact_mut(RECORD).zip(runs) {
+        run.encode(into);
+    }
     text
 }
 
@@ -130,36 +147,55 @@ pub fn read(text: &[u8]) -> Vec<Run> {
     }
 }
 
+/// The runs in a file; none where it can't be read.
+fn read_file(file: impl AsFd) -> Vec<Run> {
+    let (mut text, mut part) = (Vec::new(), [0; 4096]);
+    while text.len() < MOST
+        && let Ok(length @ 1..) = pread(&file, &mut part, text.len() as u64)
+    {
+        text.extend(part.iter().take(length));
+    }
+    read(&text)
+}
+
 /// The runs of this process, a guardian, and the file where they stand.
 #[derive(Debug)]
 pub struct Runs {
     file: OwnedFd,
     guardian: Process,
     begun: Vec<Run>,
+    /// Those of a guardian before it that lived on without its daemon.
+    earlier: Vec<Run>,
     /// How many records the file has at least.
     room: usize,
 }
 
 impl Runs {
-    /// None yet.
+    /// None yet. Reads the file, and so is for a time when nothing is guarded yet.
     pub fn in_file(file: OwnedFd) -> Self {
+        let mut earlier = read_file(&file);
+        let stood = earlier.len();
+        // The daemon fences the others before it starts anything.
+        earlier.retain(Run::is_held);
         Self {
             file,
             guardian: Process::this(),
             begun: Vec::new(),
-            room: ROOM,
+            room: ROOM.max(stood),
+            earlier,
         }
     }
 
     /// What the next one has to write.
     pub fn prepare(&mut self) -> io::Result<Next> {
-        if self.begun.len() >= ROOM {
+        if self.begun.len() >= ROOM || !self.earlier.is_empty() {
             self.forget_ended();
         }
-        self.room = self.room.max(self.begun.len() + 1);
+        self.room = self.room.max(self.begun.len() + self.earlier.len() + 1);
         let mut records = vec![0; self.room * RECORD];
         // The first is for the run itself.
-        for (into, run) in records.chunks_exact_mut(RECORD).skip(1).zip(&self.begun) {
+        let places = records.chunks_exact_mut(RECORD).skip(1);
+        for (into, run) in places.zip(self.begun.iter().chain(&self.earlier)) {
             run.encode(into);
         }
         Ok(Next {
@@ -171,18 +207,26 @@ impl Runs {
 
     /// It was begun, and this is its main process, which has not been reaped yet.
     pub fn begun(&mut self, main: i32) {
-        self.begun.push(Run::with_main(main, self.guardian));
+        let noted = Run::with_main(main, self.guardian);
+        self.begun.push(Run {
+            // It may have been a while, in which it has started others and ended.
+            at: Stat::of(main).map_or(noted.at, |stat| stat.start_time),
+            ..noted
+        });
     }
 
-    /// Nothing is left of any.
+    /// Nothing is left of any that was begun here.
     pub fn all_ended(&mut self) {
         self.begun.clear();
     }
 
     fn forget_ended(&mut self) {
-        let stats = proc::all().into_iter().filter_map(Stat::of);
-        let sessions: HashSet<i32> = stats.map(|stat| stat.session).collect();
+        // Those that can't be seen to have ended stay, for which there is room.
+        let Ok(all) = everybody() else { return };
+        let sessions: HashSet<i32> = all.iter().map(|(_, stat)| stat.session).collect();
         self.begun.retain(|run| sessions.contains(&run.session));
+        self.earlier
+            .retain(|run| run.is_held() || sessions.contains(&run.session));
     }
 }
 
@@ -245,7 +289,7 @@ mod tests {
     #[test]
     fn what_is_written_last_is_what_is_read() {
         let file = tempfile::tempfile().unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, &none(), 0).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &listing(&[]), 0).unwrap();
         let read_back = || {
             let mut text = vec![0; 64 * 1024];
             let length = std::os::unix::fs::FileExt::read_at(&file, &mut text, 0).unwrap();
@@ -286,9 +330,60 @@ mod tests {
         assert_eq!(read_back().len(), 1, "what has ended stands there no more");
     }
 
+    /// Started by a run's main process, which has ended before anybody looked.
+    #[test]
+    fn what_a_main_process_started_before_it_was_noted_is_of_its_run() {
+        let mut main = Command::new("setsid")
+            .args(["sh", "-c", "sleep 60 & echo $!"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let output = main.stdout.take().unwrap();
+        io::BufRead::read_line(&mut io::BufReader::new(output), &mut line).unwrap();
+        let member: i32 = line.trim().parse().unwrap();
+        // Some ticks of the clock later.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let mut runs = Runs::in_file(tempfile::tempfile().unwrap().into());
+        runs.begun(i32::try_from(main.id()).unwrap());
+        main.wait().unwrap();
+        let left = Stat::of(member).unwrap();
+        let process = left.process(member);
+        process.open().unwrap().unwrap().kill().unwrap();
+        assert!(runs.begun[0].has(&left, None));
+    }
+
+    /// A guardian that lives on after its daemon, beside that of the next one.
+    #[test]
+    fn those_of_a_guardian_that_lives_stay_beside_those_of_the_next() {
+        let file = tempfile::tempfile().unwrap();
+        let mut old = Command::new("sleep").arg("60").spawn().unwrap();
+        let theirs = Run {
+            guardian: Process::with_pid(i32::try_from(old.id()).unwrap()).unwrap(),
+            ..run(5, 50)
+        };
+        let text = listing(&[theirs, run(6, 60)]);
+        std::os::unix::fs::FileExt::write_all_at(&file, &text, 0).unwrap();
+        let mut runs = Runs::in_file(file.try_clone().unwrap().into());
+        let mut next = |ended: bool| {
+            if ended {
+                runs.all_ended();
+            }
+            runs.prepare().unwrap().write();
+            let written = read_file(&file).into_iter();
+            written.map(|run| run.guardian).collect::<Vec<_>>()
+        };
+        let this = Process::this();
+        assert_eq!(next(false), [this, theirs.guardian]);
+        assert_eq!(next(true), [this, theirs.guardian]);
+        old.kill().unwrap();
+        old.wait().unwrap();
+        assert_eq!(next(true), [this]);
+    }
+
     #[test]
     fn those_of_another_boot_or_namespace_are_nobodys() {
-        let mut text = none();
+        let mut text = listing(&[]);
         run(5, 50).encode(&mut text[HEADER..HEADER + RECORD]);
         assert_eq!(read(&text), [run(5, 50)]);
         text[0] ^= 1;

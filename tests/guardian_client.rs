@@ -34,8 +34,8 @@ fn nobody() -> Tell {
     Arc::new(|_| {})
 }
 
-/// How long anything may take that is to happen by itself.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take that is to happen by itself, on however busy a machine.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 

@@ -24,6 +24,10 @@ use crate::worker::FENCE;
 /// How much later than its timeout a check may be heard of.
 const LATE: Duration = Duration::from_secs(1);
 
+/// How long a guardian that was lost may take to be replaced, at most; the time that a check may take
+/// is as good where it is shorter. Only then has a check failed that there is nobody to run.
+const REPLACED: Duration = Duration::from_secs(5);
+
 /// The checks of a candidate.
 pub(super) struct Checking {
     /// Their guardian, unless it is being started.
@@ -177,7 +181,7 @@ impl Candidate {
             GuardianEvent::Gone => {
                 let gone = checking.guardian.take();
                 let main = checking.present.take().and_then(|present| present.main);
-                checking.next = now + interval;
+                checking.next = now + interval.max(timeout.min(REPLACED) + LATE);
                 return self.start_checks_anew(gone, main);
             }
             GuardianEvent::Report(report) => report,
@@ -255,7 +259,7 @@ impl Candidate {
                 dismiss(&guardian).await;
             }
             let fence = move || fence_check(main, &carried, LATE);
-            if let Err(error) = FENCE.outcome(fence).await {
+            if let Err(error) = FENCE.outcome(fence).await.flatten() {
                 tracing::warn!(%error, "the check's processes not fenced");
             }
             let started = until_started(&lines, || start(&config, &files)).await;

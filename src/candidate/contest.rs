@@ -101,7 +101,7 @@ pub(super) enum Report {
 /// What the contest needs to know from the start.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
-    pub(super) store: Settings,
+    pub(super) store: Store,
     pub(super) prefix: Prefix,
     pub(super) candidate: String,
     pub(super) takeover_delay: TakeoverDelay,
@@ -172,7 +172,7 @@ struct Contestant {
 
 impl Contestant {
     fn new(setup: Setup, reports: mpsc::UnboundedSender<Report>) -> Self {
-        let store = Store::new(&setup.store);
+        let store = setup.store.clone();
         Self {
             setup,
             store,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::cluster::Cluster;
 use super::end::End;
 use super::pulse::Pulse;
 use super::{Candidate, Checking};
@@ -109,6 +110,8 @@ pub struct View {
     pub pulses: Vec<(&'static str, Pulse)>,
     /// What it has counted.
     pub metrics: Metrics,
+    /// Where it stands.
+    pub cluster: Cluster,
 }
 
 impl Public {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::stops::{Stop, Stops};
-use crate::candidate::Order;
+use crate::candidate::{Cluster, Order};
 use crate::clock;
 use crate::config::{self, Config, Loaded, Problems, Source};
 use crate::http::{Reloaded, Server};
@@ -17,13 +17,22 @@ pub(super) struct Control {
     orders: mpsc::UnboundedSender<Order>,
     config: Arc<Config>,
     source: Source,
-    loads: mpsc::UnboundedSender<Result<Loaded, Problems>>,
+    loads: mpsc::UnboundedSender<Load>,
+    cluster: Cluster,
     logs: Arc<log::Guard>,
     loading: Loading,
     server: Server,
     /// Who waits for the outcome of a reload.
     waiting: Vec<oneshot::Sender<Reloaded>>,
     stops: Stops,
+}
+
+/// A configuration as it was read anew.
+#[derive(Debug)]
+pub(super) struct Load {
+    read: Result<Loaded, Problems>,
+    /// Why it can't be gone over to though nothing is wrong with it.
+    refusal: Option<String>,
 }
 
 /// Whether the configuration is being read.
@@ -41,7 +50,8 @@ impl Control {
         orders: mpsc::UnboundedSender<Order>,
         config: Arc<Config>,
         source: Source,
-        loads: mpsc::UnboundedSender<Result<Loaded, Problems>>,
+        loads: mpsc::UnboundedSender<Load>,
+        cluster: Cluster,
         logs: Arc<log::Guard>,
         server: Server,
     ) -> Self {
@@ -50,6 +60,7 @@ impl Control {
             config,
             source,
             loads,
+            cluster,
             logs,
             loading: Loading::No,
             server,
@@ -92,7 +103,8 @@ impl Control {
         )
     }
 
-    /// Reads the configuration anew, off the main loop: the disk that it lies on may hang.
+    /// Reads the configuration anew, off the main loop: the disk that it lies on may hang, and so may
+    /// the store that it names.
     /// `answer` is told what comes of it.
     pub(super) fn load(&mut self, answer: Option<oneshot::Sender<Reloaded>>) {
         self.waiting.extend(answer);
@@ -104,7 +116,14 @@ impl Control {
         let (source, loads) = (self.source.clone(), self.loads.clone());
         self.loading = Loading::Once;
         let thread = std::thread::Builder::new().name("reload".to_owned());
-        let started = thread.spawn(move || drop(loads.send(config::load(&source))));
+        let (cluster, endpoints) = (self.cluster.clone(), self.config.etcd.endpoints.clone());
+        let started = thread.spawn(move || {
+            let read = config::load(&source);
+            let new = read.as_ref().ok().map(|loaded| &loaded.config);
+            let elsewhere = new.filter(|config| config.etcd.endpoints != endpoints);
+            let refusal = elsewhere.and_then(|config| cluster.refuses(config));
+            drop(loads.send(Load { read, refusal }));
+        });
         if let Err(error) = started {
             self.loading = Loading::No;
             self.answer(Err(vec![format!("no thread to read it: {error}")]));
@@ -112,7 +131,7 @@ impl Control {
     }
 
     /// Takes over what was read, and says so to whoever waits for it.
-    pub(super) fn loaded(&mut self, loaded: Result<Loaded, Problems>) {
+    pub(super) fn loaded(&mut self, loaded: Load) {
         if std::mem::replace(&mut self.loading, Loading::No) == Loading::Again {
             return self.load(None);
         }
@@ -148,12 +167,15 @@ impl Control {
     }
 
     /// A bad configuration, or one that changes what can't change, changes nothing.
-    fn take_over(&mut self, loaded: Result<Loaded, Problems>) -> Result<(), Vec<String>> {
-        let loaded = loaded.map_err(|problems| {
+    fn take_over(&mut self, Load { read, refusal }: Load) -> Result<(), Vec<String>> {
+        let loaded = read.map_err(|problems| {
             let lines = problems.iter().map(ToString::to_string);
             lines.collect::<Vec<_>>()
         })?;
         let new = Arc::new(config::reload(&self.config, loaded.config)?);
+        if let Some(refusal) = refusal {
+            return Err(vec![refusal]);
+        }
         self.server.reload(&new).map_err(|error| {
             let address = new.http_listen.map(|address| address.to_string());
             let address = address.unwrap_or_default();

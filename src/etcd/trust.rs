@@ -189,6 +189,19 @@ impl Store {
         Ok(())
     }
 
+    /// The cluster that most of the endpoints say now that they are of, whatever is believed; `None`
+    /// where they don't say within `limit`.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn cluster_now(&self, limit: Duration) -> Option<u64> {
+        let mut survey = Survey::begin(&self.in_turn());
+        match survey.verdict(limit, false).await {
+            Verdict::Believed(cluster) => Some(cluster),
+            Verdict::Likely(_) | Verdict::Disputed(_) | Verdict::Silence => None,
+        }
+    }
+
     /// Believes this cluster, of which nothing is known if another one was believed so far; 0 for none.
     fn believe(&self, cluster: u64) {
         let mut seen = self.lock_seen();

@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use super::*;
+use crate::proc::look::tests::{all_descriptors, is_alone};
 
 /// An election that no other test and no other run knows.
 fn election(name: &str) -> Prefix {
@@ -11,12 +12,11 @@ fn election(name: &str) -> Prefix {
 
 /// Whether any process belongs to a term of this election.
 fn exists(prefix: &Prefix) -> bool {
-    let environs = others()
-        .into_iter()
-        .filter_map(|each| environment(each.pid));
-    environs
-        .into_iter()
-        .any(|environ| has_variables(&environ, prefix))
+    let mut all = others().unwrap().into_iter();
+    all.any(|each| {
+        let environ = environment(each.pid).unwrap();
+        environ.is_some_and(|environ| has_variables(&environ, prefix))
+    })
 }
 
 /// A process of a job, in a session of its own, started by a parent of this name which waits
@@ -53,9 +53,9 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         let parent = i32::try_from(self.0.id()).unwrap();
-        let is_child = |pid: &i32| Stat::of(*pid).is_some_and(|stat| stat.parent == parent);
-        for pid in proc::all().into_iter().filter(is_child) {
-            drop(kill(Process::with_pid(pid).unwrap()));
+        let all = everybody().unwrap().into_iter();
+        for (pid, stat) in all.filter(|(_, stat)| stat.parent == parent) {
+            drop(kill(stat.process(pid)));
         }
         drop(self.0.kill());
         drop(self.0.wait());
@@ -66,22 +66,22 @@ impl Drop for Job {
 fn a_process_left_behind_in_its_own_session_is_killed() {
     let prefix = election("left");
     let _job = Job::start("plain", &prefix);
-    assert_eq!(left_behind(&prefix, &[]).len(), 1);
-    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)), []);
-    assert_eq!(left_behind(&prefix, &[]), []);
+    assert_eq!(left_behind(&prefix, &[]).unwrap().len(), 1);
+    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)).unwrap(), []);
+    assert_eq!(left_behind(&prefix, &[]).unwrap(), []);
 }
 
 #[test]
 fn a_job_under_a_living_guardian_is_left_alone() {
     let prefix = election("guarded");
     let mut job = Job::start(proc::GUARDIAN.to_str().unwrap(), &prefix);
-    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)), []);
+    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)).unwrap(), []);
     assert!(exists(&prefix));
     // Once the guardian is dead its job has nobody left.
     job.0.kill().unwrap();
     job.0.wait().unwrap();
-    assert_eq!(left_behind(&prefix, &[]).len(), 1);
-    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)), []);
+    assert_eq!(left_behind(&prefix, &[]).unwrap().len(), 1);
+    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)).unwrap(), []);
 }
 
 /// Set for a process of the next test that is to fence.
@@ -92,7 +92,7 @@ fn who_started_this_daemon_is_left_alone() {
     if let Ok(prefix) = std::env::var(FENCES) {
         let prefix = Prefix::new(prefix);
         assert!(exists(&prefix), "the shell has the variables");
-        assert_eq!(fence(&prefix, &[], Duration::from_secs(5)), []);
+        assert_eq!(fence(&prefix, &[], Duration::from_secs(5)).unwrap(), []);
         return;
     }
     let prefix = election("ancestor");
@@ -130,16 +130,16 @@ fn a_daemon_with_a_living_guardian_is_left_alone() {
     let mut output = daemon.stdout.take().unwrap();
     std::io::Read::read_exact(&mut output, &mut [0]).unwrap();
     assert!(exists(&prefix));
-    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)), []);
+    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)).unwrap(), []);
     assert!(daemon.try_wait().unwrap().is_none(), "the daemon lives");
     // Without its guardian it is no daemon that anybody holds to its deadline.
     drop(daemon.stdin.take());
     let until = clock::now() + Duration::from_secs(5);
-    while left_behind(&prefix, &[]).is_empty() {
+    while left_behind(&prefix, &[]).unwrap().is_empty() {
         assert!(!until.has_passed(), "the guardian has not ended");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)), []);
+    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)).unwrap(), []);
     daemon.wait().unwrap();
 }
 
@@ -148,8 +148,8 @@ fn other_elections_are_left_alone() {
     let prefix = election("mine");
     let longer = Prefix::new(format!("{prefix}/longer"));
     let _job = Job::start("plain", &longer);
-    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)), []);
-    assert_eq!(left_behind(&longer, &[]).len(), 1);
+    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)).unwrap(), []);
+    assert_eq!(left_behind(&longer, &[]).unwrap().len(), 1);
 }
 
 #[test]
@@ -160,4 +160,26 @@ fn both_variables_are_needed() {
     assert!(!has(b"INCUMBENT_ELECTION=/a\0"));
     assert!(!has(b"INCUMBENT_TOKEN=7\0INCUMBENT_ELECTION=/ab\0"));
     assert!(!has(b"XINCUMBENT_ELECTION=/a\0INCUMBENT_TOKEN=7\0"));
+}
+
+#[test]
+fn a_fence_that_can_not_look_is_no_proof() {
+    if !is_alone("fencing::tests::a_fence_that_can_not_look_is_no_proof") {
+        return;
+    }
+    let prefix = election("blind");
+    let _job = Job::start("plain", &prefix);
+    let held = all_descriptors();
+    let by_terms = fence(&prefix, &[], Duration::from_millis(100)).is_err();
+    let run = Run {
+        session: 1,
+        at: 0,
+        guardian: Process::this(),
+    };
+    let by_runs = of_runs(&[run]).is_err();
+    let lives = run.lives().is_err();
+    drop(held);
+    assert!(by_terms && by_runs && lives);
+    assert_eq!(fence(&prefix, &[], Duration::from_secs(5)).unwrap(), []);
+    assert!(!exists(&prefix), "it was killed as soon as it was seen");
 }

@@ -11,6 +11,7 @@ use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 
 use super::proc::{self, Reaped};
 use crate::clock::{self, Instant};
+use crate::proc::look::{own_children, seen};
 use crate::proc::survivor::{InVain, Survivor};
 use crate::proc::{Handle, Process, Stat};
 
@@ -106,20 +107,20 @@ impl Fence {
 /// `variables` in their environment. Leaves every other child of this process alone.
 ///
 /// Blocks the calling thread.
-pub fn fence_check(main: Option<i32>, variables: &[String], limit: Duration) {
-    let this = Process::this().pid;
-    // Whoever is started with these variables itself hands them on to each of its children.
-    let told_apart = !carries(this, variables);
+///
+/// # Errors
+/// Where the children can't be looked at by then: some may live.
+pub fn fence_check(main: Option<i32>, variables: &[String], limit: Duration) -> io::Result<()> {
     let until = clock::now() + limit;
     let mut left: Vec<i32> = main.into_iter().collect();
     loop {
         // The children of one that was killed have fallen to this process in their turn.
-        let children = crate::proc::all().into_iter().filter(|pid| {
-            Stat::of(*pid).is_some_and(|stat| stat.parent == this && !stat.has_ended())
-        });
-        left.extend(children.filter(|pid| told_apart && carries(*pid, variables)));
-        if left.is_empty() || until.has_passed() {
-            return;
+        let looked = carriers(variables).map(|found| left.extend(found));
+        if until.has_passed() || (left.is_empty() && looked.is_ok()) {
+            return looked;
+        }
+        if left.is_empty() {
+            std::thread::sleep(ROUND);
         }
         for pid in &left {
             if let Ok(Some(handle)) = Handle::open(*pid) {
@@ -131,15 +132,31 @@ pub fn fence_check(main: Option<i32>, variables: &[String], limit: Duration) {
     }
 }
 
+/// The living children of this process that carry all of these in their environment.
+fn carriers(variables: &[String]) -> io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    // Whoever is started with these variables itself hands them on to each of its children.
+    if carries(Process::this().pid, variables)? {
+        return Ok(found);
+    }
+    for pid in own_children()? {
+        let stat = seen(Stat::read(pid))?;
+        if stat.is_some_and(|stat| !stat.has_ended()) && carries(pid, variables)? {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
 /// Whether the environment of a process has all of these, each `NAME=value`.
-fn carries(pid: i32, variables: &[String]) -> bool {
-    let environ = crate::proc::read(pid, "environ").unwrap_or_default();
+fn carries(pid: i32, variables: &[String]) -> io::Result<bool> {
+    let environ = seen(crate::proc::read(pid, "environ"))?.unwrap_or_default();
     let has = |variable: &String| {
         environ
             .split(|byte| *byte == 0)
             .any(|it| it == variable.as_bytes())
     };
-    variables.iter().all(has)
+    Ok(variables.iter().all(has))
 }
 
 /// Whether no child of this number is left; reaps one that has ended.
@@ -154,5 +171,43 @@ fn pause(one: Option<&Handle>, until: Option<Instant>) {
     match one {
         Some(process) => drop(process.wait(limit)),
         None => std::thread::sleep(limit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::proc::look::tests::{all_descriptors, is_alone};
+
+    #[test]
+    fn what_is_left_of_a_check_is_looked_for_until_it_can_be_seen() {
+        let name =
+            "guardian::fence::tests::what_is_left_of_a_check_is_looked_for_until_it_can_be_seen";
+        if !is_alone(name) {
+            return;
+        }
+        let mut left = Command::new("sleep")
+            .arg("60")
+            .env("A_CHECK", "1")
+            .spawn()
+            .unwrap();
+        let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+        let variables = ["A_CHECK=1".to_owned()];
+        let held = all_descriptors();
+        let blind = fence_check(None, &variables, ROUND * 5);
+        // Seen once there are descriptors again.
+        let later = std::thread::spawn(move || {
+            std::thread::sleep(ROUND * 5);
+            drop(held);
+        });
+        let mended = fence_check(None, &variables, Duration::from_secs(10));
+        later.join().unwrap();
+        assert!(blind.is_err() && mended.is_ok());
+        assert!(left.wait().is_err(), "it was killed and reaped");
+        assert!(other.try_wait().unwrap().is_none());
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 }

@@ -7,8 +7,11 @@
 //!
 //! A program that empties its mask sheds the mark; few do.
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
+use crate::proc::look::seen;
 use crate::proc::{self, Process};
 
 /// Blocked in everything of any job. The last real-time signal but one.
@@ -67,14 +70,34 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// The process with this number now.
-    pub(super) fn of(pid: i32) -> Option<Self> {
-        let text = proc::read(pid, "status").ok()?;
-        Self::parse(&String::from_utf8_lossy(&text))
+    /// The process with this number now, unless it is gone or hides from us.
+    ///
+    /// # Errors
+    /// Where it can't be looked at.
+    pub(super) fn of(pid: i32) -> io::Result<Option<Self>> {
+        Self::in_text(proc::read(pid, "status"))
+    }
+
+    /// The thread of this process that has this folder in `/proc`, unless it is gone.
+    ///
+    /// # Errors
+    /// Where it can't be looked at.
+    pub(crate) fn of_thread(folder: &Path) -> io::Result<Option<Self>> {
+        Self::in_text(std::fs::read(folder.join("status")))
+    }
+
+    fn in_text(text: io::Result<Vec<u8>>) -> io::Result<Option<Self>> {
+        let Some(text) = seen(text)? else {
+            return Ok(None);
+        };
+        let status = Self::parse(&String::from_utf8_lossy(&text));
+        status
+            .map(Some)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// Reads the text of such a file.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         let field = |name| {
             let mut lines = text.lines();
             lines.find_map(|line| Some(line.strip_prefix(name)?.trim()))

@@ -5,14 +5,16 @@
 //! it dies they fall to strangers, and are told by their [mark](super::mark).
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::io;
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::client::is_guardian;
 use super::mark::{Mark, Status};
+use super::proc::{is_own_child, kill_child};
 use crate::clock::Instant;
+use crate::proc::look::{listed, own_children, seen};
 use crate::proc::{self, Process, Stat};
 
 /// So many looks in a row have to find nobody: one can miss the child of a process that forks and
@@ -32,69 +34,88 @@ const WORD: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Offspring {
     /// The children that were there before it.
-    others: HashSet<Process>,
+    others: HashSet<Child>,
+}
+
+/// A child of this process, which keeps its number until it is reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Child {
+    /// Told apart from all others.
+    Seen(Process),
+    /// One of which `/proc` shows us nothing.
+    Hidden(i32),
 }
 
 impl Offspring {
     /// Of a run that begins now.
-    pub(crate) fn of_new_run() -> Self {
-        let others = children().into_iter().map(|(process, _)| process);
-        Self {
+    ///
+    /// # Errors
+    /// Where the children of this process can't be looked at.
+    pub(crate) fn of_new_run() -> io::Result<Self> {
+        let others = children()?.into_iter().map(|(child, _)| child);
+        Ok(Self {
             others: others.collect(),
-        }
+        })
     }
 
     /// Kills all that live, in one round; returns whether none was left.
     pub(crate) fn kill(&self) -> bool {
         (0..CLEAN_LOOKS).all(|_| {
-            let living = self.children().filter(|(_, stat)| !stat.has_ended());
+            let Ok(children) = self.children() else {
+                return false;
+            };
+            let living = children.filter(|(_, has_ended)| !has_ended);
             // Its children fall to this process once it is dead, and are met in the next round.
-            living.map(|(process, _)| kill(process)).count() == 0 && proc::can_look()
+            living.map(|(child, _)| child.kill()).count() == 0
         })
     }
 
     /// Reaps those that have ended. Only once nobody else can wait for them.
     pub(crate) fn reap(&self) {
-        for (process, _) in self.children() {
-            _ = waitpid(Pid::from_raw(process.pid), WaitOptions::NOHANG);
+        for (child, _) in self.children().into_iter().flatten() {
+            _ = waitpid(Pid::from_raw(child.pid()), WaitOptions::NOHANG);
         }
     }
 
-    fn children(&self) -> impl Iterator<Item = (Process, Stat)> {
-        let children = children().into_iter();
+    /// As [`children`], those of the run alone.
+    fn children(&self) -> io::Result<impl Iterator<Item = (Child, bool)>> {
         // Guardians are no less our children. They are known before they are told from others here.
-        children.filter(|(process, _)| !self.others.contains(process) && !is_guardian(*process))
+        let is_guardian = |child| matches!(child, Child::Seen(process) if is_guardian(process));
+        let children = children()?.into_iter();
+        Ok(children.filter(move |(child, _)| !self.others.contains(child) && !is_guardian(*child)))
     }
 }
 
-/// The children of this process, dead ones included.
-fn children() -> Vec<(Process, Stat)> {
-    let this = Process::this().pid;
-    let pids = listed_children().unwrap_or_else(proc::all);
-    let children = pids
-        .into_iter()
-        .filter_map(|pid| Some((pid, Stat::of(pid)?)));
-    children
-        .filter(|(_, stat)| stat.parent == this)
-        .map(|(pid, stat)| (stat.process(pid), stat))
-        .collect()
-}
-
-/// The children of each of our threads, as the kernel lists them; `None` where it doesn't.
-fn listed_children() -> Option<Vec<i32>> {
-    let mut children = Vec::new();
-    for thread in fs::read_dir("/proc/self/task").ok()?.flatten() {
-        match fs::read_to_string(thread.path().join("children")) {
-            Ok(list) => children.extend(
-                list.split_whitespace()
-                    .filter_map(|pid| pid.parse::<i32>().ok()),
-            ),
-            // A thread that has ended meanwhile has handed its children on.
-            Err(_) if !thread.path().exists() => {}
-            Err(_) => return None,
+impl Child {
+    const fn pid(self) -> i32 {
+        match self {
+            Self::Seen(process) => process.pid,
+            Self::Hidden(pid) => pid,
         }
     }
-    Some(children)
+
+    fn kill(self) {
+        match self {
+            Self::Seen(process) => kill(process),
+            Self::Hidden(pid) => kill_child(pid),
+        }
+    }
+}
+
+/// The children of this process, and whether each has ended.
+fn children() -> io::Result<Vec<(Child, bool)>> {
+    let mut children = Vec::new();
+    for pid in own_children()? {
+        match seen(Stat::read(pid))? {
+            Some(stat) => children.push((Child::Seen(stat.process(pid)), stat.has_ended())),
+            // Reaped meanwhile, or hidden.
+            None if is_own_child(pid) => {
+                children.push((Child::Hidden(pid), proc::has_ended_wholly(pid)));
+            }
+            None => {}
+        }
+    }
+    Ok(children)
 }
 
 /// Sends SIGKILL; one that may not be killed lives on, and is found again.
@@ -145,19 +166,14 @@ impl Orphans {
             return Round::Left(Vec::new());
         }
         let since = *self.since.get_or_insert(now);
-        let mut left = Vec::new();
-        let mut looked = proc::can_look();
-        for _ in 0..CLEAN_LOOKS {
-            left = bearers(self.mark);
-            looked &= proc::can_look();
-            if !left.is_empty() {
-                break;
-            }
-        }
-        if left.is_empty() && looked {
+        let is_clean = |left: &io::Result<Vec<_>>| left.as_ref().is_ok_and(Vec::is_empty);
+        let mut looks = (0..CLEAN_LOOKS).map(|_| bearers(self.mark));
+        let Some(left) = looks.find(|left| !is_clean(left)) else {
             self.next_round = None;
             return Round::Clean;
-        }
+        };
+        // A look that may have been blind is no proof of anything.
+        let left = left.unwrap_or_default();
         left.iter().copied().for_each(kill);
         let vain = now.since(since) > LONG;
         self.next_round = Some(now + if vain { ROUNDS.1 } else { ROUNDS.0 });
@@ -174,11 +190,11 @@ impl Orphans {
 }
 
 /// The living processes that bear `mark`, and all that are below them.
-fn bearers(mark: Mark) -> Vec<Process> {
+fn bearers(mark: Mark) -> io::Result<Vec<Process>> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     let mut open = Vec::new();
-    for pid in proc::all() {
-        if let Some(status) = Status::of(pid) {
+    for pid in listed()? {
+        if let Some(status) = Status::of(pid)? {
             children.entry(status.parent).or_default().push(pid);
             if status.bears(mark) {
                 open.push(pid);
@@ -189,7 +205,7 @@ fn bearers(mark: Mark) -> Vec<Process> {
     let mut bearers = Vec::new();
     while let Some(pid) = open.pop() {
         if found.insert(pid)
-            && let Some(stat) = Stat::of(pid)
+            && let Some(stat) = seen(Stat::read(pid))?
         {
             open.extend(children.remove(&pid).unwrap_or_default());
             if !stat.has_ended() {
@@ -197,5 +213,41 @@ fn bearers(mark: Mark) -> Vec<Process> {
             }
         }
     }
-    bearers
+    Ok(bearers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::clock;
+    use crate::proc::look::tests::{all_descriptors, is_alone};
+
+    #[test]
+    fn a_look_that_is_blind_proves_no_offspring_gone() {
+        if !is_alone("guardian::offspring::tests::a_look_that_is_blind_proves_no_offspring_gone") {
+            return;
+        }
+        let mut before = Command::new("sleep").arg("60").spawn().unwrap();
+        let processes = Offspring::of_new_run().unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut orphans = Orphans::of(1);
+        let held = all_descriptors();
+        let blind = (processes.kill(), Offspring::of_new_run().is_err());
+        let round = orphans.round(clock::now());
+        drop(held);
+        assert_eq!(blind, (false, true));
+        assert_eq!(round, Round::Left(Vec::new()));
+        while !processes.kill() {
+            std::thread::yield_now();
+        }
+        processes.reap();
+        assert!(child.wait().is_err(), "it was reaped");
+        assert!(before.try_wait().unwrap().is_none(), "it is not the run's");
+        before.kill().unwrap();
+        before.wait().unwrap();
+        let next = orphans.next_round().unwrap();
+        assert_eq!(orphans.round(next), Round::Clean);
+    }
 }

@@ -8,6 +8,7 @@ use signal_hook::consts::SIGCHLD;
 use signal_hook_tokio::Signals;
 use tokio_stream::StreamExt;
 
+use crate::proc::look::own_children;
 use crate::proc::{Process, Stat};
 
 /// Reaps them as they end, for ever. `spares_own`: code of others in this process may wait for what it
@@ -33,10 +34,10 @@ pub(crate) async fn reap(spares_own: bool) -> io::Result<()> {
 fn reap_ended(spares_own: bool) {
     let this = Process::this().pid;
     let session = Stat::of(this).map(|stat| stat.session);
-    for pid in crate::proc::all() {
+    for pid in own_children().unwrap_or_default() {
         let Some(stat) = Stat::of(pid) else { continue };
         let spared = spares_own && Some(stat.session) == session;
-        if stat.parent == this && stat.has_ended() && !spared {
+        if stat.has_ended() && !spared {
             waitpid(Pid::from_raw(pid), WaitOptions::NOHANG).ok();
         }
     }

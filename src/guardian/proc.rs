@@ -14,6 +14,7 @@ use rustix::process::{
     waitid, waitpid,
 };
 
+use crate::proc::look::{listed, own_children};
 use crate::proc::survivor::{Survivor, tracer};
 use crate::proc::{self, Handle, Process, Stat};
 
@@ -41,14 +42,26 @@ impl Found {
     fn open(self) -> io::Result<Option<Handle>> {
         match self {
             Self::Seen(process) => process.open(),
-            Self::Hidden(pid) => Ok(Handle::open(pid)?.filter(is_own_child)),
+            Self::Hidden(pid) => {
+                Ok(Handle::open(pid)?.filter(|handle| is_child(WaitId::PidFd(handle.fd()))))
+            }
         }
     }
 }
 
 /// Whether it is a child of this process, and so has kept its number.
-fn is_own_child(handle: &Handle) -> bool {
-    peek(WaitId::PidFd(handle.fd())).is_ok()
+fn is_child(child: WaitId<'_>) -> bool {
+    peek(child).is_ok()
+}
+
+/// Whether the process with this number is a child of this one.
+pub(super) fn is_own_child(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| is_child(WaitId::Pid(pid)))
+}
+
+/// Sends SIGKILL to a child of this process.
+pub(super) fn kill_child(pid: i32) {
+    signal_child(pid, &[Signal::KILL]);
 }
 
 /// Whether a child can be reaped, without reaping it; fails on whoever is none.
@@ -120,7 +133,7 @@ impl Family {
     /// Looks at all processes that are shown, for those whose parents are known.
     fn scan(&mut self, root: i32) {
         let mut children: HashMap<i32, Vec<(i32, Stat)>> = HashMap::new();
-        for pid in proc::all() {
+        for pid in listed().unwrap_or_default() {
             if let Some(stat) = Stat::of(pid) {
                 children.entry(stat.parent).or_default().push((pid, stat));
             }
@@ -163,7 +176,7 @@ fn signal_child(pid: i32, signals: &[Signal]) {
     let Some(pid) = Pid::from_raw(pid) else {
         return;
     };
-    if peek(WaitId::Pid(pid)).is_ok() {
+    if is_child(WaitId::Pid(pid)) {
         for signal in signals {
             kill_process(pid, *signal).ok();
         }
@@ -208,12 +221,12 @@ pub(super) fn survivors(root: Pid) -> Vec<Survivor> {
 /// below it runs, since whoever ends hands its children on before. `None` if any may live. To be asked
 /// while there are children: a list without any was not read whole.
 pub(super) fn held() -> Option<Vec<i32>> {
-    let before = own_children()?;
+    let before = own_children().ok()?;
     if before.is_empty() || !before.iter().all(|pid| is_kept(*pid)) {
         return None;
     }
     // Any that came meanwhile came of one that has ended since.
-    let after = own_children()?;
+    let after = own_children().ok()?;
     after
         .iter()
         .all(|pid| before.contains(pid))
@@ -227,25 +240,6 @@ pub(super) fn say_held(held: &[i32]) {
         let tracer = tracer(*pid).map(|tracer| Survivor::of(tracer).to_string());
         tracing::warn!(process = %process, tracer, "a process that has ended is kept by its tracer");
     }
-}
-
-/// `None` unless all of them were seen: what can't be opened for a moment shows nobody.
-fn own_children() -> Option<Vec<i32>> {
-    let this = getpid().as_raw_pid();
-    if proc::lists_children() {
-        return proc::children(this).ok();
-    }
-    proc::sees_own_children().ok()?;
-    let mut children = Vec::new();
-    for pid in proc::listed().ok()? {
-        match Stat::read(pid) {
-            Ok(stat) if stat.parent == this => children.push(pid),
-            Ok(_) => {}
-            Err(error) if proc::is_gone(&error) => {}
-            Err(_) => return None,
-        }
-    }
-    Some(children)
 }
 
 /// The id as a message has it.

@@ -105,8 +105,15 @@ fn run_to_end(
     stop: watch::Receiver<bool>,
     returned: impl FnOnce(),
 ) -> Result<(), String> {
-    let threads = Threads::mark_this_one();
-    let processes = Offspring::of_new_run();
+    let before = Threads::mark_this_one().and_then(|it| Ok((it, Offspring::of_new_run()?)));
+    let (threads, processes) = match before {
+        Ok(before) => before,
+        Err(error) => {
+            // Nothing of the run would be told from what was there before it.
+            returned();
+            return Err(format!("this process can't be looked at: {error}"));
+        }
+    };
     // A runtime that gets no thread panics; that is a failed run too.
     let result = catch_unwind(AssertUnwindSafe(|| run(start, stop)));
     let result = result.unwrap_or_else(|panic| Err(panicked(panic)));

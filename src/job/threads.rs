@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 
 use crate::guardian::mark::{Mark, SIGNAL, Status};
 
@@ -19,29 +20,35 @@ pub(super) struct Threads {
 
 impl Threads {
     /// Marks the calling thread, and so all that it starts.
-    pub(super) fn mark_this_one() -> Self {
+    ///
+    /// # Errors
+    /// Where the threads of this process can't be looked at.
+    pub(super) fn mark_this_one() -> io::Result<Self> {
         let this = rustix::thread::gettid().as_raw_pid().to_string();
-        let others = marked().chain([this.into()]).collect();
+        let mut others = marked()?;
+        others.insert(this.into());
         block(Mark::of_this_daemon().signals());
-        Self { others }
+        Ok(Self { others })
     }
 
-    /// Whether any is left beside the one that was marked first.
+    /// Whether any is left, or may be, beside the one that was marked first.
     pub(super) fn are_left(&self) -> bool {
-        marked().any(|thread| !self.others.contains(&thread))
+        marked().map_or(true, |marked| !marked.is_subset(&self.others))
     }
 }
 
 /// The marked threads of this process. One that has just been started may seem to be marked, since
 /// the C library starts it with every signal blocked; none that is marked seems not to be.
-fn marked() -> impl Iterator<Item = OsString> {
-    // Without /proc the guardian couldn't do its work either.
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten();
-    threads.flatten().filter_map(|thread| {
-        let status = fs::read_to_string(thread.path().join("status")).ok()?;
-        let blocks = Status::parse(&status)?.blocks(SIGNAL);
-        blocks.then(|| thread.file_name())
-    })
+fn marked() -> io::Result<BTreeSet<OsString>> {
+    let mut marked = BTreeSet::new();
+    for thread in fs::read_dir("/proc/self/task")? {
+        let thread = thread?;
+        let status = Status::of_thread(&thread.path())?;
+        if status.is_some_and(|status| status.blocks(SIGNAL)) {
+            marked.insert(thread.file_name());
+        }
+    }
+    Ok(marked)
 }
 
 fn block(signals: impl Iterator<Item = i32>) {
@@ -75,7 +82,7 @@ mod tests {
         let _alone = ONE_RUN.lock().unwrap_or_else(PoisonError::into_inner);
         let (end, ended) = mpsc::channel::<()>();
         let run = thread::spawn(|| {
-            let threads = Threads::mark_this_one();
+            let threads = Threads::mark_this_one().unwrap();
             let child = thread::spawn(|| {
                 let named = thread::Builder::new().name("contest".to_owned());
                 named.spawn(move || ended.recv().unwrap_err()).unwrap()
@@ -104,7 +111,7 @@ mod tests {
         });
         ready.recv().unwrap();
         let run = thread::spawn(|| {
-            let threads = Threads::mark_this_one();
+            let threads = Threads::mark_this_one().unwrap();
             while threads.are_left() {
                 thread::yield_now();
             }

@@ -39,7 +39,10 @@ impl RunFiles {
 /// The runs of an earlier daemon, and the files where they stand.
 #[derive(Clone, Debug)]
 pub struct Left {
+    /// Those of all files and directories.
     runs: Vec<Run>,
+    /// What stood in the file of the job's guardian, and in that of checks.
+    stood: [Vec<Run>; 2],
     files: Arc<RunFiles>,
 }
 
@@ -48,8 +51,10 @@ impl Left {
     pub(super) fn open(dir: &Dir) -> io::Result<Self> {
         let (job, of_job) = open(dir, OF_JOB)?;
         let (checks, of_checks) = open(dir, OF_CHECKS)?;
+        let stood = [of_job, of_checks];
         Ok(Self {
-            runs: [of_job, of_checks].concat(),
+            runs: stood.concat(),
+            stood,
             files: Arc::new(RunFiles { job, checks }),
         })
     }
@@ -76,11 +81,14 @@ impl Left {
         &self.files
     }
 
-    /// Nothing is left of them: those of this daemon take their place.
+    /// Nothing is left of them but what a living guardian holds: should that be killed, somebody has to
+    /// know of them. Those of this daemon take the others' place.
     pub fn forget(&self) {
-        for file in [&self.files.job, &self.files.checks] {
+        let files = [&self.files.job, &self.files.checks];
+        for (file, stood) in files.into_iter().zip(&self.stood) {
+            let held: Vec<Run> = stood.iter().filter(|run| run.is_held()).copied().collect();
             // What stays is about processes that are dead.
-            drop(file.write_all_at(&runs::none(), 0));
+            drop(file.write_all_at(&runs::listing(&held), 0));
         }
     }
 }
@@ -93,7 +101,49 @@ fn open(dir: &Dir, name: &str) -> io::Result<(File, Vec<Run>)> {
     if found.is_empty() {
         // All the room that it will need: there may be none later on.
         file.set_len(0)?;
-        file.write_all_at(&runs::none(), 0)?;
+        file.write_all_at(&runs::listing(&[]), 0)?;
     }
     Ok((file, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::proc::Process;
+
+    #[test]
+    fn those_that_a_living_guardian_holds_are_kept_and_the_others_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let mut guardian = Command::new("sleep").arg("60").spawn().unwrap();
+        let held = Run {
+            session: 5,
+            at: 50,
+            guardian: Process::with_pid(i32::try_from(guardian.id()).unwrap()).unwrap(),
+        };
+        let dead = Process {
+            start_time: held.guardian.start_time + 1,
+            ..held.guardian
+        };
+        let orphaned = Run {
+            session: 6,
+            guardian: dead,
+            ..held
+        };
+        let text = runs::listing(&[orphaned, held]);
+        for name in [OF_JOB, OF_CHECKS] {
+            std::fs::write(folder.path().join(name), &text).unwrap();
+        }
+        let again = || Left::open(&dir).unwrap();
+        let left = again();
+        assert_eq!(left.runs(), [orphaned, held, orphaned, held]);
+        left.forget();
+        assert_eq!(again().runs(), [held, held]);
+        guardian.kill().unwrap();
+        guardian.wait().unwrap();
+        again().forget();
+        assert_eq!(again().runs(), []);
+    }
 }

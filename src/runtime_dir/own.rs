@@ -48,7 +48,8 @@ impl OwnDir {
         &self.held
     }
 
-    /// Removes those of our user that nobody holds; those whose runs live are left for who fences.
+    /// Removes those of our user that nobody holds; those whose runs live are left for who fences, or
+    /// for the guardian that holds them.
     fn sweep(&mut self) {
         let user = rustix::process::geteuid().as_raw();
         for name in self.parent.names().unwrap_or_default() {
@@ -62,7 +63,7 @@ impl OwnDir {
             // Locked until all is removed: who has made it just now sees that one way or the other.
             if is_ours && let Some(_locked) = lock(&dir) {
                 let mut left = Left::in_abandoned(&dir);
-                left.retain(crate::runs::Run::lives);
+                left.retain(|run| run.lives().unwrap_or(true));
                 if left.is_empty() {
                     drop(dir.remove_from(&self.parent, &name));
                 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use crate::common::*;
 use rustix::process::Signal;
 
-/// `incumbent exec …` with a runtime directory of the test's and a TTL of 4 s.
+/// `incumbent exec …` in the test's [election], with a runtime directory of the test's and a TTL of 4 s.
 fn exec(cluster: &Cluster, words: &[&str]) -> command::Typed {
     let all = [&["exec"], words].concat();
     cluster
         .incumbent(&all)
         .env("INCUMBENT__RUNTIME_DIR", cluster.sandbox().join("run"))
+        .env("INCUMBENT__ELECTION__PREFIX", election(cluster))
         .env("INCUMBENT__ELECTION__TTL", "4s")
         .env("INCUMBENT__JOB__LOST_GRACE", "300ms")
         .env("INCUMBENT__JOB__KILL_BUDGET", "500ms")
@@ -30,9 +31,17 @@ fn exec_recorder(scene: &Scene, words: &[&str]) -> command::Followed {
     running
 }
 
-/// An election that no other test on this host knows: who starts in one fences what is left of it.
-fn only_here() -> String {
-    format!("/exec/{}", std::process::id())
+/// An election that no other test on this host knows: who starts in one kills what is left of it, and
+/// says so on the standard error that the command has, too.
+fn election(cluster: &Cluster) -> String {
+    format!("/exec/{}", cluster.address(0).port())
+}
+
+/// A cluster of one member, and an empty record.
+fn scene() -> Scene {
+    let cluster = Cluster::start(1);
+    let election = election(&cluster);
+    Scene::on(cluster).in_election(&election)
 }
 
 /// What is in the runtime directory.
@@ -46,7 +55,7 @@ fn left_in_run(cluster: &Cluster) -> Vec<String> {
 
 /// Nothing is in the queue, no lease is left, and nothing in the runtime directory.
 fn assert_all_given_back(cluster: &Cluster) {
-    assert_eq!(cluster.names(PREFIX), Vec::<String>::new());
+    assert_eq!(cluster.names(&election(cluster)), Vec::<String>::new());
     assert_eq!(cluster.leases(), Vec::<i64>::new());
     assert_eq!(left_in_run(cluster), Vec::<String>::new());
 }
@@ -54,7 +63,6 @@ fn assert_all_given_back(cluster: &Cluster) {
 #[test]
 fn exit_codes_and_output_are_the_commands_own_and_all_is_given_back() {
     let cluster = Cluster::start(1);
-    let election = only_here() + "/codes";
     for (script, code) in [
         ("echo out; echo err >&2", 0),
         ("exit 3", 3),
@@ -62,14 +70,14 @@ fn exit_codes_and_output_are_the_commands_own_and_all_is_given_back() {
         ("kill -TERM $$", 143),
         ("kill -KILL $$", 137),
     ] {
-        let words = ["--election", &election, "--", "sh", "-c", script];
-        let answer = exec(&cluster, &words).run();
+        let answer = exec(&cluster, &["--", "sh", "-c", script]).run();
         assert_eq!(answer.code, Some(code), "{script}: {}", answer.errors);
         let said = script.starts_with("echo");
         assert_eq!(answer.text(), if said { "out\n" } else { "" }, "{script}");
         assert_eq!(answer.errors, if said { "err\n" } else { "" }, "{script}");
         assert_all_given_back(&cluster);
     }
+    let election = election(&cluster);
     let term: serde_json::Value =
         serde_json::from_str(&cluster.get(&format!("{election}.meta/term")).unwrap()).unwrap();
     assert_eq!(cluster.marker(&election), term["token"].as_i64());
@@ -78,10 +86,8 @@ fn exit_codes_and_output_are_the_commands_own_and_all_is_given_back() {
 #[test]
 fn what_cannot_be_executed_is_127_or_126_and_says_why() {
     let cluster = Cluster::start(1);
-    let election = only_here() + "/missing";
     for (program, code) in [("/no/such/program", 127), ("/etc/passwd", 126)] {
-        let words = ["--election", &election, "--", program];
-        let answer = exec(&cluster, &words).run();
+        let answer = exec(&cluster, &["--", program]).run();
         assert_eq!(answer.code, Some(code), "{}", answer.errors);
         assert!(answer.errors.contains(program), "{}", answer.errors);
         assert_eq!(answer.errors.lines().count(), 1, "{}", answer.errors);
@@ -115,7 +121,7 @@ fn standard_input_is_passed_on_from_where_it_stands() {
 
 #[test]
 fn several_at_once_run_one_after_the_other_each_in_a_term_of_its_own() {
-    let scene = Scene::start(1);
+    let scene = scene();
     let record = scene.record.command(&["--exit-after", "300ms"]);
     let words: Vec<&str> = ["--"]
         .into_iter()
@@ -137,17 +143,19 @@ fn several_at_once_run_one_after_the_other_each_in_a_term_of_its_own() {
 
 #[test]
 fn who_is_not_elected_within_wait_exits_3_and_leaves_no_key() {
-    let scene = Scene::start(1);
+    let scene = scene();
     let (a, token) = scene.leader(scene.daemon("a"));
     let started = scene.cluster.sandbox().join("started");
     let touch = ["--wait", "1s", "--", "touch", started.to_str().unwrap()];
     let answer = exec(&scene.cluster, &touch).run();
     assert_eq!(answer.code, Some(3), "{}", answer.errors);
-    let said =
-        "incumbent: refused: not elected in /election within 1s; the command was not started\n";
+    let election = election(&scene.cluster);
+    let said = format!(
+        "incumbent: refused: not elected in {election} within 1s; the command was not started\n"
+    );
     assert_eq!(answer.errors, said);
     assert!(!started.exists());
-    assert_eq!(scene.cluster.names(PREFIX), ["a"]);
+    assert_eq!(scene.cluster.names(&election), ["a"]);
     assert_eq!(scene.cluster.leases().len(), 1);
     assert_eq!(left_in_run(&scene.cluster), Vec::<String>::new());
     scene.still_leads(&a, token).unwrap();
@@ -192,7 +200,7 @@ fn signals_are_passed_on_and_the_command_decides_what_they_mean() {
         running.wait_lines(n + 2);
     }
     assert_eq!(running.lines(), ["ready", "usr1", "usr2", "hup", "int"]);
-    assert_eq!(cluster.names(PREFIX).len(), 1, "it leads on");
+    assert_eq!(cluster.names(&election(&cluster)).len(), 1, "it leads on");
     // After a SIGINT it is the second word: by now this one is patient no more.
     throughout(millis(1100), "it leads on", || running.lines().len() == 5);
     process::signal(running.pid(), Signal::TERM);
@@ -255,23 +263,24 @@ fn sigquit_is_the_commands_own_until_a_stop_has_begun_and_then_kills_it() {
 
 #[test]
 fn a_signal_while_it_waits_ends_the_candidacy_and_runs_nothing() {
-    let scene = Scene::start(1);
+    let scene = scene();
     let (a, token) = scene.leader(scene.daemon("a"));
+    let election = election(&scene.cluster);
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
         let mut waiting = exec(&scene.cluster, &["--name", "once", "--", "echo", "ran"]).follow();
-        scene.cluster.wait_names(PREFIX, &["a", "once"]);
+        scene.cluster.wait_names(&election, &["a", "once"]);
         process::signal(waiting.pid(), Signal::USR1);
         process::signal(waiting.pid(), signal);
         assert_eq!(waiting.wait_exit(), Some(code), "{:?}", waiting.errors());
         assert_eq!(waiting.lines(), Vec::<String>::new());
-        assert_eq!(scene.cluster.names(PREFIX), ["a"]);
+        assert_eq!(scene.cluster.names(&election), ["a"]);
     }
     scene.still_leads(&a, token).unwrap();
 }
 
 #[test]
 fn a_command_that_leaves_children_behind_is_over_when_they_are() {
-    let scene = Scene::start(1);
+    let scene = scene();
     let record = scene.record.command(&[]).join(" ");
     // A descendant in a session of its own, which a shell would leave alone.
     let script = format!("setsid {record} & sleep 1; exit 4");
@@ -287,7 +296,7 @@ fn a_command_that_leaves_children_behind_is_over_when_they_are() {
 
 #[test]
 fn kill_9_of_exec_ends_its_command_before_the_next_starts() {
-    let scene = Scene::start(1);
+    let scene = scene();
     let mut running = exec_recorder(&scene, &["--name", "once", "--"]);
     let b = scene.waiter(scene.daemon("b"));
     process::signal(running.pid(), Signal::KILL);
@@ -304,7 +313,7 @@ fn kill_9_of_exec_ends_its_command_before_the_next_starts() {
 
 #[test]
 fn a_term_that_is_lost_stops_the_command_and_it_is_not_run_again() {
-    let scene = Scene::start(1);
+    let scene = scene();
     let mut running = exec_recorder(&scene, &["--"]);
     scene.cluster.revoke(scene.first().lease);
     assert_eq!(running.wait_exit(), Some(137));
@@ -360,7 +369,9 @@ fn on_a_terminal_the_command_reads_what_is_typed_and_ctrl_c_reaches_it() {
     });
     // Ctrl-Z stops nothing: the lease would not be renewed.
     keys.write_all(&[0x1a]).unwrap();
-    throughout(secs(1), "it leads on", || cluster.first(PREFIX).is_some());
+    throughout(secs(1), "it leads on", || {
+        cluster.first(&election(&cluster)).is_some()
+    });
     keys.write_all(&[0x03]).unwrap();
     let status = eventually(SOON, "it ends", || running.try_wait().unwrap());
     assert_eq!(status.code(), Some(7));

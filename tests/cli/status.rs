@@ -16,7 +16,7 @@ fn the_queue_is_told_in_order_with_all_that_is_known() {
     let scene = Scene::start(3);
     let (a, token) = scene.leader(scene.daemon("a"));
     let b = scene.waiter(scene.daemon("b"));
-    scene.cluster.get("/election.meta/term").unwrap();
+    let term = scene.term_record(token);
 
     let told = status(&scene.cluster);
     let keys: Vec<&String> = told.as_object().unwrap().keys().collect();
@@ -51,10 +51,6 @@ fn the_queue_is_told_in_order_with_all_that_is_known() {
         assert!(told["host"].is_string(), "{told}");
         assert!(told["since"].as_str().unwrap().ends_with('Z'), "{told}");
     }
-    let term: Value = {
-        let record = scene.cluster.get("/election.meta/term").unwrap();
-        serde_json::from_str(&record).unwrap()
-    };
     assert_eq!(told["leader"]["token"], token);
     assert_eq!(told["leader"]["since"], term["since"]);
 

@@ -70,7 +70,7 @@ impl Daemon {
 
 /// The reply to a request without a body on TCP.
 pub fn request(address: SocketAddr, method: &str, path: &str) -> std::io::Result<Reply> {
-    let stream = TcpStream::connect_timeout(&address, secs(5))?;
+    let stream = TcpStream::connect_timeout(&address, patience(secs(5)))?;
     stream.set_read_timeout(Some(patience(LIMIT)))?;
     exchange(stream, method, path)
 }

@@ -17,6 +17,8 @@ pub struct Scene {
     pub cluster: Cluster,
     /// What the jobs did.
     pub record: Record,
+    /// Where the replicas stand.
+    election: String,
 }
 
 impl Scene {
@@ -30,7 +32,16 @@ impl Scene {
         Self {
             record: Record::new(cluster.sandbox(), "record"),
             cluster,
+            election: PREFIX.to_owned(),
         }
+    }
+
+    /// In another election than that of most tests. Who starts in one kills what it finds left of it on
+    /// this host, whichever test left it.
+    #[must_use]
+    pub fn in_election(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.election);
+        self
     }
 
     /// A replica with a recording job.
@@ -40,12 +51,14 @@ impl Scene {
 
     /// A replica whose recording job has these flags; see `examples/recorder.rs`.
     pub fn daemon_with(&self, name: &str, flags: &[&str]) -> Builder {
-        Daemon::builder(&self.cluster, name).records(&self.record, flags)
+        let builder = Daemon::builder(&self.cluster, name).prefix(&self.election);
+        builder.records(&self.record, flags)
     }
 
     /// A replica with a recording Rust job; `settings` as in `examples/recording.rs`.
     pub fn rust(&self, name: &str, settings: &str) -> Builder {
-        Daemon::builder(&self.cluster, name).rust_job(&self.record, settings)
+        let builder = Daemon::builder(&self.cluster, name).prefix(&self.election);
+        builder.rust_job(&self.record, settings)
     }
 
     /// Starts the first replica and waits until it leads in every view.
@@ -88,7 +101,10 @@ impl Scene {
     #[track_caller]
     pub fn wait_settled(&self, daemons: &[&Daemon], budget: Duration) -> i64 {
         eventually(budget, "whoever is first in the queue leads", || {
-            let first = self.cluster.first(PREFIX).ok_or("nobody is in the queue")?;
+            let first = self
+                .cluster
+                .first(&self.election)
+                .ok_or("nobody is in the queue")?;
             let token = first.create_revision;
             let elected = daemons.iter().any(|daemon| {
                 let mut lines = daemon.lines("elected").into_iter();
@@ -106,19 +122,21 @@ impl Scene {
     /// First in the queue.
     #[track_caller]
     pub fn first(&self) -> Candidate {
-        self.cluster.first(PREFIX).expect("the queue is not empty")
+        self.cluster
+            .first(&self.election)
+            .expect("the queue is not empty")
     }
 
     /// A replica's place in the queue.
     pub fn place(&self, daemon: &Daemon) -> Option<usize> {
-        let names = self.cluster.names(PREFIX);
+        let names = self.cluster.names(&self.election);
         names.iter().position(|name| name == daemon.name())
     }
 
     /// A replica's candidate key.
     #[track_caller]
     pub fn candidate(&self, daemon: &Daemon) -> Candidate {
-        let mut queue = self.cluster.queue(PREFIX).into_iter();
+        let mut queue = self.cluster.queue(&self.election).into_iter();
         let found = queue.find(|candidate| candidate.name == daemon.name());
         found.unwrap_or_else(|| panic!("{} is not in the queue", daemon.name()))
     }
@@ -131,7 +149,7 @@ impl Scene {
         if let Some(line) = daemon.lines("term lost").last() {
             return Err(line.text.clone());
         }
-        match self.cluster.first(PREFIX) {
+        match self.cluster.first(&self.election) {
             Some(first) if first.create_revision == token => Ok(()),
             first => Err(format!("first in the queue is {first:?}")),
         }
@@ -142,12 +160,28 @@ impl Scene {
         self.record.history().runs_of(token).last().cloned()
     }
 
+    /// Waits until the term with this token is on record, which is off the way to its job; returns the
+    /// record.
+    #[track_caller]
+    pub fn term_record(&self, token: i64) -> serde_json::Value {
+        let key = format!("{}.meta/term", self.election);
+        eventually(SOON, "the term is on record", || {
+            let text = self.cluster.get(&key).ok_or("nothing")?;
+            let record: serde_json::Value = serde_json::from_str(&text).map_err(|_| "no JSON")?;
+            if record["token"] == token {
+                Ok(record)
+            } else {
+                Err("another term")
+            }
+        })
+    }
+
     /// Waits until etcd's marker has reached this token: every job up to it is proven dead.
     #[track_caller]
     pub fn wait_marker(&self, token: i64) {
         let what = format!("the marker has reached {token}");
         eventually(SOON, &what, || {
-            let marker = self.cluster.marker(PREFIX);
+            let marker = self.cluster.marker(&self.election);
             if marker >= Some(token) {
                 Ok(())
             } else {

@@ -47,11 +47,10 @@ fn each_replica_says_how_it_stands() {
         assert_eq!(mode & 0o777, 0o600);
     }
 
+    let record = scene.term_record(token);
     let told = a.status();
     assert_eq!(told["role"], "leading");
     assert_eq!(told["term"]["token"], token);
-    let record = scene.cluster.get("/election.meta/term").unwrap();
-    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
     assert_eq!(told["term"]["since"], record["since"]);
     assert_eq!(told["job"]["kind"], "command");
     assert_eq!(told["job"]["pid"], a.wait_job(SOON));
@@ -296,7 +295,7 @@ fn hostile_clients_do_not_disturb_renewals() {
     // Clients that send a head byte by byte, and hold on to what they have.
     let mut slow: Vec<TcpStream> = Vec::new();
     for i in 0..10_000 {
-        let Ok(mut stream) = TcpStream::connect_timeout(&address, secs(5)) else {
+        let Ok(mut stream) = TcpStream::connect_timeout(&address, patience(secs(5))) else {
             continue;
         };
         stream.write_all(b"GET /status HT").ok();
@@ -307,12 +306,12 @@ fn hostile_clients_do_not_disturb_renewals() {
         }
         if i % 1000 == 0 {
             // A request that never ends, and one whose body does not.
-            let mut huge = TcpStream::connect_timeout(&address, secs(5)).unwrap();
-            huge.set_write_timeout(Some(secs(5))).unwrap();
+            let mut huge = TcpStream::connect_timeout(&address, patience(secs(5))).unwrap();
+            huge.set_write_timeout(Some(patience(secs(5)))).unwrap();
             huge.write_all(b"GET / HTTP/1.1\r\nX: ").ok();
             huge.write_all(&vec![b'x'; 1 << 20]).ok();
-            let mut body = TcpStream::connect_timeout(&address, secs(5)).unwrap();
-            body.set_write_timeout(Some(secs(5))).unwrap();
+            let mut body = TcpStream::connect_timeout(&address, patience(secs(5))).unwrap();
+            body.set_write_timeout(Some(patience(secs(5)))).unwrap();
             body.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
                 .ok();
             body.write_all(&vec![b'x'; 1 << 20]).ok();
@@ -326,9 +325,12 @@ fn hostile_clients_do_not_disturb_renewals() {
     });
     let lasted = (process::monotonic_ns() - begun) as f64 / 1e9;
     let count = renewed() - before;
-    // One each 0.8 s; on a machine that is busy some come later.
-    assert!(count >= lasted / 0.8 * 0.7 - 1.0, "{count} in {lasted} s");
-    assert!(failed() <= failed_before + 1.0);
+    // One each 0.8 s; on a machine that is busy some come later, and some fail.
+    let busy = patience(secs(1)).as_secs_f64();
+    let expected = lasted / 0.8 * 0.7 / busy - 1.0;
+    assert!(count >= expected, "{count} in {lasted} s");
+    let failed = failed() - failed_before;
+    assert!(failed <= busy, "{failed} have failed");
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", a.pid())).unwrap();
     let descriptors = descriptors.count();
     assert!(descriptors < 150, "{descriptors} are open");

@@ -133,3 +133,26 @@ fn kv_in_a_job_goes_by_what_its_daemon_runs_by() {
     goes_on("the job writes with a file that can't be read");
     scene.still_leads(&a, token).unwrap();
 }
+
+#[test]
+fn a_reload_to_another_cluster_is_refused_and_changes_nothing() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a"));
+    let other = Cluster::start(1);
+    a.reload(&format!("etcd.endpoints = {:?}", other.endpoints()));
+    let refused = a.wait_log("reload refused", SOON);
+    let problem = refused.text("problem");
+    assert!(problem.starts_with("etcd.endpoints: "), "{problem}");
+    assert!(problem.contains("another cluster"), "{problem}");
+    throughout(secs(3), "it leads on", || scene.still_leads(&a, token));
+    assert!(a.lines("reloaded").is_empty());
+    // Nobody who answers is no reason to refuse.
+    drop(other);
+    let own = scene.cluster.endpoints();
+    a.reload(&format!(
+        "etcd.endpoints = [{:?}, 'http://127.0.0.1:1']",
+        own[0]
+    ));
+    a.wait_log("reloaded", SOON);
+    scene.still_leads(&a, token).unwrap();
+}

@@ -93,6 +93,6 @@ fn a_leader_resigns_through_the_member_that_leads() {
     a.sigterm();
     scene.wait_leads(&b, 1, SOON);
     let took = clock::now().since(begun);
-    assert!(took < secs(1), "{took:?}");
+    assert!(took < patience(secs(1)).min(millis(1400)), "{took:?}");
     scene.assert_no_overlap();
 }

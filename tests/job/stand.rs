@@ -1,12 +1,13 @@
 //! A guardian with a daemon that only holds it: the test speaks in the daemon's place.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use crate::common::patience;
 use incumbent::clock::{self, Instant};
 use incumbent::guardian::protocol::{
     CommandSpec, Exit, Inbox, Refusal, Report, Request, Term, encode,
@@ -46,7 +47,8 @@ impl Stand {
     /// Starts a guardian through a command that executes it, and greets it.
     pub(crate) fn started_by(launcher: &str) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        ours.set_read_timeout(Some(patience(PATIENCE))).unwrap();
+        ours.set_write_timeout(Some(patience(PATIENCE))).unwrap();
         let mut daemon = Command::new("sh")
             .args(["-c", &format!("{launcher} \"$0\" guardian; :")])
             .arg(env!("CARGO_BIN_EXE_incumbent"))
@@ -86,8 +88,12 @@ impl Stand {
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
+        let Err(error) = self.socket.as_ref().unwrap().write_all(bytes) else {
+            return;
+        };
         // A guardian that is gone is noticed by what it reports.
-        self.socket.as_ref().unwrap().write_all(bytes).ok();
+        let is_slow = error.kind() == std::io::ErrorKind::WouldBlock;
+        assert!(!is_slow, "the guardian doesn't read");
     }
 
     /// The next report, but for how often it says that it is killing.
@@ -166,6 +172,9 @@ impl Stand {
     /// The next line that a job writes.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
+        if self.output.buffer().is_empty() {
+            wait_for(self.output.get_ref(), "a line is written");
+        }
         self.output.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
@@ -179,7 +188,9 @@ impl Stand {
     }
 
     /// Waits for the daemon's end; the signal that ended it.
+    #[track_caller]
     pub(crate) fn daemon_ended(&mut self) -> Option<i32> {
+        wait_for_end(&pidfd(self.daemon.id()));
         self.daemon.wait().unwrap().signal()
     }
 
@@ -260,12 +271,18 @@ pub(crate) fn pidfd(pid: u32) -> OwnedFd {
 /// Waits until the process has ended.
 #[track_caller]
 pub(crate) fn wait_for_end(pidfd: &OwnedFd) {
+    wait_for(pidfd, "it ends");
+}
+
+/// Waits until there is something to read.
+#[track_caller]
+fn wait_for(fd: &impl AsFd, what: &str) {
     let limit = Timespec {
-        tv_sec: PATIENCE.as_secs().try_into().unwrap(),
+        tv_sec: patience(PATIENCE).as_secs().try_into().unwrap(),
         tv_nsec: 0,
     };
-    let ended = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&limit));
-    assert_eq!(ended, Ok(1), "it lives on");
+    let ready = poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&limit));
+    assert_eq!(ready, Ok(1), "not in time: {what}");
 }
 
 /// Waits until an instant has come.

@@ -303,3 +303,33 @@ fn a_daemon_whose_guardian_hangs_in_its_start_goes_on() {
     held.let_go();
     a.wait_elected_nth(2, SOON);
 }
+
+#[test]
+fn a_guardian_of_checks_that_is_slow_to_be_replaced_is_no_check_that_fails() {
+    let scene = Scene::start(1);
+    let binary = scene.cluster.sandbox().join("copy");
+    let built = std::env::var("INCUMBENT_BIN");
+    std::fs::copy(
+        built.unwrap_or(env!("CARGO_BIN_EXE_incumbent").into()),
+        &binary,
+    )
+    .unwrap();
+    let check = "candidate.check = { command = ['true'], interval = '100ms', timeout = '10s', \
+                 rise = 1, fall = 1 }";
+    let a = scene.daemon("a").binary(binary.clone()).toml(check);
+    let (a, token) = scene.leader(a);
+    let checks = || process::child(a.pid(), "incumbent-check");
+    let old = eventually(SOON, "there is a guardian of checks", checks);
+    let Some(mut held) = HeldProgram::hold(binary) else {
+        return;
+    };
+    process::signal(old, Signal::KILL);
+    held.wait_hangs();
+    throughout(secs(1), "no check fails", || {
+        let failed = a.lines("check failed");
+        failed.first().map_or(Ok(()), |line| Err(line.text.clone()))
+    });
+    held.let_go();
+    eventually(SOON, "there is another", || checks() != Some(old));
+    scene.still_leads(&a, token).unwrap();
+}

@@ -450,3 +450,34 @@ fn a_daemon_that_can_not_see_its_own_children_does_not_start_and_check_says_so()
         "{text}"
     );
 }
+
+/// A process of an earlier term, of which the daemon can read nothing.
+#[test]
+fn a_daemon_that_can_not_look_through_all_processes_starts_nothing() {
+    if !is_root("a /proc with what can't be read") {
+        return;
+    }
+    let scene = Scene::start(1);
+    let election = format!("/unread/{}", scene.cluster.address(0).port());
+    let mut left = std::process::Command::new("sleep");
+    left.arg("1000000")
+        .env("INCUMBENT_ELECTION", &election)
+        .env("INCUMBENT_TOKEN", "1");
+    scene.cluster.sandbox().mark(&mut left, "left");
+    let mut left = left.spawn().unwrap();
+    let pid = i32::try_from(left.id()).unwrap();
+    let blind = format!("mount --bind /dev/null /proc/{pid}/stat");
+    let a = scene.daemon("a").prefix(&election).mounting(&blind).spawn();
+    let said = a.wait_log("processes can't be looked through", SOON);
+    assert!(said.get("error").is_some(), "{}", said.text);
+    throughout(secs(2), "nobody starts a job beside it", || {
+        let elected = a.lines("elected");
+        elected
+            .first()
+            .map_or(Ok(()), |line| Err(line.text.clone()))
+    });
+    assert!(process::is_alive(pid));
+    left.kill().unwrap();
+    left.wait().unwrap();
+    a.wait_job(SOON);
+}

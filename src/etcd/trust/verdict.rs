@@ -145,11 +145,34 @@ pub(super) fn disagreement(words: &[(&str, Option<&Word>)]) -> String {
         [] => String::new(),
         silent => format!("; {} silent", silent.join(", ")),
     };
-    format!(
-        "etcd.endpoints: expected members of one cluster, found {}{silent}: a member that was \
-         started as a cluster of its own would be a second store",
-        named.join("; ")
-    )
+    let found = named.join("; ");
+    let why = newer_list(words).unwrap_or_else(|| {
+        "a member that was started as a cluster of its own would be a second store".to_owned()
+    });
+    format!("etcd.endpoints: expected members of one cluster, found {found}{silent}: {why}")
+}
+
+/// How the endpoints differ from the list of the one cluster that has spoken, where that knows its
+/// members by such names: some were moved, or it is another store's member that has a name of ours.
+fn newer_list(words: &[(&str, Option<&Word>)]) -> Option<String> {
+    let spoken = words.iter().filter_map(|(_, word)| *word);
+    let clusters = clusters(words);
+    let list = spoken.max_by_key(|word| word.urls.len())?;
+    let urls: BTreeSet<&str> = list.urls.iter().map(String::as_str).collect();
+    let on_it = |endpoint: &str| urls.iter().any(|url| address(url) == address(endpoint));
+    let (known, unknown): (Vec<_>, Vec<_>) = words
+        .iter()
+        .map(|(endpoint, _)| *endpoint)
+        .partition(|endpoint| on_it(endpoint));
+    let has_others = urls.len() > known.len();
+    (clusters.len() == 1 && !known.is_empty() && !unknown.is_empty() && has_others).then(|| {
+        let urls: Vec<&str> = urls.into_iter().collect();
+        format!(
+            "its own list of members differs: {}, without {}; if it is the right one, name its members",
+            urls.join(", "),
+            unknown.join(", ")
+        )
+    })
 }
 
 impl Word {
@@ -289,5 +312,26 @@ mod tests {
         };
         assert!(why.contains("http://b:1 of cluster ab (1 member)"), "{why}");
         assert!(why.contains("http://c:1 silent"), "{why}");
+    }
+
+    #[test]
+    fn a_list_that_is_out_of_date_is_told_from_a_stray_member() {
+        let disputed = |word: Word| {
+            let Verdict::Disputed(why) = judged(&[None, None, Some(word)]) else {
+                panic!("believed");
+            };
+            why
+        };
+        // Two of three members were moved to other hosts.
+        let why = disputed(named(7, 3, &["c:1", "x:1", "y:1"]));
+        let differs = "its own list of members differs: http://c:1, http://x:1, http://y:1, without \
+                       http://a:1, http://b:1";
+        assert!(why.contains(differs), "{why}");
+        assert!(!why.contains("second store"), "{why}");
+        for stray in [named(9, 3, &["c:1"]), word(9, 3, 1)] {
+            let why = disputed(stray);
+            assert!(why.contains("second store"), "{why}");
+            assert!(!why.contains("list of members"), "{why}");
+        }
     }
 }
