@@ -266,7 +266,10 @@ mod tests {
         );
         // More than there is room for, all of one session that lives. Ours may be another
         // namespace's, and have no number here.
-        let mut leader = Command::new("setsid").args(["sleep", "60"]).spawn().unwrap();
+        let mut leader = Command::new("setsid")
+            .args(["sleep", "60"])
+            .spawn()
+            .unwrap();
         let session = i32::try_from(leader.id()).unwrap();
         while Stat::of(session).unwrap().session != session {
             std::thread::yield_now();

@@ -10,20 +10,22 @@ use etcd_client::{GetOptions, KeyValue};
 use rustix::process::Signal;
 
 use crate::PREFIX;
+use crate::burial::{NAME, Standing, Undertaker};
+use crate::checker::{After, Thrown};
 use crate::common::process::{self, monotonic_ns};
 use crate::common::record::Life;
 use crate::common::{Cluster, Random, millis};
 use crate::faults::nanos;
 use crate::store::{lease_of, try_ask};
 
-/// How its candidates' names begin; a number follows.
-const NAME: &str = "etcdctl-";
-
 /// The TTL of its sessions, which it has no flag for: none of ours has it.
 const TTL: i64 = 60;
 
 /// How often the store is asked at least, once it is over, to take away what is left.
 const LAST_TRIES: usize = 5;
+
+/// How many rounds of 20 ms pass from one look at the queue to the next.
+const LOOKS: u32 = 25;
 
 #[derive(Default)]
 pub(crate) struct Elect {
@@ -32,6 +34,8 @@ pub(crate) struct Elect {
     number: AtomicU64,
     /// The token of the term that it is in, or 0.
     leads: AtomicU64,
+    /// Those that it had to end, as faults.
+    pub(crate) ended: Mutex<Vec<Thrown>>,
 }
 
 impl Elect {
@@ -43,17 +47,24 @@ impl Elect {
             let name = format!("{NAME}{number}");
             let printed = cluster.sandbox().join(&name);
             let child = start(cluster, &name, &printed);
-            self.follow(cluster, &mut random, child, &printed, stop);
+            self.follow(cluster, &mut random, (child, &name), &printed, stop);
             // A lease of its dead ones would stand in everybody's way for a minute.
             let mut tries = 0;
-            while !bury(cluster, &name) && (tries < LAST_TRIES || !stop.load(Ordering::Relaxed)) {
+            while !bury(cluster) && (tries < LAST_TRIES || !stop.load(Ordering::Relaxed)) {
                 tries += 1;
                 std::thread::sleep(millis(50));
             }
             // Were it always in the queue, half of all hand-overs would be from or to it, and wait.
             let back_at = monotonic_ns() + nanos(millis(500)) * (1 + random.next() % 16);
-            while monotonic_ns() < back_at && !stop.load(Ordering::Relaxed) {
+            for round in 1_u32.. {
+                if monotonic_ns() > back_at || stop.load(Ordering::Relaxed) {
+                    break;
+                }
                 std::thread::sleep(millis(20));
+                // What it wrote may come late.
+                if round.is_multiple_of(LOOKS) {
+                    bury(cluster);
+                }
             }
         }
     }
@@ -62,20 +73,23 @@ impl Elect {
         &self,
         cluster: &Cluster,
         random: &mut Random,
-        mut child: Child,
+        (mut child, name): (Child, &str),
         printed: &std::path::Path,
         stop: &AtomicBool,
     ) {
         let mut resign_at = None;
-        let mut rounds = 0;
+        let mut rounds = 0_u32;
+        let mut undertaker = Undertaker::default();
+        let begun = monotonic_ns();
         while child.try_wait().unwrap().is_none() && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(millis(20));
             let text = std::fs::read_to_string(printed).unwrap();
             let Some((key, _)) = text.split_once('\n') else {
                 rounds += 1;
-                // What other candidates left is in the way as well.
-                if rounds % 50 == 0 {
-                    self.bury_older(cluster);
+                if rounds.is_multiple_of(LOOKS) && is_hung(cluster, &mut undertaker, name) {
+                    self.note_end(begun);
+                    child.kill().ok();
+                    break;
                 }
                 continue;
             };
@@ -96,6 +110,20 @@ impl Elect {
         }
         child.kill().ok();
         child.wait().unwrap();
+    }
+
+    /// Until its end nobody else could lead.
+    fn note_end(&self, from: u64) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.push(Thrown {
+            name: "etcdctl elect hung, and was killed".into(),
+            excepted: false,
+            ends_leases: false,
+            after: After::Lingers,
+            replica: None,
+            from,
+            to: monotonic_ns(),
+        });
     }
 
     /// It led when this question was sent, if the answer says that its key is still there.
@@ -128,13 +156,6 @@ impl Elect {
     pub(crate) fn leads(&self, token: i64) -> bool {
         self.leads.load(Ordering::Relaxed) == token.unsigned_abs()
     }
-
-    fn bury_older(&self, cluster: &Cluster) {
-        let number = self.number.load(Ordering::Relaxed);
-        for older in number.saturating_sub(3)..number {
-            bury(cluster, &format!("{NAME}{older}"));
-        }
-    }
 }
 
 fn start(cluster: &Cluster, name: &str, printed: &std::path::Path) -> Child {
@@ -145,21 +166,47 @@ fn start(cluster: &Cluster, name: &str, printed: &std::path::Path) -> Child {
         .unwrap_or_else(|error| panic!("cannot run etcdctl: {error}; apt-get install etcd-client"))
 }
 
-/// Revokes what a dead one may have left; says whether the store answered.
-fn bury(cluster: &Cluster, name: &str) -> bool {
-    let left = try_ask(cluster, async |mut client| {
+/// The candidates that stand; `None` if the store does not answer.
+fn queue(cluster: &Cluster) -> Option<Vec<Standing>> {
+    let queue = try_ask(cluster, async |mut client| {
         let all = GetOptions::new().with_prefix();
-        let queue = client.get(format!("{PREFIX}/"), Some(all)).await?;
-        let own = queue
-            .kvs()
-            .iter()
-            .filter(|kv| kv.value() == name.as_bytes());
-        for lease in own.filter_map(|kv| lease_of(kv.key_str().ok()?)) {
-            client.lease_revoke(lease).await?;
-        }
-        Ok(())
+        client.get(format!("{PREFIX}/"), Some(all)).await
+    })?;
+    let standing = queue.kvs().iter().map(|kv| {
+        Some(Standing {
+            key: kv.key_str().ok()?.to_owned(),
+            name: kv.value_str().ok()?.to_owned(),
+            token: kv.create_revision(),
+        })
     });
-    left.is_some()
+    Some(standing.flatten().collect())
+}
+
+/// Revokes what dead ones left; says whether the store did so.
+fn bury(cluster: &Cluster) -> bool {
+    queue(cluster).is_some_and(|queue| {
+        let look = Undertaker::default().look(&queue, None, false, monotonic_ns());
+        revoke(cluster, &look.left)
+    })
+}
+
+/// Whether the living one stands first and does not go on; what dead ones left is taken out of its way.
+fn is_hung(cluster: &Cluster, undertaker: &mut Undertaker, living: &str) -> bool {
+    let Some(queue) = queue(cluster) else {
+        undertaker.forget();
+        return false;
+    };
+    let look = undertaker.look(&queue, Some(living), false, monotonic_ns());
+    revoke(cluster, &look.left);
+    look.hung
+}
+
+fn revoke(cluster: &Cluster, keys: &[String]) -> bool {
+    let mut leases = keys.iter().filter_map(|key| lease_of(key));
+    leases.all(|lease| {
+        let done = try_ask(cluster, async |mut client| client.lease_revoke(lease).await);
+        done.is_some()
+    })
 }
 
 /// Leases that no candidate of this tool holds; its own end by themselves in a minute.
@@ -176,4 +223,43 @@ pub(crate) fn leases_of_others(cluster: &Cluster) -> Vec<i64> {
         left >= 0 && ttl != TTL
     });
     leases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::burial::HUNG;
+    use crate::common::{eventually, secs};
+
+    #[test]
+    fn a_go_candidate_that_was_stopped_while_it_waited_keeps_nobody_out() {
+        let cluster = Cluster::start(1);
+        let lease = cluster.ask("a lease", async |mut client| {
+            let lease = client.lease_grant(60, None).await?.id();
+            let key = format!("{PREFIX}/{lease:x}");
+            let options = etcd_client::PutOptions::new().with_lease(lease);
+            client.put(key, "r0", Some(options)).await?;
+            Ok(lease)
+        });
+        let (elect, stop) = (Elect::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let stopped = crate::StopAll(&[&stop]);
+            scope.spawn(|| elect.stand(&cluster, 1, &stop));
+            let stands = |name: &str| cluster.queue(PREFIX).iter().any(|c| c.name == name);
+            eventually(secs(10), "it waits", || stands("etcdctl-1"));
+            let sandbox = cluster.sandbox().path().file_name().unwrap();
+            let mark = format!("TEST_SANDBOX={}/etcdctl-1-", sandbox.to_str().unwrap());
+            process::carrying(&mark)
+                .into_iter()
+                .for_each(process::freeze);
+            cluster.ask("a revoke", async |mut client| {
+                client.lease_revoke(lease).await.map(drop)
+            });
+            assert!(stands("etcdctl-1"));
+            eventually(HUNG + secs(3), "it is ended", || !stands("etcdctl-1"));
+            drop(stopped);
+        });
+        let ended = elect.ended.into_inner().unwrap();
+        assert_eq!(ended.len(), 1, "{ended:?}");
+    }
 }

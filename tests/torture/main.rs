@@ -19,6 +19,7 @@
 mod common;
 
 mod beside;
+mod burial;
 mod checker;
 #[cfg(test)]
 mod checker_tests;
@@ -164,6 +165,7 @@ fn no_fault_ever_makes_two_jobs() {
     evidence.late_counts = chronicle.late_counts();
     evidence.candidates = chronicle.candidates();
     evidence.thrown = range.thrown.into_inner().unwrap();
+    evidence.thrown.extend(elect.ended.into_inner().unwrap());
     evidence.unnamed = range.unnamed.into_inner().unwrap();
     evidence.panics = replicas.panics();
     evidence.odd_ends = replicas.odd_ends.lock().unwrap().clone();
