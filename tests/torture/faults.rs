@@ -148,10 +148,11 @@ impl Range<'_> {
                 }
                 !stopped.is_empty()
             }
-            Kind::TermThenKill | Kind::TermTwice | Kind::StopThenKill => {
+            Kind::TermThenKill | Kind::TermTwice | Kind::TermThenQuit | Kind::StopThenKill => {
                 let (first, second) = match fault.kind {
                     Kind::TermThenKill => (Signal::TERM, Signal::KILL),
                     Kind::TermTwice => (Signal::TERM, Signal::TERM),
+                    Kind::TermThenQuit => (Signal::TERM, Signal::QUIT),
                     _ => (Signal::STOP, Signal::KILL),
                 };
                 // The one that is started after it suffers nothing.
@@ -162,14 +163,23 @@ impl Range<'_> {
             }
             Kind::KillBesideStopped(killed) => self.kill_beside_stopped(replica, killed, lasts),
             Kind::Reconfigure => {
-                replica.reconfigure();
+                let hit = replica.reconfigure();
                 lasts();
-                true
+                hit
             }
             Kind::Reload => {
-                replica.reload();
+                let hit = replica.reload();
                 lasts();
-                true
+                hit
+            }
+            Kind::HupStorm => {
+                let end = monotonic_ns() + nanos(fault.lasts);
+                let mut hit = false;
+                while monotonic_ns() < end {
+                    hit |= replica.reload();
+                    std::thread::sleep(millis(7));
+                }
+                hit
             }
             Kind::Ill(ill) => {
                 let folder = self.cluster.sandbox().path();

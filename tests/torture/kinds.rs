@@ -65,6 +65,10 @@ pub(crate) enum Kind {
     /// SIGTERM, and SIGKILL of the daemon while it stops.
     TermThenKill,
     TermTwice,
+    /// SIGTERM, and SIGQUIT while it stops.
+    TermThenQuit,
+    /// SIGHUP again and again until the fault ends, each with other graces in the config.
+    HupStorm,
     /// The daemon stands still, and is killed when the fault ends.
     StopThenKill,
     /// This one of daemon and guardian is killed while the other stands still.
@@ -234,6 +238,8 @@ impl Kind {
                 | Self::Reload
                 | Self::TermThenKill
                 | Self::TermTwice
+                | Self::TermThenQuit
+                | Self::HupStorm
                 | Self::StopThenKill
                 | Self::KillBesideStopped(_)
                 | Self::Ill(_)
@@ -270,11 +276,13 @@ impl Kind {
             | Self::Term(Whom::Daemon)
             | Self::Reconfigure
             | Self::TermThenKill
-            | Self::TermTwice => After::Leaves,
+            | Self::TermTwice
+            | Self::TermThenQuit => After::Leaves,
             Self::Kill(Whom::Guardian) | Self::StepDown => After::EndsTerm,
             Self::Kill(Whom::Job | Whom::JobTree | Whom::GuardianOfChecks)
             | Self::Term(Whom::Job | Whom::JobTree | Whom::Guardian)
-            | Self::Reload => After::GoesOn,
+            | Self::Reload
+            | Self::HupStorm => After::GoesOn,
             _ => After::Lingers,
         }
     }
@@ -290,6 +298,8 @@ impl Kind {
             Self::Reload => "reload with another config".into(),
             Self::TermThenKill => "SIGTERM, then SIGKILL while it stops".into(),
             Self::TermTwice => "SIGTERM twice".into(),
+            Self::TermThenQuit => "SIGTERM, then SIGQUIT while it stops".into(),
+            Self::HupStorm => "SIGHUP again and again".into(),
             Self::StopThenKill => "SIGSTOP, then SIGKILL of the daemon".into(),
             Self::KillBesideStopped(w) => {
                 format!("SIGKILL of the {} beside a stopped one", w.name())

@@ -289,21 +289,29 @@ impl Replica {
             .is_ok()
     }
 
-    /// The next start has other times and another job.
-    pub(crate) fn reconfigure(&self) {
+    /// The next start has other times and another job; says whether there was somebody to be told.
+    pub(crate) fn reconfigure(&self) -> bool {
         let mut state = self.state();
+        if !bears(state.current(), Signal::TERM) {
+            return false;
+        }
         state.times = (state.times + 1) % TIMES.len();
         state.current().sigterm();
+        true
     }
 
-    /// The current run has the old graces, the next one others.
-    pub(crate) fn reload(&self) {
+    /// The current run has the old graces, the next one others; says whether there was somebody to be told.
+    pub(crate) fn reload(&self) -> bool {
         let mut state = self.state();
+        if !bears(state.current(), Signal::HUP) {
+            return false;
+        }
         let [_, stop_grace, lost_grace, kill_budget] = TIMES[state.random.below(TIMES.len())];
         state.current().reload(&format!(
             "job = {{ stop_grace = '{stop_grace}', lost_grace = '{lost_grace}', \
              kill_budget = '{kill_budget}' }}"
         ));
+        true
     }
 
     /// Makes its check fail, or hang, from now on; or succeed again.
@@ -356,9 +364,7 @@ impl Replica {
     pub(crate) fn signal(&self, whom: Whom, signal: Signal) -> Vec<i32> {
         let state = self.state();
         let daemon = state.current();
-        // One that starts does not listen to signals yet, and would die of it.
-        let starts = signal == Signal::USR1 && daemon.lines("campaigning").is_empty();
-        if !daemon.is_alive() || starts {
+        if !daemon.is_alive() || (whom == Whom::Daemon && !bears(daemon, signal)) {
             return Vec::new();
         }
         let pids = match whom {
@@ -400,6 +406,23 @@ impl State {
     fn current(&self) -> &Daemon {
         self.daemons.last().unwrap()
     }
+}
+
+/// Whether it may be sent this signal yet: one that starts does not listen, and what is to become it
+/// would die of any.
+fn bears(daemon: &Daemon, signal: Signal) -> bool {
+    match signal {
+        Signal::KILL | Signal::STOP => true,
+        Signal::TERM => process::comm(daemon.pid()).is_some_and(|comm| binary_name() == comm),
+        _ => daemon.is_alive() && !daemon.lines("campaigning").is_empty(),
+    }
+}
+
+/// The tool's name as the kernel has it.
+fn binary_name() -> String {
+    let binary = binary();
+    let name = Path::new(&binary).file_name().unwrap().to_str().unwrap();
+    name.chars().take(15).collect()
 }
 
 fn guardian(daemon: &Daemon) -> Option<i32> {

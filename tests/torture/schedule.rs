@@ -141,7 +141,7 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
         // The stop that it falls into takes no longer.
         Kind::TermThenKill => random.millis(0, 600),
         // Sooner than a second signal counts, and later.
-        Kind::TermTwice => random.millis(0, 2_000),
+        Kind::TermTwice | Kind::TermThenQuit => random.millis(0, 2_000),
         Kind::Stop(_) | Kind::StopThenKill | Kind::Link(_) | Kind::MemberStop(_)
             if random.below(3) == 0 =>
         {
@@ -171,7 +171,7 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
         // Longer than whoever kills in vain may take to say so.
         Kind::Unkillable(..) => random.millis(9_500, 11_000),
         Kind::ExecHangs(_) | Kind::Stray(_) => random.millis(3_000, 9_000),
-        Kind::Starve(_) | Kind::Load => random.millis(500, 6_000),
+        Kind::Starve(_) | Kind::Load | Kind::HupStorm => random.millis(500, 6_000),
         Kind::BadRecord(_) | Kind::NoSpace | Kind::PutKey => random.millis(500, 4_000),
     };
     Fault {
@@ -207,7 +207,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
     let member = random.below(MEMBERS);
     let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
-    match random.below(70) {
+    match random.below(73) {
         0..=8 => Kind::Kill(single),
         9..=13 => Kind::Stop(single),
         14..=16 => Kind::Term(single),
@@ -248,6 +248,8 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
         66 => Kind::BadRecord(Record::Pause),
         67 => Kind::BadRecord([Record::Marker, Record::Term][random.below(2)]),
         68 => Kind::NoSpace,
+        69 => Kind::TermThenQuit,
+        70 | 71 => Kind::HupStorm,
         _ => Kind::Load,
     }
 }
@@ -348,7 +350,7 @@ mod tests {
                 .iter()
                 .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 73, "{names:#?}");
+        assert_eq!(names.len(), 75, "{names:#?}");
         assert!(several);
         assert!(most >= 3, "{most}");
     }
