@@ -17,6 +17,7 @@ use crate::common::record::Life;
 use crate::common::{Cluster, Random, millis};
 use crate::faults::nanos;
 use crate::store::{lease_of, try_ask};
+use crate::worlds::NESTED_TTL;
 
 /// The TTL of its sessions, which it has no flag for: none of ours has it.
 const TTL: i64 = 60;
@@ -209,7 +210,7 @@ fn revoke(cluster: &Cluster, keys: &[String]) -> bool {
     })
 }
 
-/// Leases that no candidate of this tool holds; its own end by themselves in a minute.
+/// Leases that no candidate of this tool holds, nor a daemon that was a job: theirs end by themselves.
 pub(crate) fn leases_of_others(cluster: &Cluster) -> Vec<i64> {
     let granted = |lease: i64| {
         cluster.ask("a lease's TTL", async |mut client| {
@@ -220,7 +221,7 @@ pub(crate) fn leases_of_others(cluster: &Cluster) -> Vec<i64> {
     let mut leases = cluster.leases();
     leases.retain(|lease| {
         let (left, ttl) = granted(*lease);
-        left >= 0 && ttl != TTL
+        left >= 0 && ttl != TTL && ttl.unsigned_abs() != NESTED_TTL
     });
     leases
 }

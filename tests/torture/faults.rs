@@ -167,6 +167,11 @@ impl Range<'_> {
                 lasts();
                 hit
             }
+            Kind::Move(world) => {
+                let hit = world.can_be() && replica.go_to(world);
+                lasts();
+                hit
+            }
             Kind::Reload => {
                 let hit = replica.reload();
                 lasts();

@@ -6,6 +6,7 @@ use crate::beside::Ill;
 use crate::checker::After;
 use crate::common::Direction;
 use crate::holds::{Hold, Want};
+use crate::worlds::World;
 
 /// The process, or processes, of a replica that a signal goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub(crate) enum Kind {
     StepDown,
     /// A planned stop, and a start with another TTL and other graces.
     Reconfigure,
+    /// A planned stop, and starts in this world from then on.
+    Move(World),
     /// SIGHUP with other graces in the config.
     Reload,
     /// SIGTERM, and SIGKILL of the daemon while it stops.
@@ -235,6 +238,7 @@ impl Kind {
                 | Self::Term(_)
                 | Self::StepDown
                 | Self::Reconfigure
+                | Self::Move(_)
                 | Self::Reload
                 | Self::TermThenKill
                 | Self::TermTwice
@@ -275,6 +279,7 @@ impl Kind {
             Self::Kill(Whom::Daemon)
             | Self::Term(Whom::Daemon)
             | Self::Reconfigure
+            | Self::Move(_)
             | Self::TermThenKill
             | Self::TermTwice
             | Self::TermThenQuit => After::Leaves,
@@ -295,6 +300,7 @@ impl Kind {
             Self::Term(w) => format!("SIGTERM of the {}", w.name()),
             Self::StepDown => "step-down by SIGUSR1".into(),
             Self::Reconfigure => "restart with another config".into(),
+            Self::Move(world) => world.name().into(),
             Self::Reload => "reload with another config".into(),
             Self::TermThenKill => "SIGTERM, then SIGKILL while it stops".into(),
             Self::TermTwice => "SIGTERM twice".into(),

@@ -35,6 +35,7 @@ mod replicas;
 mod report;
 mod schedule;
 mod store;
+mod worlds;
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -15,6 +15,7 @@ use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, secs};
 use crate::kinds::Whom;
 use crate::store::COUNTER;
+use crate::worlds::{self, Ways, World};
 
 pub(crate) const REPLICAS: usize = 5;
 
@@ -50,6 +51,7 @@ pub(crate) struct Replica {
     pub(crate) links: Links,
     /// The binary of its job, which no other replica has.
     pub(crate) program: PathBuf,
+    ways: Ways,
     /// Until when it suffers a fault of its processes, and of its network.
     busy: [AtomicU64; 2],
     state: Mutex<State>,
@@ -60,6 +62,7 @@ struct State {
     daemons: Vec<Daemon>,
     random: Random,
     times: usize,
+    world: World,
     ended: Option<u64>,
 }
 
@@ -81,8 +84,10 @@ impl<'a> Replicas<'a> {
             std::fs::copy(&recorder, &copy).unwrap();
             copy
         };
+        worlds::open(cluster.sandbox(), &["lock", "writes", "record.record"]);
         let replica = |i: usize| Replica {
             name: format!("r{i}"),
+            ways: Ways::new(&format!("r{i}")),
             links: Links::to(cluster),
             program: program(i),
             busy: Default::default(),
@@ -90,6 +95,7 @@ impl<'a> Replicas<'a> {
                 daemons: Vec::new(),
                 random: Random::new(seed ^ (0x1234_5678 + u64::try_from(i).unwrap())),
                 times: i % TIMES.len(),
+                world: World::Plain,
                 ended: None,
             }),
         };
@@ -128,10 +134,12 @@ impl<'a> Replicas<'a> {
         );
         let mut job = self.record.command(&flags);
         replica.program.to_str().unwrap().clone_into(&mut job[0]);
-        let daemon = Daemon::builder(self.cluster, &replica.name)
+        let builder = Daemon::builder(self.cluster, &replica.name).through(&replica.links);
+        let builder = replica
+            .ways
+            .settle(builder, state.world, folder, &replica.links, job);
+        let daemon = builder
             .prefix(PREFIX)
-            .through(&replica.links)
-            .job(&job)
             .ttl(ttl)
             .toml(&beside)
             .toml(&format!(
@@ -241,9 +249,13 @@ impl<'a> Replicas<'a> {
             let state = replica.state();
             let lines = state.daemons.iter().flat_map(Daemon::logs);
             let panics = lines.filter(|line| line.text.contains("panicked"));
+            let nested = worlds::nested_log(self.cluster.sandbox(), &replica.name);
+            let nested = std::fs::read_to_string(nested).unwrap_or_default();
+            let nested = nested.lines().filter(|line| line.contains("panicked"));
+            let nested = nested.map(|line| (0, format!("a job of {}: {line}", replica.name)));
             let told =
                 panics.map(|line| (line.read_at, format!("{}: {}", replica.name, line.text)));
-            told.collect::<Vec<_>>()
+            told.chain(nested).collect::<Vec<_>>()
         });
         all.collect()
     }
@@ -296,6 +308,17 @@ impl Replica {
             return false;
         }
         state.times = (state.times + 1) % TIMES.len();
+        state.current().sigterm();
+        true
+    }
+
+    /// The next start is in another world; says whether there was somebody to be told.
+    pub(crate) fn go_to(&self, world: World) -> bool {
+        let mut state = self.state();
+        if !bears(state.current(), Signal::TERM) {
+            return false;
+        }
+        state.world = world;
         state.current().sigterm();
         true
     }

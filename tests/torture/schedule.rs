@@ -9,6 +9,7 @@ use crate::checker::After;
 use crate::common::{Direction, Random};
 use crate::holds::{Hold, Want};
 use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
+use crate::worlds::World;
 
 /// How long faults begin for, in one storm.
 pub(crate) const STORM: Duration = Duration::from_secs(20);
@@ -162,9 +163,12 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
             random.millis(1_000, 5_000)
         }
         // As long as it takes to start again.
-        Kind::Kill(_) | Kind::Term(_) | Kind::StepDown | Kind::Reconfigure | Kind::Reload => {
-            Duration::from_millis(500)
-        }
+        Kind::Kill(_)
+        | Kind::Term(_)
+        | Kind::StepDown
+        | Kind::Reconfigure
+        | Kind::Move(_)
+        | Kind::Reload => Duration::from_millis(500),
         // Until the next one is killed: within its delay, or a moment after it.
         Kind::RevokeThenKillNext => random.millis(50, 1_200),
         Kind::Revoke | Kind::DeleteKey | Kind::Compact | Kind::Defragment(_) => Duration::ZERO,
@@ -207,7 +211,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
     let member = random.below(MEMBERS);
     let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
-    match random.below(73) {
+    match random.below(80) {
         0..=8 => Kind::Kill(single),
         9..=13 => Kind::Stop(single),
         14..=16 => Kind::Term(single),
@@ -250,8 +254,23 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
         68 => Kind::NoSpace,
         69 => Kind::TermThenQuit,
         70 | 71 => Kind::HupStorm,
+        72..=78 => Kind::Move(draw_world(random)),
         _ => Kind::Load,
     }
+}
+
+fn draw_world(random: &mut Random) -> World {
+    // Those with most to go wrong more often.
+    let worlds = [
+        World::Plain,
+        World::Hidden,
+        World::Hidden,
+        World::Nobody,
+        World::Nested,
+        World::Nested,
+        World::HalfDead,
+    ];
+    worlds[random.below(worlds.len())]
 }
 
 fn draw_blow(random: &mut Random) -> Blow {
@@ -350,7 +369,7 @@ mod tests {
                 .iter()
                 .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 75, "{names:#?}");
+        assert_eq!(names.len(), 80, "{names:#?}");
         assert!(several);
         assert!(most >= 3, "{most}");
     }
