@@ -16,6 +16,7 @@ use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
 use crate::replicas::{Replica, Replicas};
 use crate::schedule::{MEMBERS, SETTLE};
 use crate::store::{Chronicle, Disks, lease_of, try_ask};
+use crate::worlds;
 
 /// What faults are thrown at.
 pub(crate) struct Range<'a> {
@@ -259,15 +260,18 @@ impl Range<'_> {
         let Some((main, tree)) = replica.job() else {
             return false;
         };
-        let Some(unkillable) = Unkillable::new(hold, main, &tree, &self.group(replica)) else {
+        let wish = worlds::wish(self.cluster.sandbox(), &replica.name);
+        let held = Unkillable::new(hold, main, &tree, &self.group(replica), &wish);
+        let Some(unkillable) = held else {
             return false;
         };
+        let main = unkillable.named(main);
         let from = monotonic_ns();
         std::thread::sleep(millis(300));
         Self::blow(replica, blow);
         std::thread::sleep(fault.lasts);
         // One that steps down has to have an heir; what is traced and dead holds nobody up.
-        let due = blow != Blow::StepDown && hold == Hold::Frozen && process::is_alive(main);
+        let due = blow != Blow::StepDown && hold != Hold::Traced && process::is_alive(main);
         if due && !replica.has_named(from) {
             self.unnamed
                 .lock()

@@ -330,6 +330,7 @@ impl Kind {
             Self::Defragment(_) => "defragmentation".into(),
             Self::Unkillable(Hold::Frozen, blow) => format!("job frozen, {}", blow.name()),
             Self::Unkillable(Hold::Traced, blow) => format!("job traced, {}", blow.name()),
+            Self::Unkillable(Hold::Roots, blow) => format!("job of root's, {}", blow.name()),
             Self::ExecHangs(blow) => format!("exec hangs, {}", blow.name()),
             Self::Starve(Want::Threads) => "no more threads".into(),
             Self::Starve(Want::Descriptors) => "no more descriptors".into(),

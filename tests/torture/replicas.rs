@@ -14,6 +14,7 @@ use crate::beside::{self, Ill};
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, secs};
 use crate::kinds::Whom;
+use crate::schedule;
 use crate::store::COUNTER;
 use crate::worlds::{self, Ways, World};
 
@@ -85,6 +86,15 @@ impl<'a> Replicas<'a> {
             copy
         };
         worlds::open(cluster.sandbox(), &["lock", "writes", "record.record"]);
+        let mut random = Random::new(seed ^ 0x0007_0712);
+        let mut world = || match random.below(2) {
+            0 => World::Plain,
+            _ => Some(schedule::draw_world(&mut random))
+                .filter(|world| world.can_be())
+                .unwrap_or(World::Plain),
+        };
+        let worlds = [(); REPLICAS].map(|()| world());
+        println!("in these worlds at first: {worlds:?}");
         let replica = |i: usize| Replica {
             name: format!("r{i}"),
             ways: Ways::new(&format!("r{i}")),
@@ -95,7 +105,7 @@ impl<'a> Replicas<'a> {
                 daemons: Vec::new(),
                 random: Random::new(seed ^ (0x1234_5678 + u64::try_from(i).unwrap())),
                 times: i % TIMES.len(),
-                world: World::Plain,
+                world: worlds[i],
                 ended: None,
             }),
         };

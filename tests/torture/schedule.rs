@@ -85,7 +85,7 @@ pub(crate) fn storm(seed: u64, number: u64, replicas: usize, excepted: bool) -> 
     let mut at = Duration::from_secs(1);
     if number % 8 == 1 {
         // It lasts too long to find a place among others.
-        let hold = [Hold::Frozen, Hold::Frozen, Hold::Traced][random.below(3)];
+        let hold = [Hold::Frozen, Hold::Roots, Hold::Traced][random.below(3)];
         let kind = Kind::Unkillable(hold, draw_blow(&mut random));
         faults.push(drawn(&mut random, kind, at, replicas));
     }
@@ -211,7 +211,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
     let member = random.below(MEMBERS);
     let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
-    match random.below(80) {
+    match random.below(81) {
         0..=8 => Kind::Kill(single),
         9..=13 => Kind::Stop(single),
         14..=16 => Kind::Term(single),
@@ -243,6 +243,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
         53 => Kind::Defragment(member),
         54 => Kind::Unkillable(Hold::Frozen, draw_blow(random)),
         55 => Kind::Unkillable(Hold::Traced, draw_blow(random)),
+        79 => Kind::Unkillable(Hold::Roots, draw_blow(random)),
         56..=58 => Kind::ExecHangs(draw_blow(random)),
         59 => Kind::Starve(Want::Threads),
         60 => Kind::Starve(Want::Descriptors),
@@ -259,7 +260,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
 }
 
-fn draw_world(random: &mut Random) -> World {
+pub(crate) fn draw_world(random: &mut Random) -> World {
     // Those with most to go wrong more often.
     let worlds = [
         World::Plain,
@@ -369,7 +370,7 @@ mod tests {
                 .iter()
                 .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 80, "{names:#?}");
+        assert_eq!(names.len(), 84, "{names:#?}");
         assert!(several);
         assert!(most >= 3, "{most}");
     }

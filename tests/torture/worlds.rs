@@ -87,6 +87,11 @@ pub(crate) fn nested_log(sandbox: &Sandbox, replica: &str) -> PathBuf {
     sandbox.join(&format!("nested-{replica}.log"))
 }
 
+/// While this file is there, the replica's job gets a process of root's, if it can.
+pub(crate) fn wish(sandbox: &Sandbox, replica: &str) -> PathBuf {
+    sandbox.join(&format!("{replica}.root"))
+}
+
 impl Ways {
     pub(crate) fn new(replica: &str) -> Self {
         Self {
@@ -111,7 +116,10 @@ impl Ways {
         }
         match world {
             World::Plain => builder.job(&job),
-            World::Hidden => builder.job(&job).of(self.user).hidepid(),
+            World::Hidden => {
+                let job = self.with_roots(sandbox, job);
+                builder.job(&job).of(self.user).hidepid()
+            }
             World::Nobody => {
                 // Who may not read the config needs none of it.
                 let user =
@@ -132,6 +140,26 @@ impl Ways {
                     .toml(&format!("etcd.endpoints = {urls:?}"))
             }
         }
+    }
+
+    /// The job, with a process beside that takes root's rights and becomes part of the run once it is
+    /// wished for.
+    fn with_roots(&self, sandbox: &Sandbox, job: Vec<String>) -> Vec<String> {
+        let become_root = sandbox.join("become-root");
+        if !become_root.exists() {
+            fs::copy("/usr/bin/setpriv", &become_root).unwrap();
+            fs::set_permissions(&become_root, Permissions::from_mode(0o4755)).unwrap();
+        }
+        let script = format!(
+            "while kill -0 $$ && sleep 0.1; do [ -e {} ] && exec {} --reuid=0 --regid=0 \
+             --clear-groups -- {} {} --every 10ms --ignore-term --part-of $$; done 2>&- & exec \"$@\"",
+            wish(sandbox, &self.replica).display(),
+            become_root.display(),
+            job[0],
+            job[1],
+        );
+        let shell = ["sh", "-c", &script, "sh"].map(str::to_owned);
+        shell.into_iter().chain(job).collect()
     }
 
     fn half_dead(&self, sandbox: &Sandbox, links: &Links) -> (PathBuf, Vec<Dead>) {
@@ -191,6 +219,7 @@ impl Ways {
 mod tests {
     use super::*;
     use crate::common::{Cluster, Daemon, Record, SOON, eventually, secs};
+    use crate::holds::{Hold, Unkillable};
 
     #[test]
     fn a_job_counts_in_every_world_and_ends_with_its_daemon() {
@@ -225,5 +254,48 @@ mod tests {
             a.wait_no_processes(SOON);
         }
         record.history().assert_no_overlap();
+    }
+
+    #[test]
+    fn a_hidden_users_job_has_a_process_of_roots_once_it_is_wished_for() {
+        if !World::Hidden.can_be() {
+            return;
+        }
+        let cluster = Cluster::start(1);
+        let sandbox = cluster.sandbox();
+        let record = Record::new(sandbox, "record");
+        open(sandbox, &["record.record"]);
+        let (links, ways) = (Links::to(&cluster), Ways::new("a"));
+        let start = || {
+            let builder = Daemon::builder(&cluster, "a").through(&links);
+            let job = record.command(&[]);
+            let builder = ways.settle(builder, World::Hidden, sandbox, &links, job);
+            builder.spawn()
+        };
+        let a = start();
+        let token = a.wait_elected(secs(20));
+        let main = a.wait_job(SOON);
+        record.wait_lives(token, 1, SOON);
+        let mut tree = a.processes();
+        tree.retain(|pid| ![a.pid(), a.guardian()].contains(pid));
+        let wish = wish(sandbox, "a");
+        let held = Unkillable::new(Hold::Roots, main, &tree, "", &wish).unwrap();
+        record.wait_lives(token, 2, SOON);
+        let roots = held.named(main);
+        assert_ne!(roots, main);
+        a.sigterm();
+        let said = a.wait_log("job can't be killed", secs(10));
+        assert!(
+            said.text("pids").contains(&roots.to_string()),
+            "{}",
+            said.text
+        );
+        drop(held);
+        assert!(a.wait_exit(SOON).success());
+        // Without one, a stop takes no longer than of any other job.
+        let a = start();
+        a.wait_job(SOON);
+        a.sigterm();
+        assert!(a.wait_exit(secs(2)).success());
     }
 }
