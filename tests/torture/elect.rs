@@ -16,6 +16,7 @@ use crate::common::process::{self, monotonic_ns};
 use crate::common::record::Life;
 use crate::common::{Cluster, Random, millis};
 use crate::faults::nanos;
+use crate::lapse::{LEADS, Lapse, Stage};
 use crate::store::{lease_of, try_ask};
 use crate::worlds::NESTED_TTL;
 
@@ -35,6 +36,8 @@ pub(crate) struct Elect {
     number: AtomicU64,
     /// The token of the term that it is in, or 0.
     leads: AtomicU64,
+    /// What is to befall the next one that leads.
+    pub(crate) lapse: Lapse,
     /// Those that it had to end, as faults.
     pub(crate) ended: Mutex<Vec<Thrown>>,
 }
@@ -78,7 +81,8 @@ impl Elect {
         printed: &std::path::Path,
         stop: &AtomicBool,
     ) {
-        let mut resign_at = None;
+        let span = u64::try_from(200 + random.below(800)).unwrap() * 1_000_000;
+        let mut printed_at = None;
         let mut rounds = 0_u32;
         let mut undertaker = Undertaker::default();
         let begun = monotonic_ns();
@@ -95,8 +99,22 @@ impl Elect {
                 continue;
             };
             let now = monotonic_ns();
-            let span = u64::try_from(200 + random.below(800)).unwrap() * 1_000_000;
-            if now > *resign_at.get_or_insert(now + span) {
+            let first = *printed_at.get_or_insert(now);
+            let wanted = self.lapse.stage() == Stage::Wanted;
+            if wanted && now - first > nanos(LEADS) {
+                let pid = i32::try_from(child.id()).unwrap();
+                process::freeze(pid);
+                let token = self.leads.load(Ordering::Relaxed).cast_signed();
+                if token != 0 && self.lapse.stands_still(key, token) {
+                    while self.lapse.stage() != Stage::None && !stop.load(Ordering::Relaxed) {
+                        std::thread::sleep(millis(20));
+                    }
+                    child.kill().ok();
+                    break;
+                }
+                process::thaw(pid);
+            }
+            if !wanted && now > first + span {
                 break;
             }
             self.note(cluster, key);
@@ -150,6 +168,14 @@ impl Elect {
                 clashed: false,
                 hung: false,
             }),
+        }
+    }
+
+    /// The one with this token counts as leading until then.
+    pub(crate) fn led_until(&self, token: i64, until: u64) {
+        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(life) = lives.iter_mut().find(|life| life.token == token) {
+            life.last = until;
         }
     }
 

@@ -11,6 +11,7 @@ use crate::PREFIX;
 use crate::checker::{Thrown, Unnamed};
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Direction, HeldProgram, Proxy, millis};
+use crate::elect::Elect;
 use crate::holds::{Hold, Load, Starved, Unkillable};
 use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
 use crate::replicas::{Replica, Replicas};
@@ -23,6 +24,7 @@ pub(crate) struct Range<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) replicas: &'a Replicas<'a>,
     pub(crate) chronicle: &'a Chronicle,
+    pub(crate) elect: &'a Elect,
     /// `None` where they can't be made.
     pub(crate) disks: Option<&'a Disks>,
     /// Held while members suffer a fault of their own.
@@ -105,7 +107,7 @@ impl Range<'_> {
         from
     }
 
-    fn note(&self, fault: &Fault, replica: Option<&Replica>, from: u64) {
+    pub(crate) fn note(&self, fault: &Fault, replica: Option<&Replica>, from: u64) {
         self.push(Thrown {
             name: fault.name(),
             excepted: fault.kind.is_excepted(),
@@ -450,6 +452,7 @@ impl Range<'_> {
                 drop(stray);
                 cluster.start_again(i);
             }
+            Kind::GoLapses(newcomers) => return self.lapse(fault, newcomers),
             Kind::BadRecord(record) => return self.spoil(record, fault.lasts),
             Kind::NoSpace => {
                 if !self.alarm(AlarmAction::Activate) {

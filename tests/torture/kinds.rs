@@ -115,6 +115,9 @@ pub(crate) enum Kind {
     PutKey,
     /// Somebody writes this record, and deletes it when the fault ends.
     BadRecord(Record),
+    /// A Go candidate that leads stands still and loses its lease: with all replicas waiting, or just
+    /// after all of them were killed, so that newcomers join.
+    GoLapses(bool),
     /// The store takes no writes until the fault ends.
     NoSpace,
     /// Every core is busy until the fault ends.
@@ -340,6 +343,8 @@ impl Kind {
             Self::BadRecord(Record::Pause) => "pause that can't be read".into(),
             Self::BadRecord(Record::Marker) => "marker above all revisions".into(),
             Self::BadRecord(Record::Term) => "term record that can't be read".into(),
+            Self::GoLapses(false) => "Go leader lapses".into(),
+            Self::GoLapses(true) => "Go leader lapses before newcomers join".into(),
             Self::NoSpace => "NOSPACE alarm".into(),
             Self::Load => "host without a free core".into(),
         }

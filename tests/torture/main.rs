@@ -27,6 +27,7 @@ mod elect;
 mod faults;
 mod holds;
 mod kinds;
+mod lapse;
 mod late;
 mod prompt;
 #[cfg(test)]
@@ -100,6 +101,7 @@ fn no_fault_ever_makes_two_jobs() {
         cluster: &cluster,
         replicas: &replicas,
         chronicle: &chronicle,
+        elect: &elect,
         disks: disks.as_ref().ok(),
         members: std::sync::Mutex::default(),
         thrown: std::sync::Mutex::default(),
@@ -158,7 +160,6 @@ fn no_fault_ever_makes_two_jobs() {
         drop(stopped);
     });
     evidence.lives = checker::lives(&std::fs::read_to_string(record.file()).unwrap());
-    evidence.lives.extend(elect.lives.into_inner().unwrap());
     let writes = |name| std::fs::read_to_string(cluster.sandbox().join(name)).unwrap();
     evidence.writes = checker::parse_writes(&writes("writes"));
     evidence.counts = chronicle.counts();
@@ -166,8 +167,9 @@ fn no_fault_ever_makes_two_jobs() {
     evidence.late_counts = chronicle.late_counts();
     evidence.candidates = chronicle.candidates();
     evidence.thrown = range.thrown.into_inner().unwrap();
-    evidence.thrown.extend(elect.ended.into_inner().unwrap());
     evidence.unnamed = range.unnamed.into_inner().unwrap();
+    evidence.lives.extend(elect.lives.into_inner().unwrap());
+    evidence.thrown.extend(elect.ended.into_inner().unwrap());
     evidence.panics = replicas.panics();
     evidence.odd_ends = replicas.odd_ends.lock().unwrap().clone();
 

@@ -48,13 +48,14 @@ fn early_ends(fault: &Fault) -> Option<(Duration, Duration)> {
 /// - A lease never ends early while a replica cannot hear of it, which DESIGN §1 excepts too. (A
 ///   watch through the member that wakes up goes on with it, or was opened elsewhere before.)
 /// - No lease may end while its holder's job can't be killed, which DESIGN §1 excepts.
-/// - One fault of the members at a time, and one of a replica's network.
+/// - One fault of the members at a time, one of a replica's network, and one of the Go candidate.
 fn clashes(a: &Fault, b: &Fault) -> bool {
     let meet = |(a, b): (Duration, Duration), (c, d)| a < d && c < b;
     let settled = |f: &Fault| (f.at, f.ends() + SETTLE);
     let same = a.target.meets(b.target);
     let of_one_replica = same && a.kind.is_of_processes() && b.kind.is_of_processes();
     let of_one_network = same && a.kind.is_of_network() && b.kind.is_of_network();
+    let both_lapse = [a, b].iter().all(|f| matches!(f.kind, Kind::GoLapses(_)));
     let of_members = a.kind.is_of_members() && b.kind.is_of_members();
     let unheard = |a: &Fault, b: &Fault| {
         // One whose holder is deaf on purpose is counted apart anyhow.
@@ -67,7 +68,7 @@ fn clashes(a: &Fault, b: &Fault) -> bool {
         let span = |f: &Fault| (f.at.saturating_sub(LEASE), f.ends() + LEASE);
         a.kind.needs_the_store() && hurts && meet(span(a), span(b))
     };
-    ((of_one_replica || of_one_network || of_members) && meet(settled(a), settled(b)))
+    ((of_one_replica || of_one_network || of_members || both_lapse) && meet(settled(a), settled(b)))
         || needed(a, b)
         || needed(b, a)
         || unheard(a, b)
@@ -172,6 +173,8 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
         // Until the next one is killed: within its delay, or a moment after it.
         Kind::RevokeThenKillNext => random.millis(50, 1_200),
         Kind::Revoke | Kind::DeleteKey | Kind::Compact | Kind::Defragment(_) => Duration::ZERO,
+        // Until one leads.
+        Kind::GoLapses(_) => random.millis(6_000, 10_000),
         // Longer than whoever kills in vain may take to say so.
         Kind::Unkillable(..) => random.millis(9_500, 11_000),
         Kind::ExecHangs(_) | Kind::Stray(_) => random.millis(3_000, 9_000),
@@ -211,7 +214,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
     let member = random.below(MEMBERS);
     let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
-    match random.below(81) {
+    match random.below(84) {
         0..=8 => Kind::Kill(single),
         9..=13 => Kind::Stop(single),
         14..=16 => Kind::Term(single),
@@ -243,6 +246,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
         53 => Kind::Defragment(member),
         54 => Kind::Unkillable(Hold::Frozen, draw_blow(random)),
         55 => Kind::Unkillable(Hold::Traced, draw_blow(random)),
+        80..=82 => Kind::GoLapses(random.below(3) > 0),
         79 => Kind::Unkillable(Hold::Roots, draw_blow(random)),
         56..=58 => Kind::ExecHangs(draw_blow(random)),
         59 => Kind::Starve(Want::Threads),
@@ -370,7 +374,7 @@ mod tests {
                 .iter()
                 .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 84, "{names:#?}");
+        assert_eq!(names.len(), 86, "{names:#?}");
         assert!(several);
         assert!(most >= 3, "{most}");
     }
