@@ -8,16 +8,19 @@ use etcd_client::AlarmAction;
 use rustix::process::Signal;
 
 use crate::PREFIX;
-use crate::checker::{Thrown, Unnamed};
+use crate::checker::{Thrown, Wait};
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Direction, HeldProgram, Proxy, millis};
+use crate::common::{Cluster, Direction, HeldProgram, Proxy, millis, patience};
 use crate::elect::Elect;
 use crate::holds::{Hold, Load, Starved, Unkillable};
 use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
-use crate::replicas::{Replica, Replicas};
+use crate::replicas::{LONGEST_BUDGET, LONGEST_GRACE, Replica, Replicas};
 use crate::schedule::{MEMBERS, SETTLE};
 use crate::store::{Chronicle, Disks, lease_of, try_ask};
 use crate::worlds;
+
+/// How long whoever kills in vain may take to say so, beyond the kill budget.
+const NAMES: Duration = Duration::from_secs(5);
 
 /// What faults are thrown at.
 pub(crate) struct Range<'a> {
@@ -30,7 +33,7 @@ pub(crate) struct Range<'a> {
     /// Held while members suffer a fault of their own.
     pub(crate) members: Mutex<()>,
     pub(crate) thrown: Mutex<Vec<Thrown>>,
-    pub(crate) unnamed: Mutex<Vec<Unnamed>>,
+    pub(crate) waits: Mutex<Vec<Wait>>,
     /// Whether each fault is printed.
     pub(crate) aloud: bool,
     pub(crate) begun: u64,
@@ -268,22 +271,27 @@ impl Range<'_> {
             return false;
         };
         let main = unkillable.named(main);
-        let from = monotonic_ns();
         std::thread::sleep(millis(300));
+        let at = monotonic_ns();
         Self::blow(replica, blow);
         std::thread::sleep(fault.lasts);
         // One that steps down has to have an heir; what is traced and dead holds nobody up.
         let due = blow != Blow::StepDown && hold != Hold::Traced && process::is_alive(main);
-        if due && !replica.has_named(from) {
-            self.unnamed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(Unnamed {
-                    at: monotonic_ns(),
-                    replica: replica.name.clone(),
-                    pid: main,
-                    blow: fault.name(),
-                });
+        if due {
+            let grace = if blow == Blow::Term {
+                LONGEST_GRACE
+            } else {
+                Duration::ZERO
+            };
+            let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+            waits.push(Wait {
+                at,
+                replica: replica.name.clone(),
+                pid: main,
+                blow: fault.name(),
+                named: replica.named_at(at),
+                limit: nanos(patience(grace + LONGEST_BUDGET + NAMES)),
+            });
         }
         drop(unkillable);
         true

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::PREFIX;
 use crate::beside::{self, Ill};
+use crate::checker::tells_of_a_panic;
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, secs};
 use crate::kinds::Whom;
@@ -30,6 +31,12 @@ const TIMES: [[&str; 4]; 4] = [
 
 /// The longest of [`TIMES`].
 pub(crate) const LONGEST_TTL: std::time::Duration = std::time::Duration::from_secs(6);
+
+/// The longest stop_grace of [`TIMES`].
+pub(crate) const LONGEST_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// The longest kill_budget of [`TIMES`].
+pub(crate) const LONGEST_BUDGET: std::time::Duration = std::time::Duration::from_millis(600);
 
 /// The longest take-over delay: that of the longest kill_budget.
 pub(crate) const LONGEST_DELAY: std::time::Duration = std::time::Duration::from_millis(1_100);
@@ -258,10 +265,10 @@ impl<'a> Replicas<'a> {
         let all = self.all.iter().flat_map(|replica| {
             let state = replica.state();
             let lines = state.daemons.iter().flat_map(Daemon::logs);
-            let panics = lines.filter(|line| line.text.contains("panicked"));
+            let panics = lines.filter(|line| tells_of_a_panic(&line.text));
             let nested = worlds::nested_log(self.cluster.sandbox(), &replica.name);
             let nested = std::fs::read_to_string(nested).unwrap_or_default();
-            let nested = nested.lines().filter(|line| line.contains("panicked"));
+            let nested = nested.lines().filter(|line| tells_of_a_panic(line));
             let nested = nested.map(|line| (0, format!("a job of {}: {line}", replica.name)));
             let told =
                 panics.map(|line| (line.read_at, format!("{}: {}", replica.name, line.text)));
@@ -381,16 +388,17 @@ impl Replica {
         daemon.is_alive().then_some(lease)
     }
 
-    /// Whether anybody has named what can't be killed since then.
-    pub(crate) fn has_named(&self, since: u64) -> bool {
+    /// When anybody first named what can't be killed, since then.
+    pub(crate) fn named_at(&self, since: u64) -> Option<u64> {
         let state = self.state();
         let lines = state.daemons.iter().flat_map(Daemon::logs);
         let mut naming = lines
             .filter(|line| line.read_at > since && line.message() == Some("job can't be killed"));
-        naming.any(|line| {
+        let named = naming.find(|line| {
             let pids = line.get("pids").map(ToString::to_string);
             pids.is_some_and(|pids| pids.contains(|c: char| c.is_ascii_digit()))
-        })
+        });
+        named.map(|line| line.read_at)
     }
 
     /// Sends a signal; returns the processes that got it, none if there was nobody to get it.
