@@ -7,20 +7,19 @@ use std::time::Duration;
 use etcd_client::AlarmAction;
 use rustix::process::Signal;
 
-use crate::PREFIX;
 use crate::checker::{Thrown, Wait};
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Direction, HeldProgram, Proxy, millis, patience};
 use crate::elect::Elect;
 use crate::holds::{Hold, Load, Starved, Unkillable};
-use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
+use crate::kinds::{Blow, Cut, Fault, Kind, Target, Whom};
 use crate::replicas::{LONGEST_BUDGET, LONGEST_GRACE, Replica, Replicas};
 use crate::schedule::{MEMBERS, SETTLE};
 use crate::store::{Chronicle, Disks, lease_of, try_ask};
 use crate::worlds;
 
 /// How long whoever kills in vain may take to say so, beyond the kill budget.
-const NAMES: Duration = Duration::from_secs(5);
+pub(crate) const NAMES: Duration = Duration::from_secs(5);
 
 /// What faults are thrown at.
 pub(crate) struct Range<'a> {
@@ -297,26 +296,6 @@ impl Range<'_> {
         true
     }
 
-    /// Takes the leader's key off its lease; what is left of that, an operator deletes.
-    fn put_key(&self, replica: &Replica, fault: &Fault) -> bool {
-        let Some(key) = self.key_of(replica, fault) else {
-            return false;
-        };
-        let put = async |mut client: etcd_client::Client| {
-            client.put(key.as_str(), replica.name.as_str(), None).await
-        };
-        let done = try_ask(self.cluster, put).is_some();
-        std::thread::sleep(fault.lasts);
-        try_ask(self.cluster, async |mut client| {
-            let found = client.get(key.as_str(), None).await?;
-            if found.kvs().iter().any(|kv| kv.lease() == 0) {
-                client.delete(key.as_str(), None).await?;
-            }
-            Ok(())
-        });
-        done
-    }
-
     #[expect(clippy::unused_self, reason = "beside its siblings")]
     fn kill_beside_stopped(&self, replica: &Replica, killed: Whom, lasts: impl Fn()) -> bool {
         let other = if killed == Whom::Daemon {
@@ -364,7 +343,7 @@ impl Range<'_> {
     }
 
     /// The key that a replica stands with.
-    fn key_of(&self, replica: &Replica, fault: &Fault) -> Option<String> {
+    pub(crate) fn key_of(&self, replica: &Replica, fault: &Fault) -> Option<String> {
         match fault.target {
             // Not the one that it waits with for another term.
             Target::Leader => {
@@ -460,6 +439,7 @@ impl Range<'_> {
                 drop(stray);
                 cluster.start_again(i);
             }
+            Kind::StrangeKey => return self.block(fault),
             Kind::GoLapses(newcomers) => return self.lapse(fault, newcomers),
             Kind::BadRecord(record) => return self.spoil(record, fault.lasts),
             Kind::NoSpace => {
@@ -479,29 +459,6 @@ impl Range<'_> {
             _ => unreachable!("{fault:?} is a replica's"),
         }
         true
-    }
-
-    /// Writes a record that nobody can make sense of.
-    fn spoil(&self, record: Record, lasts: Duration) -> bool {
-        let (name, text) = match record {
-            Record::Pause => ("control/pause", "{"),
-            Record::Marker => ("ended", "999999999"),
-            Record::Term => ("term", "{"),
-        };
-        let key = format!("{PREFIX}.meta/{name}");
-        let put =
-            async |mut client: etcd_client::Client| client.put(key.as_str(), text, None).await;
-        let done = try_ask(self.cluster, put).is_some();
-        std::thread::sleep(lasts);
-        // Nobody may take away the record of a term: the next one writes its own.
-        if record != Record::Term {
-            let delete =
-                async |mut client: etcd_client::Client| client.delete(key.as_str(), None).await;
-            while try_ask(self.cluster, delete).is_none() {
-                std::thread::sleep(millis(100));
-            }
-        }
-        done
     }
 
     /// Raises or ends the alarm for want of space.

@@ -113,6 +113,8 @@ pub(crate) enum Kind {
     Stray(usize),
     /// Somebody writes to the key, which takes it off its lease.
     PutKey,
+    /// Somebody writes a key into the queue that is no candidate's, and deletes it when the fault ends.
+    StrangeKey,
     /// Somebody writes this record, and deletes it when the fault ends.
     BadRecord(Record),
     /// A Go candidate that leads stands still and loses its lease: with all replicas waiting, or just
@@ -340,6 +342,7 @@ impl Kind {
             Self::Starve(Want::FileSize) => "no file may grow".into(),
             Self::Stray(_) => "stray member with a cluster of its own".into(),
             Self::PutKey => "key taken off its lease".into(),
+            Self::StrangeKey => "key that is no candidate's".into(),
             Self::BadRecord(Record::Pause) => "pause that can't be read".into(),
             Self::BadRecord(Record::Marker) => "marker above all revisions".into(),
             Self::BadRecord(Record::Term) => "term record that can't be read".into(),

@@ -37,6 +37,7 @@ mod report;
 mod schedule;
 mod store;
 mod worlds;
+mod writes;
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -14,6 +14,7 @@ use crate::beside::{self, Ill};
 use crate::checker::tells_of_a_panic;
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, secs};
+use crate::faults::nanos;
 use crate::kinds::Whom;
 use crate::schedule;
 use crate::store::COUNTER;
@@ -399,6 +400,22 @@ impl Replica {
             pids.is_some_and(|pids| pids.contains(|c: char| c.is_ascii_digit()))
         });
         named.map(|line| line.read_at)
+    }
+
+    /// When it first said, since then, that this key blocks the queue.
+    pub(crate) fn said_blocked_at(&self, since: u64, key: &str) -> Option<u64> {
+        let state = self.state();
+        let said = state
+            .current()
+            .lines("queue blocked by a key that is no candidate");
+        let mut said = said.into_iter().filter(|line| line.text.contains(key));
+        said.find(|line| line.read_at >= since.saturating_sub(nanos(secs(1))))
+            .map(|line| line.read_at)
+    }
+
+    /// Its daemon's process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.state().current().pid()
     }
 
     /// Sends a signal; returns the processes that got it, none if there was nobody to get it.

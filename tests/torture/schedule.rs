@@ -173,6 +173,8 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
         // Until the next one is killed: within its delay, or a moment after it.
         Kind::RevokeThenKillNext => random.millis(50, 1_200),
         Kind::Revoke | Kind::DeleteKey | Kind::Compact | Kind::Defragment(_) => Duration::ZERO,
+        // Longer than whoever waits for it may take to say so, on a machine with some load.
+        Kind::StrangeKey => random.millis(9_500, 11_000),
         // Until one leads.
         Kind::GoLapses(_) => random.millis(6_000, 10_000),
         // Longer than whoever kills in vain may take to say so.
@@ -214,7 +216,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
     let member = random.below(MEMBERS);
     let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
-    match random.below(84) {
+    match random.below(86) {
         0..=8 => Kind::Kill(single),
         9..=13 => Kind::Stop(single),
         14..=16 => Kind::Term(single),
@@ -246,6 +248,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
         53 => Kind::Defragment(member),
         54 => Kind::Unkillable(Hold::Frozen, draw_blow(random)),
         55 => Kind::Unkillable(Hold::Traced, draw_blow(random)),
+        83 | 84 => Kind::StrangeKey,
         80..=82 => Kind::GoLapses(random.below(3) > 0),
         79 => Kind::Unkillable(Hold::Roots, draw_blow(random)),
         56..=58 => Kind::ExecHangs(draw_blow(random)),
@@ -374,7 +377,7 @@ mod tests {
                 .iter()
                 .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 86, "{names:#?}");
+        assert_eq!(names.len(), 87, "{names:#?}");
         assert!(several);
         assert!(most >= 3, "{most}");
     }
