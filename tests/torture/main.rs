@@ -29,6 +29,8 @@ mod holds;
 mod kinds;
 mod lapse;
 mod late;
+mod outages;
+mod processes;
 mod prompt;
 #[cfg(test)]
 mod prompt_tests;

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::PREFIX;
 use crate::beside::{self, Ill};
@@ -16,6 +15,7 @@ use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, secs};
 use crate::faults::nanos;
 use crate::kinds::Whom;
+use crate::processes::{bears, guardian, guardian_of_checks, job, of_ours, whole_tree};
 use crate::schedule;
 use crate::store::COUNTER;
 use crate::worlds::{self, Ways, World};
@@ -466,69 +466,7 @@ impl State {
     }
 }
 
-/// Whether it may be sent this signal yet: one that starts does not listen, and what is to become it
-/// would die of any.
-fn bears(daemon: &Daemon, signal: Signal) -> bool {
-    match signal {
-        Signal::KILL | Signal::STOP => true,
-        Signal::TERM => process::comm(daemon.pid()).is_some_and(|comm| binary_name() == comm),
-        _ => daemon.is_alive() && !daemon.lines("campaigning").is_empty(),
-    }
-}
-
-/// The tool's name as the kernel has it.
-fn binary_name() -> String {
-    let binary = binary();
-    let name = Path::new(&binary).file_name().unwrap().to_str().unwrap();
-    name.chars().take(15).collect()
-}
-
-fn guardian(daemon: &Daemon) -> Option<i32> {
-    process::child(daemon.pid(), "incumbent-guard")
-}
-
-fn guardian_of_checks(daemon: &Daemon) -> Option<i32> {
-    process::child(daemon.pid(), "incumbent-check")
-}
-
-/// Daemon and guardians.
-fn of_ours(daemon: &Daemon) -> Vec<i32> {
-    let guardians = [guardian(daemon), guardian_of_checks(daemon)];
-    guardians
-        .into_iter()
-        .flatten()
-        .chain([daemon.pid()])
-        .collect()
-}
-
 /// The tool under test.
 pub(crate) fn binary() -> String {
     std::env::var("INCUMBENT_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_incumbent").to_owned())
-}
-
-/// The main process of its last run, while it lives.
-fn job(daemon: &Daemon) -> Option<i32> {
-    let started = daemon.lines("job started");
-    let pid = started.last()?.get("pid").and_then(Value::as_i64)?;
-    let pid = i32::try_from(pid).ok()?;
-    daemon.processes().contains(&pid).then_some(pid)
-}
-
-/// Signals all there are but for some, until no other is found.
-fn whole_tree(daemon: &Daemon, signal: Signal, spared: &[i32]) -> Vec<i32> {
-    let mut got = Vec::new();
-    loop {
-        let new: Vec<_> = daemon
-            .processes()
-            .into_iter()
-            .filter(|pid| !spared.contains(pid) && !got.contains(pid))
-            .collect();
-        if new.is_empty() {
-            return got;
-        }
-        for pid in new {
-            process::signal(pid, signal);
-            got.push(pid);
-        }
-    }
 }
