@@ -72,8 +72,9 @@ impl Drop for Ends<'_> {
 }
 
 impl Range<'_> {
-    /// Says whether one lost its lease; with `newcomers`, when nobody waits that has seen it lead.
-    pub(crate) fn lapse(&self, fault: &Fault, newcomers: bool) -> bool {
+    /// Waits for one that leads and takes its lease, and notes that, which is when the fault begins; with
+    /// `newcomers`, when nobody waits that has seen it lead.
+    pub(crate) fn lapse(&self, fault: &Fault, newcomers: bool) {
         let lapse = &self.elect.lapse;
         lapse.set(Stage::Wanted);
         let _ends = Ends(lapse);
@@ -82,17 +83,18 @@ impl Range<'_> {
             _ => None,
         });
         let Some((key, token)) = still else {
-            return false;
+            return;
         };
+        let from = monotonic_ns();
         if newcomers {
             // Nobody who comes later could know of it.
             if until(SOON, || self.is_noted(token).then_some(())).is_none() {
-                return false;
+                return;
             }
             self.kill_all(token);
         }
         let Some(lease) = lease_of(&key) else {
-            return false;
+            return;
         };
         let at = monotonic_ns();
         let revoke = async |mut client: etcd_client::Client| client.lease_revoke(lease).await;
@@ -100,8 +102,8 @@ impl Range<'_> {
         if done {
             self.elect.led_until(token, at + nanos(OVERRUNS));
             std::thread::sleep(OVERRUNS);
+            self.note(fault, None, from);
         }
-        done
     }
 
     fn is_noted(&self, token: i64) -> bool {

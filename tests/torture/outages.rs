@@ -87,7 +87,10 @@ impl Range<'_> {
                 cluster.start_again(i);
             }
             Kind::StrangeKey => return self.block(fault),
-            Kind::GoLapses(newcomers) => return self.lapse(fault, newcomers),
+            Kind::GoLapses(newcomers) => {
+                self.lapse(fault, newcomers);
+                return false;
+            }
             Kind::BadRecord(record) => return self.spoil(record, fault.lasts),
             Kind::NoSpace => {
                 if !self.alarm(AlarmAction::Activate) {
