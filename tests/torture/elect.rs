@@ -6,7 +6,7 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use etcd_client::{GetOptions, KeyValue};
+use etcd_client::{GetOptions, SortOrder, SortTarget};
 use rustix::process::Signal;
 
 use crate::PREFIX;
@@ -145,14 +145,22 @@ impl Elect {
         });
     }
 
-    /// It led when this question was sent, if the answer says that its key is still there.
+    /// It led when this question was sent, if the answer says that its key is still the first. (It takes a
+    /// stray member's word, of another cluster, that nobody stands before it; that is not the replicas' doing.)
     fn note(&self, cluster: &Cluster, key: &str) {
         let asked = monotonic_ns();
-        let answer = try_ask(cluster, async |mut client| client.get(key, None).await);
-        let Some(token) = answer.and_then(|a| a.kvs().first().map(KeyValue::create_revision))
-        else {
+        let answer = try_ask(cluster, async |mut client| {
+            let first = GetOptions::new()
+                .with_prefix()
+                .with_sort(SortTarget::Create, SortOrder::Ascend)
+                .with_limit(1);
+            client.get(format!("{PREFIX}/"), Some(first)).await
+        });
+        let first = answer.and_then(|mut answer| answer.take_kvs().pop());
+        let Some(first) = first.filter(|first| first.key() == key.as_bytes()) else {
             return;
         };
+        let token = first.create_revision();
         self.leads.store(token.unsigned_abs(), Ordering::Relaxed);
         let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
         match lives.iter_mut().find(|life| life.token == token) {
@@ -259,15 +267,32 @@ mod tests {
     use crate::common::{eventually, secs};
 
     #[test]
-    fn a_go_candidate_that_was_stopped_while_it_waited_keeps_nobody_out() {
+    fn one_that_is_told_that_it_leads_leads_only_if_it_is_the_first() {
         let cluster = Cluster::start(1);
-        let lease = cluster.ask("a lease", async |mut client| {
+        let keys = ["r0", "etcdctl-1"].map(|name| stand(&cluster, name).1);
+        let elect = Elect::default();
+        elect.note(&cluster, &keys[1]);
+        assert_eq!(elect.lives.lock().unwrap().len(), 0);
+        elect.note(&cluster, &keys[0]);
+        let token = elect.lives.lock().unwrap()[0].token;
+        assert!(elect.leads(token));
+    }
+
+    /// A candidate that never goes away by itself: its lease and key.
+    fn stand(cluster: &Cluster, name: &str) -> (i64, String) {
+        cluster.ask("a candidate", async |mut client| {
             let lease = client.lease_grant(60, None).await?.id();
             let key = format!("{PREFIX}/{lease:x}");
             let options = etcd_client::PutOptions::new().with_lease(lease);
-            client.put(key, "r0", Some(options)).await?;
-            Ok(lease)
-        });
+            client.put(key.as_str(), name, Some(options)).await?;
+            Ok((lease, key))
+        })
+    }
+
+    #[test]
+    fn a_go_candidate_that_was_stopped_while_it_waited_keeps_nobody_out() {
+        let cluster = Cluster::start(1);
+        let (lease, _) = stand(&cluster, "r0");
         let (elect, stop) = (Elect::default(), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let stopped = crate::StopAll(&[&stop]);
