@@ -223,12 +223,12 @@ impl Standing {
 
     /// The token of the last term that may have been, given the candidate waited for last. A record
     /// that can't be read may tell of any before `mine`; so may a note that has made way for one of a
-    /// foreign candidate behind, unless whoever led last was seen.
+    /// foreign candidate behind. None is asked where one in front was waited for: it was the last.
     pub(super) fn last(&self, mine: i64, waited_for: WaitedFor) -> i64 {
         let told = waited_for.token.max(self.recorded_token());
         match self.unreadable.is_empty() {
-            true if self.foreign < mine => told.max(self.foreign),
             true if waited_for.in_front => told,
+            true if self.foreign < mine => told.max(self.foreign),
             _ => mine - 1,
         }
     }
@@ -379,18 +379,21 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_candidate_behind_hides_nobody_who_led_before_one_that_was_waited_for() {
-        let noted = Standing {
-            foreign: 10,
-            ..standing(3, 3)
-        };
-        let then = |token: i64| {
+    fn no_foreign_candidate_led_after_one_in_front_that_was_waited_for() {
+        let then = |foreign: i64, token: i64| {
+            let noted = Standing {
+                foreign,
+                ..standing(3, 3)
+            };
             let in_front = true;
             let waited_for = WaitedFor { token, in_front };
             let next = noted.next(&Prefix::new("/a"), 9, waited_for, false);
             (next, noted.last(9, waited_for))
         };
-        assert_eq!(then(3), (Next::Lead, 3));
-        assert_eq!(then(7), (Next::Delay, 7));
+        // One that waits behind, and one that stood between and left.
+        for foreign in [10, 5] {
+            assert_eq!(then(foreign, 3), (Next::Lead, 3));
+            assert_eq!(then(foreign, 7), (Next::Delay, 7));
+        }
     }
 }
