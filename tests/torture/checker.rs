@@ -30,6 +30,8 @@ pub(crate) struct Evidence {
     pub(crate) panics: Vec<(u64, String)>,
     /// Waits for what could not be killed, while it lived.
     pub(crate) waits: Vec<Wait>,
+    /// When candidates, by their keys, said that they wait the last term out.
+    pub(crate) delays: Vec<(String, u64)>,
     /// Each replica's way back into the queue after the last fault of a storm.
     pub(crate) returns: Vec<Return>,
     /// How many times longer than usual a hand-over may take.
@@ -106,6 +108,8 @@ pub(crate) struct Thrown {
     pub(crate) excepted: bool,
     /// A lease may have ended early by it, behind its holder's back.
     pub(crate) ends_leases: bool,
+    /// A record that stays can't be read since.
+    pub(crate) spoils: bool,
     pub(crate) after: After,
     /// Whom it hit; `None` for the store.
     pub(crate) replica: Option<String>,

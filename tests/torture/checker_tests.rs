@@ -54,6 +54,7 @@ pub(crate) fn thrown(excepted: bool, replica: &str, from: u64, to: u64) -> Throw
         name: "a fault".into(),
         excepted,
         ends_leases: false,
+        spoils: false,
         after: After::Lingers,
         replica: Some(replica.into()),
         from: from * SECOND,

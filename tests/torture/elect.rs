@@ -138,6 +138,7 @@ impl Elect {
             name: "etcdctl elect hung, and was killed".into(),
             excepted: false,
             ends_leases: false,
+            spoils: false,
             after: After::Lingers,
             replica: None,
             from,

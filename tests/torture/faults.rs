@@ -112,6 +112,7 @@ impl Range<'_> {
             name: fault.name(),
             excepted: fault.kind.is_excepted(),
             ends_leases: fault.kind.ends_leases_early(),
+            spoils: matches!(fault.kind, Kind::BadRecord(_)),
             after: fault.kind.after(),
             replica: replica.map(|replica| replica.name.clone()),
             from,

@@ -172,6 +172,7 @@ fn no_fault_ever_makes_two_jobs() {
     evidence.waits = range.waits.into_inner().unwrap();
     evidence.lives.extend(elect.lives.into_inner().unwrap());
     evidence.thrown.extend(elect.ended.into_inner().unwrap());
+    evidence.delays = replicas.delays();
     evidence.panics = replicas.panics();
     evidence.odd_ends = replicas.odd_ends.lock().unwrap().clone();
 

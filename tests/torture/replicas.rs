@@ -261,6 +261,18 @@ impl<'a> Replicas<'a> {
         all.sum()
     }
 
+    /// When candidates, by their keys, said that they wait the last term out.
+    pub(crate) fn delays(&self) -> Vec<(String, u64)> {
+        let all = self.all.iter().flat_map(|replica| {
+            let state = replica.state();
+            let lines = state.daemons.iter();
+            let lines = lines.flat_map(|daemon| daemon.lines("waiting out the last term"));
+            let told = lines.map(|line| (format!("{PREFIX}/{}", line.text("lease")), line.read_at));
+            told.collect::<Vec<_>>()
+        });
+        all.collect()
+    }
+
     /// Lines of any log that tell of a panic.
     pub(crate) fn panics(&self) -> Vec<(u64, String)> {
         let all = self.all.iter().flat_map(|replica| {
