@@ -181,15 +181,7 @@ impl Range<'_> {
                 lasts();
                 hit
             }
-            Kind::HupStorm => {
-                let end = monotonic_ns() + nanos(fault.lasts);
-                let mut hit = false;
-                while monotonic_ns() < end {
-                    hit |= replica.reload();
-                    std::thread::sleep(millis(7));
-                }
-                hit
-            }
+            Kind::HupStorm => Self::reload_again_and_again(replica, fault.lasts),
             Kind::Ill(ill) => {
                 let folder = self.cluster.sandbox().path();
                 replica.fall_ill(folder, Some(ill));
@@ -213,17 +205,7 @@ impl Range<'_> {
             Kind::Revoke | Kind::DeleteKey => self.end_lease(replica, fault),
             Kind::PutKey => self.put_key(replica, fault),
             Kind::Unkillable(hold, blow) => self.hold_job(replica, fault, hold, blow),
-            Kind::ExecHangs(blow) => {
-                let Some(held) = HeldProgram::hold(replica.program.clone()) else {
-                    return false;
-                };
-                let hit = replica.signal(Whom::Job, Signal::KILL);
-                std::thread::sleep(fault.lasts / 3);
-                Self::blow(replica, blow);
-                std::thread::sleep(fault.lasts * 2 / 3);
-                drop(held);
-                !hit.is_empty()
-            }
+            Kind::ExecHangs(blow) => Self::hold_exec(replica, fault.lasts, blow),
             Kind::Starve(want) => {
                 let name = self.group(replica);
                 let Some(starved) = Starved::new(want, &replica.of_ours(), &name) else {
@@ -241,6 +223,28 @@ impl Range<'_> {
             }
             _ => unreachable!("{fault:?} is the store's"),
         }
+    }
+
+    fn reload_again_and_again(replica: &Replica, lasts: Duration) -> bool {
+        let end = monotonic_ns() + nanos(lasts);
+        let mut hit = false;
+        while monotonic_ns() < end {
+            hit |= replica.reload();
+            std::thread::sleep(millis(7));
+        }
+        hit
+    }
+
+    fn hold_exec(replica: &Replica, lasts: Duration, blow: Blow) -> bool {
+        let Some(held) = HeldProgram::hold(replica.program.clone()) else {
+            return false;
+        };
+        let hit = replica.signal(Whom::Job, Signal::KILL);
+        std::thread::sleep(lasts / 3);
+        Self::blow(replica, blow);
+        std::thread::sleep(lasts * 2 / 3);
+        drop(held);
+        !hit.is_empty()
     }
 
     /// A name that no other control group has.
@@ -264,8 +268,8 @@ impl Range<'_> {
             return false;
         };
         let wish = worlds::wish(self.cluster.sandbox(), &replica.name);
-        let held = Unkillable::new(hold, main, &tree, &self.group(replica), &wish);
-        let Some(unkillable) = held else {
+        let group = self.group(replica);
+        let Some(unkillable) = Unkillable::new(hold, main, &tree, &group, &wish) else {
             return false;
         };
         let main = unkillable.named(main);

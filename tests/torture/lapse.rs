@@ -110,7 +110,7 @@ impl Range<'_> {
         let key = format!("{PREFIX}.meta/foreign");
         let get = async |mut client: etcd_client::Client| client.get(key.as_str(), None).await;
         let note = try_ask(self.cluster, get);
-        let noted = note.iter().flat_map(|answer| answer.kvs());
+        let noted = note.iter().flat_map(etcd_client::GetResponse::kvs);
         noted
             .filter_map(|kv| kv.value_str().ok()?.parse::<i64>().ok())
             .any(|noted| noted >= token)

@@ -162,12 +162,7 @@ fn no_fault_ever_makes_two_jobs() {
         drop(stopped);
     });
     evidence.lives = checker::lives(&std::fs::read_to_string(record.file()).unwrap());
-    let writes = |name| std::fs::read_to_string(cluster.sandbox().join(name)).unwrap();
-    evidence.writes = checker::parse_writes(&writes("writes"));
-    evidence.counts = chronicle.counts();
-    evidence.late_writes = checker::parse_writes(&writes("late"));
-    evidence.late_counts = chronicle.late_counts();
-    evidence.candidates = chronicle.candidates();
+    read_store(&mut evidence, &cluster, &chronicle);
     evidence.thrown = range.thrown.into_inner().unwrap();
     evidence.waits = range.waits.into_inner().unwrap();
     evidence.lives.extend(elect.lives.into_inner().unwrap());
@@ -191,6 +186,16 @@ fn no_fault_ever_makes_two_jobs() {
     }
     assert_much_ran(&replicas, &evidence, &verdict, minutes);
     drop(disks);
+}
+
+/// Adds what the store's history and the writers say.
+fn read_store(evidence: &mut Evidence, cluster: &Cluster, chronicle: &Chronicle) {
+    let writes = |name| std::fs::read_to_string(cluster.sandbox().join(name)).unwrap();
+    evidence.writes = checker::parse_writes(&writes("writes"));
+    evidence.counts = chronicle.counts();
+    evidence.late_writes = checker::parse_writes(&writes("late"));
+    evidence.late_counts = chronicle.late_counts();
+    evidence.candidates = chronicle.candidates();
 }
 
 /// A run in which little happened shows little.

@@ -178,12 +178,10 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
         // Until the next one is killed: within its delay, or a moment after it.
         Kind::RevokeThenKillNext => random.millis(50, 1_200),
         Kind::Revoke | Kind::DeleteKey | Kind::Compact | Kind::Defragment(_) => Duration::ZERO,
-        // Longer than whoever waits for it may take to say so, on a machine with some load.
-        Kind::StrangeKey => random.millis(9_500, 11_000),
         // Until one leads.
         Kind::GoLapses(_) => random.millis(6_000, 10_000),
-        // Longer than whoever kills in vain may take to say so.
-        Kind::Unkillable(..) => random.millis(9_500, 11_000),
+        // Longer than whoever kills or waits in vain may take to say so.
+        Kind::Unkillable(..) | Kind::StrangeKey => random.millis(9_500, 11_000),
         Kind::ExecHangs(_) | Kind::Stray(_) => random.millis(3_000, 9_000),
         Kind::Starve(_) | Kind::Load | Kind::HupStorm => random.millis(500, 6_000),
         Kind::BadRecord(_) | Kind::NoSpace | Kind::PutKey => random.millis(500, 4_000),
