@@ -54,8 +54,8 @@ pub struct Election {
     prefix: Prefix,
     candidate: String,
     takeover_delay: TakeoverDelay,
-    /// create_revision of the candidate that this process last waited for; 0 for none.
-    waited_for: i64,
+    /// The candidate that this process last waited for.
+    waited_for: claim::WaitedFor,
     /// Of this candidate's settings.
     digest: Digest,
     /// The own digest and another candidate's that were last found to differ.
@@ -92,7 +92,7 @@ impl Election {
             prefix,
             candidate: candidate.into(),
             takeover_delay: takeover_delay.into(),
-            waited_for: 0,
+            waited_for: claim::WaitedFor::default(),
             digest: Digest::default(),
             differed: None,
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcd_client::KeyValue;
 
-use super::claim::{self, Claim, Next};
+use super::claim::{self, Claim, Next, WaitedFor};
 use super::{Candidacy, Election, until_lost};
 use crate::clock;
 use crate::etcd::Error;
@@ -81,6 +81,7 @@ impl Election {
         mut progress: impl FnMut(Progress),
     ) -> Result<Term, CampaignError> {
         let mine = candidacy.create_revision;
+        self.waited_for.in_front = false;
         // What was waited with stays open during the claim: to end it first would hold that up.
         let mut watch = None;
         // The end of the last term, where it had to be waited out.
@@ -113,7 +114,10 @@ impl Election {
                             return Err(CampaignError::MakeWay);
                         }
                     }
-                    self.waited_for = predecessor.create_revision();
+                    self.waited_for = WaitedFor {
+                        token: predecessor.create_revision(),
+                        in_front: true,
+                    };
                     let waits_for = match self.prefix.lease_of(predecessor.key()) {
                         Some(of) => {
                             let told = &mut progress;

@@ -163,10 +163,26 @@ pub(super) enum Next {
     Refuse(String),
 }
 
+/// The candidate that this process waited for last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct WaitedFor {
+    /// Its create_revision; 0 for none.
+    pub(super) token: i64,
+    /// In this candidacy: nobody who stood between it and the own key ever came to lead, since it was
+    /// there before them and outlasted them.
+    pub(super) in_front: bool,
+}
+
 impl Standing {
-    /// Decides what follows (R13); `mine` is the own create_revision, `waited_for` that of the
-    /// candidate waited for last, and `delayed` whether the delay was waited already.
-    pub(super) fn next(&self, prefix: &Prefix, mine: i64, waited_for: i64, delayed: bool) -> Next {
+    /// Decides what follows (R13); `mine` is the own create_revision, and `delayed` whether the delay
+    /// was waited already.
+    pub(super) fn next(
+        &self,
+        prefix: &Prefix,
+        mine: i64,
+        waited_for: WaitedFor,
+        delayed: bool,
+    ) -> Next {
         if let Some(why) = self.impossible(prefix, mine) {
             return Next::Refuse(why);
         }
@@ -183,7 +199,7 @@ impl Standing {
     /// What the candidate that stands first, with create_revision `mine`, waits for, as far as the
     /// store tells.
     pub(super) fn waits(&self, prefix: &Prefix, mine: i64) -> String {
-        match self.next(prefix, mine, 0, false) {
+        match self.next(prefix, mine, WaitedFor::default(), false) {
             Next::Pause(_) => "paused".to_owned(),
             Next::Delay => "waiting out the last term, whose end is not proven".to_owned(),
             Next::Refuse(why) => format!("refusing to lead: {why}"),
@@ -207,12 +223,13 @@ impl Standing {
 
     /// The token of the last term that may have been, given the candidate waited for last. A record
     /// that can't be read may tell of any before `mine`; so may a note that has made way for one of a
-    /// foreign candidate behind.
-    pub(super) fn last(&self, mine: i64, waited_for: i64) -> i64 {
-        if self.unreadable.is_empty() && self.foreign < mine {
-            waited_for.max(self.recorded_token()).max(self.foreign)
-        } else {
-            mine - 1
+    /// foreign candidate behind. None is asked where one in front was waited for: it was the last.
+    pub(super) fn last(&self, mine: i64, waited_for: WaitedFor) -> i64 {
+        let told = waited_for.token.max(self.recorded_token());
+        match self.unreadable.is_empty() {
+            true if waited_for.in_front => told,
+            true if self.foreign < mine => told.max(self.foreign),
+            _ => mine - 1,
         }
     }
 
@@ -251,9 +268,17 @@ mod tests {
         }
     }
 
+    /// Waited for in an earlier candidacy.
+    fn before(token: i64) -> WaitedFor {
+        WaitedFor {
+            token,
+            in_front: false,
+        }
+    }
+
     impl Standing {
-        fn then(&self, mine: i64, waited_for: i64, delayed: bool) -> Next {
-            self.next(&Prefix::new("/a"), mine, waited_for, delayed)
+        fn then(&self, mine: i64, token: i64, delayed: bool) -> Next {
+            self.next(&Prefix::new("/a"), mine, before(token), delayed)
         }
     }
 
@@ -301,7 +326,7 @@ mod tests {
             ..standing(marker, 5)
         };
         assert_eq!(noted(5).then(9, 0, false), Next::Delay);
-        assert_eq!(noted(5).last(9, 0), 7);
+        assert_eq!(noted(5).last(9, before(0)), 7);
         assert_eq!(noted(7).then(9, 0, false), Next::Lead);
     }
 
@@ -312,7 +337,7 @@ mod tests {
             ..standing(5, 0)
         };
         assert_eq!(unreadable.then(9, 0, false), Next::Delay);
-        assert_eq!(unreadable.last(9, 0), 8);
+        assert_eq!(unreadable.last(9, before(0)), 8);
         assert_eq!(unreadable.then(9, 0, true), Next::Lead);
     }
 
@@ -348,7 +373,27 @@ mod tests {
             ..standing(3, 3)
         };
         assert_eq!(noted.then(9, 0, false), Next::Delay);
-        assert_eq!(noted.last(9, 0), 8);
+        assert_eq!(noted.last(9, before(0)), 8);
+        assert_eq!(noted.last(9, before(3)), 8);
         assert_eq!(noted.then(9, 0, true), Next::Lead);
+    }
+
+    #[test]
+    fn no_foreign_candidate_led_after_one_in_front_that_was_waited_for() {
+        let then = |foreign: i64, token: i64| {
+            let noted = Standing {
+                foreign,
+                ..standing(3, 3)
+            };
+            let in_front = true;
+            let waited_for = WaitedFor { token, in_front };
+            let next = noted.next(&Prefix::new("/a"), 9, waited_for, false);
+            (next, noted.last(9, waited_for))
+        };
+        // One that waits behind, and one that stood between and left.
+        for foreign in [10, 5] {
+            assert_eq!(then(foreign, 3), (Next::Lead, 3));
+            assert_eq!(then(foreign, 7), (Next::Delay, 7));
+        }
     }
 }

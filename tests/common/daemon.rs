@@ -115,8 +115,13 @@ impl Builder {
     /// Runs as an ordinary user, which takes root, and one that has nothing else: the kernel limits no
     /// process of root's. Its job may still write the test's records.
     #[must_use]
-    pub fn ordinary(mut self) -> Self {
-        let id = ordinary::user();
+    pub fn ordinary(self) -> Self {
+        self.of(ordinary::user())
+    }
+
+    /// As [`ordinary`](Self::ordinary), as the user with this number.
+    #[must_use]
+    pub fn of(mut self, id: u32) -> Self {
         self.owner = Some(id);
         let setpriv = format!("setpriv --reuid={id} --regid={id} --clear-groups --");
         self.starter.extend(setpriv.split(' ').map(str::to_owned));

@@ -140,6 +140,44 @@ fn a_go_holder_is_waited_out_by_a_newcomer_that_a_waiter_left_word_for() {
     scene.wait_leads(&c, 1, SOON);
 }
 
+/// Who waits behind it notes it, and so over the note that speaks of who led before.
+#[test]
+fn a_go_candidate_that_waits_behind_costs_a_planned_stop_no_delay() {
+    let scene = Scene::start(1);
+    let (a, _) = scene.leader(scene.daemon("a"));
+    let b = scene.waiter(patient(&scene, "b", "1h"));
+    let _behind = GoHolder::start(&scene, &["elect", PREFIX, "go"]);
+    scene.cluster.wait_names(PREFIX, &["a", "b", "go"]);
+    let go = scene.cluster.queue(PREFIX)[2].create_revision;
+    let _c = scene.waiter(scene.daemon("c"));
+    eventually(SOON, "it is noted", || {
+        scene.cluster.get("/election.meta/foreign") == Some(go.to_string())
+    });
+    a.sigterm();
+    scene.wait_leads(&b, 1, SOON);
+    assert!(b.lines(DELAYED).is_empty());
+}
+
+#[test]
+fn a_go_candidate_that_waited_in_between_and_left_costs_a_planned_stop_no_delay() {
+    let scene = Scene::start(1);
+    let (a, _) = scene.leader(scene.daemon("a"));
+    let between = GoHolder::start(&scene, &["elect", PREFIX, "go"]);
+    scene.cluster.wait_names(PREFIX, &["a", "go"]);
+    let go = scene.cluster.queue(PREFIX)[1].clone();
+    let b = scene.waiter(patient(&scene, "b", "1h"));
+    eventually(SOON, "it is noted", || {
+        scene.cluster.get("/election.meta/foreign") == Some(go.create_revision.to_string())
+    });
+    drop(between);
+    scene.cluster.revoke(go.lease);
+    // By then b has looked again.
+    let _c = scene.waiter(scene.daemon("c"));
+    a.sigterm();
+    scene.wait_leads(&b, 1, SOON);
+    assert!(b.lines(DELAYED).is_empty());
+}
+
 #[test]
 fn a_go_leader_whose_lease_is_revoked_is_waited_out() {
     let scene = Scene::start(1);

@@ -38,10 +38,12 @@ enum Fault {
     Reload,
     StepDown,
     TermTwice,
+    TermThenQuit,
+    HupStorm,
     MemberStops,
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 16] = [
     Fault::KillDaemon,
     Fault::KillGuardian,
     Fault::KillAll,
@@ -55,6 +57,8 @@ const FAULTS: [Fault; 14] = [
     Fault::Reload,
     Fault::StepDown,
     Fault::TermTwice,
+    Fault::TermThenQuit,
+    Fault::HupStorm,
     Fault::MemberStops,
 ];
 
@@ -135,13 +139,23 @@ fn throw(fault: Fault, leader: &Leader<'_>, random: &mut Random) {
         Fault::NoDescriptors => starve(leader, Resource::Nofile, random.millis(500, 6_000)),
         Fault::Reload => leader.systemctl("reload"),
         Fault::StepDown => signal(leader.daemon, Signal::USR1),
-        Fault::TermTwice => {
+        Fault::TermTwice | Fault::TermThenQuit => {
+            let second = match fault {
+                Fault::TermTwice => Signal::TERM,
+                _ => Signal::QUIT,
+            };
             signal(leader.daemon, Signal::TERM);
             std::thread::sleep(random.millis(0, 1_500));
-            signal(leader.daemon, Signal::TERM);
+            signal(leader.daemon, second);
             // Ended as it was told, which systemd takes for what was wanted.
             std::thread::sleep(secs(1));
             leader.systemctl("start");
+        }
+        Fault::HupStorm => {
+            for _ in 0..50 {
+                signal(leader.daemon, Signal::HUP);
+                std::thread::sleep(millis(7));
+            }
         }
         Fault::MemberStops => {
             let member = format!("store-{}.service", 1 + random.below(3));

@@ -28,10 +28,12 @@ pub(crate) struct Evidence {
     pub(crate) odd_ends: Vec<(u64, String)>,
     /// Lines that tell of a panic.
     pub(crate) panics: Vec<(u64, String)>,
-    /// Jobs that could not be killed, which nobody named in time.
-    pub(crate) unnamed: Vec<Unnamed>,
-    /// Replicas that did not stand in time after the last fault of a storm.
-    pub(crate) absent: Vec<(u64, String)>,
+    /// Waits for what could not be killed, while it lived.
+    pub(crate) waits: Vec<Wait>,
+    /// When candidates, by their keys, said that they wait the last term out.
+    pub(crate) delays: Vec<(String, u64)>,
+    /// Each replica's way back into the queue after the last fault of a storm.
+    pub(crate) returns: Vec<Return>,
     /// How many times longer than usual a hand-over may take.
     pub(crate) patience: u32,
 }
@@ -106,6 +108,8 @@ pub(crate) struct Thrown {
     pub(crate) excepted: bool,
     /// A lease may have ended early by it, behind its holder's back.
     pub(crate) ends_leases: bool,
+    /// A record that stays can't be read since.
+    pub(crate) spoils: bool,
     pub(crate) after: After,
     /// Whom it hit; `None` for the store.
     pub(crate) replica: Option<String>,
@@ -122,14 +126,31 @@ pub(crate) struct Heal {
     pub(crate) limit: u64,
 }
 
-/// A job that nobody could kill, and that nobody named.
+/// A replica waits for a process that nobody can kill.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unnamed {
+pub(crate) struct Wait {
+    /// When it had to begin to kill it, at the latest.
     pub(crate) at: u64,
     pub(crate) replica: String,
     pub(crate) pid: i32,
     /// What its replica suffered.
     pub(crate) blow: String,
+    /// When somebody named it first, if it was while it lived.
+    pub(crate) named: Option<u64>,
+    /// How long that may take.
+    pub(crate) limit: u64,
+}
+
+/// A replica after the end of the last fault of a storm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Return {
+    pub(crate) replica: String,
+    pub(crate) healed: u64,
+    /// When it was first seen in the queue, with the lease of its daemon's last candidacy; one that has
+    /// ended must have come back.
+    pub(crate) stood: Option<u64>,
+    /// How long that may take.
+    pub(crate) limit: u64,
 }
 
 /// A rule, and how it was broken.
@@ -192,14 +213,27 @@ pub(crate) fn check(evidence: &Evidence) -> Verdict {
     breaches.extend(left.map(|what| breach(LEFT, u64::MAX, what.clone())));
     let ended = evidence.odd_ends.iter();
     breaches.extend(ended.map(|(at, what)| breach(ENDED, *at, what.clone())));
-    let unnamed = evidence.unnamed.iter();
-    breaches.extend(unnamed.map(|it| breach(SILENT, it.at, format!("{it:?}"))));
-    let told = [(PANIC, &evidence.panics), (ABSENT, &evidence.absent)];
-    for (rule, lines) in told {
-        let lines = lines.iter();
-        breaches.extend(lines.map(|(at, what)| breach(rule, *at, what.clone())));
+    let panics = evidence.panics.iter();
+    breaches.extend(panics.map(|(at, what)| breach(PANIC, *at, what.clone())));
+    let late = |from: u64, done: Option<u64>, limit: u64| {
+        done.is_none_or(|done| done.saturating_sub(from) > limit)
+    };
+    for wait in &evidence.waits {
+        if late(wait.at, wait.named, wait.limit) {
+            breaches.push(breach(SILENT, wait.at, format!("{wait:?}")));
+        }
+    }
+    for back in &evidence.returns {
+        if late(back.healed, back.stood, back.limit) {
+            breaches.push(breach(ABSENT, back.healed, format!("{back:?}")));
+        }
     }
     verdict
+}
+
+/// Whether a line of a log tells of a panic, in whatever format.
+pub(crate) fn tells_of_a_panic(line: &str) -> bool {
+    line.contains("panicked")
 }
 
 pub(crate) fn breach(rule: &'static str, at: u64, what: String) -> Breach {

@@ -54,6 +54,7 @@ pub(crate) fn thrown(excepted: bool, replica: &str, from: u64, to: u64) -> Throw
         name: "a fault".into(),
         excepted,
         ends_leases: false,
+        spoils: false,
         after: After::Lingers,
         replica: Some(replica.into()),
         from: from * SECOND,
@@ -319,25 +320,50 @@ fn the_record_of_writes_is_read_as_the_jobs_write_it() {
 
 #[test]
 fn a_replica_that_stays_out_is_caught() {
-    assert_eq!(
-        broken(|e| e.absent.push((12 * SECOND, "a".into()))),
-        [ABSENT]
-    );
+    let back = |stood: Option<u64>| {
+        broken(|e| {
+            e.returns.push(Return {
+                replica: "a".into(),
+                healed: 12 * SECOND,
+                stood: stood.map(|at| at * SECOND),
+                limit: 16 * SECOND,
+            });
+        })
+    };
+    assert_eq!(back(None), [ABSENT]);
+    assert_eq!(back(Some(29)), [ABSENT]);
+    assert!(back(Some(28)).is_empty());
 }
 
 #[test]
 fn a_panic_is_caught() {
     let line = "a: thread 'contest' panicked at src/etcd.rs".to_owned();
     assert_eq!(broken(|e| e.panics.push((SECOND, line))), [PANIC]);
+    let lines = [
+        "thread 'contest' (4711) panicked at src/etcd.rs:7:5:",
+        r#"{"level":"ERROR","message":"panicked","thread":"guardian"}"#,
+    ];
+    assert!(lines.into_iter().all(tells_of_a_panic));
+    assert!(!tells_of_a_panic(
+        r#"{"level":"WARN","message":"term lost"}"#
+    ));
 }
 
 #[test]
 fn a_job_that_nobody_names_is_caught() {
-    let unnamed = Unnamed {
-        at: SECOND,
-        replica: "a".into(),
-        pid: 100,
-        blow: "job frozen".into(),
+    let wait = |named: Option<u64>| {
+        broken(|e| {
+            e.waits.push(Wait {
+                at: SECOND,
+                replica: "a".into(),
+                pid: 100,
+                blow: "job frozen".into(),
+                named: named.map(|at| at * SECOND),
+                limit: 6 * SECOND,
+            });
+        })
     };
-    assert_eq!(broken(|e| e.unnamed.push(unnamed)), [SILENT]);
+    assert_eq!(wait(None), [SILENT]);
+    assert_eq!(wait(Some(8)), [SILENT]);
+    assert!(wait(Some(7)).is_empty());
 }

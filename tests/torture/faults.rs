@@ -1,33 +1,36 @@
 //! Throws what the schedule says, and notes what it hit.
 
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::AlarmAction;
 use rustix::process::Signal;
 
-use crate::PREFIX;
-use crate::checker::{Thrown, Unnamed};
+use crate::checker::{Thrown, Wait};
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Direction, HeldProgram, Proxy, millis};
-use crate::holds::{Hold, Load, Starved, Unkillable};
-use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
-use crate::replicas::{Replica, Replicas};
-use crate::schedule::{MEMBERS, SETTLE};
+use crate::common::{Cluster, Direction, HeldProgram, Proxy, millis, patience};
+use crate::elect::Elect;
+use crate::holds::{Hold, Starved, Unkillable};
+use crate::kinds::{Blow, Cut, Fault, Kind, Target, Whom};
+use crate::replicas::{LONGEST_BUDGET, LONGEST_GRACE, Replica, Replicas};
+use crate::schedule::SETTLE;
 use crate::store::{Chronicle, Disks, lease_of, try_ask};
+use crate::worlds;
+
+/// How long whoever kills in vain may take to say so, beyond the kill budget.
+pub(crate) const NAMES: Duration = Duration::from_secs(5);
 
 /// What faults are thrown at.
 pub(crate) struct Range<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) replicas: &'a Replicas<'a>,
     pub(crate) chronicle: &'a Chronicle,
+    pub(crate) elect: &'a Elect,
     /// `None` where they can't be made.
     pub(crate) disks: Option<&'a Disks>,
     /// Held while members suffer a fault of their own.
     pub(crate) members: Mutex<()>,
     pub(crate) thrown: Mutex<Vec<Thrown>>,
-    pub(crate) unnamed: Mutex<Vec<Unnamed>>,
+    pub(crate) waits: Mutex<Vec<Wait>>,
     /// Whether each fault is printed.
     pub(crate) aloud: bool,
     pub(crate) begun: u64,
@@ -104,11 +107,12 @@ impl Range<'_> {
         from
     }
 
-    fn note(&self, fault: &Fault, replica: Option<&Replica>, from: u64) {
+    pub(crate) fn note(&self, fault: &Fault, replica: Option<&Replica>, from: u64) {
         self.push(Thrown {
             name: fault.name(),
             excepted: fault.kind.is_excepted(),
             ends_leases: fault.kind.ends_leases_early(),
+            spoils: matches!(fault.kind, Kind::BadRecord(_)),
             after: fault.kind.after(),
             replica: replica.map(|replica| replica.name.clone()),
             from,
@@ -148,10 +152,11 @@ impl Range<'_> {
                 }
                 !stopped.is_empty()
             }
-            Kind::TermThenKill | Kind::TermTwice | Kind::StopThenKill => {
+            Kind::TermThenKill | Kind::TermTwice | Kind::TermThenQuit | Kind::StopThenKill => {
                 let (first, second) = match fault.kind {
                     Kind::TermThenKill => (Signal::TERM, Signal::KILL),
                     Kind::TermTwice => (Signal::TERM, Signal::TERM),
+                    Kind::TermThenQuit => (Signal::TERM, Signal::QUIT),
                     _ => (Signal::STOP, Signal::KILL),
                 };
                 // The one that is started after it suffers nothing.
@@ -162,15 +167,21 @@ impl Range<'_> {
             }
             Kind::KillBesideStopped(killed) => self.kill_beside_stopped(replica, killed, lasts),
             Kind::Reconfigure => {
-                replica.reconfigure();
+                let hit = replica.reconfigure();
                 lasts();
-                true
+                hit
+            }
+            Kind::Move(world) => {
+                let hit = world.can_be() && replica.go_to(world);
+                lasts();
+                hit
             }
             Kind::Reload => {
-                replica.reload();
+                let hit = replica.reload();
                 lasts();
-                true
+                hit
             }
+            Kind::HupStorm => Self::reload_again_and_again(replica, fault.lasts),
             Kind::Ill(ill) => {
                 let folder = self.cluster.sandbox().path();
                 replica.fall_ill(folder, Some(ill));
@@ -194,17 +205,7 @@ impl Range<'_> {
             Kind::Revoke | Kind::DeleteKey => self.end_lease(replica, fault),
             Kind::PutKey => self.put_key(replica, fault),
             Kind::Unkillable(hold, blow) => self.hold_job(replica, fault, hold, blow),
-            Kind::ExecHangs(blow) => {
-                let Some(held) = HeldProgram::hold(replica.program.clone()) else {
-                    return false;
-                };
-                let hit = replica.signal(Whom::Job, Signal::KILL);
-                std::thread::sleep(fault.lasts / 3);
-                Self::blow(replica, blow);
-                std::thread::sleep(fault.lasts * 2 / 3);
-                drop(held);
-                !hit.is_empty()
-            }
+            Kind::ExecHangs(blow) => Self::hold_exec(replica, fault.lasts, blow),
             Kind::Starve(want) => {
                 let name = self.group(replica);
                 let Some(starved) = Starved::new(want, &replica.of_ours(), &name) else {
@@ -222,6 +223,28 @@ impl Range<'_> {
             }
             _ => unreachable!("{fault:?} is the store's"),
         }
+    }
+
+    fn reload_again_and_again(replica: &Replica, lasts: Duration) -> bool {
+        let end = monotonic_ns() + nanos(lasts);
+        let mut hit = false;
+        while monotonic_ns() < end {
+            hit |= replica.reload();
+            std::thread::sleep(millis(7));
+        }
+        hit
+    }
+
+    fn hold_exec(replica: &Replica, lasts: Duration, blow: Blow) -> bool {
+        let Some(held) = HeldProgram::hold(replica.program.clone()) else {
+            return false;
+        };
+        let hit = replica.signal(Whom::Job, Signal::KILL);
+        std::thread::sleep(lasts / 3);
+        Self::blow(replica, blow);
+        std::thread::sleep(lasts * 2 / 3);
+        drop(held);
+        !hit.is_empty()
     }
 
     /// A name that no other control group has.
@@ -244,48 +267,36 @@ impl Range<'_> {
         let Some((main, tree)) = replica.job() else {
             return false;
         };
-        let Some(unkillable) = Unkillable::new(hold, main, &tree, &self.group(replica)) else {
+        let wish = worlds::wish(self.cluster.sandbox(), &replica.name);
+        let group = self.group(replica);
+        let Some(unkillable) = Unkillable::new(hold, main, &tree, &group, &wish) else {
             return false;
         };
-        let from = monotonic_ns();
+        let main = unkillable.named(main);
         std::thread::sleep(millis(300));
+        let at = monotonic_ns();
         Self::blow(replica, blow);
         std::thread::sleep(fault.lasts);
         // One that steps down has to have an heir; what is traced and dead holds nobody up.
-        let due = blow != Blow::StepDown && hold == Hold::Frozen && process::is_alive(main);
-        if due && !replica.has_named(from) {
-            self.unnamed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(Unnamed {
-                    at: monotonic_ns(),
-                    replica: replica.name.clone(),
-                    pid: main,
-                    blow: fault.name(),
-                });
+        let due = blow != Blow::StepDown && hold != Hold::Traced && process::is_alive(main);
+        if due {
+            let grace = if blow == Blow::Term {
+                LONGEST_GRACE
+            } else {
+                Duration::ZERO
+            };
+            let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+            waits.push(Wait {
+                at,
+                replica: replica.name.clone(),
+                pid: main,
+                blow: fault.name(),
+                named: replica.named_at(at),
+                limit: nanos(patience(grace + LONGEST_BUDGET + NAMES)),
+            });
         }
         drop(unkillable);
         true
-    }
-
-    /// Takes the leader's key off its lease; what is left of that, an operator deletes.
-    fn put_key(&self, replica: &Replica, fault: &Fault) -> bool {
-        let Some(key) = self.key_of(replica, fault) else {
-            return false;
-        };
-        let put = async |mut client: etcd_client::Client| {
-            client.put(key.as_str(), replica.name.as_str(), None).await
-        };
-        let done = try_ask(self.cluster, put).is_some();
-        std::thread::sleep(fault.lasts);
-        try_ask(self.cluster, async |mut client| {
-            let found = client.get(key.as_str(), None).await?;
-            if found.kvs().iter().any(|kv| kv.lease() == 0) {
-                client.delete(key.as_str(), None).await?;
-            }
-            Ok(())
-        });
-        done
     }
 
     #[expect(clippy::unused_self, reason = "beside its siblings")]
@@ -335,7 +346,7 @@ impl Range<'_> {
     }
 
     /// The key that a replica stands with.
-    fn key_of(&self, replica: &Replica, fault: &Fault) -> Option<String> {
+    pub(crate) fn key_of(&self, replica: &Replica, fault: &Fault) -> Option<String> {
         match fault.target {
             // Not the one that it waits with for another term.
             Target::Leader => {
@@ -360,191 +371,6 @@ impl Range<'_> {
         });
         done.is_some()
     }
-
-    fn at_store(&self, fault: &Fault) -> bool {
-        let cluster = self.cluster;
-        let but = |keep: usize| (0..MEMBERS).filter(move |i| *i != keep);
-        let lasts = || std::thread::sleep(fault.lasts);
-        match fault.kind {
-            Kind::MemberKill(i) => {
-                cluster.kill(i);
-                lasts();
-                cluster.start_again(i);
-            }
-            Kind::MemberStop(i) => {
-                cluster.freeze(i);
-                lasts();
-                cluster.thaw(i);
-            }
-            Kind::EtcdLeaderStop => {
-                let Some(i) = leading_member(cluster) else {
-                    return false;
-                };
-                cluster.freeze(i);
-                lasts();
-                cluster.thaw(i);
-            }
-            Kind::AllKilled => {
-                cluster.stop_all();
-                lasts();
-                (0..MEMBERS).for_each(|i| cluster.start_again(i));
-            }
-            Kind::DiskSlow(i, delay) => return slow_disk(cluster.pid(i), delay, fault.lasts),
-            Kind::MemberSlow(i) => {
-                let end = monotonic_ns() + nanos(fault.lasts);
-                while monotonic_ns() < end {
-                    cluster.freeze(i);
-                    std::thread::sleep(millis(60));
-                    cluster.thaw(i);
-                    std::thread::sleep(millis(30));
-                }
-            }
-            Kind::MemberFull(i) => return self.fill(i, fault.lasts),
-            Kind::QuorumKilled(keep) => {
-                but(keep).for_each(|i| cluster.kill(i));
-                lasts();
-                but(keep).for_each(|i| cluster.start_again(i));
-            }
-            Kind::QuorumStopped(keep) => {
-                but(keep).for_each(|i| cluster.freeze(i));
-                lasts();
-                but(keep).for_each(|i| cluster.thaw(i));
-            }
-            // Not beyond what the checker has read: it judges by the whole history.
-            Kind::Compact => {
-                let revision = self.chronicle.revision();
-                let compact = async |mut client: etcd_client::Client| {
-                    client.compact(revision, None).await.map(drop)
-                };
-                return try_ask(cluster, compact).is_some();
-            }
-            Kind::Defragment(i) => {
-                let mut client = cluster.client(i);
-                let done = async {
-                    tokio::time::timeout(Duration::from_secs(5), client.defragment()).await
-                };
-                return cluster.block_on(done).is_ok_and(|done| done.is_ok());
-            }
-            Kind::Stray(i) => {
-                let stray = cluster.impersonate(i);
-                lasts();
-                drop(stray);
-                cluster.start_again(i);
-            }
-            Kind::BadRecord(record) => return self.spoil(record, fault.lasts),
-            Kind::NoSpace => {
-                if !self.alarm(AlarmAction::Activate) {
-                    return false;
-                }
-                lasts();
-                while !self.alarm(AlarmAction::Deactivate) {
-                    std::thread::sleep(millis(100));
-                }
-            }
-            Kind::Load => {
-                let load = Load::new();
-                lasts();
-                drop(load);
-            }
-            _ => unreachable!("{fault:?} is a replica's"),
-        }
-        true
-    }
-
-    /// Writes a record that nobody can make sense of.
-    fn spoil(&self, record: Record, lasts: Duration) -> bool {
-        let (name, text) = match record {
-            Record::Pause => ("control/pause", "{"),
-            Record::Marker => ("ended", "999999999"),
-            Record::Term => ("term", "{"),
-        };
-        let key = format!("{PREFIX}.meta/{name}");
-        let put =
-            async |mut client: etcd_client::Client| client.put(key.as_str(), text, None).await;
-        let done = try_ask(self.cluster, put).is_some();
-        std::thread::sleep(lasts);
-        // Nobody may take away the record of a term: the next one writes its own.
-        if record != Record::Term {
-            let delete =
-                async |mut client: etcd_client::Client| client.delete(key.as_str(), None).await;
-            while try_ask(self.cluster, delete).is_none() {
-                std::thread::sleep(millis(100));
-            }
-        }
-        done
-    }
-
-    /// Raises or ends the alarm for want of space.
-    fn alarm(&self, action: AlarmAction) -> bool {
-        let alarm = async |mut client: etcd_client::Client| {
-            let nospace = etcd_client::AlarmType::Nospace;
-            client.alarm(action, nospace, None).await.map(drop)
-        };
-        try_ask(self.cluster, alarm).is_some()
-    }
-
-    /// A member without a byte of disk left, while large values are written.
-    fn fill(&self, i: usize, lasts: Duration) -> bool {
-        let Some(disks) = self.disks else {
-            return false;
-        };
-        disks.fill(i);
-        let end = monotonic_ns() + nanos(lasts);
-        let large = vec![b'x'; 256 * 1024];
-        while monotonic_ns() < end {
-            let write = async |mut client: etcd_client::Client| {
-                client
-                    .put("/torture/large", large.clone(), None)
-                    .await
-                    .map(drop)
-            };
-            try_ask(self.cluster, write);
-            std::thread::sleep(millis(100));
-        }
-        disks.free(i);
-        if self.cluster.has_ended(i) {
-            self.cluster.start_again(i);
-        }
-        true
-    }
-}
-
-/// The member that leads the cluster, if one says so of itself.
-fn leading_member(cluster: &Cluster) -> Option<usize> {
-    cluster.healthy().into_iter().find(|i| {
-        let mut client = cluster.client(*i);
-        let status = async { tokio::time::timeout(Duration::from_secs(1), client.status()).await };
-        let Ok(Ok(status)) = cluster.block_on(status) else {
-            return false;
-        };
-        status
-            .header()
-            .is_some_and(|header| header.member_id() == status.leader())
-    })
-}
-
-/// Lets every flush to the disk take so much longer; says whether that could be done.
-fn slow_disk(pid: i32, delay: Duration, lasts: Duration) -> bool {
-    let inject = format!("inject=fsync,fdatasync:delay_enter={}", delay.as_micros());
-    let tracer = Command::new("strace")
-        .args(["--follow-forks", "--trace=fsync,fdatasync", "-e", &inject])
-        .args(["--output=/dev/null", "--attach", &pid.to_string()])
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(mut tracer) = tracer else {
-        println!("SKIPPED: slow disk: no strace");
-        return false;
-    };
-    std::thread::sleep(lasts);
-    // One that could not attach has ended.
-    let worked = tracer.try_wait().is_ok_and(|ended| ended.is_none());
-    if !worked {
-        println!("SKIPPED: slow disk: strace cannot attach");
-    }
-    // It lets go of the member when it ends.
-    process::signal(i32::try_from(tracer.id()).unwrap(), Signal::TERM);
-    tracer.wait().unwrap();
-    worked
 }
 
 pub(crate) fn nanos(span: Duration) -> u64 {

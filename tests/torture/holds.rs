@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +23,8 @@ pub(crate) enum Hold {
     Frozen,
     /// A debugger that stands still: only it can reap what it traces.
     Traced,
+    /// A process of the job's that took root's rights, under an ordinary user's daemon.
+    Roots,
 }
 
 /// What daemon and guardians get no more of.
@@ -34,7 +37,7 @@ pub(crate) enum Want {
 }
 
 /// Says once what can't be done on this machine.
-fn skip(what: &str, why: &str) {
+pub(crate) fn skip(what: &str, why: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     if said.insert(what.to_owned()) {
@@ -90,20 +93,56 @@ impl Drop for Group {
 pub(crate) struct Unkillable {
     freezer: Option<Group>,
     tracer: Option<Child>,
+    /// The process that is root's.
+    roots: Option<i32>,
 }
 
 impl Unkillable {
-    /// Holds all of `pids`, of the job with the main process `main`; `name` is no other group's.
-    pub(crate) fn new(hold: Hold, main: i32, pids: &[i32], name: &str) -> Option<Self> {
+    /// Holds all of `pids`, of the job with the main process `main`; `name` is no other group's. A job
+    /// that can do so has a process of root's once there is the file `wish`.
+    pub(crate) fn new(
+        hold: Hold,
+        main: i32,
+        pids: &[i32],
+        name: &str,
+        wish: &Path,
+    ) -> Option<Self> {
         let mut this = Self {
             freezer: None,
             tracer: None,
+            roots: None,
         };
         let done = match hold {
             Hold::Frozen => this.freeze(pids, name),
             Hold::Traced => this.trace(main),
+            Hold::Roots => this.become_root(pids, wish),
         };
         done.then_some(this)
+    }
+
+    /// The process that is to be named, given the job's main process.
+    pub(crate) fn named(&self, main: i32) -> i32 {
+        self.roots.unwrap_or(main)
+    }
+
+    fn become_root(&mut self, pids: &[i32], wish: &Path) -> bool {
+        let is_roots = |pid: &&i32| {
+            let folder = fs::metadata(format!("/proc/{pid}"));
+            folder.is_ok_and(|it| it.uid() == 0)
+        };
+        if pids.iter().any(|pid| is_roots(&pid)) {
+            return false;
+        }
+        fs::write(wish, "").unwrap();
+        for _ in 0..200 {
+            self.roots = pids.iter().find(is_roots).copied();
+            if self.roots.is_some() {
+                break;
+            }
+            std::thread::sleep(millis(5));
+        }
+        fs::remove_file(wish).unwrap();
+        self.roots.is_some()
     }
 
     fn freeze(&mut self, pids: &[i32], name: &str) -> bool {
@@ -145,6 +184,9 @@ impl Drop for Unkillable {
     fn drop(&mut self) {
         if let Some(group) = &self.freezer {
             group.set("freezer.state", "THAWED");
+        }
+        if let Some(pid) = self.roots {
+            process::signal(pid, Signal::KILL);
         }
         // It lets go of what it traces when it ends.
         if let Some(tracer) = &mut self.tracer {

@@ -6,6 +6,7 @@ use crate::beside::Ill;
 use crate::checker::After;
 use crate::common::Direction;
 use crate::holds::{Hold, Want};
+use crate::worlds::World;
 
 /// The process, or processes, of a replica that a signal goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +61,17 @@ pub(crate) enum Kind {
     StepDown,
     /// A planned stop, and a start with another TTL and other graces.
     Reconfigure,
+    /// A planned stop, and starts in this world from then on.
+    Move(World),
     /// SIGHUP with other graces in the config.
     Reload,
     /// SIGTERM, and SIGKILL of the daemon while it stops.
     TermThenKill,
     TermTwice,
+    /// SIGTERM, and SIGQUIT while it stops.
+    TermThenQuit,
+    /// SIGHUP again and again until the fault ends, each with other graces in the config.
+    HupStorm,
     /// The daemon stands still, and is killed when the fault ends.
     StopThenKill,
     /// This one of daemon and guardian is killed while the other stands still.
@@ -106,8 +113,13 @@ pub(crate) enum Kind {
     Stray(usize),
     /// Somebody writes to the key, which takes it off its lease.
     PutKey,
+    /// Somebody writes a key into the queue that is no candidate's, and deletes it when the fault ends.
+    StrangeKey,
     /// Somebody writes this record, and deletes it when the fault ends.
     BadRecord(Record),
+    /// A Go candidate that leads stands still and loses its lease: with all replicas waiting, or just
+    /// after all of them were killed, so that newcomers join.
+    GoLapses(bool),
     /// The store takes no writes until the fault ends.
     NoSpace,
     /// Every core is busy until the fault ends.
@@ -231,9 +243,12 @@ impl Kind {
                 | Self::Term(_)
                 | Self::StepDown
                 | Self::Reconfigure
+                | Self::Move(_)
                 | Self::Reload
                 | Self::TermThenKill
                 | Self::TermTwice
+                | Self::TermThenQuit
+                | Self::HupStorm
                 | Self::StopThenKill
                 | Self::KillBesideStopped(_)
                 | Self::Ill(_)
@@ -269,12 +284,15 @@ impl Kind {
             Self::Kill(Whom::Daemon)
             | Self::Term(Whom::Daemon)
             | Self::Reconfigure
+            | Self::Move(_)
             | Self::TermThenKill
-            | Self::TermTwice => After::Leaves,
+            | Self::TermTwice
+            | Self::TermThenQuit => After::Leaves,
             Self::Kill(Whom::Guardian) | Self::StepDown => After::EndsTerm,
             Self::Kill(Whom::Job | Whom::JobTree | Whom::GuardianOfChecks)
             | Self::Term(Whom::Job | Whom::JobTree | Whom::Guardian)
-            | Self::Reload => After::GoesOn,
+            | Self::Reload
+            | Self::HupStorm => After::GoesOn,
             _ => After::Lingers,
         }
     }
@@ -287,9 +305,12 @@ impl Kind {
             Self::Term(w) => format!("SIGTERM of the {}", w.name()),
             Self::StepDown => "step-down by SIGUSR1".into(),
             Self::Reconfigure => "restart with another config".into(),
+            Self::Move(world) => world.name().into(),
             Self::Reload => "reload with another config".into(),
             Self::TermThenKill => "SIGTERM, then SIGKILL while it stops".into(),
             Self::TermTwice => "SIGTERM twice".into(),
+            Self::TermThenQuit => "SIGTERM, then SIGQUIT while it stops".into(),
+            Self::HupStorm => "SIGHUP again and again".into(),
             Self::StopThenKill => "SIGSTOP, then SIGKILL of the daemon".into(),
             Self::KillBesideStopped(w) => {
                 format!("SIGKILL of the {} beside a stopped one", w.name())
@@ -314,15 +335,19 @@ impl Kind {
             Self::Defragment(_) => "defragmentation".into(),
             Self::Unkillable(Hold::Frozen, blow) => format!("job frozen, {}", blow.name()),
             Self::Unkillable(Hold::Traced, blow) => format!("job traced, {}", blow.name()),
+            Self::Unkillable(Hold::Roots, blow) => format!("job of root's, {}", blow.name()),
             Self::ExecHangs(blow) => format!("exec hangs, {}", blow.name()),
             Self::Starve(Want::Threads) => "no more threads".into(),
             Self::Starve(Want::Descriptors) => "no more descriptors".into(),
             Self::Starve(Want::FileSize) => "no file may grow".into(),
             Self::Stray(_) => "stray member with a cluster of its own".into(),
             Self::PutKey => "key taken off its lease".into(),
+            Self::StrangeKey => "key that is no candidate's".into(),
             Self::BadRecord(Record::Pause) => "pause that can't be read".into(),
             Self::BadRecord(Record::Marker) => "marker above all revisions".into(),
             Self::BadRecord(Record::Term) => "term record that can't be read".into(),
+            Self::GoLapses(false) => "Go leader lapses".into(),
+            Self::GoLapses(true) => "Go leader lapses before newcomers join".into(),
             Self::NoSpace => "NOSPACE alarm".into(),
             Self::Load => "host without a free core".into(),
         }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::common::{Sandbox, millis};
 use crate::replicas::{Replicas, binary};
 use crate::store::LATE;
+use crate::worlds;
 
 /// How many terms are remembered; the oldest has been over for long.
 const WRITERS: usize = 3;
@@ -62,7 +63,10 @@ impl Writer {
                 "1s",
             ])
             .env_clear()
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .envs(self.variables.iter().map(|(name, value)| {
+                // It is no process of the world in which that name is known.
+                (name, value.replace(worlds::NAME, "127.0.0.1"))
+            }))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()

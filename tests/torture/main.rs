@@ -19,6 +19,7 @@
 mod common;
 
 mod beside;
+mod burial;
 mod checker;
 #[cfg(test)]
 mod checker_tests;
@@ -26,7 +27,10 @@ mod elect;
 mod faults;
 mod holds;
 mod kinds;
+mod lapse;
 mod late;
+mod outages;
+mod processes;
 mod prompt;
 #[cfg(test)]
 mod prompt_tests;
@@ -34,12 +38,14 @@ mod replicas;
 mod report;
 mod schedule;
 mod store;
+mod worlds;
+mod writes;
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use checker::{Evidence, Heal, Verdict, check};
+use checker::{Evidence, Heal, Return, Verdict, check};
 use common::process::monotonic_ns;
 use common::{Cluster, Record, Sandbox, eventually, millis, patience, secs};
 use elect::Elect;
@@ -98,10 +104,11 @@ fn no_fault_ever_makes_two_jobs() {
         cluster: &cluster,
         replicas: &replicas,
         chronicle: &chronicle,
+        elect: &elect,
         disks: disks.as_ref().ok(),
         members: std::sync::Mutex::default(),
         thrown: std::sync::Mutex::default(),
-        unnamed: std::sync::Mutex::default(),
+        waits: std::sync::Mutex::default(),
         aloud,
         begun,
     };
@@ -127,8 +134,7 @@ fn no_fault_ever_makes_two_jobs() {
             let led = wait_led(&cluster, &replicas, &elect, 2 * IN_TIME);
             let limit = nanos(patience(IN_TIME));
             evidence.heals.push(Heal { at, led, limit });
-            let absent = absent(&cluster, &replicas, at);
-            evidence.absent.extend(absent);
+            evidence.returns.extend(returns(&cluster, &replicas, at));
             // Another storm would take longer than it may.
             if monotonic_ns() + nanos(schedule::STORM) > end || led.is_none() {
                 break;
@@ -156,15 +162,12 @@ fn no_fault_ever_makes_two_jobs() {
         drop(stopped);
     });
     evidence.lives = checker::lives(&std::fs::read_to_string(record.file()).unwrap());
-    evidence.lives.extend(elect.lives.into_inner().unwrap());
-    let writes = |name| std::fs::read_to_string(cluster.sandbox().join(name)).unwrap();
-    evidence.writes = checker::parse_writes(&writes("writes"));
-    evidence.counts = chronicle.counts();
-    evidence.late_writes = checker::parse_writes(&writes("late"));
-    evidence.late_counts = chronicle.late_counts();
-    evidence.candidates = chronicle.candidates();
+    read_store(&mut evidence, &cluster, &chronicle);
     evidence.thrown = range.thrown.into_inner().unwrap();
-    evidence.unnamed = range.unnamed.into_inner().unwrap();
+    evidence.waits = range.waits.into_inner().unwrap();
+    evidence.lives.extend(elect.lives.into_inner().unwrap());
+    evidence.thrown.extend(elect.ended.into_inner().unwrap());
+    evidence.delays = replicas.delays();
     evidence.panics = replicas.panics();
     evidence.odd_ends = replicas.odd_ends.lock().unwrap().clone();
 
@@ -183,6 +186,16 @@ fn no_fault_ever_makes_two_jobs() {
     }
     assert_much_ran(&replicas, &evidence, &verdict, minutes);
     drop(disks);
+}
+
+/// Adds what the store's history and the writers say.
+fn read_store(evidence: &mut Evidence, cluster: &Cluster, chronicle: &Chronicle) {
+    let writes = |name| std::fs::read_to_string(cluster.sandbox().join(name)).unwrap();
+    evidence.writes = checker::parse_writes(&writes("writes"));
+    evidence.counts = chronicle.counts();
+    evidence.late_writes = checker::parse_writes(&writes("late"));
+    evidence.late_counts = chronicle.late_counts();
+    evidence.candidates = chronicle.candidates();
 }
 
 /// A run in which little happened shows little.
@@ -243,28 +256,40 @@ fn wait_led(
     None
 }
 
-/// The replicas that were not once in the queue within a TTL and [`BACK`] of the faults' end, by a
-/// lease of their daemon's last candidacy.
-fn absent(cluster: &Cluster, replicas: &Replicas<'_>, healed: u64) -> Vec<(u64, String)> {
-    let end = healed + nanos(patience(LONGEST_TTL + BACK));
-    let mut out: Vec<_> = replicas.all.iter().collect();
+/// When each replica was first in the queue after the faults' end, by a lease of its daemon's last
+/// candidacy; looked for until a TTL and [`BACK`] have passed.
+fn returns(cluster: &Cluster, replicas: &Replicas<'_>, healed: u64) -> Vec<Return> {
+    let limit = nanos(patience(LONGEST_TTL + BACK));
+    let mut all: Vec<_> = replicas
+        .all
+        .iter()
+        .map(|replica| Return {
+            replica: replica.name.clone(),
+            healed,
+            stood: None,
+            limit,
+        })
+        .collect();
     loop {
+        let now = monotonic_ns();
         let queue = try_ask(cluster, async |mut client| {
             let all = etcd_client::GetOptions::new()
                 .with_prefix()
                 .with_keys_only();
             client.get(format!("{PREFIX}/"), Some(all)).await
         });
-        if let Some(queue) = queue {
-            let standing: Vec<_> = queue.kvs().iter().map(etcd_client::KeyValue::key).collect();
-            out.retain(|replica| {
-                let key = replica.candidacy().map(|lease| format!("{PREFIX}/{lease}"));
-                key.is_none_or(|key| !standing.contains(&key.as_bytes()))
-            });
+        let standing: Vec<_> = queue
+            .iter()
+            .flat_map(etcd_client::GetResponse::kvs)
+            .collect();
+        for (replica, back) in replicas.all.iter().zip(&mut all) {
+            let key = replica.candidacy().map(|lease| format!("{PREFIX}/{lease}"));
+            if key.is_some_and(|key| standing.iter().any(|kv| kv.key() == key.as_bytes())) {
+                back.stood.get_or_insert(now);
+            }
         }
-        if out.is_empty() || monotonic_ns() > end {
-            let out = out.into_iter();
-            return out.map(|replica| (healed, replica.name.clone())).collect();
+        if now > healed + limit || all.iter().all(|back| back.stood.is_some()) {
+            return all;
         }
         std::thread::sleep(millis(20));
     }

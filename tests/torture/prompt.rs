@@ -17,6 +17,9 @@ pub(crate) const LIMIT: u64 = 800_000_000;
 /// How long after its end a fault may still be the reason why something took long.
 const LINGERS: u64 = 5_000_000_000;
 
+/// Who goes so short a time before the leader may not be seen to have gone first.
+const UNSEEN: u64 = 1_000_000_000;
+
 /// How far the end of a job and a signal to it may be apart in the record: some beats.
 const BEATS: u64 = 100_000_000;
 
@@ -108,12 +111,27 @@ fn followed(evidence: &Evidence, limit: u64, verdict: &mut Verdict) {
             continue;
         }
         let took = next.start.saturating_sub(gone_at);
-        if took > limit {
+        let delayed = evidence.delays.iter().any(|(key, at)| {
+            *key == heir.key && (gone_at.saturating_sub(BEATS)..=next.start).contains(at)
+        });
+        if took > limit || (delayed && is_plain(evidence, old, heir)) {
             let what = format!("{next}\n    {took} ns after the end of {old:?}");
             verdict.breaches.push(breach(SLOW, gone_at, what));
         }
         verdict.followed.push(took);
     }
+}
+
+/// Whether the one that follows could tell that nobody else led last: all records can be read, and
+/// nobody who stood between the two was there until a moment before, perhaps unseen.
+fn is_plain(evidence: &Evidence, old: &Candidacy, heir: &Candidacy) -> bool {
+    let spoilt = |fault: &Thrown| fault.spoils && fault.to > old.created_at;
+    let close = |c: &Candidacy| {
+        let gone = c.deleted_at.zip(old.deleted_at);
+        let unseen = gone.is_none_or(|(gone, end)| gone + UNSEEN > end);
+        old.token < c.token && c.token < heir.token && unseen
+    };
+    !evidence.thrown.iter().any(spoilt) && !evidence.candidates.iter().any(close)
 }
 
 /// Whether nothing but `except` hit these replicas or the store, then or so short a time before that

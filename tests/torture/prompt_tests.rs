@@ -176,3 +176,35 @@ fn a_patient_machine_may_take_longer() {
     });
     assert!(found.is_empty());
 }
+
+#[test]
+fn a_take_over_delay_after_a_proven_end_is_caught_however_patient_the_machine() {
+    let delayed = |harm: &dyn Fn(&mut Evidence)| {
+        broken(|e| {
+            late(e);
+            e.patience = 6;
+            e.delays.push(("/e/12".into(), 9 * SECOND + SECOND / 50));
+            harm(e);
+        })
+    };
+    assert_eq!(delayed(&|_| ()), [SLOW]);
+    // Somebody else's, or one of another time.
+    assert!(delayed(&|e| e.delays[0].0 = "/e/14".into()).is_empty());
+    assert!(delayed(&|e| e.delays[0].1 = 5 * SECOND).is_empty());
+    assert!(delayed(&|e| e.delays[0].1 = 11 * SECOND).is_empty());
+    // It could not know better.
+    let spoilt = Thrown {
+        spoils: true,
+        ..thrown(false, "c", 2, 3)
+    };
+    assert!(delayed(&|e| e.thrown.push(spoilt.clone())).is_empty());
+    let between = |gone: u64| {
+        delayed(&|e| {
+            let mut other = candidacy("c", 11, Some(20));
+            other.deleted_at = Some(gone);
+            e.candidates.insert(1, other);
+        })
+    };
+    assert!(between(9 * SECOND).is_empty());
+    assert_eq!(between(7 * SECOND), [SLOW]);
+}

@@ -7,14 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::PREFIX;
 use crate::beside::{self, Ill};
+use crate::checker::tells_of_a_panic;
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, secs};
+use crate::faults::nanos;
 use crate::kinds::Whom;
+use crate::processes::{bears, guardian, guardian_of_checks, job, of_ours, whole_tree};
+use crate::schedule;
 use crate::store::COUNTER;
+use crate::worlds::{self, Ways, World};
 
 pub(crate) const REPLICAS: usize = 5;
 
@@ -28,6 +32,12 @@ const TIMES: [[&str; 4]; 4] = [
 
 /// The longest of [`TIMES`].
 pub(crate) const LONGEST_TTL: std::time::Duration = std::time::Duration::from_secs(6);
+
+/// The longest stop_grace of [`TIMES`].
+pub(crate) const LONGEST_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// The longest kill_budget of [`TIMES`].
+pub(crate) const LONGEST_BUDGET: std::time::Duration = std::time::Duration::from_millis(600);
 
 /// The longest take-over delay: that of the longest kill_budget.
 pub(crate) const LONGEST_DELAY: std::time::Duration = std::time::Duration::from_millis(1_100);
@@ -50,6 +60,7 @@ pub(crate) struct Replica {
     pub(crate) links: Links,
     /// The binary of its job, which no other replica has.
     pub(crate) program: PathBuf,
+    ways: Ways,
     /// Until when it suffers a fault of its processes, and of its network.
     busy: [AtomicU64; 2],
     state: Mutex<State>,
@@ -60,6 +71,7 @@ struct State {
     daemons: Vec<Daemon>,
     random: Random,
     times: usize,
+    world: World,
     ended: Option<u64>,
 }
 
@@ -81,8 +93,19 @@ impl<'a> Replicas<'a> {
             std::fs::copy(&recorder, &copy).unwrap();
             copy
         };
+        worlds::open(cluster.sandbox(), &["lock", "writes", "record.record"]);
+        let mut random = Random::new(seed ^ 0x0007_0712);
+        let mut world = || match random.below(2) {
+            0 => World::Plain,
+            _ => Some(schedule::draw_world(&mut random))
+                .filter(|world| world.can_be())
+                .unwrap_or(World::Plain),
+        };
+        let worlds = [(); REPLICAS].map(|()| world());
+        println!("in these worlds at first: {worlds:?}");
         let replica = |i: usize| Replica {
             name: format!("r{i}"),
+            ways: Ways::new(&format!("r{i}")),
             links: Links::to(cluster),
             program: program(i),
             busy: Default::default(),
@@ -90,6 +113,7 @@ impl<'a> Replicas<'a> {
                 daemons: Vec::new(),
                 random: Random::new(seed ^ (0x1234_5678 + u64::try_from(i).unwrap())),
                 times: i % TIMES.len(),
+                world: worlds[i],
                 ended: None,
             }),
         };
@@ -128,10 +152,12 @@ impl<'a> Replicas<'a> {
         );
         let mut job = self.record.command(&flags);
         replica.program.to_str().unwrap().clone_into(&mut job[0]);
-        let daemon = Daemon::builder(self.cluster, &replica.name)
+        let builder = Daemon::builder(self.cluster, &replica.name).through(&replica.links);
+        let builder = replica
+            .ways
+            .settle(builder, state.world, folder, &replica.links, job);
+        let daemon = builder
             .prefix(PREFIX)
-            .through(&replica.links)
-            .job(&job)
             .ttl(ttl)
             .toml(&beside)
             .toml(&format!(
@@ -235,15 +261,31 @@ impl<'a> Replicas<'a> {
         all.sum()
     }
 
+    /// When candidates, by their keys, said that they wait the last term out.
+    pub(crate) fn delays(&self) -> Vec<(String, u64)> {
+        let all = self.all.iter().flat_map(|replica| {
+            let state = replica.state();
+            let lines = state.daemons.iter();
+            let lines = lines.flat_map(|daemon| daemon.lines("waiting out the last term"));
+            let told = lines.map(|line| (format!("{PREFIX}/{}", line.text("lease")), line.read_at));
+            told.collect::<Vec<_>>()
+        });
+        all.collect()
+    }
+
     /// Lines of any log that tell of a panic.
     pub(crate) fn panics(&self) -> Vec<(u64, String)> {
         let all = self.all.iter().flat_map(|replica| {
             let state = replica.state();
             let lines = state.daemons.iter().flat_map(Daemon::logs);
-            let panics = lines.filter(|line| line.text.contains("panicked"));
+            let panics = lines.filter(|line| tells_of_a_panic(&line.text));
+            let nested = worlds::nested_log(self.cluster.sandbox(), &replica.name);
+            let nested = std::fs::read_to_string(nested).unwrap_or_default();
+            let nested = nested.lines().filter(|line| tells_of_a_panic(line));
+            let nested = nested.map(|line| (0, format!("a job of {}: {line}", replica.name)));
             let told =
                 panics.map(|line| (line.read_at, format!("{}: {}", replica.name, line.text)));
-            told.collect::<Vec<_>>()
+            told.chain(nested).collect::<Vec<_>>()
         });
         all.collect()
     }
@@ -289,21 +331,40 @@ impl Replica {
             .is_ok()
     }
 
-    /// The next start has other times and another job.
-    pub(crate) fn reconfigure(&self) {
+    /// The next start has other times and another job; says whether there was somebody to be told.
+    pub(crate) fn reconfigure(&self) -> bool {
         let mut state = self.state();
+        if !bears(state.current(), Signal::TERM) {
+            return false;
+        }
         state.times = (state.times + 1) % TIMES.len();
         state.current().sigterm();
+        true
     }
 
-    /// The current run has the old graces, the next one others.
-    pub(crate) fn reload(&self) {
+    /// The next start is in another world; says whether there was somebody to be told.
+    pub(crate) fn go_to(&self, world: World) -> bool {
         let mut state = self.state();
+        if !bears(state.current(), Signal::TERM) {
+            return false;
+        }
+        state.world = world;
+        state.current().sigterm();
+        true
+    }
+
+    /// The current run has the old graces, the next one others; says whether there was somebody to be told.
+    pub(crate) fn reload(&self) -> bool {
+        let mut state = self.state();
+        if !bears(state.current(), Signal::HUP) {
+            return false;
+        }
         let [_, stop_grace, lost_grace, kill_budget] = TIMES[state.random.below(TIMES.len())];
         state.current().reload(&format!(
             "job = {{ stop_grace = '{stop_grace}', lost_grace = '{lost_grace}', \
              kill_budget = '{kill_budget}' }}"
         ));
+        true
     }
 
     /// Makes its check fail, or hang, from now on; or succeed again.
@@ -340,25 +401,40 @@ impl Replica {
         daemon.is_alive().then_some(lease)
     }
 
-    /// Whether anybody has named what can't be killed since then.
-    pub(crate) fn has_named(&self, since: u64) -> bool {
+    /// When anybody first named what can't be killed, since then.
+    pub(crate) fn named_at(&self, since: u64) -> Option<u64> {
         let state = self.state();
         let lines = state.daemons.iter().flat_map(Daemon::logs);
         let mut naming = lines
             .filter(|line| line.read_at > since && line.message() == Some("job can't be killed"));
-        naming.any(|line| {
+        let named = naming.find(|line| {
             let pids = line.get("pids").map(ToString::to_string);
             pids.is_some_and(|pids| pids.contains(|c: char| c.is_ascii_digit()))
-        })
+        });
+        named.map(|line| line.read_at)
+    }
+
+    /// When it first said, since then, that this key blocks the queue.
+    pub(crate) fn said_blocked_at(&self, since: u64, key: &str) -> Option<u64> {
+        let state = self.state();
+        let said = state
+            .current()
+            .lines("queue blocked by a key that is no candidate");
+        let mut said = said.into_iter().filter(|line| line.text.contains(key));
+        said.find(|line| line.read_at >= since.saturating_sub(nanos(secs(1))))
+            .map(|line| line.read_at)
+    }
+
+    /// Its daemon's process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.state().current().pid()
     }
 
     /// Sends a signal; returns the processes that got it, none if there was nobody to get it.
     pub(crate) fn signal(&self, whom: Whom, signal: Signal) -> Vec<i32> {
         let state = self.state();
         let daemon = state.current();
-        // One that starts does not listen to signals yet, and would die of it.
-        let starts = signal == Signal::USR1 && daemon.lines("campaigning").is_empty();
-        if !daemon.is_alive() || starts {
+        if !daemon.is_alive() || (whom == Whom::Daemon && !bears(daemon, signal)) {
             return Vec::new();
         }
         let pids = match whom {
@@ -402,52 +478,7 @@ impl State {
     }
 }
 
-fn guardian(daemon: &Daemon) -> Option<i32> {
-    process::child(daemon.pid(), "incumbent-guard")
-}
-
-fn guardian_of_checks(daemon: &Daemon) -> Option<i32> {
-    process::child(daemon.pid(), "incumbent-check")
-}
-
-/// Daemon and guardians.
-fn of_ours(daemon: &Daemon) -> Vec<i32> {
-    let guardians = [guardian(daemon), guardian_of_checks(daemon)];
-    guardians
-        .into_iter()
-        .flatten()
-        .chain([daemon.pid()])
-        .collect()
-}
-
 /// The tool under test.
 pub(crate) fn binary() -> String {
     std::env::var("INCUMBENT_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_incumbent").to_owned())
-}
-
-/// The main process of its last run, while it lives.
-fn job(daemon: &Daemon) -> Option<i32> {
-    let started = daemon.lines("job started");
-    let pid = started.last()?.get("pid").and_then(Value::as_i64)?;
-    let pid = i32::try_from(pid).ok()?;
-    daemon.processes().contains(&pid).then_some(pid)
-}
-
-/// Signals all there are but for some, until no other is found.
-fn whole_tree(daemon: &Daemon, signal: Signal, spared: &[i32]) -> Vec<i32> {
-    let mut got = Vec::new();
-    loop {
-        let new: Vec<_> = daemon
-            .processes()
-            .into_iter()
-            .filter(|pid| !spared.contains(pid) && !got.contains(pid))
-            .collect();
-        if new.is_empty() {
-            return got;
-        }
-        for pid in new {
-            process::signal(pid, signal);
-            got.push(pid);
-        }
-    }
 }

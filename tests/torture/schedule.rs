@@ -9,6 +9,7 @@ use crate::checker::After;
 use crate::common::{Direction, Random};
 use crate::holds::{Hold, Want};
 use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
+use crate::worlds::World;
 
 /// How long faults begin for, in one storm.
 pub(crate) const STORM: Duration = Duration::from_secs(20);
@@ -47,13 +48,15 @@ fn early_ends(fault: &Fault) -> Option<(Duration, Duration)> {
 /// - A lease never ends early while a replica cannot hear of it, which DESIGN §1 excepts too. (A
 ///   watch through the member that wakes up goes on with it, or was opened elsewhere before.)
 /// - No lease may end while its holder's job can't be killed, which DESIGN §1 excepts.
-/// - One fault of the members at a time, and one of a replica's network.
+/// - One fault of the members at a time, one of a replica's network, and one of the queue.
 fn clashes(a: &Fault, b: &Fault) -> bool {
     let meet = |(a, b): (Duration, Duration), (c, d)| a < d && c < b;
     let settled = |f: &Fault| (f.at, f.ends() + SETTLE);
     let same = a.target.meets(b.target);
     let of_one_replica = same && a.kind.is_of_processes() && b.kind.is_of_processes();
     let of_one_network = same && a.kind.is_of_network() && b.kind.is_of_network();
+    let of_queue = |f: &&Fault| matches!(f.kind, Kind::GoLapses(_) | Kind::StrangeKey);
+    let of_queue = [a, b].iter().all(of_queue);
     let of_members = a.kind.is_of_members() && b.kind.is_of_members();
     let unheard = |a: &Fault, b: &Fault| {
         // One whose holder is deaf on purpose is counted apart anyhow.
@@ -66,7 +69,7 @@ fn clashes(a: &Fault, b: &Fault) -> bool {
         let span = |f: &Fault| (f.at.saturating_sub(LEASE), f.ends() + LEASE);
         a.kind.needs_the_store() && hurts && meet(span(a), span(b))
     };
-    ((of_one_replica || of_one_network || of_members) && meet(settled(a), settled(b)))
+    ((of_one_replica || of_one_network || of_members || of_queue) && meet(settled(a), settled(b)))
         || needed(a, b)
         || needed(b, a)
         || unheard(a, b)
@@ -84,7 +87,7 @@ pub(crate) fn storm(seed: u64, number: u64, replicas: usize, excepted: bool) -> 
     let mut at = Duration::from_secs(1);
     if number % 8 == 1 {
         // It lasts too long to find a place among others.
-        let hold = [Hold::Frozen, Hold::Frozen, Hold::Traced][random.below(3)];
+        let hold = [Hold::Frozen, Hold::Roots, Hold::Traced][random.below(3)];
         let kind = Kind::Unkillable(hold, draw_blow(&mut random));
         faults.push(drawn(&mut random, kind, at, replicas));
     }
@@ -103,6 +106,10 @@ pub(crate) fn storm(seed: u64, number: u64, replicas: usize, excepted: bool) -> 
 
 /// Whether a fault fits the storm of this number.
 fn is_of_turn(fault: &Fault, number: u64) -> bool {
+    // Nobody who joins leads while it goes on, and whatever comes late beside it is excused.
+    if fault.kind == Kind::StrangeKey && number % 8 != 5 {
+        return false;
+    }
     match number % 8 {
         // Leaders cut off and nothing else, lest each be relieved of its term before it is long
         // enough for a deadline to matter.
@@ -141,7 +148,7 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
         // The stop that it falls into takes no longer.
         Kind::TermThenKill => random.millis(0, 600),
         // Sooner than a second signal counts, and later.
-        Kind::TermTwice => random.millis(0, 2_000),
+        Kind::TermTwice | Kind::TermThenQuit => random.millis(0, 2_000),
         Kind::Stop(_) | Kind::StopThenKill | Kind::Link(_) | Kind::MemberStop(_)
             if random.below(3) == 0 =>
         {
@@ -162,16 +169,21 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
             random.millis(1_000, 5_000)
         }
         // As long as it takes to start again.
-        Kind::Kill(_) | Kind::Term(_) | Kind::StepDown | Kind::Reconfigure | Kind::Reload => {
-            Duration::from_millis(500)
-        }
+        Kind::Kill(_)
+        | Kind::Term(_)
+        | Kind::StepDown
+        | Kind::Reconfigure
+        | Kind::Move(_)
+        | Kind::Reload => Duration::from_millis(500),
         // Until the next one is killed: within its delay, or a moment after it.
         Kind::RevokeThenKillNext => random.millis(50, 1_200),
         Kind::Revoke | Kind::DeleteKey | Kind::Compact | Kind::Defragment(_) => Duration::ZERO,
-        // Longer than whoever kills in vain may take to say so.
-        Kind::Unkillable(..) => random.millis(9_500, 11_000),
+        // Until one leads.
+        Kind::GoLapses(_) => random.millis(6_000, 10_000),
+        // Longer than whoever kills or waits in vain may take to say so.
+        Kind::Unkillable(..) | Kind::StrangeKey => random.millis(9_500, 11_000),
         Kind::ExecHangs(_) | Kind::Stray(_) => random.millis(3_000, 9_000),
-        Kind::Starve(_) | Kind::Load => random.millis(500, 6_000),
+        Kind::Starve(_) | Kind::Load | Kind::HupStorm => random.millis(500, 6_000),
         Kind::BadRecord(_) | Kind::NoSpace | Kind::PutKey => random.millis(500, 4_000),
     };
     Fault {
@@ -207,7 +219,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
     let member = random.below(MEMBERS);
     let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
-    match random.below(70) {
+    match random.below(86) {
         0..=8 => Kind::Kill(single),
         9..=13 => Kind::Stop(single),
         14..=16 => Kind::Term(single),
@@ -239,6 +251,9 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
         53 => Kind::Defragment(member),
         54 => Kind::Unkillable(Hold::Frozen, draw_blow(random)),
         55 => Kind::Unkillable(Hold::Traced, draw_blow(random)),
+        83 | 84 => Kind::StrangeKey,
+        80..=82 => Kind::GoLapses(random.below(3) > 0),
+        79 => Kind::Unkillable(Hold::Roots, draw_blow(random)),
         56..=58 => Kind::ExecHangs(draw_blow(random)),
         59 => Kind::Starve(Want::Threads),
         60 => Kind::Starve(Want::Descriptors),
@@ -248,8 +263,25 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
         66 => Kind::BadRecord(Record::Pause),
         67 => Kind::BadRecord([Record::Marker, Record::Term][random.below(2)]),
         68 => Kind::NoSpace,
+        69 => Kind::TermThenQuit,
+        70 | 71 => Kind::HupStorm,
+        72..=78 => Kind::Move(draw_world(random)),
         _ => Kind::Load,
     }
+}
+
+pub(crate) fn draw_world(random: &mut Random) -> World {
+    // Those with most to go wrong more often.
+    let worlds = [
+        World::Plain,
+        World::Hidden,
+        World::Hidden,
+        World::Nobody,
+        World::Nested,
+        World::Nested,
+        World::HalfDead,
+    ];
+    worlds[random.below(worlds.len())]
 }
 
 fn draw_blow(random: &mut Random) -> Blow {
@@ -348,7 +380,7 @@ mod tests {
                 .iter()
                 .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 73, "{names:#?}");
+        assert_eq!(names.len(), 87, "{names:#?}");
         assert!(several);
         assert!(most >= 3, "{most}");
     }

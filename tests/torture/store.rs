@@ -184,6 +184,21 @@ impl Chronicle {
         standing.next().map(|first| first.name.clone())
     }
 
+    /// Whether nobody stands but the candidate with this token, or nobody at all.
+    pub(crate) fn is_alone(&self, token: i64) -> bool {
+        let told = self.told();
+        let mut standing = told.candidates.values().filter(|c| c.deleted.is_none());
+        standing.all(|c| c.token == token)
+    }
+
+    /// Who stands next after this token, and since when.
+    pub(crate) fn next_after(&self, token: i64) -> Option<(String, u64)> {
+        let told = self.told();
+        let mut behind = told.candidates.range(token + 1..).map(|(_, c)| c);
+        let next = behind.find(|c| c.deleted.is_none())?;
+        Some((next.name.clone(), next.created_at))
+    }
+
     /// The newest key under this name that stands.
     pub(crate) fn standing_of(&self, name: &str) -> Option<String> {
         let told = self.told();
