@@ -1,9 +1,11 @@
-//! The candidate: carries out what the role machine decides, with the session, the election and
-//! the job.
+//! The candidate: what it decides, and the loop around that.
 //!
-//! [`Candidate::run`] is the daemon's main loop. It never waits for anybody: the contest
-//! has a thread of its own, the guardian is a process of its own, files are written by a thread of
-//! their own; all of them send word, and every word becomes an [event](crate::role::Event).
+//! `decide` is told what happened and answers what is to be done; it alone decides, without I/O or
+//! clock. [`Candidate::run`] is the daemon's main loop: it turns what comes over its channels into
+//! events, and `actions` carries out what is answered. It waits for nobody: the contest has a thread
+//! of its own, the guardian is a process of its own, files are written by a thread of their own. The
+//! exceptions are two, and short: after this process stood still it gives the guardian's words
+//! a few milliseconds to arrive, and before it kills itself it has some to say why.
 
 use std::io;
 use std::sync::Arc;
@@ -11,69 +13,51 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::backoff::Backoff;
-use crate::clock::{self, Instant, Tick};
+use crate::backoff;
+use crate::clock::{self, Tick};
 use crate::config::Config;
 use crate::config::timing::Timing;
 use crate::etcd::{Store, Token};
-use crate::guardian;
+use crate::guardian::client::Event as GuardianEvent;
+use crate::guardian::protocol::Report as GuardianReport;
 use crate::job::Jobs;
-use crate::job::native;
-use crate::job::restart::Restarts;
-use crate::keys::LeaseId;
+use crate::job::native::{self, Native, Stage};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::proc::survivor::Survivor;
-use crate::role::{Event, Machine};
 use crate::runtime_dir::lease_file::{Keeper, Place};
+use crate::session::Status;
+use crate::term::Term;
 use crate::term::process::SpawnRequest;
 use crate::vital;
 
-mod acting;
+mod actions;
 mod checking;
 mod cluster;
 mod contest;
-mod contest_words;
-mod due;
-mod end;
+mod decide;
 mod guarding;
-mod health;
-mod held;
 #[cfg(test)]
 mod histories;
-mod hooks;
-mod job_words;
-mod left;
 mod lines;
-mod once;
 mod processes;
 mod pulse;
-mod run;
-mod second_line;
 mod shown;
 mod successor;
-mod told;
-mod trouble;
 mod view;
 
 use checking::Checking;
 pub use cluster::Cluster;
 use contest::{Contest, Report, Setup};
-pub use end::End;
+use decide::Mind;
+use decide::words::{Elected, Event};
+pub use decide::{End, Order, Outcome, Role};
 use guarding::Guarding;
-use held::Held;
 use lines::Lines;
-use once::Once;
-pub use once::Outcome;
 use processes::Processes;
-use run::Run;
-use trouble::StoreTrouble;
 
 pub use pulse::{Pulse, ended};
 pub use view::{HealthView, JobView, PastRun, Public, View};
-
-/// First and largest pause before a candidate that lost its place stands again.
-const REJOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// How long the guardian has to leave at the end.
 const DISMISSAL: Duration = Duration::from_millis(500);
@@ -81,39 +65,14 @@ const DISMISSAL: Duration = Duration::from_millis(500);
 /// A wake-up that comes so late means that this process, or the whole machine, stood still.
 const STOPPED: Duration = Duration::from_millis(100);
 
-/// What the daemon asks of its candidate.
-#[derive(Debug)]
-pub enum Order {
-    /// Stop in an orderly way, and exit.
-    Shutdown,
-    /// Kill the job, and exit.
-    ShutdownNow,
-    /// Let somebody else lead.
-    StepDown,
-    /// Pass this signal on to the job; where none runs, end the candidacy if it `ends` processes.
-    PassOn {
-        /// Its number.
-        signal: i32,
-        /// Whether a process that doesn't handle it ends.
-        ends: bool,
-    },
-    /// Stop and exit, unless it leads or its one run has begun.
-    GiveUp,
-    /// Go on with this configuration; only what may change at run time differs.
-    Reload(Arc<Config>),
-}
+/// How long the guardian's words take from its socket to the candidate.
+const CATCH_UP: Duration = Duration::from_millis(5);
 
 /// A word from one of the candidate's own tasks.
 #[derive(Debug)]
 enum Word {
-    /// Guardian and lease file know the lease: it may be granted.
-    Prepared(LeaseId),
-    /// The guardian did not acknowledge the lease.
-    Silent(LeaseId),
-    /// Guardian and tree are dead, proven.
-    Fenced,
-    /// What is being fenced can't be killed.
-    InVain(Vec<Survivor>),
+    /// What is decided on as it is.
+    Event(Event),
     /// There is a new guardian.
     Guardian(guarding::Started),
     /// There is a new guardian of checks.
@@ -123,28 +82,28 @@ enum Word {
 /// What the main loop wakes up for.
 enum Next {
     Order(Order),
-    Guardian(guardian::client::Event),
-    Check(guardian::client::Event),
+    Guardian(GuardianEvent),
+    Checks(GuardianEvent),
     Contest(Report),
     Job(native::Progress),
     Spawn(SpawnRequest),
     Word(Word),
-    Status,
+    Lease,
     Asked,
     Time,
 }
 
 /// The candidate of one election, for the whole life of the daemon.
 pub struct Candidate {
+    mind: Mind,
     config: Arc<Config>,
+    timing: Timing,
     jobs: Jobs,
     lines: Lines,
-    timing: Timing,
-    machine: Machine,
     contest: Contest,
     reports: mpsc::UnboundedReceiver<Report>,
     guarding: Guarding,
-    /// What tells whether it may stand, where something does.
+    /// The guardian of checks, where there are any.
     checking: Option<Checking>,
     files: Keeper,
     logs: Arc<log::Guard>,
@@ -166,26 +125,19 @@ pub struct Candidate {
         mpsc::UnboundedReceiver<SpawnRequest>,
     ),
     processes: Processes,
-    restarts: Restarts,
-    rejoin: Backoff,
-    trouble: StoreTrouble,
-    held: Option<Held>,
-    run: Option<Run>,
+    /// The process that a Rust job wants, while that is decided on.
+    wanted: Option<SpawnRequest>,
+    /// News of the lease that was granted last.
+    status: Option<watch::Receiver<Status>>,
+    /// The term that was claimed last.
+    term: Option<Term>,
+    /// The Rust job that was started last.
+    native: Option<Native>,
     /// What the runs before came to.
     job: JobView,
-    /// The number of the last run; never used twice.
-    runs: u64,
-    /// The last run that the guardian was asked to start.
-    asked: u64,
-    /// The number of the last wish to step down; never used twice.
-    wishes: u64,
-    restart_at: Option<Instant>,
-    rejoin_at: Option<Instant>,
-    /// What was sent SIGKILL and lives on.
-    survivors: Arc<[Survivor]>,
     exiting: bool,
-    /// The one run of a candidate that is to have no other.
-    once: Option<Once>,
+    /// Who is told what became of the one run, where there is to be one.
+    tell: Option<oneshot::Sender<Outcome>>,
 }
 
 /// What a candidate is made of.
@@ -221,10 +173,13 @@ impl Candidate {
         parts: Parts,
         tell: oneshot::Sender<Outcome>,
     ) -> io::Result<(Self, View)> {
-        Self::start_with(parts, Some(Once::new(tell))).await
+        Self::start_with(parts, Some(tell)).await
     }
 
-    async fn start_with(parts: Parts, once: Option<Once>) -> io::Result<(Self, View)> {
+    async fn start_with(
+        parts: Parts,
+        tell: Option<oneshot::Sender<Outcome>>,
+    ) -> io::Result<(Self, View)> {
         let config = parts.config;
         let timing = config.timing();
         let tick = Tick::new();
@@ -247,21 +202,20 @@ impl Candidate {
             pulse: contest_pulse.clone(),
             metrics: metrics.clone(),
         })?;
-        let guarding = Guarding::start(&config, &parts.files, once.is_some());
+        let guarding = Guarding::start(&config, &parts.files, tell.is_some());
         let (guarding, checking) =
             tokio::try_join!(guarding, Checking::start(&config, &parts.files))?;
         let (publish, public) = watch::channel(Public::new(timing));
+        let now = clock::now();
         let candidate = Self {
-            processes: Processes::default(),
-            restarts: Restarts::new(&config.job),
+            mind: match tell {
+                Some(_) => Mind::for_one_run(Arc::clone(&config), now),
+                None => Mind::new(Arc::clone(&config), parts.jobs.kinds(), now),
+            },
             config,
+            timing,
             jobs: parts.jobs,
             lines,
-            timing,
-            machine: match checking {
-                Some(_) => Machine::checked(),
-                None => Machine::new(),
-            },
             contest,
             reports,
             guarding,
@@ -278,19 +232,14 @@ impl Candidate {
             words: mpsc::unbounded_channel(),
             natives: mpsc::unbounded_channel(),
             spawns: mpsc::unbounded_channel(),
-            rejoin: Backoff::new(REJOIN_PAUSES.0, REJOIN_PAUSES.1),
-            trouble: StoreTrouble::default(),
-            held: None,
-            run: None,
+            processes: Processes::default(),
+            wanted: None,
+            status: None,
+            term: None,
+            native: None,
             job: JobView::default(),
-            runs: 0,
-            asked: 0,
-            wishes: 0,
-            restart_at: None,
-            rejoin_at: None,
-            survivors: Arc::default(),
             exiting: false,
-            once,
+            tell,
         };
         let view = View {
             public,
@@ -303,21 +252,23 @@ impl Candidate {
 
     /// Contends, leads, and contends again, until a shutdown is complete.
     pub async fn run(mut self) {
-        self.on(Event::RejoinDue);
+        self.on(Event::Tick);
         while !self.exiting {
             self.tick.tick();
             self.publish();
-            let wake = self.next_wake();
+            let at_the_latest = clock::now() + self.timing.ttl() / 4;
+            let timer = self.mind.next_timer();
+            let wake = timer.map_or(at_the_latest, |at| at.min(at_the_latest));
             let next = tokio::select! {
                 biased;
                 order = vital::heard(&mut self.orders, "control") => Next::Order(order),
                 event = self.guarding.next() => Next::Guardian(event),
                 report = vital::heard(&mut self.reports, "contest") => Next::Contest(report),
-                event = checking::said(&mut self.checking) => Next::Check(event),
+                event = checking::said(&mut self.checking) => Next::Checks(event),
                 Some(progress) = self.natives.1.recv() => Next::Job(progress),
                 Some(request) = self.spawns.1.recv() => Next::Spawn(request),
                 Some(word) = self.words.1.recv() => Next::Word(word),
-                () = held::changed(&mut self.held) => Next::Status,
+                () = changed(&mut self.status) => Next::Lease,
                 () = self.pulse.asked() => Next::Asked,
                 () = clock::sleep_until(wake) => Next::Time,
             };
@@ -328,21 +279,25 @@ impl Candidate {
                 Next::Order(order) => self.ordered(order),
                 Next::Guardian(event) => self.guardian_said(event),
                 Next::Contest(report) => self.reported(report),
-                Next::Check(event) => self.check_said(event),
+                Next::Checks(event) => self.checks_said(event),
                 Next::Job(progress) => self.native_came(progress),
-                Next::Spawn(request) => self.spawn(request),
+                Next::Spawn(request) => {
+                    self.wanted = Some(request);
+                    self.on(Event::ProcessWanted);
+                }
                 Next::Word(word) => self.heard(word),
-                Next::Status => self.status_changed(),
+                Next::Lease => self.hear_of_lease(),
                 // The tick of the next round is the answer.
                 Next::Asked => {}
-                Next::Time => self.time_came(),
+                Next::Time => self.on(Event::Tick),
             }
         }
         self.publish();
         // Everything is given back, or can't be.
         self.leave().await;
-        if let Some(once) = self.once {
-            once.tell(self.trouble.away());
+        if let (Some(tell), Some(outcome)) = (self.tell, self.mind.outcome()) {
+            // Who doesn't wait any more has no need to know.
+            drop(tell.send(outcome));
         }
     }
 
@@ -357,62 +312,160 @@ impl Candidate {
         tokio::join!(guardian.dismiss(DISMISSAL), checks);
     }
 
-    /// Feeds the machine and does what it says.
+    /// Decides on an event, by the newest that is known of the lease, and does what is to be done.
     fn on(&mut self, event: Event) {
-        tracing::debug!(?event, role = self.machine.role().word(), "event");
-        let actions = self.machine.on(event);
+        self.hear_of_lease();
+        self.decide(event);
+    }
+
+    fn decide(&mut self, event: Event) {
+        tracing::debug!(?event, role = self.mind.role().word(), "event");
+        let actions = self.mind.handle(event, clock::now(), backoff::random());
         // Whoever asks must not be told that it leads once its job is being stopped.
         self.publish();
         for action in actions {
-            self.act(action);
+            tracing::debug!(?action, "action");
+            self.carry_out(action);
+        }
+    }
+
+    /// Lets everybody see how it stands now. Nothing is awaited.
+    fn publish(&mut self) {
+        let public = self.mind.public(&self.job);
+        self.publish.send_if_modified(|now| {
+            let changed = *now != public;
+            *now = public;
+            changed
+        });
+    }
+
+    // === from channels to events ===
+
+    /// After this process stood still: hears what the guardian did meanwhile before it acts on
+    /// anything else, or it would take the guardian's work for undone.
+    async fn catch_up(&mut self) {
+        // Long enough for what lies in the socket to be read.
+        tokio::time::sleep(CATCH_UP).await;
+        let events = self.guarding.waiting();
+        // What it gave back in our place is known before all that it did for that.
+        for event in &events {
+            if let GuardianEvent::Report(report @ GuardianReport::Resigned { .. }) = event {
+                self.on(Event::Guardian(report.clone()));
+            }
+        }
+        for event in events {
+            self.guardian_said(event);
+        }
+        let said = self.checking.as_mut().map(Checking::waiting);
+        for event in said.into_iter().flatten() {
+            self.checks_said(event);
         }
     }
 
     fn ordered(&mut self, order: Order) {
-        match order {
-            Order::Shutdown => self.on(Event::Shutdown),
-            Order::ShutdownNow => self.on(Event::ShutdownNow),
-            Order::StepDown => self.step_down(None),
-            Order::PassOn { signal, ends } => self.pass_on(signal, ends),
-            Order::GiveUp => self.give_up(),
-            Order::Reload(config) => {
-                // Even with the same settings: the files that they name may have changed.
-                let takeover_delay = config.election.takeover_delay;
-                self.contest.send(contest::Command::Reload(
-                    config.etcd.clone(),
-                    takeover_delay,
-                    config.digest(),
-                ));
-                if config.job != self.config.job {
-                    self.restarts = Restarts::new(&config.job);
+        if let Order::Reload(config) = &order {
+            self.timing = config.timing();
+            self.config = Arc::clone(config);
+        }
+        self.on(Event::Order(order));
+    }
+
+    fn guardian_said(&mut self, event: GuardianEvent) {
+        match event {
+            GuardianEvent::Report(report) => {
+                // Those of a Rust job's processes are that job's to know.
+                if !self.processes.heard(&report) {
+                    self.on(Event::Guardian(report));
                 }
-                self.timing = config.timing();
-                self.config = config;
-                self.tell_of_reload();
+            }
+            GuardianEvent::Gone => self.on(Event::GuardianGone),
+        }
+    }
+
+    fn checks_said(&mut self, event: GuardianEvent) {
+        match event {
+            GuardianEvent::Report(report) => self.on(Event::Checks(report)),
+            GuardianEvent::Gone => self.on(Event::ChecksGone),
+        }
+    }
+
+    fn reported(&mut self, report: Report) {
+        match report {
+            Report::Event(event) => self.on(event),
+            Report::LoggedIn(token) => {
+                self.token = Some(token);
+                self.on(Event::LoggedIn);
+            }
+            Report::Granted(timing, mut status) => {
+                let known = status.borrow_and_update().clone();
+                self.status = Some(status);
+                self.decide(Event::Granted(timing, known));
+            }
+            Report::Elected(term, at, recorded) => {
+                // Nothing that is asked for from now on overtakes the record of the term.
+                self.guarding.hold(recorded);
+                let elected = Elected {
+                    token: term.token(),
+                    cluster: term.cluster(),
+                    status: term.status().borrow().clone(),
+                    at: at.into(),
+                };
+                self.term = Some(term);
+                self.on(Event::Elected(elected));
             }
         }
     }
 
+    fn native_came(&mut self, progress: native::Progress) {
+        let run = progress.run;
+        self.on(match progress.stage {
+            Stage::Returned => Event::NativeReturned(run),
+            Stage::Ended(result) => Event::NativeEnded(run, result),
+        });
+    }
+
     fn heard(&mut self, word: Word) {
         match word {
-            Word::Prepared(lease) => {
-                if let Some(held) = &mut self.held
-                    && held.lease == lease
-                    && !held.leaving
-                {
-                    self.contest
-                        .send(contest::Command::Contend(lease, held.timing));
-                }
+            Word::Event(event) => self.on(event),
+            Word::Guardian(started) => {
+                self.guarding.replace(started);
+                self.on(Event::Guarded);
             }
-            Word::Silent(lease) => {
-                if self.held.as_ref().is_some_and(|held| held.lease == lease) {
-                    self.guardian_gone();
+            Word::Checks(started) => {
+                if let Some(checking) = &mut self.checking {
+                    checking.replace(started);
                 }
+                self.on(Event::ChecksGuarded);
             }
-            Word::Fenced => self.fenced(),
-            Word::InVain(survivors) => self.can_not_be_killed(survivors),
-            Word::Guardian(started) => self.guarded_anew(started),
-            Word::Checks(started) => self.checks_started(started),
         }
     }
+
+    /// Decides on what the renewals have come to, if there is news.
+    fn hear_of_lease(&mut self) {
+        let news = self.status.as_mut().and_then(|status| {
+            let changed = status.has_changed().unwrap_or(true);
+            changed.then(|| status.borrow_and_update().clone())
+        });
+        if let Some(status) = news {
+            self.decide(Event::Lease(status));
+        }
+    }
+
+    /// The fence has long sent SIGKILL to these in vain, and others tell of it.
+    fn in_vain(words: &mpsc::UnboundedSender<Word>, survivors: Vec<Survivor>) {
+        drop(words.send(Word::Event(Event::InVain(survivors))));
+    }
+}
+
+/// Waits until there is news of the lease; for ever if there is none.
+async fn changed(status: &mut Option<watch::Receiver<Status>>) {
+    if let Some(status) = status
+        && status.changed().await.is_ok()
+    {
+        // It is yet to be heard.
+        status.mark_changed();
+        return;
+    }
+    // There are no renewals, or they have ended, and said how before.
+    std::future::pending::<()>().await;
 }

@@ -22,6 +22,12 @@ impl LeaseId {
         NonZeroI64::new(id).filter(|id| id.get() > 0).map(Self)
     }
 
+    /// A fresh id, by a number at random: one is never used twice (R10).
+    pub(crate) fn random(number: u64) -> Self {
+        let positive = NonZeroI64::new((number >> 1).cast_signed());
+        Self(positive.unwrap_or(NonZeroI64::MAX))
+    }
+
     /// The id as etcd's protocol has it.
     pub const fn get(self) -> i64 {
         self.0.get()

@@ -96,8 +96,7 @@
 //! | [`cli`] | the command line, one file a command |
 //! | [`daemon`] | the life of the process: configuration, signals, service manager |
 //! | [`http`] | status endpoints, metrics, the page, and the control socket |
-//! | [`candidate`] | carries out what the role machine decides; the daemon's main loop |
-//! | [`role`] | the role as a pure state machine |
+//! | [`candidate`] | what the candidate decides, as a pure state machine, and the daemon's main loop around it |
 //! | [`job`] | what a leader runs: a command, or Rust code on a runtime of its own |
 //! | [`guardian`] | the process that starts, signals and reaps what the job consists of |
 //! | [`election`] | the queue: joining, claiming, watching, observing |
@@ -126,8 +125,8 @@
 //! | R1 | `D` counts from the *sending* of the last proven renewal, on a clock that suspend doesn't stop; an acknowledgement of a deposed leader of etcd proves nothing | [`session`], [`config::timing`] |
 //! | R2 | the job is asked to stop at `D−G−K`, killed at `D−K`, dead at `D`; "am I leader?" means the first of these | [`config::timing`], [`candidate`], [`guardian`] |
 //! | R3 | the TTL has room for two failed renewals beside `G` and `K` | [`config::timing`], and [`candidate`] for the TTL that was granted |
-//! | R4 | a run starts only under a complete claim, before `D−G−K`, with nothing of an earlier run alive and no stop begun; whoever forks looks again | [`role`], [`guardian`], [`fencing`] |
-//! | R5 | the key and the lease are given back only for a tree that is proven empty; until then somebody renews | [`role`], [`term::resignation`], [`guardian`], [`release`] |
+//! | R4 | a run starts only under a complete claim, before `D−G−K`, with nothing of an earlier run alive and no stop begun; whoever forks looks again | [`candidate`], [`guardian`], [`fencing`] |
+//! | R5 | the key and the lease are given back only for a tree that is proven empty; until then somebody renews | [`candidate`], [`term::resignation`], [`guardian`], [`release`] |
 //! | R6 | the guardian alone forks, signals and reaps, and knows every lease before it is granted | [`guardian`], [`candidate`] |
 //! | R7 | a leader whose own key is gone kills its job at once | [`election::control`], [`session`] |
 //! | R8 | to be first in the queue is not to lead: one linearizable transaction proves it | [`election`] |
@@ -161,7 +160,7 @@ pub mod notify;
 pub mod os_text;
 pub mod proc;
 pub mod release;
-pub mod role;
+
 pub mod runs;
 pub mod runtime_dir;
 pub mod session;

@@ -58,16 +58,6 @@ impl Options {
     }
 }
 
-/// A fresh lease id, at random: one is never used twice (R10).
-pub(crate) fn new_lease_id() -> LeaseId {
-    loop {
-        let random = i64::from_ne_bytes(crate::backoff::random().to_ne_bytes()) & i64::MAX;
-        if let Some(id) = LeaseId::new(random) {
-            return id;
-        }
-    }
-}
-
 /// A lease that is being renewed.
 ///
 /// Dropping it stops the renewals, which ends its term, and leaves the lease to its TTL; call
@@ -108,7 +98,7 @@ impl Session {
     /// # Cancel safety
     /// Dropping it is as an error.
     pub async fn open(store: &Store, options: Options) -> Result<Self, Error> {
-        let lease = new_lease_id();
+        let lease = LeaseId::random(crate::backoff::random());
         let unwanted = Unwanted {
             store,
             lease: Some(lease),

@@ -4,31 +4,30 @@
 //! The candidate's main loop sends [`Command`]s and gets [`Report`]s; neither side ever waits for
 //! the other.
 
-use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::left::Left;
+use super::decide::words::{Command, Event, Joined, Left};
 use super::pulse::Pulse;
 use super::shown::{Shown, show_unkillable};
-use super::successor::{Asked, Found, Look};
+use super::successor::Look;
 use crate::backoff::{Backoff, jitter};
-use crate::clock::{self, Instant, Tick};
+use crate::clock::{self, Tick};
 use crate::config::timing::Timing;
 use crate::election::control::{Lookout, Notice};
 use crate::election::digest::tell_digest;
-use crate::election::{CampaignError, Digest, Election, Progress, TakeoverDelay, wishes};
-use crate::etcd::{Error, Settings, Store, Token};
+use crate::election::{CampaignError, Digest, Election, TakeoverDelay, wishes};
+use crate::etcd::{Error, Store, Token};
 use crate::keys::{LeaseId, Prefix};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::session::{Loss, Options, Session, Status};
 use crate::term::Term;
 use crate::term::history::put_past;
-use crate::term::record::{self, Member, PastTerm, Record, Unkillable};
+use crate::term::record::{self, Member, PastTerm, Record};
 use crate::term::resignation::Resignation;
 use crate::vital;
 
@@ -44,58 +43,18 @@ const JOBS_TURN: Duration = Duration::from_millis(10);
 /// headers, its body, and some to spare. Turns without work take no time.
 const RECORD_TURNS: usize = 10;
 
-/// What the candidate asks for.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Stand for election with this lease, by these times. The guardian knows it already (R6).
-    Contend(LeaseId, Timing),
-    /// Give back what there is, trying until the store answers; and why, for the history.
-    GiveBack(Resignation, &'static str),
-    /// Stop trying to give back at this instant.
-    Hurry(Instant),
-    /// Tell whether somebody can follow, as asked now; no matter what was asked before.
-    LookForSuccessor(Asked),
-    /// Take the wish to step down with this mod_revision back, in one attempt of at most this long.
-    TakeBack(i64, Duration),
-    /// Reach the store by other endpoints or credentials, wait at least so long after an unclean
-    /// end, and say that the settings have this digest now.
-    Reload(Settings, Duration, String),
-    /// Show whoever looks that this can't be killed, of the candidacy with this lease; or no more.
-    ShowUnkillable(LeaseId, Vec<Unkillable>),
-}
-
 /// What the candidate is told.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// The lease is granted.
+    /// What is decided on as it is.
+    Event(Event),
+    /// The lease is granted, and there will be news of it.
     Granted(Timing, watch::Receiver<Status>),
-    /// The candidate key is in the queue, behind so many.
-    Joined {
-        position: i64,
-        /// `create_revision` of the key.
-        revision: i64,
-    },
-    /// What the campaign waits for now.
-    Progress(Progress),
     /// The claim is complete; the job may start once the term record, which says since when, is on
     /// its way, as the receiver tells.
     Elected(Term, String, oneshot::Receiver<()>),
-    /// The candidacy or the term is over.
-    Lost(Loss),
-    /// This candidacy can never lead.
-    Refused(String),
-    /// The store was not reached.
-    Unreachable(Error),
     /// The login has this token now.
     LoggedIn(Token),
-    /// The term is asked something.
-    Notice(Notice),
-    /// Whether the term is to step down as the wish with this number asks.
-    Successor(u64, Found),
-    /// Others in front of the one that is to lead: the candidacy is to begin anew behind it.
-    MakeWay,
-    /// The lease is given back, or the attempts to are over.
-    Left(Left),
 }
 
 /// What the contest needs to know from the start.
@@ -146,11 +105,11 @@ impl Contest {
 }
 
 /// How a candidacy is over before it leads.
-fn over(error: CampaignError) -> Report {
+fn over(error: CampaignError) -> Event {
     match error {
-        CampaignError::Lost(loss) => Report::Lost(loss),
-        CampaignError::MakeWay => Report::MakeWay,
-        refused => Report::Refused(refused.to_string()),
+        CampaignError::Lost(loss) => Event::Lost(loss),
+        CampaignError::MakeWay => Event::MakeWay,
+        refused => Event::Refused(refused.to_string()),
     }
 }
 
@@ -159,15 +118,27 @@ struct Contestant {
     setup: Setup,
     store: Store,
     reports: mpsc::UnboundedSender<Report>,
-    /// The token of the present candidacy, once its claim is complete: the candidate may be giving
-    /// it back before it has heard of it.
-    claimed: RefCell<Option<record::Term>>,
+}
+
+/// What goes on beside a candidacy.
+#[derive(Debug, Default)]
+struct Aside {
     /// The lease that was contended with last.
-    lease: Cell<Option<LeaseId>>,
+    lease: Option<LeaseId>,
     /// For a successor.
     look: Look,
     /// What can't be killed, as last told.
     unkillable: watch::Sender<Shown>,
+}
+
+/// What a candidacy has come to.
+#[derive(Debug, Default)]
+struct Candidacy {
+    /// Renewing for as long as its lease can be: what hangs on it may not be over (R5).
+    session: Option<Session>,
+    /// The record of its term, once its claim is complete: the candidate may be giving it back
+    /// before it has heard of it.
+    claimed: Option<record::Term>,
 }
 
 impl Contestant {
@@ -177,14 +148,11 @@ impl Contestant {
             setup,
             store,
             reports,
-            claimed: RefCell::new(None),
-            lease: Cell::new(None),
-            look: Look::default(),
-            unkillable: watch::Sender::default(),
         }
     }
 
     async fn run(self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        let mut aside = Aside::default();
         tokio::spawn(self.setup.pulse.clone().beat());
         let (store, limit) = (self.store.clone(), self.setup.attempt_limit);
         // While the guardian starts: connected, and told from a proxy, by the time of the grant.
@@ -200,7 +168,7 @@ impl Contestant {
             store,
             prefix,
             limit,
-            self.unkillable.subscribe(),
+            aside.unkillable.subscribe(),
         ));
         let mut election = Election::new(
             self.store.clone(),
@@ -210,26 +178,29 @@ impl Contestant {
         )
         .with_digest(self.setup.digest.clone());
         while let Some(command) = inbox.recv().await {
+            let mut candidacy = Candidacy::default();
             let given_back = match command {
                 Command::Contend(lease, timing) => {
-                    self.claimed.take();
-                    self.lease.set(Some(lease));
-                    let mut session = None;
-                    let standing = self.stand(lease, timing, &mut election, &mut session);
-                    Box::pin(self.until_given_back(&mut inbox, standing)).await
-                    // The session is dropped here, and with it the renewals.
+                    aside.lease = Some(lease);
+                    let standing = self.stand(lease, timing, &mut election, &mut candidacy);
+                    Box::pin(self.until_given_back(&mut inbox, &mut aside, standing)).await
                 }
-                other => self.aside(other),
+                other => self.aside(&mut aside, other),
             };
+            let Candidacy {
+                session,
+                claimed: term,
+            } = candidacy;
+            // And with it the renewals.
+            drop(session);
             if let Some((mut resignation, reason)) = given_back {
-                let term = self.claimed.take();
                 if let Some(term) = &term {
                     resignation.token = Some(term.token);
                     resignation.may_mark = true;
                 }
                 // It is given back as soon as its job is proven dead.
                 let ended = clock::wall_time();
-                let left = self.give_back(&mut inbox, &resignation).await;
+                let left = self.give_back(&mut inbox, &mut aside, &resignation).await;
                 if let (Some(term), Left::Revoked | Left::Gone) = (term, left) {
                     let past = PastTerm::ended_at(term, ended, left.explain(reason));
                     let limit = resignation.attempt_limit;
@@ -238,7 +209,7 @@ impl Contestant {
                         tracing::debug!(%error, "history not written");
                     }
                 }
-                self.report(Report::Left(left));
+                self.tell(Event::Left(left));
             }
         }
     }
@@ -247,6 +218,7 @@ impl Contestant {
     async fn until_given_back(
         &self,
         inbox: &mut mpsc::UnboundedReceiver<Command>,
+        aside: &mut Aside,
         standing: impl Future<Output = ()>,
     ) -> Option<(Resignation, &'static str)> {
         tokio::pin!(standing);
@@ -254,7 +226,7 @@ impl Contestant {
         loop {
             tokio::select! {
                 command = inbox.recv() => {
-                    let given_back = self.aside(command?);
+                    let given_back = self.aside(aside, command?);
                     if given_back.is_some() {
                         return given_back;
                     }
@@ -265,21 +237,21 @@ impl Contestant {
     }
 
     /// Heeds a command that leaves the candidacy as it is; returns what ends it.
-    fn aside(&self, command: Command) -> Option<(Resignation, &'static str)> {
+    fn aside(&self, aside: &mut Aside, command: Command) -> Option<(Resignation, &'static str)> {
         match command {
             Command::GiveBack(resignation, reason) => return Some((resignation, reason)),
             Command::Reload(settings, takeover_delay, digest) => {
                 self.store.reload(&settings);
                 self.setup.takeover_delay.raise(takeover_delay);
                 if self.setup.digest.set(Some(digest)) {
-                    self.tell_digest();
+                    self.tell_digest(aside.lease);
                 }
             }
             Command::LookForSuccessor(asked) => {
                 let (store, reports) = (self.store.clone(), self.reports.clone());
                 let (prefix, wish) = (self.setup.prefix.clone(), asked.wish);
-                self.look.begin(store, prefix, asked, move |found| {
-                    drop(reports.send(Report::Successor(wish, found)));
+                aside.look.begin(store, prefix, asked, move |found| {
+                    drop(reports.send(Report::Event(Event::Successor(wish, found))));
                 });
             }
             Command::TakeBack(asked_at, limit) => {
@@ -289,7 +261,7 @@ impl Contestant {
                 });
             }
             Command::ShowUnkillable(lease, unkillable) => {
-                self.unkillable.send_replace(Some((lease, unkillable)));
+                aside.unkillable.send_replace(Some((lease, unkillable)));
             }
             Command::Contend(..) | Command::Hurry(_) => {}
         }
@@ -297,8 +269,8 @@ impl Contestant {
     }
 
     /// Puts the digest of new settings into the member record, if there is one yet.
-    fn tell_digest(&self) {
-        let Some(lease) = self.lease.get() else {
+    fn tell_digest(&self, lease: Option<LeaseId>) {
+        let Some(lease) = lease else {
             return;
         };
         let (store, digest) = (self.store.clone(), self.setup.digest.clone());
@@ -311,22 +283,21 @@ impl Contestant {
         });
     }
 
-    /// One candidacy, from its grant to its loss. The session is left in `session`, renewing,
-    /// for as long as its lease can be: what hangs on it may not be over (R5).
+    /// One candidacy, from its grant to its loss.
     async fn stand(
         &self,
         lease: LeaseId,
         timing: Timing,
         election: &mut Election,
-        session: &mut Option<Session>,
+        candidacy: &mut Candidacy,
     ) {
         let options = Options {
             timing,
             tick: Some(self.setup.tick.clone()),
             metrics: self.setup.metrics.clone(),
         };
-        let Err(report) = self.try_to_stand(lease, options, election, session).await;
-        self.report(report);
+        let Err(event) = self.try_to_stand(lease, options, election, candidacy).await;
+        self.tell(event);
     }
 
     async fn try_to_stand(
@@ -334,31 +305,32 @@ impl Contestant {
         lease: LeaseId,
         options: Options,
         election: &mut Election,
-        session: &mut Option<Session>,
-    ) -> Result<Infallible, Report> {
+        Candidacy { session, claimed }: &mut Candidacy,
+    ) -> Result<Infallible, Event> {
         let opened = Session::open_as(&self.store, lease, options).await;
         let session = &*session.insert(opened.map_err(|error| match error {
-            Error::ClusterChanged(what) => Report::Lost(Loss::ClusterChanged(what)),
-            error if error.is_definite() => Report::Refused(error.to_string()),
-            error => Report::Unreachable(error),
+            Error::ClusterChanged(what) => Event::Lost(Loss::ClusterChanged(what)),
+            error if error.is_definite() => Event::Refused(error.to_string()),
+            error => Event::Unreachable(error),
         })?);
         if let Err(advice) = session.timing().check() {
             // The store may grant another TTL than it was asked for (R3).
-            return Err(Report::Refused(advice.to_string()));
+            return Err(Event::Refused(advice.to_string()));
         }
         self.report(Report::Granted(session.timing(), session.status()));
         let member = Member::of_this_process(&self.setup.candidate);
         let joined = election.join(session, &member).await;
         let candidacy = joined.map_err(over)?;
-        self.report(Report::Joined {
+        self.tell(Event::Joined(Joined {
             position: candidacy.position,
             revision: candidacy.create_revision,
-        });
-        let progress = |progress| self.report(Report::Progress(progress));
+            at: clock::wall_time().into(),
+        }));
+        let progress = |progress| self.tell(Event::Progress(progress));
         let campaign = election.campaign(session, &candidacy, progress).await;
         let term = campaign.map_err(over)?;
         let record = term.record();
-        self.claimed.replace(Some(record.clone()));
+        *claimed = Some(record.clone());
         // The candidate gets ready meanwhile, but asks for nothing before the record is on its
         // way: no fork comes first (R8).
         let (recorded, on_its_way) = oneshot::channel();
@@ -375,13 +347,13 @@ impl Contestant {
         let mut lookout = Lookout::new(self.store.clone(), term);
         tokio::select! {
             biased;
-            loss = session.lost() => return Err(Report::Lost(loss)),
+            loss = session.lost() => return Err(Event::Lost(loss)),
             () = clock::sleep(JOBS_TURN) => {}
         }
         loop {
             let notice = tokio::select! {
                 biased;
-                loss = session.lost() => return Err(Report::Lost(loss)),
+                loss = session.lost() => return Err(Event::Lost(loss)),
                 notice = lookout.next() => notice,
             };
             match notice {
@@ -395,7 +367,7 @@ impl Contestant {
                     // A term that is over needs to heed nothing.
                     tokio::spawn(async move { term.heed_pause(&member, at).await });
                 }
-                notice => self.report(Report::Notice(notice)),
+                notice => self.tell(Event::Notice(notice)),
             }
         }
     }
@@ -406,6 +378,7 @@ impl Contestant {
     async fn give_back(
         &self,
         inbox: &mut mpsc::UnboundedReceiver<Command>,
+        aside: &mut Aside,
         resignation: &Resignation,
     ) -> Left {
         let trying = self.try_to_give_back(resignation);
@@ -423,7 +396,7 @@ impl Contestant {
                 () = over => return Left::Unconfirmed,
                 command = inbox.recv() => match command {
                     Some(Command::Hurry(at)) => until = Some(at),
-                    Some(other) => drop(self.aside(other)),
+                    Some(other) => drop(self.aside(aside, other)),
                     None => return Left::Unconfirmed,
                 },
             }
@@ -449,11 +422,15 @@ impl Contestant {
                     return Left::Unconfirmed;
                 }
                 Err(error) => {
-                    self.report(Report::Unreachable(error));
+                    self.tell(Event::Unreachable(error));
                     clock::sleep(backoff.next(jitter())).await;
                 }
             }
         }
+    }
+
+    fn tell(&self, event: Event) {
+        self.report(Report::Event(event));
     }
 
     fn report(&self, report: Report) {

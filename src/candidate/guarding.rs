@@ -1,4 +1,4 @@
-//! The candidate's hold on its guardian: which one there is, and whether it still answers.
+//! The candidate's hold on its guardian: which one there is, and how the next one is started.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::held::Held;
 use super::lines::Lines;
-use super::told::Told;
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::config::Config;
 use crate::guardian::client::{Event, Guardian, Handed};
-use crate::guardian::protocol::{Report, Request};
+use crate::guardian::protocol::Request;
 use crate::proc::Process;
 use crate::runtime_dir::lease_file::Keeper;
 
@@ -29,9 +27,8 @@ pub(super) struct Guarding {
     /// Its process, for the stop hook.
     process: Option<Process>,
     events: mpsc::UnboundedReceiver<Event>,
-    told: Told,
     /// It was given up on; the next one isn't there yet.
-    pub(super) gone: bool,
+    gone: bool,
 }
 
 /// Starts a guardian for the candidate of `config`, which hands our standard input over to it if
@@ -85,7 +82,6 @@ impl Guarding {
             guardian,
             process: process.and_then(Process::with_pid),
             events,
-            told: Told::default(),
             gone: false,
         }
     }
@@ -106,6 +102,11 @@ impl Guarding {
         unheard(&mut self.events)
     }
 
+    /// Hears it no more.
+    pub(super) const fn give_up(&mut self) {
+        self.gone = true;
+    }
+
     pub(super) fn replace(&mut self, started: Started) {
         *self = Self::new(started);
     }
@@ -119,50 +120,12 @@ impl Guarding {
         self.process
     }
 
-    pub(super) fn send(&mut self, request: Request) {
-        if let Request::Term(term) = &request {
-            self.told.term(term);
-        }
-        if matches!(request, Request::Kill { .. }) {
-            self.told.kill(clock::now());
-        }
+    pub(super) fn send(&self, request: Request) {
         self.guardian.send(request);
     }
 
     /// Holds back all that is sent from now on until `done` is said.
     pub(super) fn hold(&self, done: oneshot::Receiver<()>) {
         self.guardian.hold(done);
-    }
-
-    /// Tells the guardian of a later deadline of the term that it guards.
-    pub(super) fn move_deadline(&mut self, token: i64, deadline: Instant) {
-        if self.told.deadline(token, deadline) {
-            self.guardian.send(Request::Deadline { token, deadline });
-        }
-    }
-
-    /// Whether the guardian has acknowledged the term as it was sent last.
-    pub(super) fn acked(&self, token: i64) -> bool {
-        self.told.acked(token)
-    }
-
-    /// Takes note of what its words say about itself.
-    pub(super) fn note(&mut self, report: &Report) {
-        self.told.note(report, clock::now());
-    }
-
-    /// When the guardian of the term in `held` is to be taken for dead or stopped, unless it is
-    /// heard before.
-    pub(super) fn silent_at(&self, held: &Held) -> Option<Instant> {
-        if self.gone {
-            return None;
-        }
-        let acknowledged = self.guardian.acked_deadline();
-        self.told.silent_at(&held.timing, acknowledged)
-    }
-
-    /// The term is over: no word is expected of the guardian any more.
-    pub(super) fn term_over(&mut self) {
-        self.told = Told::default();
     }
 }

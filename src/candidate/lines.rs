@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tracing::field::display;
 
-use super::end::End;
-use crate::keys::{LeaseId, Prefix};
-use crate::proc::survivor::{Survivor, listed};
+use super::decide::End;
+use super::decide::words::Line;
+use crate::keys::Prefix;
+use crate::proc::survivor::listed;
 
 /// Who speaks.
 #[derive(Clone, Debug)]
@@ -31,176 +32,169 @@ macro_rules! line {
 }
 
 impl Lines {
-    pub(super) fn campaigning(&self, lease: LeaseId, position: i64) {
-        line!(info, self, %lease, position, "campaigning");
+    #[expect(clippy::too_many_lines, reason = "an arm for each line of the log")]
+    pub(super) fn say(&self, line: &Line) {
+        match line {
+            Line::Campaigning { lease, position } => {
+                line!(info, self, %lease, position, "campaigning");
+            }
+            Line::Blocked { lease, key } => {
+                line!(error, self, %lease, key, "queue blocked by a key that is no candidate");
+            }
+            Line::OffLease { lease, key } => {
+                line!(warn, self, %lease, key, "the key in front is off its lease");
+            }
+            Line::Unreadable { lease, key } => {
+                line!(error, self, %lease, key, "record can't be read");
+            }
+            Line::Differs { lease, from } => {
+                line!(warn, self, %lease, from, "settings differ: the same election.*, job.* and hooks.* are wanted everywhere");
+            }
+            Line::Paused { lease } => line!(info, self, %lease, "election paused"),
+            Line::Delayed { lease, delay } => {
+                line!(info, self, %lease, delay_ms = ms(*delay), "waiting out the last term");
+            }
+            Line::Elected {
+                lease,
+                token,
+                waited,
+            } => line!(info, self, %lease, token, waited_ms = ms(*waited), "elected"),
+            Line::Refused { lease, reason } => {
+                line!(error, self, %lease, reason, "refusing to lead");
+            }
+            Line::JobStarted { lease, token, pid } => {
+                line!(info, self, %lease, token, pid, "job started");
+            }
+            Line::JobNotStarted {
+                lease,
+                token,
+                reason,
+            } => line!(warn, self, %lease, token, reason, "job not started"),
+            Line::JobEnded { .. } => self.job_ended(line),
+            Line::JobStopped {
+                lease,
+                token,
+                pid,
+                killed,
+                took,
+            } => line!(info, self, %lease, token, pid, killed, took_ms = ms(*took), "job stopped"),
+            Line::JobCanNotBeKilled {
+                lease,
+                token,
+                survivors,
+            } => {
+                let (lease, pids) = (lease.map(display), listed(survivors));
+                line!(error, self, lease, token, pids, "job can't be killed");
+            }
+            Line::LastHookKilled { .. } | Line::HookEnded { .. } => self.hook_ended(line),
+            Line::Healthy => line!(info, self, "healthy"),
+            Line::Unhealthy { reason } => line!(warn, self, reason, "unhealthy"),
+            Line::CheckFailed { reason } => line!(warn, self, reason, "check failed"),
+            Line::ChecksLost => line!(error, self, "guardian of checks lost"),
+            Line::Resigned {
+                lease,
+                token,
+                confirmed,
+            } => line!(info, self, %lease, token, confirmed, by = "daemon", "resigned"),
+            Line::TermLost {
+                lease,
+                token,
+                reason,
+            } => line!(error, self, %lease, token, reason, "term lost"),
+            Line::StoreUnreachable { since, error } => {
+                line!(
+                    warn,
+                    self,
+                    since_ms = ms(*since),
+                    error,
+                    "store unreachable"
+                );
+            }
+            Line::StoreReachable { away } => {
+                line!(info, self, away_ms = ms(*away), "store reachable again");
+            }
+            Line::Rejoining { after, reason } => {
+                line!(info, self, after_ms = ms(*after), reason, "rejoining");
+            }
+            Line::CoolingDown { after } => {
+                line!(
+                    info,
+                    self,
+                    after_ms = ms(*after),
+                    "staying out of the queue"
+                );
+            }
+            Line::NotSteppingDown { term, reason } => {
+                let lease = term.map(|(lease, _)| display(lease));
+                let token = term.map(|(_, token)| token);
+                line!(warn, self, lease, token, reason, "not stepping down");
+            }
+            Line::AskedToStepDown { lease, token, by } => {
+                line!(debug, self, %lease, token, by, "asked to step down");
+            }
+            Line::SteppingDown { lease, token, by } => {
+                line!(info, self, %lease, token, by, "stepping down");
+            }
+            Line::MakingWay { lease } => line!(info, self, %lease, "making way"),
+            Line::DaemonKilled { lease, token } => {
+                line!(error, self, %lease, token, "killing this daemon: its Rust job does not end");
+            }
+            Line::GuardianGone => line!(error, self, "guardian lost"),
+        }
     }
 
-    pub(super) fn blocked(&self, lease: LeaseId, key: &str) {
-        line!(error, self, %lease, key, "queue blocked by a key that is no candidate");
-    }
-
-    pub(super) fn off_lease(&self, lease: LeaseId, key: &str) {
-        line!(warn, self, %lease, key, "the key in front is off its lease");
-    }
-
-    pub(super) fn unreadable(&self, lease: LeaseId, key: &str) {
-        line!(error, self, %lease, key, "record can't be read");
-    }
-
-    pub(super) fn differs(&self, lease: LeaseId, from: &str) {
-        line!(warn, self, %lease, from, "settings differ: the same election.*, job.* and hooks.* are wanted everywhere");
-    }
-
-    pub(super) fn paused(&self, lease: LeaseId) {
-        line!(info, self, %lease, "election paused");
-    }
-
-    pub(super) fn delayed(&self, lease: LeaseId, delay: Duration) {
-        line!(info, self, %lease, delay_ms = ms(delay), "waiting out the last term");
-    }
-
-    pub(super) fn elected(&self, lease: LeaseId, token: i64, waited: Duration) {
-        line!(info, self, %lease, token, waited_ms = ms(waited), "elected");
-    }
-
-    pub(super) fn refused(&self, lease: LeaseId, reason: &str) {
-        line!(error, self, %lease, reason, "refusing to lead");
-    }
-
-    pub(super) fn job_started(&self, lease: LeaseId, token: i64, pid: Option<u32>) {
-        line!(info, self, %lease, token, pid, "job started");
-    }
-
-    pub(super) fn job_not_started(&self, lease: LeaseId, token: i64, reason: &str) {
-        line!(warn, self, %lease, token, reason, "job not started");
-    }
-
-    pub(super) fn job_ended(&self, lease: LeaseId, token: i64, end: &End, ran: Duration) {
+    fn job_ended(&self, line: &Line) {
+        let Line::JobEnded {
+            lease,
+            token,
+            end,
+            ran,
+            once,
+        } = line
+        else {
+            return;
+        };
         let End {
             pid,
             code,
             signal,
             error,
         } = end;
-        let (signal, error, ran_ms) = (*signal, error.as_deref(), ms(ran));
-        if *code == Some(0) {
+        let (signal, error, ran_ms) = (*signal, error.as_deref(), ms(*ran));
+        if *once {
+            // Whoever typed the command gets its exit code.
+            line!(info, self, %lease, token, pid, code, signal, ran_ms, "job ended");
+        } else if *code == Some(0) {
             line!(info, self, %lease, token, pid, code, ran_ms, "job ended");
         } else {
             line!(warn, self, %lease, token, pid, code, signal, error, ran_ms, "job ended");
         }
     }
 
-    pub(super) fn job_ended_once(&self, lease: LeaseId, token: i64, end: &End, ran: Duration) {
-        let (pid, code, signal, ran_ms) = (end.pid, end.code, end.signal, ms(ran));
-        line!(info, self, %lease, token, pid, code, signal, ran_ms, "job ended");
-    }
-
-    pub(super) fn job_stopped(
-        &self,
-        lease: LeaseId,
-        token: i64,
-        pid: Option<u32>,
-        killed: bool,
-        took: Duration,
-    ) {
-        line!(info, self, %lease, token, pid, killed, took_ms = ms(took), "job stopped");
-    }
-
-    pub(super) fn job_can_not_be_killed(
-        &self,
-        lease: Option<LeaseId>,
-        token: Option<i64>,
-        survivors: &[Survivor],
-    ) {
-        let (lease, pids) = (lease.map(display), listed(survivors));
-        line!(error, self, lease, token, pids, "job can't be killed");
-    }
-
-    pub(super) fn last_hook_killed(&self, lease: LeaseId, token: Option<i64>, ran: Duration) {
-        let (hook, killed, ran_ms) = ("on_lost", true, ms(ran));
-        line!(warn, self, %lease, token, hook, killed, ran_ms, "hook ended");
-    }
-
-    pub(super) fn hook_ended(
-        &self,
-        lease: LeaseId,
-        token: i64,
-        end: &End,
-        killed: bool,
-        ran: Duration,
-    ) {
-        let hook = "on_elected";
-        let (pid, code, signal, ran_ms) = (end.pid, end.code, end.signal, ms(ran));
-        let error = end.error.as_deref();
-        if end.failed() || killed {
-            line!(warn, self, %lease, token, pid, hook, code, signal, error, killed, ran_ms, "hook ended");
-        } else {
-            line!(info, self, %lease, token, pid, hook, code, ran_ms, "hook ended");
+    fn hook_ended(&self, line: &Line) {
+        match line {
+            Line::LastHookKilled { lease, token, ran } => {
+                let (hook, killed, ran_ms) = ("on_lost", true, ms(*ran));
+                line!(warn, self, %lease, token, hook, killed, ran_ms, "hook ended");
+            }
+            Line::HookEnded {
+                lease,
+                token,
+                end,
+                killed,
+                ran,
+            } => {
+                let hook = "on_elected";
+                let (pid, code, signal, ran_ms) = (end.pid, end.code, end.signal, ms(*ran));
+                let error = end.error.as_deref();
+                if end.failed() || *killed {
+                    line!(warn, self, %lease, token, pid, hook, code, signal, error, killed, ran_ms, "hook ended");
+                } else {
+                    line!(info, self, %lease, token, pid, hook, code, ran_ms, "hook ended");
+                }
+            }
+            _ => {}
         }
-    }
-
-    pub(super) fn healthy(&self) {
-        line!(info, self, "healthy");
-    }
-
-    pub(super) fn unhealthy(&self, reason: &str) {
-        line!(warn, self, reason, "unhealthy");
-    }
-
-    pub(super) fn check_failed(&self, reason: &str) {
-        line!(warn, self, reason, "check failed");
-    }
-
-    pub(super) fn checks_lost(&self) {
-        line!(error, self, "guardian of checks lost");
-    }
-
-    pub(super) fn resigned(&self, lease: LeaseId, token: Option<i64>, confirmed: bool) {
-        line!(info, self, %lease, token, confirmed, by = "daemon", "resigned");
-    }
-
-    pub(super) fn term_lost(&self, lease: LeaseId, token: i64, reason: &str) {
-        line!(error, self, %lease, token, reason, "term lost");
-    }
-
-    pub(super) fn store_unreachable(&self, since: Duration, error: &str) {
-        line!(warn, self, since_ms = ms(since), error, "store unreachable");
-    }
-
-    pub(super) fn store_reachable(&self, away: Duration) {
-        line!(info, self, away_ms = ms(away), "store reachable again");
-    }
-
-    pub(super) fn rejoining(&self, after: Duration, reason: &str) {
-        line!(info, self, after_ms = ms(after), reason, "rejoining");
-    }
-
-    pub(super) fn cooling_down(&self, after: Duration) {
-        line!(info, self, after_ms = ms(after), "staying out of the queue");
-    }
-
-    pub(super) fn not_stepping_down(&self, lease: LeaseId, token: i64, reason: &str) {
-        line!(warn, self, %lease, token, reason, "not stepping down");
-    }
-
-    pub(super) fn making_way(&self, lease: LeaseId) {
-        line!(info, self, %lease, "making way");
-    }
-
-    pub(super) fn daemon_killed(&self, lease: LeaseId, token: i64) {
-        line!(error, self, %lease, token, "killing this daemon: its Rust job does not end");
-    }
-
-    pub(super) fn step_down_without_term(&self) {
-        line!(warn, self, reason = "not the leader", "not stepping down");
-    }
-
-    pub(super) fn stepping_down(&self, lease: LeaseId, token: i64, by: &str) {
-        line!(info, self, %lease, token, by, "stepping down");
-    }
-
-    pub(super) fn guardian_gone(&self) {
-        line!(error, self, "guardian lost");
     }
 
     pub(super) fn guardian_not_started(&self, error: &std::io::Error) {

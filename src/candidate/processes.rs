@@ -5,7 +5,8 @@ use std::process::ExitStatus;
 
 use tokio::sync::oneshot;
 
-use super::end::End;
+use super::decide::End;
+use crate::guardian::protocol::{Refusal, Report};
 use crate::term::process::{ProcessError, exit_status};
 
 type Started = oneshot::Sender<Result<u32, ProcessError>>;
@@ -18,18 +19,32 @@ pub(super) struct Processes {
 }
 
 impl Processes {
+    /// Takes note of what the guardian reports; whether it was of one of these.
+    pub(super) fn heard(&mut self, report: &Report) -> bool {
+        match report {
+            Report::Started { run, pid } => self.started(*run, *pid),
+            Report::Refused { run, reason } => self.refused(*run, *reason),
+            Report::MainEnded { run, pid, exit } => self.ended(*run, &End::of(*pid, exit)),
+            _ => false,
+        }
+    }
+
     /// A start was asked for.
     pub(super) fn asked(&mut self, run: u64, started: Started, ended: oneshot::Sender<ExitStatus>) {
         self.asked.insert(run, (started, ended));
     }
 
-    /// The start was refused; whom to tell, if it was one of these.
-    pub(super) fn refuse(&mut self, run: u64) -> Option<Started> {
-        self.asked.remove(&run).map(|(started, _)| started)
+    /// The start was refused; whether it was of one of these.
+    fn refused(&mut self, run: u64, reason: Refusal) -> bool {
+        let Some((started, _)) = self.asked.remove(&run) else {
+            return false;
+        };
+        drop(started.send(Err(ProcessError::Refused(reason.to_string()))));
+        true
     }
 
     /// The process runs; whether it is one of these.
-    pub(super) fn started(&mut self, run: u64, pid: u32) -> bool {
+    fn started(&mut self, run: u64, pid: u32) -> bool {
         let Some((started, ended)) = self.asked.remove(&run) else {
             return false;
         };
@@ -39,7 +54,7 @@ impl Processes {
     }
 
     /// The process ended, or could not be executed; whether it was one of these.
-    pub(super) fn ended(&mut self, run: u64, end: &End) -> bool {
+    fn ended(&mut self, run: u64, end: &End) -> bool {
         if let Some((started, _)) = self.asked.remove(&run) {
             let killed = end.signal.unwrap_or_default();
             let killed = || format!("killed by signal {killed} before it was executed");

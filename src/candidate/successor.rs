@@ -1,15 +1,15 @@
 //! Who is to follow a leader that is asked to step down, and whether that can be.
 
-use std::cell::RefCell;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
+use super::decide::words::{Asked, Found};
 use crate::backoff::{Backoff, jitter};
 use crate::clock;
 use crate::election::Queue;
 use crate::election::make_way::{Way, way};
-use crate::etcd::{Error, Store};
+use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix};
 
 /// How long those in front of the chosen one may take to make way; it takes them milliseconds.
@@ -23,39 +23,21 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 /// take-over delay when the leader has gone too (R13).
 const LOOKS_AGAIN: Duration = Duration::from_millis(100);
 
-/// What the leader was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    /// The number of the wish.
-    pub(super) wish: u64,
-    /// The term.
-    pub(super) token: i64,
-    /// Who is to follow.
-    pub(super) to: Option<String>,
-    /// Whether to step down even with nobody there.
-    pub(super) force: bool,
-    /// The limit of one attempt.
-    pub(super) limit: Duration,
-}
-
-/// Whether the term is to step down, or why not, if the store told.
-pub(super) type Found = Result<Result<(), String>, Error>;
-
 /// The look that is under way: there is one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Look(RefCell<Option<AbortHandle>>);
+pub(super) struct Look(Option<AbortHandle>);
 
 impl Look {
     /// Looks as asked now, no more as asked before, and tells what is found.
     pub(super) fn begin(
-        &self,
+        &mut self,
         store: Store,
         prefix: Prefix,
         asked: Asked,
         tell: impl FnOnce(Found) + Send + 'static,
     ) {
         let look = tokio::spawn(async move { tell(look(&store, &prefix, asked).await) });
-        if let Some(earlier) = self.0.replace(Some(look.abort_handle())) {
+        if let Some(earlier) = self.0.replace(look.abort_handle()) {
             earlier.abort();
         }
     }

@@ -7,15 +7,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::cluster::Cluster;
-use super::end::End;
+use super::decide::End;
+use super::decide::words::{Over, Role};
 use super::pulse::Pulse;
-use super::{Candidate, Checking};
-use crate::clock::{self, Instant};
+use crate::clock::Instant;
 use crate::config::timing::Timing;
 use crate::keys::LeaseId;
 use crate::metrics::{Metrics, RunResult};
 use crate::proc::survivor::Survivor;
-use crate::role::Role;
 
 /// How many runs that are over are kept for people to look at.
 const KEPT: usize = 10;
@@ -147,62 +146,22 @@ impl Public {
 }
 
 impl JobView {
-    fn over(&mut self, run: PastRun) {
+    /// A run is over, at this time of the day.
+    pub(super) fn over(&mut self, run: Over, ended: String) {
+        let Over {
+            token,
+            ran,
+            result,
+            end,
+        } = run;
         let last = Arc::make_mut(&mut self.last);
-        last.push_front(run);
-        last.truncate(KEPT);
-    }
-}
-
-impl Candidate {
-    /// Lets everybody see how it stands now. Nothing is awaited.
-    pub(super) fn publish(&mut self) {
-        let held = self.held.as_ref();
-        // A term that is being given back is nobody's business any more, nor the watchdog's.
-        let leading = held.filter(|held| !held.leaving);
-        let term = leading.and_then(|held| held.term.as_ref());
-        let status = held.and_then(|held| held.status.as_ref());
-        let public = Public {
-            role: self.machine.role(),
-            lease: held.map(|held| held.lease),
-            revision: held.and_then(|held| held.revision),
-            token: term.map(crate::term::Term::token),
-            deadline: term.map(crate::term::Term::deadline),
-            held_until: status.map(|status| status.borrow().deadline),
-            timing: held.map_or(self.timing, |held| held.timing),
-            pid: self.run.as_ref().and_then(|run| run.pid),
-            position: held.and_then(|held| held.position),
-            joined: held.and_then(|held| held.joined.clone()),
-            since: leading.and_then(|held| held.led_since.clone()),
-            job: JobView {
-                up: self.run.as_ref().is_some_and(|run| run.said),
-                ..self.job.clone()
-            },
-            health: self.checking.as_ref().map(Checking::view),
-            survivors: Arc::clone(&self.survivors),
-            trouble: self.trouble.why(),
-        };
-        self.publish.send_if_modified(|now| {
-            let changed = *now != public;
-            *now = public;
-            changed
-        });
-    }
-
-    /// A run of the job has started.
-    pub(super) fn run_begins(&mut self) {
-        self.job.runs += 1;
-    }
-
-    /// A run whose start was said is over; `end` if it ended by itself.
-    pub(super) fn run_over(&mut self, token: i64, ran: Duration, result: RunResult, end: &End) {
-        self.metrics.run_ended(result);
-        self.job.over(PastRun {
+        last.push_front(PastRun {
             token,
             result,
-            end: end.clone(),
+            end,
             ran,
-            ended: clock::wall_time(),
+            ended,
         });
+        last.truncate(KEPT);
     }
 }

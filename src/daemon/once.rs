@@ -8,13 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::stops::{Stop, Stops};
 use super::{make_ready, reap_orphans, start_and_fence};
+pub use crate::candidate::Role;
 use crate::candidate::{Candidate, Order, Parts};
 pub use crate::candidate::{Outcome, Public};
 use crate::clock;
 use crate::config::Config;
 use crate::job::Jobs;
 use crate::log;
-pub use crate::role::Role;
 use crate::runtime_dir::RuntimeDir;
 use crate::runtime_dir::lease_file::Keeper;
 use crate::signals::{Passed, PassedOn};

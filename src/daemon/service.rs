@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::candidate::Role;
 use crate::candidate::{Public, Pulse, View};
 use crate::clock;
 use crate::notify::{Message, Notifier, watchdog_span};
-use crate::role::Role;
 
 /// Without a term there is no deadline that a hung daemon could miss; the watchdog only sees to it
 /// that it is replaced some day.

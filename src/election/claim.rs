@@ -37,19 +37,19 @@ pub(super) struct Front {
 
 /// What a candidate that stands first has to know before it leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// Every term up to this token was proven dead or waited out; 0 for none.
-    pub(super) marker: i64,
+    pub(crate) marker: i64,
     /// The term on record.
-    pub(super) recorded: Option<record::Term>,
+    pub(crate) recorded: Option<record::Term>,
     /// create_revision of the youngest candidate of a Go program that was noted; 0 for none.
-    pub(super) foreign: i64,
+    pub(crate) foreign: i64,
     /// mod_revision of the pause, if there is one.
-    pub(super) paused: Option<i64>,
+    pub(crate) paused: Option<i64>,
     /// Whether the pause can be read.
-    pub(super) pause_unreadable: bool,
+    pub(crate) pause_unreadable: bool,
     /// The keys of those among the other records that can't be read.
-    pub(super) unreadable: Vec<String>,
+    pub(crate) unreadable: Vec<String>,
 }
 
 /// The transaction for the candidate whose `key` was created at `mine`.
@@ -152,7 +152,7 @@ impl Standing {
 
 /// What a candidate that stands first does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Lead.
     Lead,
     /// Wait `takeover_delay`, then claim again.
@@ -165,18 +165,18 @@ pub(super) enum Next {
 
 /// The candidate that this process waited for last.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct WaitedFor {
+pub(crate) struct WaitedFor {
     /// Its create_revision; 0 for none.
-    pub(super) token: i64,
+    pub(crate) token: i64,
     /// In this candidacy: nobody who stood between it and the own key ever came to lead, since it was
     /// there before them and outlasted them.
-    pub(super) in_front: bool,
+    pub(crate) in_front: bool,
 }
 
 impl Standing {
     /// Decides what follows (R13); `mine` is the own create_revision, and `delayed` whether the delay
     /// was waited already.
-    pub(super) fn next(
+    pub(crate) fn next(
         &self,
         prefix: &Prefix,
         mine: i64,
@@ -224,7 +224,7 @@ impl Standing {
     /// The token of the last term that may have been, given the candidate waited for last. A record
     /// that can't be read may tell of any before `mine`; so may a note that has made way for one of a
     /// foreign candidate behind. None is asked where one in front was waited for: it was the last.
-    pub(super) fn last(&self, mine: i64, waited_for: WaitedFor) -> i64 {
+    pub(crate) fn last(&self, mine: i64, waited_for: WaitedFor) -> i64 {
         let told = waited_for.token.max(self.recorded_token());
         match self.unreadable.is_empty() {
             true if waited_for.in_front => told,
@@ -235,7 +235,7 @@ impl Standing {
 
     /// How long to wait that out: `own`, or longer where the term on record is the one whose end
     /// nobody proved, and its job may take longer to die than one of ours.
-    pub(super) fn delay(&self, own: Duration) -> Duration {
+    pub(crate) fn delay(&self, own: Duration) -> Duration {
         let recorded = self.recorded.as_ref();
         let unproven = recorded.filter(|term| term.token > self.marker);
         let kill_budget = unproven.and_then(|term| term.kill_budget_ms);

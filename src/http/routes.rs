@@ -11,10 +11,10 @@ use tokio::sync::oneshot;
 
 use super::status::Status;
 use super::{Ask, State, Via, hosts, page};
+use crate::candidate::Role;
 use crate::config::handed;
 use crate::log;
 use crate::metrics::Gauges;
-use crate::role::Role;
 
 /// How long a loop of the daemon may take to come round before it is taken for stuck: shorter than
 /// the whole second that a prober waits, on a machine that is busy.

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::State;
 use crate::candidate::Public;
+use crate::candidate::Role;
 use crate::config::Config;
 use crate::proc::survivor::Survivor;
-use crate::role::Role;
 use crate::status::Candidate;
 use crate::term::record::host_name;
 

@@ -77,6 +77,21 @@ fn every_message_that_is_explained_is_logged() {
 }
 
 /// The milliseconds of a line of `incumbent check` such as `    1597ms  the job is asked to stop`.
+/// The page for developers names files that are there.
+#[test]
+fn every_file_that_is_named_inside_is_there() {
+    let page = page("internals.md");
+    let named: BTreeSet<&str> = page
+        .split(|c: char| c.is_whitespace() || "`,()│".contains(c))
+        .filter(|word| word.starts_with("src/") && Path::new(word).extension().is_some())
+        .collect();
+    assert!(named.len() > 20, "{named:?}");
+    for file in named {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        assert!(path.is_file(), "{file} is not there");
+    }
+}
+
 fn reckoned(check: &str, what: &str) -> f64 {
     let line = check.lines().find(|line| line.contains(what)).unwrap();
     let word = line.split_whitespace().next().unwrap();

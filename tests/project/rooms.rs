@@ -20,21 +20,19 @@ const ARROWS: &[(&str, &str)] = &[
     // The life of the process.
     (
         "daemon",
-        "http candidate guardian fencing role job config runtime_dir runs notify signals log keys proc clock vital worker",
+        "http candidate guardian fencing job config runtime_dir runs notify signals log keys proc clock vital worker",
     ),
     // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
     // control socket.
     (
         "http",
-        "candidate role status config runtime_dir metrics etcd log keys term proc backoff clock vital",
+        "candidate status config runtime_dir metrics etcd log keys term proc backoff clock vital",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
         "candidate",
-        "role job guardian election session term etcd config runtime_dir log metrics keys proc timing backoff clock vital worker",
+        "job guardian election session term etcd config runtime_dir log metrics keys proc timing backoff clock vital worker",
     ),
-    // Pure: of a job it knows what is to follow a run.
-    ("role", "job"),
     // A command is described in the guardian's words; Rust code gets a term.
     (
         "job",
@@ -86,8 +84,11 @@ const ARROWS: &[(&str, &str)] = &[
 /// The rooms that may name the etcd client crate.
 const SPEAK_ETCD: &[&str] = &["etcd", "session", "election", "term", "kv"];
 
-/// All that the role machine imports: no I/O, no clock, nothing to wait for.
-const ROLE_NEEDS: &[&str] = &["std::time::Duration", "crate::job::restart::Verdict"];
+/// What decides: no I/O, no clock, nothing to wait for.
+const PURE: &[&str] = &["candidate::decide", "guardian::decide"];
+
+/// All that it takes of the standard library.
+const PURE_STD: &[&str] = &["collections::", "mem::", "sync::Arc", "time::Duration"];
 
 /// The longest file.
 const LINES: usize = 600;
@@ -261,22 +262,33 @@ fn only_five_rooms_speak_to_etcd() {
 }
 
 #[test]
-fn the_role_machine_is_pure() {
-    let sources = Source::all();
-    let is_role = |source: &&Source| room_of(&source.module()) == Some("role");
-    for source in sources.iter().filter(is_role) {
-        let code = source.code().replace("std::mem::", "");
-        let (imports, rest): (Vec<_>, Vec<_>) =
-            code.lines().partition(|line| line.starts_with("use "));
-        for import in imports {
-            let path = &import["use ".len()..import.len() - 1];
-            assert!(ROLE_NEEDS.contains(&path), "role imports {path}");
+fn what_decides_is_pure() {
+    let mut seen = BTreeSet::new();
+    for source in Source::all() {
+        let module = source.module().join("::");
+        let Some(room) = PURE.iter().find(|room| module.starts_with(**room)) else {
+            continue;
+        };
+        if module.ends_with("tests") {
+            continue;
         }
-        for word in ["async", "std::", "crate::", "unsafe", "tracing", "tokio"] {
-            let line = rest.iter().find(|line| line.contains(word));
-            assert_eq!(line, None, "role names {word}");
+        seen.insert(room);
+        let code = source.code().replace("crate::clock::Instant", "");
+        let of_std: Vec<_> = code.split("std::").skip(1).collect();
+        for used in of_std {
+            let allowed = PURE_STD.iter().any(|allowed| used.starts_with(allowed));
+            let used: String = used.chars().take(30).collect();
+            assert!(allowed, "{module} takes std::{used}");
+        }
+        let impure = [
+            "async", "await", "unsafe", "tracing", "tokio", "clock::", "now()", "rustix",
+        ];
+        for word in impure {
+            let line = code.lines().find(|line| line.contains(word));
+            assert_eq!(line, None, "{module} names {word}");
         }
     }
+    assert_eq!(seen.len(), PURE.len());
 }
 
 #[test]

@@ -82,6 +82,9 @@ impl Clock {
     }
 }
 
+/// The slowest rate within `rho`, in millionths.
+pub(super) const SLOWEST: i64 = -1000;
+
 fn millionths(rate: i64) -> u64 {
     1_000_000_u64.saturating_add_signed(rate)
 }

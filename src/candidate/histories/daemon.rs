@@ -1,371 +1,438 @@
-//! The daemon of a history: the product's bookkeeping and decisions, and a process around them.
+//! The daemon of a machine: the product's mind, and a process that carries out what it decides.
 
 use std::time::Duration;
 
 use super::Mistake;
-use super::acting::resignation;
-use super::chance::{Chance, nanos};
-use super::store::Answer;
-use super::world::{Process, TOKEN, World};
-use crate::candidate::second_line::SecondLine;
-use crate::candidate::told::Told;
+use super::contest::Contest;
+use super::machine::Process;
+use super::settings::NATIVE;
+use super::store::{Answer, Paused, Wished};
+use super::world::{Asker, What, World};
+use crate::candidate::decide::Mind;
+use crate::candidate::decide::words::{Action, Event, Line, Order, Work};
 use crate::clock::Instant;
-use crate::config::timing::Timing;
-use crate::etcd::keep_alive::Ack;
-use crate::guardian::protocol::{self, CommandSpec, Report, Request};
-use crate::job::restart::Verdict;
-use crate::role::{Event, Machine, Reason, Role};
-use crate::session::{Loss, Status};
+use crate::guardian::protocol::{CommandSpec, Exit, Report, Request};
+use crate::keys::LeaseId;
+
+/// How long a guardian may take to acknowledge a lease; as the loop around the mind has it.
+const REMEMBER_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the daemon hears.
 #[derive(Debug)]
 pub(super) enum Word {
-    /// A renewal was acknowledged, or refused.
-    Renewed {
-        attempt: u64,
-        sent: Instant,
-        answer: Answer,
-    },
-    /// The own key was read.
-    Read { attempt: u64, answer: Answer },
-    /// The claim was answered.
-    Claimed(Answer),
-    /// A word of the guardian.
-    Guardian(Report),
-    /// The guardian is dead.
-    GuardianGone,
-    /// The tree is proven empty without the guardian.
-    Fenced,
-    /// The Rust job has ended.
-    NativeEnded,
-    /// SIGTERM.
-    Shutdown,
+    /// What is decided on as it is.
+    Event(Event),
+    /// The store has answered the request with this number.
+    Answer(u64, Answer, u64),
+    /// A key is gone.
+    SawGone(i64),
+    /// What operators want.
+    SawControl(Option<Paused>, Option<Wished>),
+    /// What the guardian with this number says.
+    Guardian(u64, Report),
 }
 
-/// How far the present attempt to renew has come.
-#[derive(Debug)]
-pub(super) enum Stage {
-    Idle { due: Instant },
-    Renewing,
-    Reading(Ack),
-}
-
-/// The process, and what it knows.
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+/// The process, and what it decides with.
+#[derive(Debug, Default)]
 pub(super) struct Daemon {
     pub(super) process: Process,
+    /// Which daemon of the machine it is: what an earlier one asked for is not answered to it.
+    pub(super) number: u64,
+    /// None while the process is being started.
+    pub(super) mind: Option<Mind>,
     pub(super) inbox: Vec<Word>,
-    pub(super) timing: Timing,
-    // The session.
-    pub(super) status: Status,
-    pub(super) newest: u64,
-    pub(super) attempt: u64,
-    pub(super) stage: Stage,
-    pub(super) gives_up_at: Instant,
-    // The election.
-    pub(super) claims_at: Option<Instant>,
-    /// The renewal that the claim is to prove.
-    pub(super) acked: Ack,
-    /// Whether the claim was answered: the lease carries a term.
-    pub(super) claimed: bool,
-    // The candidate.
-    pub(super) machine: Machine,
-    pub(super) leads: bool,
-    pub(super) leaving: bool,
-    pub(super) second_line: SecondLine,
-    pub(super) told: Told,
-    pub(super) acknowledged: Option<(i64, Instant)>,
-    pub(super) guardian_gone: bool,
+    pub(super) contest: Contest,
+    /// The lease that the guardian is yet to acknowledge, and until when.
+    preparing: Option<(LeaseId, Instant)>,
+    /// Guardian and tree are being killed.
     pub(super) fencing: bool,
-    pub(super) loss_heard: bool,
-    pub(super) run: u64,
-    pub(super) restart_at: Option<Instant>,
-    /// A Rust job waits for the guardian to know of the term.
-    pub(super) native_waits: bool,
-    /// The guardian's proof waits for a Rust job to end.
-    pub(super) tree_empty: bool,
-    /// The guardian was told that a Rust job is over.
-    pub(super) native_over: bool,
+    /// The guardian was told that its job may start, whatever it has said itself.
+    is_native: bool,
+    /// Turns without time going on.
+    spins: (u64, u32),
 }
 
 impl Daemon {
-    /// A daemon whose lease was granted just now.
-    pub(super) fn new(chance: &mut Chance, timing: Timing, now: Instant) -> Self {
-        let ack = Ack {
-            sent: now,
-            ttl: 1,
-            raft_term: 1,
-        };
-        let mut machine = Machine::new();
-        machine.on(Event::RejoinDue);
-        let interval = timing.renewal_interval();
-        Self {
-            process: Process::default(),
-            inbox: Vec::new(),
-            timing,
-            status: Status::granted(ack, timing),
-            newest: 1,
-            attempt: 0,
-            stage: Stage::Idle {
-                due: now + interval,
-            },
-            gives_up_at: now,
-            claims_at: Some(now + Duration::from_nanos(chance.up_to(nanos(interval)))),
-            acked: ack,
-            claimed: false,
-            machine,
-            leads: false,
-            leaving: false,
-            second_line: SecondLine::default(),
-            told: Told::default(),
-            acknowledged: None,
-            guardian_gone: false,
-            fencing: false,
-            loss_heard: false,
-            run: 0,
-            restart_at: None,
-            native_waits: false,
-            tree_empty: false,
-            native_over: false,
+    /// How it stands.
+    pub(super) fn role(&self) -> &'static str {
+        match &self.mind {
+            _ if self.process.dead => "dead",
+            Some(mind) => mind.role().word(),
+            None => "down",
         }
-    }
-
-    /// When it runs next, unless a word comes before.
-    fn timer(&self) -> Option<Instant> {
-        if self.process.dead || self.leaving {
-            return None;
-        }
-        let session = self.status.loss.is_none().then(|| {
-            let renewal = match self.stage {
-                Stage::Idle { due } => due,
-                Stage::Renewing | Stage::Reading(_) => self.gives_up_at,
-            };
-            renewal.min(self.status.deadline)
-        });
-        let second_line = self
-            .leads
-            .then(|| {
-                self.second_line
-                    .next_due(&self.timing, self.status.deadline)
-            })
-            .flatten();
-        [
-            session,
-            self.claims_at,
-            self.restart_at,
-            second_line,
-            self.silent_at(),
-        ]
-        .into_iter()
-        .flatten()
-        .reduce(Instant::min)
-    }
-
-    fn silent_at(&self) -> Option<Instant> {
-        if self.guardian_gone {
-            return None;
-        }
-        self.told.silent_at(&self.timing, self.acknowledged)
     }
 }
 
 impl World {
-    pub(super) fn daemon_timer(&self) -> Option<Instant> {
-        self.daemon.timer()
+    /// A daemon starts, with nothing left of an earlier one.
+    pub(super) fn daemon_starts(&mut self, at: usize) {
+        if !self.machines[at].daemon.process.dead && self.machines[at].daemon.mind.is_some() {
+            return;
+        }
+        let machine = &mut self.machines[at];
+        if machine.retired {
+            return;
+        }
+        let left = machine.tree.alive.is_some() || machine.tree.starting.is_some();
+        if left || !machine.guardian.process.dead && machine.daemon.number > 0 {
+            // What an earlier daemon left is killed first, its guardian waited for.
+            if machine.guardian.process.dead {
+                self.tree_killed(at);
+                let machine = &mut self.machines[at];
+                machine.tree.starting = None;
+            }
+            let pause = 100_000_000;
+            return self.after(pause, What::DaemonStarts(at));
+        }
+        let number = machine.daemon.number + 1;
+        let config = machine.config(self.mistake);
+        let now = machine.shows();
+        let is_native = config.job.kind == NATIVE;
+        let takeover_delay = machine.config.election.takeover_delay;
+        let mind = Mind::new(config, vec![NATIVE.to_owned()], now);
+        machine.daemon = Daemon {
+            number,
+            mind: Some(mind),
+            contest: Contest::new(takeover_delay, self.mistake),
+            is_native,
+            ..Daemon::default()
+        };
+        self.guardian_starts(at);
+        self.daemon_runs_at(at, self.now);
+    }
+
+    pub(super) fn daemon_timer(&self, at: usize) -> Option<Instant> {
+        let daemon = &self.machines[at].daemon;
+        let mind = daemon.mind.as_ref().filter(|_| !daemon.process.dead)?;
+        let preparing = daemon.preparing.map(|(_, until)| until);
+        mind.next_timer()
+            .into_iter()
+            .chain(daemon.contest.timer())
+            .chain(preparing)
+            .reduce(Instant::min)
     }
 
     /// One round of its loops: the words that have come, the guardian's first, and the clock.
-    pub(super) fn daemon_runs(&mut self) {
-        let mut words = std::mem::take(&mut self.daemon.inbox);
-        words.sort_by_key(|word| !matches!(word, Word::Guardian(_)));
+    pub(super) fn daemon_runs(&mut self, at: usize) {
+        self.look_for_a_spin(at);
+        let mut words = std::mem::take(&mut self.machines[at].daemon.inbox);
+        words.sort_by_key(|word| match word {
+            Word::Guardian(_, Report::Resigned { .. }) => 0,
+            Word::Guardian(..) => 1,
+            _ => 2,
+        });
         for word in words {
-            self.hear(word);
+            self.hear(at, word);
+            if self.is_down(at) {
+                return;
+            }
         }
-        let now = self.clock();
-        let status = &mut self.daemon.status;
-        if now >= status.deadline {
-            status.loss.get_or_insert(Loss::Expired);
+        let now = self.machines[at].shows();
+        let daemon = &mut self.machines[at].daemon;
+        daemon.contest.run(now, &mut self.chance);
+        if let Some((lease, _)) = daemon.preparing.take_if(|(_, until)| now >= *until) {
+            self.on(at, Event::Silent(lease));
         }
-        if let Some(loss) = &status.loss
-            && !std::mem::replace(&mut self.daemon.loss_heard, true)
-        {
-            let reason = loss.reason();
-            self.on(Event::Lost(Reason(reason)));
+        self.contest_speaks(at);
+        if self.mistake != Some(Mistake::NoSecondLine) || !self.leads(at) {
+            self.on(at, Event::Tick);
         }
-        let deadline = self.daemon.status.deadline;
-        if self.daemon.leads && self.daemon.told.deadline(TOKEN, deadline) {
-            let token = TOKEN;
-            self.ask_guardian(Request::Deadline { token, deadline });
-        }
-        self.time_came(now);
-        self.renew(now);
+        self.contest_speaks(at);
     }
 
-    fn time_came(&mut self, now: Instant) {
-        let daemon = &mut self.daemon;
-        if daemon.restart_at.take_if(|at| now >= *at).is_some() {
-            self.on(Event::RestartDue);
+    fn is_down(&self, at: usize) -> bool {
+        let daemon = &self.machines[at].daemon;
+        daemon.process.dead || daemon.mind.is_none()
+    }
+
+    /// Whether it leads, or is ending its term.
+    pub(super) fn leads(&self, at: usize) -> bool {
+        let mind = self.machines[at].daemon.mind.as_ref();
+        mind.is_some_and(|mind| mind.public(&super::no_runs()).token.is_some())
+    }
+
+    /// A timer that lies in the past for ever would keep a real loop from everything else.
+    fn look_for_a_spin(&mut self, at: usize) {
+        let spins = &mut self.machines[at].daemon.spins;
+        *spins = if spins.0 == self.now {
+            (self.now, spins.1 + 1)
+        } else {
+            (self.now, 0)
+        };
+        if spins.1 > 1000 {
+            self.judge.found(format!("the daemon of {at} spins"));
         }
-        let daemon = &mut self.daemon;
-        if !daemon.leads || daemon.leaving || self.mistake == Some(Mistake::NoSecondLine) {
+    }
+
+    fn hear(&mut self, at: usize, word: Word) {
+        let now = self.machines[at].shows();
+        match word {
+            Word::Event(event) => self.on(at, event),
+            Word::Answer(number, answer, raft_term) => {
+                let daemon = &mut self.machines[at].daemon;
+                daemon.contest.answered(number, answer, raft_term, now);
+            }
+            Word::SawGone(key) => self.machines[at].daemon.contest.saw_gone(key, now),
+            Word::SawControl(pause, wish) => {
+                let contest = &mut self.machines[at].daemon.contest;
+                contest.saw_control(pause, wish, now);
+            }
+            Word::Guardian(number, report) => {
+                if number == self.machines[at].guardian.number {
+                    self.guardian_said(at, report);
+                }
+            }
+        }
+        self.contest_speaks(at);
+    }
+
+    fn guardian_said(&mut self, at: usize, report: Report) {
+        if let Report::Remembered { lease } = report {
+            let daemon = &mut self.machines[at].daemon;
+            if daemon.preparing.take_if(|it| it.0 == lease).is_some() {
+                self.on(at, Event::Prepared(lease));
+            }
+        }
+        self.on(at, Event::Guardian(report));
+    }
+
+    /// Its thread speaks to the store, and tells the mind.
+    fn contest_speaks(&mut self, at: usize) {
+        let number = self.machines[at].daemon.number;
+        let contest = &mut self.machines[at].daemon.contest;
+        let (requests, events) = (
+            std::mem::take(&mut contest.requests),
+            std::mem::take(&mut contest.events),
+        );
+        for (asked, request) in requests {
+            self.ask_store(at, Asker::Daemon(number), asked, request);
+        }
+        for event in events {
+            self.tell_daemon(at, Word::Event(event));
+        }
+    }
+
+    /// Decides on an event, by the newest that is known of the lease, and does what is to be done.
+    pub(super) fn on(&mut self, at: usize, event: Event) {
+        if let Some(status) = self.machines[at].daemon.contest.news.take() {
+            self.decide(at, Event::Lease(status));
+        }
+        self.decide(at, event);
+    }
+
+    fn decide(&mut self, at: usize, event: Event) {
+        let (now, random) = (self.machines[at].shows(), self.chance.next());
+        if self.is_down(at) {
             return;
         }
-        let (timing, deadline) = (daemon.timing, daemon.status.deadline);
-        let due = daemon.second_line.take_due(&timing, deadline, now);
-        if daemon.silent_at().is_some_and(|at| now >= at) {
-            self.guardian_gone();
+        if self.traced {
+            println!("{:>16} {at} event  {event:?}", self.now);
         }
-        for event in due {
-            self.on(event);
-        }
-    }
-
-    fn hear(&mut self, word: Word) {
-        let present = self.daemon.attempt;
-        let over = self.daemon.status.loss.is_some() || self.daemon.leaving;
-        match word {
-            Word::Renewed { answer: Err(_), .. }
-            | Word::Read { answer: Err(_), .. }
-            | Word::Claimed(Err(_)) => {
-                self.daemon.status.loss.get_or_insert(Loss::Revoked);
+        let Some(mind) = &mut self.machines[at].daemon.mind else {
+            return;
+        };
+        for action in mind.handle(event, now, random) {
+            if self.traced {
+                println!("{:>16} {at} action {action:?}", self.now);
             }
-            Word::Renewed { attempt, .. } | Word::Read { attempt, .. } if attempt != present => {}
-            Word::Renewed { .. } | Word::Read { .. } | Word::Claimed(_) if over => {}
-            Word::Renewed {
-                sent,
-                answer: Ok(raft_term),
-                ..
-            } => {
-                self.daemon.newest = self.daemon.newest.max(raft_term);
-                let ttl = 1;
-                self.acknowledged(Ack {
-                    sent,
-                    ttl,
-                    raft_term,
-                });
-            }
-            Word::Read {
-                answer: Ok(raft_term),
-                ..
-            } => {
-                if let Stage::Reading(ack) = self.daemon.stage {
-                    self.read(ack, raft_term);
-                }
-            }
-            Word::Claimed(Ok(raft_term)) => self.claimed(raft_term),
-            Word::Guardian(_) if self.daemon.guardian_gone => {}
-            Word::Guardian(report) => self.guardian_said(&report),
-            Word::GuardianGone => self.guardian_gone(),
-            Word::Fenced => self.on(Event::Fenced),
-            Word::NativeEnded => {
-                if self.daemon.tree_empty && self.hook.is_some() {
-                    self.native_over();
-                } else if self.daemon.tree_empty {
-                    self.on(Event::Empty);
-                } else {
-                    self.main_ended();
-                }
-            }
-            Word::Shutdown => self.on(Event::Shutdown),
+            self.carry_out(at, action, now);
         }
     }
 
-    fn guardian_said(&mut self, report: &Report) {
-        let now = self.clock();
-        self.daemon.told.note(report, now);
-        match *report {
-            Report::Guarded { token, deadline } => {
-                self.daemon.acknowledged = Some((token, deadline));
-                if std::mem::take(&mut self.daemon.native_waits) {
-                    self.start_native();
-                }
-            }
-            Report::Refused { .. } => self.on(Event::NotStarted),
-            Report::MainEnded { .. } => self.main_ended(),
-            // The hook is yet to run, and its end is waited for.
-            Report::Empty {
-                unfinished: true, ..
-            } if self.daemon.machine.role() == Role::Stopping => {
-                if self.in_daemon && self.job.alive {
-                    self.daemon.tree_empty = true;
+    fn carry_out(&mut self, at: usize, action: Action, now: Instant) {
+        match action {
+            Action::Tell(request) => self.tell(at, request),
+            Action::Prepare(resignation) => {
+                let lease = resignation.lease;
+                self.machines[at].daemon.preparing = Some((lease, now + REMEMBER_LIMIT));
+                if self.mistake == Some(Mistake::GrantedBeforeGuarded) {
+                    self.tell_daemon(at, Word::Event(Event::Prepared(lease)));
                 } else {
-                    self.native_over();
+                    self.ask_guardian(at, Request::Lease(Box::new(resignation)));
                 }
             }
-            Report::Empty { run, .. } if !self.in_daemon && run >= self.daemon.run => {
-                self.on(Event::Empty);
+            Action::Contest(command) => {
+                let machine = &mut self.machines[at];
+                if let crate::candidate::decide::words::Command::GiveBack(resignation, _) = &command
+                {
+                    self.judge.gives_back(at, resignation, machine, self.now);
+                }
+                machine.daemon.contest.obey(command, now);
+                machine.daemon.contest.run(now, &mut self.chance);
+                self.contest_speaks(at);
             }
-            Report::Empty { .. } if self.in_daemon && self.job.alive => {
-                self.daemon.tree_empty = true;
+            Action::Start { token, run, what } => {
+                let (command, sole) = (CommandSpec::default(), what != Work::Process);
+                self.ask_guardian(
+                    at,
+                    Request::Start {
+                        token,
+                        run,
+                        command,
+                        sole,
+                    },
+                );
             }
-            Report::Empty { .. } if self.in_daemon => self.on(Event::Empty),
-            Report::Stopping { .. } => self.on(Event::StopDue),
+            Action::GuardEnd { token } => {
+                let hook = self.machines[at].config.hooks.on_lost.as_ref();
+                let limit = hook.map_or(Duration::ZERO, |hook| hook.limit);
+                let command = CommandSpec::default();
+                self.ask_guardian(
+                    at,
+                    Request::AtEnd {
+                        token,
+                        command,
+                        limit,
+                    },
+                );
+            }
+            Action::StartNative { run } => {
+                let token = self.machines[at].guardian.token;
+                self.tree_starts(at, run, token, true);
+                self.decide(at, Event::NativeStarted(run));
+            }
+            Action::StopNative => self.tree_asked(at),
+            Action::Fence { .. } => {
+                self.guardian_killed(at);
+                self.machines[at].daemon.fencing = true;
+                self.machines[at].tree.starting = None;
+                self.tree_killed(at);
+                self.fence_looks(at);
+            }
+            Action::KillDaemon => self.daemon_killed(at),
+            Action::Check { run, .. } => self.check(at, run),
+            Action::Exit => self.daemon_exits(at),
+            Action::Say(line) => {
+                if matches!(line, Line::Elected { .. }) {
+                    self.outcome.terms += 1;
+                }
+            }
+            Action::WriteLeaseFile { .. }
+            | Action::RemoveLeaseFile(_)
+            | Action::RefuseProcess
+            | Action::ReloadChecks
+            | Action::RestoreChecks { .. }
+            | Action::RunBegins
+            | Action::RunOver(_)
+            | Action::TermOver(_) => {}
+        }
+    }
+
+    fn tell(&mut self, at: usize, request: Request) {
+        match (self.mistake, &request) {
+            (Some(Mistake::StopIsForgotten), Request::Stop { .. })
+            | (Some(Mistake::KillIsForgotten), Request::Kill { .. }) => return,
+            (
+                Some(Mistake::EmptyOnceAsked),
+                Request::Stop { token, .. } | Request::Kill { token },
+            ) => {
+                let report = Report::Empty {
+                    token: *token,
+                    killed: false,
+                    run: u64::MAX,
+                    unfinished: false,
+                };
+                self.tell_daemon(at, Word::Event(Event::Guardian(report)));
+            }
+            (Some(Mistake::StartsUnguarded), Request::Term(term)) => {
+                let (token, deadline) = (term.token, term.deadline);
+                let report = Report::Guarded { token, deadline };
+                self.tell_daemon(at, Word::Event(Event::Guardian(report)));
+            }
             _ => {}
         }
+        self.ask_guardian(at, request);
     }
 
-    /// The guardian can't know that a Rust job is over.
-    fn native_over(&mut self) {
-        if self.in_daemon && !std::mem::replace(&mut self.daemon.native_over, true) {
-            let token = TOKEN;
-            self.ask_guardian(Request::JobOver { token });
-        }
-    }
-
-    fn main_ended(&mut self) {
-        let pause = Duration::from_nanos(self.chance.delay(Duration::from_secs(1)));
-        let verdict = if self.chance.one_in(3) {
-            Verdict::GiveBack(pause)
-        } else {
-            Verdict::Again(pause)
+    /// The check ends a moment later.
+    fn check(&mut self, at: usize, run: u64) {
+        let exit = Exit::Code(i32::from(self.machines[at].ill));
+        let main = Report::MainEnded {
+            run,
+            pid: None,
+            exit,
         };
-        self.on(Event::MainEnded(verdict));
-    }
-
-    fn guardian_gone(&mut self) {
-        if !std::mem::replace(&mut self.daemon.guardian_gone, true) {
-            self.on(Event::GuardianGone);
+        let empty = Report::Empty {
+            token: 0,
+            killed: false,
+            run,
+            unfinished: false,
+        };
+        for report in [main, empty] {
+            self.tell_daemon(at, Word::Event(Event::Checks(report)));
         }
     }
 
-    pub(super) fn elected(&mut self) {
-        if std::mem::replace(&mut self.daemon.leads, true) {
+    /// The fence is through once nothing lives.
+    pub(super) fn fence_looks(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        let left = machine.tree.alive.is_some_and(|alive| !alive.native);
+        let spares = self.mistake == Some(Mistake::FenceSparesTheTree);
+        if (left && !spares) || !std::mem::take(&mut machine.daemon.fencing) {
             return;
         }
-        let term = protocol::Term {
-            token: TOKEN,
-            deadline: self.daemon.status.deadline,
-            lost_grace: self.daemon.timing.lost_grace(),
-            kill_budget: self.daemon.timing.kill_budget(),
-            stop_signal: 15,
-            in_daemon: self.in_daemon,
-        };
-        self.daemon.told.term(&term);
-        self.ask_guardian(Request::Lease(Box::new(resignation())));
-        self.ask_guardian(Request::Term(term));
-        if let Some(limit) = self.hook {
-            self.ask_guardian(Request::AtEnd {
-                token: TOKEN,
-                command: CommandSpec::default(),
-                limit,
-            });
-        }
-        self.on(Event::Elected);
+        self.tell_daemon(at, Word::Event(Event::Fenced));
+        let after = self.chance.delay(Duration::from_secs(2));
+        let number = self.machines[at].daemon.number;
+        self.after(after, What::GuardianStarts(at, number));
     }
 
-    pub(super) fn start_native(&mut self) {
-        let daemon = &self.daemon;
-        if self.clock() < daemon.timing.polite_stop(daemon.status.deadline) {
-            self.job_starts(false);
+    /// The new guardian is there.
+    pub(super) fn guardian_is_there(&mut self, at: usize, number: u64) {
+        if !self.is_down(at) && self.machines[at].daemon.number == number {
+            self.guardian_starts(at);
+            self.tell_daemon(at, Word::Event(Event::Guarded));
+        }
+    }
+
+    pub(super) fn native_ended(&mut self, at: usize, run: u64) {
+        let result = if self.chance.one_in(3) {
+            Err(String::new())
         } else {
-            self.on(Event::NotStarted);
+            Ok(())
+        };
+        self.tell_daemon(at, Word::Event(Event::NativeEnded(run, result)));
+    }
+
+    pub(super) fn order(&mut self, at: usize, order: Order) {
+        self.tell_daemon(at, Word::Event(Event::Order(order)));
+    }
+
+    /// The daemon gets SIGKILL.
+    pub(super) fn daemon_killed(&mut self, at: usize) {
+        if !self.machines[at].daemon.process.dead {
+            self.machines[at].daemon.process.dead = true;
+            let native = self.machines[at].daemon.is_native;
+            let span = if native { self.machines[at].death } else { 0 };
+            self.after(span, What::DaemonEnds(at));
         }
     }
 
-    pub(super) fn on(&mut self, event: Event) {
-        for action in self.daemon.machine.on(event) {
-            self.act(action);
+    pub(super) fn daemon_ended(&mut self, at: usize) {
+        self.native_dies(at);
+        self.guardian_sees_daemon_dead(at);
+        let pause = 100_000_000 + self.chance.up_to(2_000_000_000);
+        self.after(pause, What::DaemonStarts(at));
+    }
+
+    /// It ends in an orderly way; its guardian has nothing left to guard.
+    fn daemon_exits(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        machine.daemon.process.dead = true;
+        machine.guardian.process.dead = true;
+        if machine.tree.alive.is_some() {
+            self.judge
+                .found(format!("the daemon of {at} exits, and its job lives"));
+        }
+        let pause = 100_000_000 + self.chance.up_to(5_000_000_000);
+        self.after(pause, What::DaemonStarts(at));
+    }
+
+    pub(super) fn tell_daemon(&mut self, at: usize, word: Word) {
+        if !self.is_down(at) {
+            self.machines[at].daemon.inbox.push(word);
+            let when = self.now + self.soon();
+            self.daemon_runs_at(at, when);
         }
     }
 }

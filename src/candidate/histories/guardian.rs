@@ -1,71 +1,109 @@
-//! The guardian of a history: the product's decisions, and a process that carries them out.
+//! The guardian of a machine: the product's decisions, and a process that carries them out.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::Mistake;
 use super::daemon::Word;
-use super::store::Heard;
-use super::world::{Process, World};
+use super::machine::Process;
+use super::store::Request as Asked;
+use super::world::{Asker, World};
 use crate::clock::Instant;
-use crate::config::timing::SLACK;
 use crate::guardian::decide::{Action, Event, Guard, HOOK};
 use crate::guardian::protocol::{Exit, Report, Request};
+use crate::keys::LeaseId;
+use crate::term::resignation::Resignation;
 
 /// The process, and what it decides with.
 #[derive(Debug, Default)]
 pub(super) struct Guardian {
     pub(super) process: Process,
+    /// Which guardian of the machine it is: what an earlier one says is heard no more.
+    pub(super) number: u64,
     guard: Guard,
     inbox: VecDeque<Event>,
     /// The run that is being forked, and until when it may be executed.
     forking: Option<(u64, Instant)>,
-    /// The run that was started last.
-    run: u64,
+    /// The term that it guards.
+    pub(super) token: i64,
+    giving: Vec<Giving>,
+}
+
+/// A lease that is being given back.
+#[derive(Debug)]
+struct Giving {
+    resignation: Resignation,
+    until: Instant,
+    /// The number of the request, and when it is given up on.
+    asked: Option<(u64, Instant)>,
 }
 
 impl World {
-    pub(super) fn ask_guardian(&mut self, request: Request) {
-        self.tell_guardian(Event::Request(request));
+    pub(super) fn ask_guardian(&mut self, at: usize, request: Request) {
+        if let Request::Term(term) = &request {
+            self.machines[at].guardian.token = term.token;
+        }
+        self.tell_guardian(at, Event::Request(request));
     }
 
-    pub(super) fn guardian_reaps(&mut self) {
-        let run = self.guardian.run;
-        let (pid, exit) = (1, Exit::Code(0));
-        self.tell_guardian(Event::MainEnded { run, pid, exit });
-        self.tell_guardian(Event::TreeEmpty);
+    pub(super) fn guardian_reaps_main(&mut self, at: usize, run: u64, exit: Exit) {
+        let pid = 1;
+        self.tell_guardian(at, Event::MainEnded { run, pid, exit });
+        self.tell_guardian(at, Event::Reaped);
     }
 
-    pub(super) fn guardian_sees_daemon_dead(&mut self) {
-        self.tell_guardian(Event::DaemonClosed);
-        self.tell_guardian(Event::DaemonDead);
+    pub(super) fn guardian_reaps_all(&mut self, at: usize) {
+        self.tell_guardian(at, Event::TreeEmpty);
+    }
+
+    pub(super) fn guardian_sees_daemon_dead(&mut self, at: usize) {
+        self.tell_guardian(at, Event::DaemonClosed);
+        self.tell_guardian(at, Event::DaemonDead);
     }
 
     /// Daemon or kernel end the guardian.
-    pub(super) fn guardian_killed(&mut self) {
-        self.guardian.process.dead = true;
+    pub(super) fn guardian_killed(&mut self, at: usize) {
+        self.machines[at].guardian.process.dead = true;
     }
 
-    fn tell_guardian(&mut self, event: Event) {
-        if !self.guardian.process.dead {
-            self.guardian.inbox.push_back(event);
-            let at = self.now + self.chance.delay(SLACK);
-            self.guardian_runs_at(at);
+    /// There is a new one.
+    pub(super) fn guardian_starts(&mut self, at: usize) {
+        let number = self.machines[at].guardian.number + 1;
+        self.machines[at].guardian = Guardian {
+            number,
+            ..Guardian::default()
+        };
+    }
+
+    fn tell_guardian(&mut self, at: usize, event: Event) {
+        if !self.machines[at].guardian.process.dead {
+            self.machines[at].guardian.inbox.push_back(event);
+            let when = self.now + self.soon();
+            self.guardian_runs_at(at, when);
         }
     }
 
-    pub(super) fn guardian_timer(&self) -> Option<Instant> {
+    pub(super) fn guardian_timer(&self, at: usize) -> Option<Instant> {
         let keeps_time = self.mistake != Some(Mistake::GuardianHasNoTimer);
-        let guardian = Some(&self.guardian).filter(|it| !it.process.dead && keeps_time)?;
-        guardian.guard.next_timer()
+        let guardian = &self.machines[at].guardian;
+        let alive = Some(guardian).filter(|it| !it.process.dead && keeps_time)?;
+        let giving = alive.giving.iter().map(|giving| {
+            let retry = giving.asked.map_or(giving.until, |(_, until)| until);
+            retry.min(giving.until)
+        });
+        let timer = alive.guard.next_timer();
+        timer.into_iter().chain(giving).reduce(Instant::min)
     }
 
     /// One round of its loop, in the order of the real one.
-    pub(super) fn guardian_runs(&mut self) {
-        let now = self.clock();
-        if let Some((run, before)) = self.guardian.forking.take() {
-            self.fork(run, before, now);
+    pub(super) fn guardian_runs(&mut self, at: usize) {
+        let now = self.machines[at].shows();
+        let guardian = &mut self.machines[at].guardian;
+        if let Some((run, before)) = guardian.forking.take() {
+            self.fork(at, run, before, now);
         }
-        let inbox = self.guardian.inbox.make_contiguous();
+        let guardian = &mut self.machines[at].guardian;
+        let inbox = guardian.inbox.make_contiguous();
         inbox.sort_by_key(|event| match event {
             Event::Request(_) => 0,
             Event::DaemonClosed => 1,
@@ -73,94 +111,169 @@ impl World {
             Event::GivenBack { .. } => 4,
             _ => 2,
         });
-        while let Some(event) = self.guardian.inbox.pop_front() {
-            self.feed(event, now);
-            if self.guardian.forking.is_some() {
+        while let Some(event) = self.machines[at].guardian.inbox.pop_front() {
+            self.feed(at, event, now);
+            if self.machines[at].guardian.process.dead {
+                return;
+            }
+            if self.machines[at].guardian.forking.is_some() {
                 // It goes on where it stopped.
-                let at = self.guardian.process.stalled_until;
-                return self.guardian_runs_at(at);
+                let until = self.machines[at].guardian.process.stalled_until;
+                return self.guardian_runs_at(at, until);
             }
         }
+        self.go_on_giving(at, now);
         if self.mistake != Some(Mistake::GuardianHasNoTimer) {
-            self.feed(Event::Tick, now);
+            self.feed(at, Event::Tick, now);
         }
     }
 
-    fn feed(&mut self, event: Event, now: Instant) {
-        for action in self.guardian.guard.handle(event, now) {
-            self.carry_out(action, now);
+    fn feed(&mut self, at: usize, event: Event, now: Instant) {
+        for action in self.machines[at].guardian.guard.handle(event, now) {
+            self.guardian_acts(at, action, now);
         }
     }
 
-    fn carry_out(&mut self, action: Action, now: Instant) {
+    fn guardian_acts(&mut self, at: usize, action: Action, now: Instant) {
         match action {
-            Action::Report(report) => {
-                if matches!(report, Report::Stopping { .. }) {
-                    self.stop_begun();
-                }
-                self.tell_daemon(Word::Guardian(report));
-            }
+            Action::Report(report) => self.reports(at, report),
             Action::Spawn { run, before, .. } => {
-                if self.may_stall() && self.chance.one_in(10) {
-                    self.guardian.process.stalled_until = self.stall();
-                    self.guardian.forking = Some((run, before));
+                if self.may_stall_guardian(at) && self.chance.one_in(10) {
+                    let until = self.stall(at);
+                    let guardian = &mut self.machines[at].guardian;
+                    guardian.process.stalled_until = until;
+                    guardian.forking = Some((run, before));
                 } else {
-                    self.fork(run, before, now);
+                    self.fork(at, run, before, now);
                 }
             }
-            Action::StopTree { .. } | Action::SignalTree { .. } => self.job_asked(),
+            Action::StopTree { .. } | Action::SignalTree { .. } => {
+                self.tree_asked(at);
+            }
             Action::KillTree => {
-                self.tell_daemon(Word::Guardian(Report::Killing));
-                self.job_killed();
+                if self.mistake != Some(Mistake::KillsInSilence) {
+                    self.reports(at, Report::Killing);
+                }
+                self.tree_killed(at);
             }
-            Action::KillDaemon => self.daemon_killed(),
-            Action::GiveBack { resignation, .. } => {
-                self.ask_store(Heard::Revocation);
-                let lease = resignation.lease;
-                let confirmed = true;
-                self.tell_guardian(Event::GivenBack { lease, confirmed });
+            Action::KillDaemon => self.daemon_killed(at),
+            Action::GiveBack { resignation, until } => {
+                self.judge
+                    .gives_back(at, &resignation, &self.machines[at], self.now);
+                self.machines[at].guardian.giving.push(Giving {
+                    resignation,
+                    until,
+                    asked: None,
+                });
+                self.go_on_giving(at, now);
             }
-            Action::Exit => self.guardian_killed(),
-            // A renewal more does no harm, and none is counted on.
-            Action::Renew(_) | Action::Connect(_) | Action::SayStuck { .. } | Action::Say(_) => {}
+            Action::Renew(resignation) => {
+                if self.mistake != Some(Mistake::UnkillableIsNotRenewed) {
+                    let lease = resignation.lease;
+                    self.ask_store(at, Asker::Nobody, 0, Asked::Renew { lease });
+                }
+            }
+            Action::SayStuck { token, .. } => {
+                let survivors = Vec::new();
+                self.reports(at, Report::Stuck { token, survivors });
+            }
+            Action::Exit => self.guardian_killed(at),
+            Action::Connect(_) | Action::Say(_) => {}
         }
+    }
+
+    fn reports(&mut self, at: usize, report: Report) {
+        if matches!(report, Report::Stopping { .. }) {
+            self.stop_begun(at);
+        }
+        let number = self.machines[at].guardian.number;
+        self.tell_daemon(at, Word::Guardian(number, report));
     }
 
     /// The child looks at the clock before its exec, which may hang.
-    fn fork(&mut self, run: u64, before: Instant, now: Instant) {
-        let is_hook = run == HOOK;
-        if self.clock() >= before {
-            self.feed(Event::TooLate { run }, now);
-            return self.feed(Event::TreeEmpty, now);
+    fn fork(&mut self, at: usize, run: u64, before: Instant, now: Instant) {
+        if self.machines[at].shows() >= before {
+            self.feed(at, Event::TooLate { run }, now);
+            return self.feed(at, Event::TreeEmpty, now);
         }
-        if self.chance.one_in(8) {
-            return self.job_hangs(run, is_hook);
-        }
-        self.job_starts(is_hook);
-        self.begins(run);
-        self.feed(Event::Executed { run, pid: 1 }, now);
-    }
-
-    /// What runs now.
-    fn begins(&mut self, run: u64) {
-        self.guardian.run = run;
-        if run == HOOK {
-            self.outcome.hooks += 1;
-            // Some hang.
-            if self.chance.one_in(2) {
-                let span = self.chance.span(self.truth.lost_grace());
-                self.job_ends_by(self.now + span);
+        let token = self.machines[at].guardian.token;
+        match self.chance.up_to(15) {
+            0 | 1 => self.tree_hangs(at, run, token),
+            2 => {
+                let (code, error) = (127, String::new());
+                self.feed(at, Event::NotExecuted { run, code, error }, now);
+                self.feed(at, Event::TreeEmpty, now);
+            }
+            _ => {
+                self.tree_starts(at, run, token, false);
+                self.begins(at, run);
+                self.feed(at, Event::Executed { run, pid: 1 }, now);
             }
         }
     }
 
-    pub(super) fn guardian_sees_executed(&mut self, run: u64) {
-        self.begins(run);
-        self.tell_guardian(Event::Executed { run, pid: 1 });
+    /// Some hooks hang, others end soon.
+    fn begins(&mut self, at: usize, run: u64) {
+        if run == HOOK || self.chance.one_in(4) {
+            self.outcome.hooks += u64::from(run == HOOK);
+            if self.chance.one_in(2) {
+                let span = 1 + self.chance.span(self.machines[at].truth.lost_grace());
+                self.tree_ends_by(at, self.now + span);
+            }
+        }
     }
 
-    pub(super) fn guardian_sees_killed_early(&mut self, run: u64) {
-        self.tell_guardian(Event::KilledEarly { run, signal: 9 });
-        self.tell_guardian(Event::TreeEmpty);
+    pub(super) fn guardian_sees_executed(&mut self, at: usize, run: u64) {
+        self.begins(at, run);
+        self.tell_guardian(at, Event::Executed { run, pid: 1 });
+    }
+
+    pub(super) fn guardian_sees_killed_early(&mut self, at: usize, run: u64) {
+        self.tell_guardian(at, Event::KilledEarly { run, signal: 9 });
+        self.tell_guardian(at, Event::TreeEmpty);
+        if self.machines[at].guardian.process.dead {
+            self.fence_looks(at);
+        }
+    }
+
+    // === giving back ===
+
+    fn go_on_giving(&mut self, at: usize, now: Instant) {
+        let giving = std::mem::take(&mut self.machines[at].guardian.giving);
+        for mut giving in giving {
+            let waits = giving.asked.is_some_and(|(_, until)| now < until);
+            if now >= giving.until {
+                let lease = giving.resignation.lease;
+                let confirmed = false;
+                self.tell_guardian(at, Event::GivenBack { lease, confirmed });
+                continue;
+            }
+            if !waits {
+                let number = self.next_number();
+                let limit = giving
+                    .resignation
+                    .attempt_limit
+                    .max(Duration::from_millis(50));
+                giving.asked = Some((number, now + limit));
+                let request = Asked::GiveBack(Box::new(giving.resignation.clone()));
+                let guardian = self.machines[at].guardian.number;
+                self.ask_store(at, Asker::Guardian(guardian), number, request);
+            }
+            self.machines[at].guardian.giving.push(giving);
+        }
+    }
+
+    pub(super) fn guardian_is_answered(&mut self, at: usize, guardian: u64, number: u64) {
+        let present = &mut self.machines[at].guardian;
+        if present.number != guardian {
+            return;
+        }
+        let asked = |giving: &Giving| giving.asked.is_some_and(|(asked, _)| asked == number);
+        let Some(found) = present.giving.iter().position(asked) else {
+            return;
+        };
+        let lease: LeaseId = present.giving.remove(found).resignation.lease;
+        let confirmed = true;
+        self.tell_guardian(at, Event::GivenBack { lease, confirmed });
     }
 }

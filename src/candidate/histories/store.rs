@@ -1,97 +1,358 @@
-//! The simulated store: one lease, and the leaders of the store that keep it or only think they do.
+//! The simulated store: leases, the queue, the records, and the leaders of the store that keep them
+//! or only think they do.
 
-use super::daemon::Word;
-use crate::clock::Instant;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-/// What the store hears.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Heard {
-    /// The renewal of this attempt, sent when the candidate's clock showed that.
-    Renewal { attempt: u64, sent: Instant },
-    /// The proving read of this attempt.
-    Read { attempt: u64 },
-    /// The claim.
-    Claim,
-    /// The lease is given back, by the daemon or its guardian.
-    Revocation,
+use crate::election::claim::Standing;
+use crate::keys::LeaseId;
+use crate::term::record;
+use crate::term::resignation::Resignation;
+
+/// What the store is asked.
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    Grant {
+        lease: LeaseId,
+        ttl: u64,
+    },
+    /// The candidate key is put, unless it is there.
+    Join {
+        lease: LeaseId,
+    },
+    Renew {
+        lease: LeaseId,
+    },
+    /// The own key is read, linearizably.
+    Read {
+        token: i64,
+    },
+    Claim {
+        mine: i64,
+    },
+    /// The term record is written, and the term that was waited out is marked.
+    Record(Recorded),
+    /// The queue is read.
+    Look,
+    /// Key and lease are given back.
+    GiveBack(Box<Resignation>),
+    /// The wish to step down is taken back.
+    TakeBack {
+        at: i64,
+    },
 }
 
-/// The lease in true time, which is that of the store's leader.
+/// What a leader puts on record.
+#[derive(Clone, Debug)]
+pub(super) struct Recorded {
+    pub(super) lease: LeaseId,
+    pub(super) token: i64,
+    pub(super) kill_budget: Duration,
+    /// The earlier term that it has waited out.
+    pub(super) waited_out: Option<i64>,
+}
+
+/// What it answers.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    Granted,
+    Joined {
+        revision: i64,
+        position: i64,
+    },
+    Renewed,
+    Read,
+    First(Standing),
+    Behind {
+        predecessor: i64,
+    },
+    /// The lease, or the key, is gone.
+    Gone,
+    Done,
+    Queue {
+        candidates: usize,
+        paused: bool,
+    },
+    GivenBack {
+        was_there: bool,
+    },
+}
+
+/// A key in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) lease: LeaseId,
+}
+
+/// A pause of the election.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paused {
+    pub(super) at: i64,
+    pub(super) keep_leader: bool,
+}
+
+/// A wish that a term step down.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wished {
+    pub(super) at: i64,
+    pub(super) token: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    ttl: u64,
+    /// When it ends if nothing more is heard of, in true time, which is that of the store's leader.
+    expiry: u64,
+}
+
+/// The store.
 #[derive(Debug)]
 pub(super) struct Store {
-    ttl: u64,
-    /// When the lease ends if nothing more is heard of.
-    pub(super) expiry: u64,
+    revision: i64,
+    leases: BTreeMap<LeaseId, Lease>,
+    /// By create_revision: the first leads, or will.
+    pub(super) queue: BTreeMap<i64, Key>,
+    pub(super) marker: i64,
+    pub(super) recorded: Option<record::Term>,
+    pub(super) pause: Option<Paused>,
+    pub(super) wish: Option<Wished>,
     /// The raft term of the leader that counts.
     pub(super) raft_term: u64,
     /// A leader that was deposed while it was frozen, and doesn't know it yet: its raft term.
     pub(super) deposed: Option<u64>,
+    /// Whether there is a leader.
+    pub(super) has_quorum: bool,
+    /// The keys that are gone since that was asked last, by create_revision.
+    pub(super) gone: Vec<i64>,
 }
 
-/// The answer to a renewal: the raft term of who gave it, unless the lease was gone.
-pub(super) type Answer = Result<u64, Gone>;
-
-/// The lease, and the candidate key with it, is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gone;
-
 impl Store {
-    /// Grants the lease.
-    pub(super) const fn new(ttl: u64, now: u64) -> Self {
+    pub(super) const fn new() -> Self {
         Self {
-            ttl,
-            expiry: now + ttl,
+            revision: 10,
+            leases: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            marker: 0,
+            recorded: None,
+            pause: None,
+            wish: None,
             raft_term: 1,
             deposed: None,
+            has_quorum: true,
+            gone: Vec::new(),
         }
     }
 
-    /// Takes in what arrives; returns the answer for the daemon.
-    pub(super) fn hears(&mut self, heard: Heard, now: u64) -> Option<Word> {
-        Some(match heard {
-            Heard::Renewal { attempt, sent } => Word::Renewed {
-                attempt,
-                sent,
-                answer: self.renew(now),
-            },
-            Heard::Read { attempt } => Word::Read {
-                attempt,
-                answer: self.read(now),
-            },
-            Heard::Claim => Word::Claimed(self.read(now)),
-            Heard::Revocation => {
-                self.expiry = self.expiry.min(now);
-                return None;
+    /// Takes in what arrives at `now`; returns the answer and the raft term of who gave it.
+    pub(super) fn hear(&mut self, request: &Request, now: u64) -> Option<(Answer, u64)> {
+        if !self.has_quorum {
+            return None;
+        }
+        self.expire(now);
+        let answer = match request {
+            Request::Grant { lease, ttl } => {
+                let (ttl, expiry) = (*ttl, now + *ttl);
+                self.leases.entry(*lease).or_insert(Lease { ttl, expiry });
+                Answer::Granted
             }
-        })
+            Request::Join { lease } => self.join(*lease),
+            Request::Renew { lease } => match self.leases.get_mut(lease) {
+                Some(known) => {
+                    known.expiry = known.expiry.max(now + known.ttl);
+                    Answer::Renewed
+                }
+                None => Answer::Gone,
+            },
+            Request::Read { token } if self.queue.contains_key(token) => Answer::Read,
+            Request::Read { .. } => Answer::Gone,
+            Request::Claim { mine } => self.claim(*mine),
+            Request::Record(recorded) => self.record(recorded),
+            Request::Look => Answer::Queue {
+                candidates: self.queue.len(),
+                paused: self.pause.is_some(),
+            },
+            Request::GiveBack(resignation) => self.give_back(resignation),
+            Request::TakeBack { at } => {
+                self.wish.take_if(|wish| wish.at == *at);
+                Answer::Done
+            }
+        };
+        Some((answer, self.raft_term))
     }
 
-    /// A renewal arrives, at the deposed leader if that is who the candidate is connected to.
-    fn renew(&mut self, now: u64) -> Answer {
-        if let Some(raft_term) = self.deposed {
-            // Nobody else hears of it.
-            return Ok(raft_term);
-        }
-        self.read(now)?;
-        self.expiry = self.expiry.max(now + self.ttl);
-        Ok(self.raft_term)
+    fn next_revision(&mut self) -> i64 {
+        self.revision += 1;
+        self.revision
     }
 
-    /// A linearizable read arrives, or the claim: only the leader that counts can answer.
-    const fn read(&self, now: u64) -> Answer {
-        if now < self.expiry {
-            Ok(self.raft_term)
-        } else {
-            Err(Gone)
+    fn key_of(&self, lease: LeaseId) -> Option<i64> {
+        let mut queue = self.queue.iter();
+        queue.find_map(|(revision, key)| (key.lease == lease).then_some(*revision))
+    }
+
+    fn join(&mut self, lease: LeaseId) -> Answer {
+        if !self.leases.contains_key(&lease) {
+            return Answer::Gone;
         }
+        let revision = self.key_of(lease).unwrap_or_else(|| {
+            let revision = self.next_revision();
+            self.queue.insert(revision, Key { lease });
+            revision
+        });
+        let position = self.queue.range(..revision).count();
+        let position = i64::try_from(position).unwrap_or(i64::MAX);
+        Answer::Joined { revision, position }
+    }
+
+    fn claim(&self, mine: i64) -> Answer {
+        if !self.queue.contains_key(&mine) {
+            return Answer::Gone;
+        }
+        match self.queue.range(..mine).next_back() {
+            Some((predecessor, _)) => Answer::Behind {
+                predecessor: *predecessor,
+            },
+            None => Answer::First(self.standing()),
+        }
+    }
+
+    /// What a claim finds.
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            marker: self.marker,
+            recorded: self.recorded.clone(),
+            paused: self.pause.map(|pause| pause.at),
+            ..Standing::default()
+        }
+    }
+
+    fn record(&mut self, recorded: &Recorded) -> Answer {
+        if !self.queue.contains_key(&recorded.token) {
+            return Answer::Gone;
+        }
+        self.next_revision();
+        self.recorded = Some(record::Term {
+            token: recorded.token,
+            candidate: String::new(),
+            lease: recorded.lease,
+            host: String::new(),
+            since: String::new(),
+            kill_budget_ms: u64::try_from(recorded.kill_budget.as_millis()).ok(),
+        });
+        if let Some(waited_out) = recorded.waited_out {
+            self.marker = waited_out;
+        }
+        Answer::Done
+    }
+
+    fn give_back(&mut self, resignation: &Resignation) -> Answer {
+        if let Some(token) = resignation.token
+            && self.queue.contains_key(&token)
+        {
+            self.remove(token);
+            if resignation.may_mark {
+                self.marker = token;
+            }
+            let asked = resignation.step_down;
+            self.wish.take_if(|wish| Some(wish.at) == asked);
+        }
+        let was_there = self.revoke(resignation.lease);
+        Answer::GivenBack { was_there }
+    }
+
+    /// Revokes a lease; returns whether it was there.
+    pub(super) fn revoke(&mut self, lease: LeaseId) -> bool {
+        if let Some(key) = self.key_of(lease) {
+            self.remove(key);
+        }
+        self.leases.remove(&lease).is_some()
+    }
+
+    /// Deletes a key.
+    pub(super) fn remove(&mut self, key: i64) {
+        self.next_revision();
+        self.queue.remove(&key);
+        self.gone.push(key);
+    }
+
+    /// An operator pauses the election, or ends the pause.
+    pub(super) fn turn_pause(&mut self, keep_leader: bool) {
+        let at = self.next_revision();
+        self.pause = match self.pause {
+            None => Some(Paused { at, keep_leader }),
+            Some(_) => None,
+        };
+    }
+
+    /// An operator asks who stands in front to step down.
+    pub(super) fn wish(&mut self) {
+        let at = self.next_revision();
+        let first = self.queue.keys().next().copied();
+        self.wish = first.map(|token| Wished { at, token });
+    }
+
+    /// Somebody of another program joins, under a lease that lasts so long.
+    pub(super) fn join_foreign(&mut self, lease: LeaseId, now: u64, span: u64) {
+        let (ttl, expiry) = (span, now + span);
+        self.leases.insert(lease, Lease { ttl, expiry });
+        self.join(lease);
+    }
+
+    /// What is over by now ends.
+    pub(super) fn expire(&mut self, now: u64) {
+        if !self.has_quorum {
+            return;
+        }
+        let over = |(lease, known): (&LeaseId, &Lease)| (known.expiry <= now).then_some(*lease);
+        let ended: Vec<_> = self.leases.iter().filter_map(over).collect();
+        for lease in ended {
+            self.revoke(lease);
+        }
+    }
+
+    /// When the next lease ends.
+    pub(super) fn next_expiry(&self) -> Option<u64> {
+        let expiries = self.leases.values().map(|lease| lease.expiry);
+        expiries.min().filter(|_| self.has_quorum)
+    }
+
+    /// When the lease of the candidate with this key ends, if nothing more is heard of it.
+    pub(super) fn expiry_of(&self, key: i64) -> Option<u64> {
+        let lease = self.queue.get(&key)?.lease;
+        Some(self.leases.get(&lease)?.expiry)
+    }
+
+    /// How many leases there are.
+    pub(super) fn leases(&self) -> usize {
+        self.leases.len()
     }
 
     /// A new leader is elected. At best it gives every lease its whole TTL again.
     pub(super) fn depose(&mut self, now: u64, extends: bool, deposed_answers: bool) {
+        self.expire(now);
         self.deposed = deposed_answers.then_some(self.raft_term);
         self.raft_term += 1;
-        if extends && now < self.expiry {
-            self.expiry = now + self.ttl;
+        if extends {
+            for lease in self.leases.values_mut() {
+                lease.expiry = now + lease.ttl;
+            }
+        }
+    }
+
+    /// The leader is gone, and nobody can be elected; no lease ends meanwhile.
+    pub(super) fn lose_quorum(&mut self, now: u64) {
+        self.expire(now);
+        self.has_quorum = false;
+    }
+
+    /// There is a leader again.
+    pub(super) fn regain_quorum(&mut self, now: u64) {
+        if !self.has_quorum {
+            self.has_quorum = true;
+            // Nothing ended while nobody could end it.
+            let late = self.leases.values_mut().filter(|lease| lease.expiry <= now);
+            late.for_each(|lease| lease.expiry = now + 1);
+            self.depose(now, true, false);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The simulated world: true time, our clock, the job, and what can go wrong.
+//! The simulated world: true time, the store, the machines, and what travels between them.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -6,43 +6,88 @@ use std::time::Duration;
 
 use super::Mistake;
 use super::chance::{Chance, nanos};
-use super::clock::Clock;
-use super::daemon::{Daemon, Word};
-use super::faults::Fault;
-use super::guardian::Guardian;
-use super::job::Job;
-use super::store::{Heard, Store};
-use crate::clock::Instant;
-use crate::config::timing::{SLACK, Timing};
+use super::daemon::Word;
+use super::faults::{Fault, Mood};
+use super::judge::{Judge, Seen};
+use super::machine::{Machine, Turn};
+use super::store::{Answer, Request, Store};
+use crate::candidate::decide::words::Order;
+use crate::config::timing::SLACK;
 
-/// Every history has one term, with this token.
-pub(super) const TOKEN: i64 = 7;
-
-/// How long the daemon's fence may come after D−K at the latest. K has room for it.
-const FENCED_LATE: Duration = Duration::from_millis(100);
+/// How long a daemon's fence may come after D−K at the latest. K has room for it.
+pub(super) const FENCED_LATE: Duration = Duration::from_millis(100);
 
 /// Steps after which a history is taken for one that doesn't end.
-const STEPS: usize = 5000;
+const STEPS: usize = 400_000;
+
+/// How long faults go on in a history.
+const ROUGH: u64 = 60_000_000_000;
+
+/// How long it may take after them until everybody stands in the queue again and somebody leads: the
+/// longest TTL twice, for a lease that was granted late; and pauses.
+const HEALED: u64 = 75_000_000_000;
+
+/// How long it is then looked whether they do; a job that ends by itself makes for short absences.
+const LOOKED: u64 = 30_000_000_000;
+
+/// How long everybody may take to end: a grace, a hook, a TTL, and some.
+const ENDED: u64 = 60_000_000_000;
+
+/// Between two looks.
+const LOOK: u64 = 250_000_000;
+
+/// Who asks the store for something.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    /// The daemon with this number.
+    Daemon(u64),
+    /// The guardian with this number.
+    Guardian(u64),
+    /// Somebody who waits for no answer.
+    Nobody,
+}
 
 /// What happens.
 #[derive(Debug)]
 pub(super) enum What {
-    /// The daemon's loop runs.
-    Daemon,
-    /// The guardian's loop runs.
-    Guardian,
-    /// The store hears something of the candidate.
-    Store(Heard),
-    /// An answer of the store arrives at the daemon.
-    Answer(Word),
-    /// The exec of this run goes on.
-    Executed(u64),
-    /// The job's processes end.
-    JobEnds,
-    /// The daemon's process ends.
-    DaemonEnds,
+    /// The loops of a daemon run.
+    Daemon(usize),
+    /// The loop of a guardian runs.
+    Guardian(usize),
+    /// The store hears something.
+    Store(usize, Asker, u64, Box<Request>),
+    /// An answer of the store arrives.
+    Answer(usize, Asker, u64, Box<Answer>, u64),
+    /// A daemon's watch tells of a key that is gone.
+    Gone(usize, i64),
+    /// Or of what operators want.
+    Control(usize),
+    /// A lease may be over.
+    Expiry,
+    /// The store has its quorum again.
+    Quorum,
+    /// The exec of a run goes on.
+    Executed(usize, u64),
+    /// A job's processes may end.
+    TreeEnds(usize),
+    /// A daemon's process ends.
+    DaemonEnds(usize),
+    /// A daemon is started.
+    DaemonStarts(usize),
+    /// A guardian is there that was started in place of another, by the daemon with this number.
+    GuardianStarts(usize, u64),
     /// Something goes wrong.
-    Fault(Fault),
+    Fault,
+    /// That goes wrong there.
+    FaultAt(usize, Fault),
+    /// Faults are over.
+    Heal,
+    /// It is looked who leads and who stands.
+    Look,
+    /// Everybody is to end.
+    Retire,
+    /// The history ends.
+    End,
 }
 
 /// What happens at an instant of true time; at the same one, in the order of planning.
@@ -74,231 +119,310 @@ impl PartialEq for Planned {
 
 impl Eq for Planned {}
 
-/// A process that can stand still.
-#[derive(Debug, Default)]
-pub(super) struct Process {
-    pub(super) dead: bool,
-    /// It stands still until then.
-    pub(super) stalled_until: u64,
-    /// When its loop runs next; other times are out of date.
-    runs_at: Option<u64>,
-}
-
-/// Whether it is a process's turn to run.
-enum Turn {
-    Now,
-    Later(u64),
-    Never,
-}
-
-impl Process {
-    /// Plans a turn; returns whether it is an earlier one than is planned already.
-    fn runs(&mut self, at: u64) -> bool {
-        let earlier = !self.dead && self.runs_at.is_none_or(|planned| at < planned);
-        if earlier {
-            self.runs_at = Some(at);
-        }
-        earlier
-    }
-
-    fn turn(&mut self, now: u64) -> Turn {
-        if self.dead || self.runs_at != Some(now) {
-            return Turn::Never;
-        }
-        if now < self.stalled_until {
-            self.runs_at = Some(self.stalled_until);
-            return Turn::Later(self.stalled_until);
-        }
-        self.runs_at = None;
-        Turn::Now
-    }
-}
-
 /// Everything.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct World {
     pub(super) chance: Chance,
     pub(super) mistake: Option<Mistake>,
+    /// Whether everything is told that happens.
+    pub(super) traced: bool,
     /// True time.
     pub(super) now: u64,
     queue: BinaryHeap<Planned>,
     planned: u64,
-    pub(super) clock: Clock,
-    /// Since when neither process stands still.
-    pub(super) steady_since: u64,
-    /// The times of the term as they are; the product's own may be mistaken.
-    pub(super) truth: Timing,
+    number: u64,
     pub(super) store: Store,
-    pub(super) cut_off: bool,
-    pub(super) daemon: Daemon,
-    pub(super) guardian: Guardian,
-    pub(super) job: Job,
-    /// Whether the job runs in the daemon itself.
-    pub(super) in_daemon: bool,
-    /// Whether the job heeds a polite stop.
-    pub(super) obedient: bool,
-    /// The limit of the hook at the term's end, if it has one. To the rules it is as the job.
-    pub(super) hook: Option<Duration>,
-    /// Whether the daemon may have to kill in its guardian's place.
-    pub(super) relayed: bool,
-    /// How long the job's processes take to be dead after SIGKILL.
-    pub(super) death: u64,
-    /// The whole machine stood still when the job was to be killed: until then it may live on.
-    pub(super) excused_until: u64,
+    pub(super) machines: Vec<Machine>,
+    pub(super) mood: Mood,
+    /// How late a thread may get to run.
+    pub(super) late: Duration,
+    /// Faults are over.
+    pub(super) calm: bool,
+    pub(super) judge: Judge,
+    seen: Seen,
+    ends: bool,
     pub(super) outcome: Outcome,
 }
 
 /// What came of a history.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
-    /// Whether the job ran.
-    pub(super) ran: bool,
-    /// How many hooks ran.
+    /// How many runs were started.
+    pub(super) runs: u64,
+    /// How many terms began.
+    pub(super) terms: u64,
+    /// How many hooks ran at the end of one.
     pub(super) hooks: u64,
+    /// How many faults there were.
+    pub(super) faults: u64,
+    /// How long it lasted, in nanoseconds.
+    pub(super) span: u64,
     /// What went wrong.
     pub(super) violation: Option<String>,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, mistake: Option<Mistake>) -> Self {
+    pub(super) fn new(seed: u64, mistake: Option<Mistake>, traced: bool) -> Self {
         let mut chance = Chance::new(seed);
-        let truth = any_timing(&mut chance);
+        let mood = match chance.up_to(5) {
+            0 => Mood::Strange,
+            1 => Mood::Stubborn,
+            2 => Mood::Sharp,
+            _ => Mood::Rough,
+        };
+        let count = chance.pick(&[1, 2, 3, 3, 5]);
         let start = 1_000_000_000;
-        let clock = Clock::new(&mut chance, mistake);
-        let timing = mistake.map_or(truth, |mistake| mistake.timing(truth));
+        let machines: Vec<_> = (0..count)
+            .map(|_| Machine::new(&mut chance, mistake, mood))
+            .collect();
         let mut world = Self {
             mistake,
+            traced,
             now: start,
             queue: BinaryHeap::new(),
             planned: 0,
-            steady_since: 0,
-            truth,
-            store: Store::new(nanos(truth.ttl()), start),
-            cut_off: false,
-            daemon: Daemon::new(&mut chance, timing, clock.shows()),
-            clock,
-            guardian: Guardian::default(),
-            job: Job::default(),
-            in_daemon: chance.one_in(5),
-            obedient: chance.one_in(2),
-            hook: None,
-            relayed: false,
-            death: 0,
-            excused_until: 0,
+            number: 0,
+            store: Store::new(),
+            seen: Seen::nobody(machines.len()),
+            machines,
+            mood,
+            // Where a lease ends early the take-over delay has room for all of this, and for the death
+            // of a daemon that is killed when K is over.
+            late: match mood {
+                Mood::Strange => SLACK / 10,
+                Mood::Rough | Mood::Stubborn | Mood::Sharp => SLACK,
+            },
+            calm: false,
+            judge: Judge::default(),
+            ends: false,
             outcome: Outcome::default(),
             chance,
         };
-        world.relayed = world.plan_faults();
-        if world.chance.one_in(3) {
-            let limit = world.chance.up_to(nanos(truth.ttl()));
-            world.hook = Some(Duration::from_nanos(limit));
+        for at in 0..world.machines.len() {
+            let after = world.chance.up_to(2_000_000_000);
+            world.after(after, What::DaemonStarts(at));
         }
-        // The daemon gives a guardian that acts some of K before it acts itself.
-        let late = FENCED_LATE.min(truth.kill_budget() / 2);
-        let room = if world.relayed {
-            truth.kill_budget().saturating_sub(late)
-        } else {
-            truth.kill_budget()
-        };
-        world.death = world.chance.span(room);
-        world.arm();
+        world.after(ROUGH / 20, What::Fault);
+        world.after(ROUGH, What::Heal);
+        world.after(ROUGH + HEALED, What::Look);
+        world.after(ROUGH + HEALED + LOOKED, What::Retire);
+        world.after(ROUGH + HEALED + LOOKED + ENDED, What::End);
         world
     }
 
-    /// Goes on until nothing is left to happen.
+    /// Goes on until the end.
     pub(super) fn play(mut self) -> Outcome {
         for _ in 0..STEPS {
             let Some(Planned { at, what, .. }) = self.queue.pop() else {
-                return self.outcome;
+                break;
             };
-            self.clock.advance(self.now, at);
-            self.now = at;
-            self.check();
-            if self.outcome.violation.is_some() {
-                return self.outcome;
+            for machine in &mut self.machines {
+                machine.clock.advance(self.now, at);
             }
+            self.now = at;
             self.happen(what);
+            self.judge
+                .look(&self.machines, &self.store, self.mood, self.now);
+            if self.judge.violation.is_some() || self.ends {
+                break;
+            }
         }
-        self.outcome.violation = Some("it never ended".to_owned());
+        if !self.ends {
+            self.judge.found("it never ended".to_owned());
+        }
+        self.outcome.span = self.now;
+        self.outcome.violation = self.judge.violation.take();
+        if self.traced {
+            println!("{:>16} {:?} {:?}", self.now, self.outcome, self.store);
+        }
         self.outcome
     }
 
-    /// Never two: the job is dead by the time the lease is gone, whatever ended it.
-    fn check(&mut self) {
-        let allowed = self.store.expiry.max(self.excused_until);
-        if self.job.alive && self.now > allowed {
-            let late = Duration::from_nanos(self.now - allowed);
-            let violation = format!("the job outlives the lease by {late:?}; {:?}", self.truth);
-            self.outcome.violation = Some(violation);
-        }
-    }
-
     fn happen(&mut self, what: What) {
-        if !matches!(what, What::Store(_)) && self.now < self.clock.suspended_until {
-            // The daemon's and the guardian's turns are found again by their instant.
-            for (process, is) in [
-                (&mut self.daemon.process, matches!(what, What::Daemon)),
-                (&mut self.guardian.process, matches!(what, What::Guardian)),
-            ] {
-                if is && process.runs_at == Some(self.now) {
-                    process.runs_at = Some(self.clock.suspended_until);
-                }
-            }
-            return self.at(self.clock.suspended_until, what);
-        }
         match what {
-            What::Daemon => match self.daemon.process.turn(self.now) {
-                Turn::Now => {
-                    self.daemon_runs();
-                    self.arm();
-                }
-                Turn::Later(at) => self.at(at, What::Daemon),
-                Turn::Never => {}
-            },
-            What::Guardian => match self.guardian.process.turn(self.now) {
-                Turn::Now => {
-                    self.guardian_runs();
-                    self.arm();
-                }
-                Turn::Later(at) => self.at(at, What::Guardian),
-                Turn::Never => {}
-            },
-            What::Store(heard) => self.store_hears(heard),
-            What::Answer(word) => self.tell_daemon(word),
-            What::Executed(run) => self.job_executed(run),
-            What::JobEnds => {
-                if self.job.alive && self.job.ends_at.is_some_and(|at| at <= self.now) {
-                    self.job_ended();
+            What::Daemon(at) => {
+                let suspended = self.machines[at].clock.suspended_until;
+                match self.machines[at].daemon.process.turn(self.now, suspended) {
+                    Turn::Now => {
+                        self.daemon_runs(at);
+                        self.arm(at);
+                    }
+                    Turn::Later(when) => self.at(when, What::Daemon(at)),
+                    Turn::Never => {}
                 }
             }
-            What::DaemonEnds => self.daemon_ended(),
-            What::Fault(fault) => self.fault(fault),
+            What::Guardian(at) => {
+                let suspended = self.machines[at].clock.suspended_until;
+                match self.machines[at].guardian.process.turn(self.now, suspended) {
+                    Turn::Now => {
+                        self.guardian_runs(at);
+                        self.arm(at);
+                    }
+                    Turn::Later(when) => self.at(when, What::Guardian(at)),
+                    Turn::Never => {}
+                }
+            }
+            What::Store(at, asker, number, request) => {
+                self.store_hears(at, asker, number, &request);
+            }
+            What::Answer(at, asker, number, answer, raft_term) => {
+                self.answer(at, asker, number, *answer, raft_term);
+            }
+            What::Gone(at, key) => self.tell_daemon(at, Word::SawGone(key)),
+            What::Control(at) => {
+                let (pause, wish) = (self.store.pause, self.store.wish);
+                self.tell_daemon(at, Word::SawControl(pause, wish));
+            }
+            What::Expiry => {
+                self.store.expire(self.now);
+                self.store_changed();
+            }
+            What::Quorum => {
+                self.store.regain_quorum(self.now);
+                self.store_changed();
+            }
+            What::Executed(at, _)
+            | What::TreeEnds(at)
+            | What::DaemonEnds(at)
+            | What::DaemonStarts(at)
+            | What::GuardianStarts(at, _)
+            | What::FaultAt(at, _)
+                if self.now < self.machines[at].clock.suspended_until =>
+            {
+                let woken = self.machines[at].clock.suspended_until;
+                self.at(woken, what);
+            }
+            What::Executed(at, run) => self.executed(at, run),
+            What::TreeEnds(at) => self.tree_may_end(at),
+            What::DaemonEnds(at) => self.daemon_ended(at),
+            What::DaemonStarts(at) => self.daemon_starts(at),
+            What::GuardianStarts(at, number) => self.guardian_is_there(at, number),
+            What::Fault => self.next_fault(),
+            What::FaultAt(at, fault) => self.fault(at, fault),
+            What::Heal => self.heal(),
+            What::Look => {
+                self.seen.look(&self.machines, &self.store);
+                self.after(LOOK, What::Look);
+            }
+            What::Retire => self.retire(),
+            What::End => {
+                self.judge.ends(&self.machines, &self.store);
+                self.ends = true;
+            }
         }
     }
 
-    fn store_hears(&mut self, heard: Heard) {
-        if let Some(word) = self.store.hears(heard, self.now) {
-            self.answered(word);
+    /// Everybody must have stood, and somebody led; now they all end.
+    fn retire(&mut self) {
+        let span = Duration::from_nanos(HEALED + LOOKED);
+        if let Some(missing) = self.seen.missing(span, &self.machines) {
+            self.judge.found(missing);
+        }
+        for at in 0..self.machines.len() {
+            self.machines[at].retired = true;
+            self.order(at, Order::Shutdown);
         }
     }
 
-    /// The store's answer sets out for the daemon, and may be late, or lost.
-    fn answered(&mut self, word: Word) {
-        if !self.cut_off && !self.chance.one_in(30) {
-            let late = self.truth.ttl() / 2;
-            let after = self.chance.delay(late);
-            self.after(after, What::Answer(word));
+    // === the store ===
+
+    pub(super) const fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        // Not one that a contest gives.
+        self.number | 1 << 63
+    }
+
+    fn is_cut_off(&mut self, at: usize) -> bool {
+        let lost = !self.is_quick() && self.chance.one_in(60);
+        lost || self.now < self.machines[at].cut_off_until
+    }
+
+    fn travel(&mut self) -> u64 {
+        if self.is_quick() {
+            self.chance.up_to(2_000_000)
+        } else {
+            self.chance.delay(Duration::from_secs(4))
         }
+    }
+
+    /// Whether the network loses and delays nothing.
+    fn is_quick(&self) -> bool {
+        self.calm || self.mood != Mood::Rough
     }
 
     /// A request sets out for the store, and may be late, or lost.
-    pub(super) fn ask_store(&mut self, heard: Heard) {
-        if !self.cut_off && !self.chance.one_in(30) {
-            let late = self.truth.ttl() / 2;
-            let after = self.chance.delay(late);
-            self.after(after, What::Store(heard));
+    pub(super) fn ask_store(&mut self, at: usize, asker: Asker, number: u64, request: Request) {
+        let request = match request {
+            // Whatever the product takes it for.
+            Request::Grant { lease, .. } => Request::Grant {
+                lease,
+                ttl: nanos(self.machines[at].truth.ttl()),
+            },
+            request => request,
+        };
+        if !self.is_cut_off(at) {
+            let after = self.travel();
+            let request = Box::new(request);
+            self.after(after, What::Store(at, asker, number, request));
         }
+    }
+
+    fn store_hears(&mut self, at: usize, asker: Asker, number: u64, request: &Request) {
+        let heard = match self.reaches_deposed(request) {
+            // Nobody else hears of it.
+            Some(raft_term) => Some((Answer::Renewed, raft_term)),
+            None => self.store.hear(request, self.now),
+        };
+        if let Some((answer, raft_term)) = heard
+            && !self.is_cut_off(at)
+        {
+            let after = self.travel();
+            let answer = Box::new(answer);
+            self.after(after, What::Answer(at, asker, number, answer, raft_term));
+        }
+        self.store_changed();
+    }
+
+    fn answer(&mut self, at: usize, asker: Asker, number: u64, answer: Answer, raft_term: u64) {
+        match asker {
+            Asker::Daemon(daemon) if self.machines[at].daemon.number == daemon => {
+                self.tell_daemon(at, Word::Answer(number, answer, raft_term));
+            }
+            Asker::Guardian(guardian) => self.guardian_is_answered(at, guardian, number),
+            Asker::Daemon(_) | Asker::Nobody => {}
+        }
+    }
+
+    /// Watches tell of what is gone, and the next lease ends some time.
+    pub(super) fn store_changed(&mut self) {
+        for key in std::mem::take(&mut self.store.gone) {
+            for at in 0..self.machines.len() {
+                let after = self.watched(at, key);
+                self.after(after, What::Gone(at, key));
+            }
+        }
+        if let Some(expiry) = self.store.next_expiry() {
+            self.at(expiry.max(self.now + 1), What::Expiry);
+        }
+    }
+
+    pub(super) fn control_changed(&mut self) {
+        for at in 0..self.machines.len() {
+            let after = self.watched(at, 0);
+            self.after(after, What::Control(at));
+        }
+    }
+
+    /// How long a watch takes to tell. It may be late, or break and be opened anew; not so for the own
+    /// key where strangers delete it, since then nothing else tells of it in time (R7).
+    fn watched(&mut self, at: usize, key: i64) -> u64 {
+        let own = key != 0 && key == self.machines[at].daemon.contest.mine();
+        let after = if self.calm || (own && self.mood == Mood::Strange) {
+            self.chance.up_to(2_000_000)
+        } else {
+            self.travel()
+        };
+        after + self.machines[at].cut_off_until.saturating_sub(self.now)
     }
 
     // === time ===
@@ -313,55 +437,46 @@ impl World {
         self.at(self.now + span, what);
     }
 
-    /// What our processes read from the clock.
-    pub(super) fn clock(&self) -> Instant {
-        self.clock.shows()
-    }
+    // === the two processes of a machine ===
 
-    // === the two processes ===
-
-    pub(super) fn tell_daemon(&mut self, word: Word) {
-        if !self.daemon.process.dead {
-            self.daemon.inbox.push(word);
-            let at = self.now + self.chance.delay(SLACK);
-            self.daemon_runs_at(at);
+    pub(super) fn daemon_runs_at(&mut self, at: usize, when: u64) {
+        if self.machines[at].daemon.process.runs(when) {
+            self.at(when, What::Daemon(at));
         }
     }
 
-    pub(super) fn daemon_runs_at(&mut self, at: u64) {
-        if self.daemon.process.runs(at) {
-            self.at(at, What::Daemon);
+    pub(super) fn guardian_runs_at(&mut self, at: usize, when: u64) {
+        if self.machines[at].guardian.process.runs(when) {
+            self.at(when, What::Guardian(at));
         }
     }
 
-    pub(super) fn guardian_runs_at(&mut self, at: u64) {
-        if self.guardian.process.runs(at) {
-            self.at(at, What::Guardian);
+    /// How long a word takes from one thread or process to another.
+    pub(super) fn soon(&mut self) -> u64 {
+        match self.mood {
+            Mood::Sharp => self.chance.up_to(1_000_000),
+            _ => self.chance.delay(self.late),
+        }
+    }
+
+    fn lateness(&mut self) -> u64 {
+        match self.mood {
+            Mood::Sharp => nanos(self.late),
+            _ => self.chance.span(self.late),
         }
     }
 
     /// Has both loops run when their timers fire: a thread may get to run so late as `mu` says.
-    pub(super) fn arm(&mut self) {
-        if let Some(at) = self.daemon_timer() {
-            let at = self.clock.when(at, self.now) + self.chance.span(SLACK);
-            self.daemon_runs_at(at);
+    pub(super) fn arm(&mut self, at: usize) {
+        if let Some(timer) = self.daemon_timer(at) {
+            let late = self.lateness();
+            let when = self.machines[at].clock.when(timer, self.now) + late;
+            self.daemon_runs_at(at, when);
         }
-        if let Some(at) = self.guardian_timer() {
-            let at = self.clock.when(at, self.now) + self.chance.span(SLACK);
-            self.guardian_runs_at(at);
-        }
-    }
-}
-
-/// Times of a term that the configuration accepts.
-fn any_timing(chance: &mut Chance) -> Timing {
-    loop {
-        let ttl = Duration::from_secs(2 + chance.up_to(13));
-        let lost_grace = Duration::from_millis(chance.up_to(3000));
-        let kill_budget = Duration::from_millis(10 + chance.up_to(2000));
-        let timing = Timing::new(ttl, lost_grace, kill_budget);
-        if timing.check().is_ok() {
-            return timing;
+        if let Some(timer) = self.guardian_timer(at) {
+            let late = self.lateness();
+            let when = self.machines[at].clock.when(timer, self.now) + late;
+            self.guardian_runs_at(at, when);
         }
     }
 }

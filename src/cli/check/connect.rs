@@ -8,8 +8,8 @@ use super::{election, members};
 use crate::config::Config;
 use crate::etcd::trust::Verdict;
 use crate::etcd::{Error, Patience, Settings, Store};
+use crate::keys::LeaseId;
 use crate::log::printable;
-use crate::session::new_lease_id;
 
 /// Writes what the store says; `limit` is for each member, and for all that they are asked
 /// together.
@@ -73,7 +73,7 @@ async fn ttl_lines(
     store: &Store,
     patience: &Patience,
 ) -> Result<Vec<String>, Failure> {
-    let lease = new_lease_id();
+    let lease = LeaseId::random(crate::backoff::random());
     let grant = async |limit| store.smallest_ttl(limit, lease).await;
     let smallest = patience.ask(grant).await?;
     let seconds = smallest.as_secs();

@@ -1,11 +1,10 @@
-//! What the guardian was told of a term, and when its silence means that it is dead or stopped: no
-//! I/O, no clock.
+//! What the guardian was told of a term, and when its silence means that it is dead or stopped.
 
 use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::config::timing::Timing;
-use crate::guardian::protocol::{Report, Term};
+use crate::guardian::protocol::{Report, Request, Term};
 
 /// How long after D−K a guardian that is seen to act may take at most to prove the tree empty before
 /// it is taken for stopped.
@@ -22,9 +21,11 @@ fn acting_late(timing: &Timing) -> Duration {
 
 /// What was said to the guardian, and what it said of itself.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Silence {
     /// What it was told of the present term.
     sent: Option<Sent>,
+    /// The last term and deadline that it has acknowledged.
+    acknowledged: Option<(i64, Instant)>,
     /// It said that it stops the present term, so it knows of the deadline and acts on it.
     acting: bool,
     /// When it last said that it is killing: it is at work, however long that takes.
@@ -47,9 +48,19 @@ struct Sent {
     until_taken: u32,
 }
 
-impl Told {
+impl Silence {
+    /// The guardian is asked for this.
+    pub(super) fn asked(&mut self, request: &Request, now: Instant) {
+        match request {
+            Request::Term(term) => self.term(term),
+            // The term is lost already.
+            Request::Kill { .. } => _ = self.to_kill.get_or_insert(now),
+            _ => {}
+        }
+    }
+
     /// The guardian is told of a term, or of what changed in it.
-    pub(super) fn term(&mut self, term: &Term) {
+    fn term(&mut self, term: &Term) {
         let before = self.sent.filter(|sent| sent.token == term.token);
         let pending = before.map_or(0, |sent| sent.pending) + 1;
         self.sent = Some(Sent {
@@ -63,11 +74,6 @@ impl Told {
         if before.is_none() {
             self.to_kill = None;
         }
-    }
-
-    /// The guardian is told to kill the tree, since the term is lost already.
-    pub(super) fn kill(&mut self, now: Instant) {
-        self.to_kill.get_or_insert(now);
     }
 
     /// Whether the guardian is to be told of this deadline: it is later than the last one, and it
@@ -91,11 +97,14 @@ impl Told {
     }
 
     /// Takes note of what the guardian's words say about itself.
-    pub(super) fn note(&mut self, report: &Report, now: Instant) {
+    pub(super) fn heard(&mut self, report: &Report, now: Instant) {
         match report {
             Report::Stopping { .. } => self.acting = true,
             Report::Killing | Report::Stuck { .. } => self.killing = Some(now),
-            Report::Guarded { token, .. } => {
+            // Nothing of the tree is left to kill, whatever a Rust job does yet.
+            Report::Empty { .. } => self.to_kill = None,
+            Report::Guarded { token, deadline } => {
+                self.acknowledged = Some((*token, *deadline));
                 if let Some(sent) = &mut self.sent
                     && sent.token == *token
                 {
@@ -109,17 +118,13 @@ impl Told {
 
     /// When the guardian is to be taken for dead or stopped, unless it is heard before: at D−G−K of
     /// the deadline that it acknowledged last if a later one was sent to it, else at the latest
-    /// when it should have killed the tree. `acknowledged` is the last term and deadline that it
-    /// acknowledged.
-    pub(super) fn silent_at(
-        &self,
-        timing: &Timing,
-        acknowledged: Option<(i64, Instant)>,
-    ) -> Option<Instant> {
+    /// when it should have killed the tree.
+    pub(super) fn silent_at(&self, timing: &Timing) -> Option<Instant> {
         let Sent {
             token, first, last, ..
         } = self.sent?;
-        let acknowledged = acknowledged
+        let acknowledged = self
+            .acknowledged
             .filter(|(acknowledged, _)| *acknowledged == token)
             .map(|(_, deadline)| deadline);
         let silent_at = match acknowledged {
@@ -144,18 +149,21 @@ impl Told {
 mod tests {
     use super::*;
 
-    /// Told of the term 7.
-    fn told_of_term(timing: &Timing, deadline: Instant) -> Told {
-        let mut told = Told::default();
-        told.term(&Term {
-            token: 7,
+    /// Of a guardian that was told of the term 7, and has acknowledged it.
+    fn of_term(timing: &Timing, deadline: Instant) -> Silence {
+        let mut silence = Silence::default();
+        let token = 7;
+        let term = Term {
+            token,
             deadline,
             lost_grace: timing.lost_grace(),
             kill_budget: timing.kill_budget(),
             stop_signal: 15,
             in_daemon: false,
-        });
-        told
+        };
+        silence.asked(&Request::Term(term), Instant::BOOT);
+        silence.heard(&Report::Guarded { token, deadline }, Instant::BOOT);
+        silence
     }
 
     #[test]
@@ -164,11 +172,11 @@ mod tests {
         let lost = Instant::from_nanos(9_000_000_000);
         for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
             let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
-            let mut told = told_of_term(&timing, deadline);
-            told.kill(lost);
+            let mut silence = of_term(&timing, deadline);
+            silence.asked(&Request::Kill { token: 7 }, lost);
             // Said again, it is given no more time.
-            told.kill(deadline);
-            let silent_at = told.silent_at(&timing, Some((7, deadline))).unwrap();
+            silence.asked(&Request::Kill { token: 7 }, deadline);
+            let silent_at = silence.silent_at(&timing).unwrap();
             assert!(silent_at > lost);
             assert!(silent_at + kill_budget / 2 <= lost + kill_budget);
         }
@@ -179,9 +187,9 @@ mod tests {
         let deadline = Instant::from_nanos(20_000_000_000);
         for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
             let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
-            let mut told = told_of_term(&timing, deadline);
-            told.note(&Report::Stopping { token: 7 }, deadline);
-            let silent_at = told.silent_at(&timing, Some((7, deadline))).unwrap();
+            let mut silence = of_term(&timing, deadline);
+            silence.heard(&Report::Stopping { token: 7 }, deadline);
+            let silent_at = silence.silent_at(&timing).unwrap();
             assert!(silent_at > timing.kill(deadline));
             assert!(silent_at + kill_budget / 2 <= deadline, "{kill_budget:?}");
         }
@@ -192,14 +200,14 @@ mod tests {
         let deadline = Instant::from_nanos(20_000_000_000);
         for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
             let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
-            let mut told = told_of_term(&timing, deadline);
-            told.note(&Report::Stopping { token: 7 }, deadline);
-            told.kill(timing.kill(deadline));
+            let mut silence = of_term(&timing, deadline);
+            silence.heard(&Report::Stopping { token: 7 }, deadline);
+            silence.asked(&Request::Kill { token: 7 }, timing.kill(deadline));
             let mut now = timing.kill(deadline);
             // Long past the deadline, since its job can't be killed.
             for _ in 0..1_000 {
-                told.note(&Report::Killing, now);
-                let silent_at = told.silent_at(&timing, Some((7, deadline))).unwrap();
+                silence.heard(&Report::Killing, now);
+                let silent_at = silence.silent_at(&timing).unwrap();
                 assert!(silent_at > now + Duration::from_millis(100));
                 assert!(silent_at <= now + Duration::from_millis(500));
                 now = now + Duration::from_millis(100);

@@ -1,5 +1,7 @@
 //! How a run of the job ended.
 
+use crate::guardian::protocol::Exit;
+
 /// How a run ended; nothing is known of one that was stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct End {
@@ -14,7 +16,18 @@ pub struct End {
 }
 
 impl End {
-    pub(super) fn failed(&self) -> bool {
+    /// That of a main process.
+    pub(in crate::candidate) fn of(pid: Option<u32>, exit: &Exit) -> Self {
+        let (code, signal, error) = exit.parts();
+        Self {
+            pid,
+            code,
+            signal,
+            error: error.map(ToOwned::to_owned),
+        }
+    }
+
+    pub(in crate::candidate) fn failed(&self) -> bool {
         self.code != Some(0)
     }
 

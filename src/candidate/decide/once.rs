@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
-use super::Candidate;
 use super::end::End;
-use crate::guardian::protocol::Request;
-use crate::role::{Event, Role};
 
 /// What became of the one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,27 +19,17 @@ pub struct Outcome {
     pub unreachable: Option<Arc<str>>,
 }
 
-/// The one run, and who is told of it in the end.
-#[derive(Debug)]
+/// The one run.
+#[derive(Debug, Default)]
 pub(super) struct Once {
     outcome: Outcome,
     /// The time to wait for leadership is over.
     given_up: bool,
     /// The first signal that was passed on to its run and ends processes.
     passed_on: Option<i32>,
-    tell: oneshot::Sender<Outcome>,
 }
 
 impl Once {
-    pub(super) fn new(tell: oneshot::Sender<Outcome>) -> Self {
-        Self {
-            outcome: Outcome::default(),
-            given_up: false,
-            passed_on: None,
-            tell,
-        }
-    }
-
     /// Its run was asked for.
     pub(super) fn asked(&mut self) {
         self.outcome.ran = true;
@@ -69,25 +54,25 @@ impl Once {
     }
 
     /// Its run is begun, or may be, and this signal is passed on to it.
-    fn passes_on(&mut self, signal: i32) {
+    pub(super) fn passes_on(&mut self, signal: i32) {
         self.passed_on.get_or_insert(signal);
     }
 
     /// A signal ends the candidacy; the first is the one that counts.
-    fn signalled(&mut self, signal: i32) {
+    pub(super) fn signalled(&mut self, signal: i32) {
         if !self.is_done() {
             self.outcome.signal.get_or_insert(signal);
         }
     }
 
     /// The time to wait is over; returns whether it is still being waited.
-    fn give_up(&mut self) -> bool {
+    pub(super) fn give_up(&mut self) -> bool {
         self.given_up = true;
         !self.is_done()
     }
 
     /// Whether its run is begun, or may be: there must not be another one.
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.outcome.ran
     }
 
@@ -96,43 +81,11 @@ impl Once {
         self.is_done() || self.given_up || self.outcome.signal.is_some()
     }
 
-    /// Tells; `away` is what is wrong with the store by now.
-    pub(super) fn tell(mut self, away: Option<&Arc<str>>) {
-        self.outcome.unreachable = away.filter(|_| !self.outcome.ran).cloned();
-        // Who doesn't wait any more has no need to know.
-        drop(self.tell.send(self.outcome));
-    }
-}
-
-impl Candidate {
-    /// Passes a signal on to the job; without one, a signal that ends processes ends the candidacy.
-    pub(super) fn pass_on(&mut self, signal: i32, ends: bool) {
-        let token = self.held.as_ref().and_then(super::Held::token);
-        // A run that was refused is there until its term is given back.
-        let is_jobs = self.run.as_ref().is_some_and(|run| run.hook.is_none());
-        let runs = is_jobs && self.once.as_ref().is_none_or(Once::is_done);
-        match token.filter(|_| runs) {
-            Some(token) => {
-                if let Some(once) = self.once.as_mut().filter(|_| ends) {
-                    once.passes_on(signal);
-                }
-                self.guarding.send(Request::Signal { token, signal });
-            }
-            None if ends => {
-                if let Some(once) = &mut self.once {
-                    once.signalled(signal);
-                }
-                self.on(Event::Shutdown);
-            }
-            None => {}
-        }
-    }
-
-    /// Ends a candidacy that has not come to lead.
-    pub(super) fn give_up(&mut self) {
-        let waits = self.once.as_mut().is_none_or(Once::give_up);
-        if waits && self.machine.role() != Role::Leading {
-            self.on(Event::Shutdown);
+    /// What became of it; `away` is what is wrong with the store by now.
+    pub(super) fn outcome(&self, away: Option<&Arc<str>>) -> Outcome {
+        Outcome {
+            unreachable: away.filter(|_| !self.outcome.ran).cloned(),
+            ..self.outcome.clone()
         }
     }
 }
@@ -141,13 +94,9 @@ impl Candidate {
 mod tests {
     use super::*;
 
-    fn once() -> Once {
-        Once::new(oneshot::channel().0)
-    }
-
     #[test]
     fn a_refused_run_is_tried_again_unless_the_time_to_wait_was_over_when_it_was_asked_for() {
-        let mut once = once();
+        let mut once = Once::default();
         once.asked();
         once.refused();
         assert!(!once.is_over(), "it stands again");
@@ -160,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_signal_that_was_passed_on_to_a_refused_run_ends_the_candidacy() {
-        let mut once = once();
+        let mut once = Once::default();
         once.asked();
         once.passes_on(15);
         once.passes_on(2);
@@ -171,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_signals_of_a_run_that_began_are_its_own() {
-        let mut once = once();
+        let mut once = Once::default();
         once.asked();
         once.passes_on(15);
         once.signalled(2);

@@ -1,12 +1,11 @@
-//! The daemon's own watch over the deadline, beside its guardian's (R2): no I/O, no clock.
+//! The daemon's own watch over the deadline, beside its guardian's (R2).
 
 use crate::clock::Instant;
 use crate::config::timing::Timing;
-use crate::role::Event;
 
-/// What the deadline of a term has asked for so far.
+/// What the deadline of a term has asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum SecondLine {
+pub(super) enum Due {
     /// Nothing yet.
     #[default]
     Quiet,
@@ -16,9 +15,9 @@ pub(super) enum SecondLine {
     Kill,
 }
 
-impl SecondLine {
+impl Due {
     /// The next of the polite stop and the SIGKILL.
-    pub(super) fn next_due(self, timing: &Timing, deadline: Instant) -> Option<Instant> {
+    pub(super) fn next_at(self, timing: &Timing, deadline: Instant) -> Option<Instant> {
         match self {
             Self::Quiet => Some(timing.polite_stop(deadline)),
             Self::Stop => Some(timing.kill(deadline)),
@@ -27,20 +26,15 @@ impl SecondLine {
     }
 
     /// What the deadline asks for by `now`, each once.
-    pub(super) fn take_due(
-        &mut self,
-        timing: &Timing,
-        deadline: Instant,
-        now: Instant,
-    ) -> Vec<Event> {
+    pub(super) fn take(&mut self, timing: &Timing, deadline: Instant, now: Instant) -> Vec<Self> {
         let mut due = Vec::new();
         if *self < Self::Stop && now >= timing.polite_stop(deadline) {
             *self = Self::Stop;
-            due.push(Event::StopDue);
+            due.push(Self::Stop);
         }
         if *self < Self::Kill && now >= timing.kill(deadline) {
             *self = Self::Kill;
-            due.push(Event::KillDue);
+            due.push(Self::Kill);
         }
         due
     }

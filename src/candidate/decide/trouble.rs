@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lines::Lines;
-use crate::clock::{self, Instant};
+use super::words::Line;
+use crate::clock::Instant;
 
 /// At most so often.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// Whether, and since when, the store is away.
 #[derive(Debug, Default)]
-pub(super) struct StoreTrouble {
+pub(super) struct Trouble {
     since: Option<Instant>,
     /// What was wrong last, while it is away.
     error: Option<Arc<str>>,
@@ -21,18 +21,19 @@ pub(super) struct StoreTrouble {
     said: Option<Instant>,
 }
 
-impl StoreTrouble {
-    /// An attempt failed; the first of its row did so at `since`.
-    pub(super) fn failed(&mut self, since: Instant, error: &str, lines: &Lines) {
+impl Trouble {
+    /// An attempt failed; the first of its row did so at `since`. Returns what is to be said of it.
+    pub(super) fn failed(&mut self, since: Instant, error: &str, now: Instant) -> Option<Line> {
         let since = *self.since.get_or_insert(since);
         if self.error.as_deref() != Some(error) {
             self.error = Some(error.into());
         }
-        let now = clock::now();
-        if self.said.is_none_or(|said| now.since(said) >= EVERY) {
-            self.said = Some(now);
-            lines.store_unreachable(now.since(since), error);
+        if self.said.is_some_and(|said| now.since(said) < EVERY) {
+            return None;
         }
+        self.said = Some(now);
+        let (since, error) = (now.since(since), error.to_owned());
+        Some(Line::StoreUnreachable { since, error })
     }
 
     /// The store, or a rule, refuses what this replica needs to lead.
@@ -55,13 +56,12 @@ impl StoreTrouble {
         self.away().or(self.refused.as_ref()).cloned()
     }
 
-    /// The store answered.
-    pub(super) fn over(&mut self, lines: &Lines) {
+    /// The store answered. Returns what is to be said of it.
+    pub(super) fn over(&mut self, now: Instant) -> Option<Line> {
         self.error = None;
-        if let Some(since) = self.since.take()
-            && self.said.is_some_and(|said| said >= since)
-        {
-            lines.store_reachable(clock::now().since(since));
-        }
+        let since = self.since.take()?;
+        let said = self.said.is_some_and(|said| said >= since);
+        let away = now.since(since);
+        said.then_some(Line::StoreReachable { away })
     }
 }

@@ -1,4 +1,4 @@
-//! Whether this replica is healthy, by the results of its checks in a row: no I/O, no clock.
+//! Whether this replica is healthy, by the results of its checks in a row.
 
 /// What the checks have told so far.
 #[derive(Clone, Copy, Debug, Default)]

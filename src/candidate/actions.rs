@@ -1,0 +1,213 @@
+//! How the candidate carries out what it decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::decide::words::{Action, Event, Work};
+use super::{Candidate, Word, guarding};
+use crate::clock;
+use crate::guardian::fence::Tell;
+use crate::guardian::protocol::{CommandSpec, Request};
+use crate::job::command;
+use crate::job::native::{self, Native, Stage};
+use crate::runtime_dir::lease_file::LeaseFile;
+use crate::term::Term;
+use crate::term::process::ProcessError;
+use crate::term::resignation::Resignation;
+
+/// How long a guardian may take to acknowledge a lease before it is taken for stopped.
+const REMEMBER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long to wait for the lease file: the disk that it needs may hang.
+const WRITE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the process may take to say why it kills itself.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
+impl Candidate {
+    pub(super) fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Say(line) => self.lines.say(&line),
+            Action::Tell(request) => self.guarding.send(request),
+            Action::Prepare(resignation) => self.prepare(resignation),
+            Action::WriteLeaseFile { resignation, soon } => {
+                let file = self.lease_file(resignation);
+                if soon {
+                    self.files.write_soon(file);
+                } else {
+                    drop(self.files.write(file));
+                }
+            }
+            Action::RemoveLeaseFile(lease) => drop(self.files.remove(lease)),
+            Action::Contest(command) => self.contest.send(command),
+            Action::Start { token, run, what } => self.start_run(token, run, what),
+            Action::GuardEnd { token } => self.guard_end(token),
+            Action::StartNative { run } => self.start_native(run),
+            Action::StopNative => {
+                if let Some(native) = &self.native {
+                    native.stop();
+                }
+            }
+            Action::RefuseProcess => {
+                if let Some(wanted) = self.wanted.take() {
+                    let refused = ProcessError::Refused("the term has ended".to_owned());
+                    drop(wanted.started.send(Err(refused)));
+                }
+            }
+            Action::Fence { kill_budget } => self.fence(kill_budget),
+            Action::KillDaemon => self.kill_daemon(),
+            Action::Check { run, timeout } => self.check(run, timeout),
+            Action::ReloadChecks => {
+                if let Some(checking) = &self.checking {
+                    checking.send(Request::Log(self.config.log.clone()));
+                }
+            }
+            Action::RestoreChecks { main } => self.restore_checks(main),
+            Action::RunBegins => self.job.runs += 1,
+            Action::RunOver(over) => {
+                self.metrics.run_ended(over.result);
+                self.job.over(over, clock::wall_time());
+            }
+            Action::TermOver(reason) => self.metrics.term_ended(reason),
+            Action::Exit => self.exiting = true,
+        }
+    }
+
+    fn lease_file(&self, resignation: Resignation) -> LeaseFile {
+        LeaseFile::new(resignation, self.place.clone(), self.guarding.process())
+            .with_token(self.token.clone())
+    }
+
+    /// Has guardian and stop hook know a lease, off the main loop (R6).
+    fn prepare(&self, resignation: Resignation) {
+        let lease = resignation.lease;
+        let written = self.files.write(self.lease_file(resignation.clone()));
+        let remembered = self.guarding.guardian().remember(resignation);
+        let words = self.words.0.clone();
+        let tell = move |event| drop(words.send(Word::Event(event)));
+        tokio::spawn(async move {
+            match tokio::time::timeout(REMEMBER_LIMIT, remembered).await {
+                Ok(Ok(())) => {
+                    // Without the file the stop hook can do nothing; without a candidate, nobody.
+                    match tokio::time::timeout(WRITE_LIMIT, written).await {
+                        Ok(Ok(Err(error))) => {
+                            tracing::warn!(%lease, %error, "lease file not written");
+                        }
+                        Err(_) => tracing::warn!(%lease, "lease file not written in time"),
+                        Ok(_) => {}
+                    }
+                    tell(Event::Prepared(lease));
+                }
+                // One that is gone is told of by its own event.
+                Ok(Err(_)) => {}
+                Err(_) => tell(Event::Silent(lease)),
+            }
+        });
+    }
+
+    /// The term with this token, which was claimed before anything was decided on for it.
+    fn term_of(&self, token: i64) -> Option<&Term> {
+        self.term.as_ref().filter(|term| term.token() == token)
+    }
+
+    fn start_run(&mut self, token: i64, run: u64, what: Work) {
+        let wanted = self.wanted.take();
+        let Some(term) = self.term_of(token) else {
+            return;
+        };
+        let config = &self.config;
+        let (command, sole) = match what {
+            Work::Job(stdin) => {
+                let job = command::spec(config, term);
+                (CommandSpec { stdin, ..job }, true)
+            }
+            Work::Hook => {
+                let hook = config.hooks.on_elected.as_ref();
+                let argv = hook.map_or(&[][..], |hook| &hook.command);
+                (command::spec_of(config, term, argv), true)
+            }
+            Work::Process => {
+                let Some(wanted) = wanted else { return };
+                let mut spec = command::spec(config, term);
+                spec.argv = wanted.argv;
+                spec.working_dir = wanted.working_dir.or(spec.working_dir);
+                let own = wanted.env.into_iter();
+                spec.set
+                    .extend(own.map(|(name, value)| (name, value.into())));
+                self.processes.asked(run, wanted.started, wanted.ended);
+                (spec, false)
+            }
+        };
+        self.guarding.send(Request::Start {
+            token,
+            run,
+            command,
+            sole,
+        });
+    }
+
+    /// Tells the guardian what to run at the end of the term.
+    fn guard_end(&self, token: i64) {
+        if let (Some(term), Some(hook)) = (self.term_of(token), &self.config.hooks.on_lost) {
+            self.guarding.send(Request::AtEnd {
+                token,
+                command: command::spec_of(&self.config, term, &hook.command),
+                limit: hook.limit,
+            });
+        }
+    }
+
+    fn start_native(&mut self, run: u64) {
+        let factory = self.jobs.get(&self.config.job.kind);
+        let (Some(factory), Some(term)) = (factory, &self.term) else {
+            return;
+        };
+        let start = native::Start {
+            factory,
+            settings: self.config.job.settings.clone(),
+            store: self.config.etcd.clone(),
+            spawner: self.spawns.0.clone(),
+            term: term.clone(),
+            run,
+        };
+        match Native::start(start, self.natives.0.clone()) {
+            Ok(native) => {
+                self.native = Some(native);
+                self.decide(Event::NativeStarted(run));
+            }
+            // As any run that fails at once.
+            Err(error) => {
+                let stage = Stage::Ended(Err(error.to_string()));
+                drop(self.natives.0.send(native::Progress { run, stage }));
+            }
+        }
+    }
+
+    /// Kills guardian and tree off the main loop, and starts the next guardian after it.
+    fn fence(&mut self, kill_budget: Duration) {
+        self.processes.forget();
+        self.guarding.give_up();
+        let guardian = self.guarding.guardian();
+        let config = Arc::clone(&self.config);
+        let (lines, files) = (self.lines.clone(), self.files.clone());
+        let words = self.words.0.clone();
+        let with_input = self.tell.is_some();
+        let in_vain = words.clone();
+        let tell: Tell = Arc::new(move |survivors| Self::in_vain(&in_vain, survivors));
+        tokio::spawn(async move {
+            while !guardian.fence(None, kill_budget, Arc::clone(&tell)).await {}
+            drop(guardian);
+            drop(words.send(Word::Event(Event::Fenced)));
+            let start = || guarding::start(&config, &files, with_input);
+            let started = guarding::until_started(&lines, start).await;
+            drop(words.send(Word::Guardian(started)));
+        });
+    }
+
+    fn kill_daemon(&self) {
+        // Nobody may be reading, and the job must die now.
+        self.logs.flush_within(LAST_WORDS);
+        let this = rustix::process::getpid();
+        _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
+    }
+}

@@ -1,0 +1,435 @@
+//! The contest of a simulated daemon: when it asks the store for what, and what it makes of the
+//! answers. What they are worth is the product's to say: to the deadline (R1) and to a claim (R8,
+//! R13).
+
+use std::time::Duration;
+
+mod answers;
+
+use super::Mistake;
+use super::chance::Chance;
+use super::store::{Recorded, Request};
+use crate::candidate::decide::words::{Command, Event, Left};
+use crate::clock::Instant;
+use crate::config::timing::Timing;
+use crate::election::claim::WaitedFor;
+use crate::election::control::Notice;
+use crate::etcd::Error;
+use crate::etcd::keep_alive::Ack;
+use crate::keys::LeaseId;
+use crate::session::{Loss, Status};
+use crate::term::record::{Pause, Record, StepDown};
+use crate::term::resignation::Resignation;
+
+/// What was asked, whose answer is awaited until then.
+#[derive(Debug)]
+struct Pending {
+    number: u64,
+    until: Instant,
+}
+
+/// How far the present attempt to renew has come.
+#[derive(Debug)]
+enum Renewal {
+    Idle(Instant),
+    Renewing(Pending, Instant),
+    Reading(Pending, Ack),
+}
+
+/// What the candidacy does beside its renewals.
+#[derive(Debug)]
+enum Stage {
+    Granting(Pending, Instant),
+    Joining(Pending),
+    /// With the last renewal that was acknowledged before.
+    Claiming(Pending, Ack),
+    /// Until somebody in front is gone, or a pause is over.
+    Waiting {
+        predecessor: Option<i64>,
+    },
+    Delaying(Instant),
+    /// The claim is complete but for a proven renewal.
+    Proving,
+    Leading,
+    /// It is lost, or never began.
+    Over,
+}
+
+/// A candidacy.
+#[derive(Debug)]
+struct Candidacy {
+    lease: LeaseId,
+    timing: Timing,
+    status: Option<Status>,
+    renewal: Renewal,
+    stage: Stage,
+    /// create_revision of its key.
+    mine: i64,
+    waited_for: WaitedFor,
+    waited_out: Option<i64>,
+    claimed: bool,
+    /// The record of its term, until it stands.
+    record: Option<Pending>,
+    /// Whether something has changed since the claim was sent: a watch tells of it.
+    changed: bool,
+    /// Whether its loss was told.
+    loss_told: bool,
+}
+
+/// What is being given back.
+#[derive(Debug)]
+struct GivingBack {
+    resignation: Resignation,
+    pending: Option<Pending>,
+    retry_at: Instant,
+    /// Not longer than this.
+    until: Option<Instant>,
+}
+
+/// The contest.
+#[derive(Debug, Default)]
+pub(super) struct Contest {
+    candidacy: Option<Candidacy>,
+    giving_back: Option<GivingBack>,
+    /// A look for somebody who can follow: the wish, and the number of the request.
+    looking: Option<(u64, u64, bool)>,
+    /// The highest raft term that was seen.
+    newest: u64,
+    asked: u64,
+    /// The pause and the wish that were told of last, by mod_revision.
+    told_of: (i64, i64),
+    pub(super) mistake: Option<Mistake>,
+    takeover_delay: Duration,
+    /// What is to be sent to the store, with its number.
+    pub(super) requests: Vec<(u64, Request)>,
+    /// What the candidate is to be told.
+    pub(super) events: Vec<Event>,
+    /// What is known of the lease, where that is news.
+    pub(super) news: Option<Status>,
+    /// When nothing of a time-out is known for sure.
+    pub(super) backoff: Duration,
+}
+
+impl Contest {
+    pub(super) fn new(takeover_delay: Duration, mistake: Option<Mistake>) -> Self {
+        Self {
+            takeover_delay,
+            mistake,
+            backoff: Duration::from_millis(10),
+            ..Self::default()
+        }
+    }
+
+    fn ask(&mut self, request: Request, now: Instant, limit: Duration) -> Pending {
+        self.asked += 1;
+        self.requests.push((self.asked, request));
+        Pending {
+            number: self.asked,
+            until: now + limit,
+        }
+    }
+
+    /// The candidate asks for something.
+    pub(super) fn obey(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Contend(lease, timing) => {
+                let ttl = super::chance::nanos(timing.ttl());
+                let limit = timing.attempt_limit();
+                let pending = self.ask(Request::Grant { lease, ttl }, now, limit);
+                self.candidacy = Some(Candidacy {
+                    lease,
+                    timing,
+                    status: None,
+                    renewal: Renewal::Idle(now),
+                    stage: Stage::Granting(pending, now),
+                    mine: 0,
+                    waited_for: WaitedFor::default(),
+                    waited_out: None,
+                    claimed: false,
+                    record: None,
+                    changed: false,
+                    loss_told: false,
+                });
+            }
+            Command::GiveBack(mut resignation, _) => {
+                if let Some(candidacy) = self.candidacy.take().filter(|it| it.claimed) {
+                    resignation.token = Some(candidacy.mine);
+                    resignation.may_mark = true;
+                }
+                self.giving_back = Some(GivingBack {
+                    resignation,
+                    pending: None,
+                    retry_at: now,
+                    until: None,
+                });
+            }
+            Command::Hurry(until) => {
+                if let Some(giving_back) = &mut self.giving_back {
+                    giving_back.until = Some(until);
+                }
+            }
+            Command::LookForSuccessor(asked) => {
+                let pending = self.ask(Request::Look, now, asked.limit);
+                self.looking = Some((asked.wish, pending.number, asked.force));
+            }
+            Command::TakeBack(at, limit) => {
+                self.ask(Request::TakeBack { at }, now, limit);
+            }
+            Command::ShowUnkillable(..) => {}
+            Command::Reload(_, takeover_delay, _) => {
+                self.takeover_delay = self.takeover_delay.max(takeover_delay);
+            }
+        }
+    }
+
+    /// When it has something to do by itself.
+    pub(super) fn timer(&self) -> Option<Instant> {
+        let giving_back = self.giving_back.as_ref().map(|it| {
+            let next = it
+                .pending
+                .as_ref()
+                .map_or(it.retry_at, |pending| pending.until);
+            it.until.map_or(next, |until| until.min(next))
+        });
+        let candidacy = self.candidacy.as_ref().and_then(Candidacy::timer);
+        giving_back
+            .into_iter()
+            .chain(candidacy)
+            .reduce(Instant::min)
+    }
+
+    /// Does what is due by now.
+    pub(super) fn run(&mut self, now: Instant, chance: &mut Chance) {
+        self.give_back(now);
+        let Some(mut candidacy) = self.candidacy.take() else {
+            return;
+        };
+        self.renew(&mut candidacy, now, chance);
+        self.go_on(&mut candidacy, now);
+        self.candidacy = Some(candidacy);
+    }
+
+    fn give_back(&mut self, now: Instant) {
+        let Some(mut it) = self.giving_back.take() else {
+            return;
+        };
+        if it.until.is_some_and(|until| now >= until) {
+            return self.events.push(Event::Left(Left::Unconfirmed));
+        }
+        let limit = it.resignation.attempt_limit;
+        if it.pending.take_if(|pending| now >= pending.until).is_some() {
+            self.events.push(Event::Unreachable(timeout(limit)));
+            it.retry_at = now + self.backoff;
+        }
+        if it.pending.is_none() && now >= it.retry_at {
+            let request = Request::GiveBack(Box::new(it.resignation.clone()));
+            it.pending = Some(self.ask(request, now, limit));
+        }
+        self.giving_back = Some(it);
+    }
+
+    /// The renewals, as far as they are a matter of time.
+    fn renew(&mut self, it: &mut Candidacy, now: Instant, chance: &mut Chance) {
+        let Some(status) = &mut it.status else { return };
+        if status.loss.is_none() && now >= status.deadline {
+            status.loss = Some(Loss::Expired);
+            self.news = Some(status.clone());
+        }
+        // What hangs on an expired lease may not be over: it is renewed, and proves nothing (R5).
+        let holds_on = it.claimed && status.loss == Some(Loss::Expired);
+        if status.loss.is_some() && !holds_on {
+            return;
+        }
+        let (lease, limit) = (it.lease, it.timing.attempt_limit());
+        let late = |pending: &Pending| now >= pending.until;
+        match &it.renewal {
+            Renewal::Idle(due) if now >= *due => {
+                let pending = self.ask(Request::Renew { lease }, now, limit);
+                it.renewal = Renewal::Renewing(pending, now);
+            }
+            Renewal::Renewing(pending, _) | Renewal::Reading(pending, _) if late(pending) => {
+                let pause = Duration::from_millis(10 + chance.up_to(40));
+                it.renewal = Renewal::Idle(now + pause);
+            }
+            _ => {}
+        }
+    }
+
+    /// The candidacy beside its renewals, as far as it is a matter of time.
+    fn go_on(&mut self, it: &mut Candidacy, now: Instant) {
+        let limit = it.timing.attempt_limit();
+        let loss = it.status.as_ref().and_then(|status| status.loss.clone());
+        if let Some(loss) = loss {
+            if !std::mem::replace(&mut it.loss_told, true) {
+                it.stage = Stage::Over;
+                self.events.push(Event::Lost(loss));
+            }
+            return;
+        }
+        match &it.stage {
+            Stage::Granting(pending, _) if now >= pending.until => {
+                it.stage = Stage::Over;
+                self.events.push(Event::Unreachable(timeout(limit)));
+            }
+            Stage::Joining(pending) if now >= pending.until => self.join(it, now),
+            Stage::Claiming(pending, _) if now >= pending.until => self.claim(it, now),
+            Stage::Delaying(until) if now >= *until => self.claim(it, now),
+            Stage::Leading if it.record.as_ref().is_some_and(|it| now >= it.until) => {
+                self.record(it, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts the term on record.
+    fn record(&mut self, it: &mut Candidacy, now: Instant) {
+        if self.mistake == Some(Mistake::RecordIsForgotten) {
+            return;
+        }
+        let recorded = Recorded {
+            lease: it.lease,
+            token: it.mine,
+            kill_budget: it.timing.kill_budget(),
+            waited_out: it.waited_out,
+        };
+        let limit = it.timing.attempt_limit();
+        it.record = Some(self.ask(Request::Record(recorded), now, limit));
+    }
+
+    fn join(&mut self, it: &mut Candidacy, now: Instant) {
+        let (lease, limit) = (it.lease, it.timing.attempt_limit());
+        it.stage = Stage::Joining(self.ask(Request::Join { lease }, now, limit));
+    }
+
+    fn wait(&mut self, it: &mut Candidacy, predecessor: Option<i64>, now: Instant) {
+        it.stage = Stage::Waiting { predecessor };
+        if it.changed {
+            self.claim(it, now);
+        }
+    }
+
+    fn claim(&mut self, it: &mut Candidacy, now: Instant) {
+        if let Some(status) = &it.status {
+            let (mine, limit, acked) = (it.mine, it.timing.attempt_limit(), status.ack);
+            let pending = self.ask(Request::Claim { mine }, now, limit);
+            it.changed = false;
+            it.stage = Stage::Claiming(pending, acked);
+        }
+    }
+
+    // === what watches tell ===
+
+    /// A key is gone.
+    pub(super) fn saw_gone(&mut self, key: i64, now: Instant) {
+        let Some(mut it) = self.candidacy.take() else {
+            return;
+        };
+        if it.mine == key && it.status.as_ref().is_some_and(|it| it.loss.is_none()) {
+            self.lose(&mut it, Loss::Deleted);
+            self.go_on(&mut it, now);
+        }
+        it.changed = true;
+        if let Stage::Waiting {
+            predecessor: Some(predecessor),
+        } = it.stage
+            && predecessor == key
+        {
+            self.claim(&mut it, now);
+        }
+        self.candidacy = Some(it);
+    }
+
+    /// An operator's record is there, or gone.
+    pub(super) fn saw_control(
+        &mut self,
+        pause: Option<super::store::Paused>,
+        wish: Option<super::store::Wished>,
+        now: Instant,
+    ) {
+        let Some(mut it) = self.candidacy.take() else {
+            return;
+        };
+        it.changed = true;
+        match it.stage {
+            Stage::Waiting { .. } => self.claim(&mut it, now),
+            Stage::Leading => {
+                if let Some(pause) = pause.filter(|pause| pause.at > self.told_of.0) {
+                    self.told_of.0 = pause.at;
+                    if !pause.keep_leader {
+                        let (by, since) = (String::new(), String::new());
+                        let keep_leader = false;
+                        let pause_record = Pause {
+                            by,
+                            since,
+                            keep_leader,
+                        };
+                        self.events.push(Event::Notice(Notice::Paused {
+                            pause: Record::Read(pause_record),
+                            at: pause.at,
+                        }));
+                    }
+                }
+                if let Some(wish) = wish.filter(|wish| wish.at > self.told_of.1)
+                    && wish.token == it.mine
+                {
+                    self.told_of.1 = wish.at;
+                    let request = StepDown {
+                        by: String::new(),
+                        since: String::new(),
+                        token: wish.token,
+                        to: None,
+                        force: false,
+                    };
+                    let asked_at = wish.at;
+                    self.events
+                        .push(Event::Notice(Notice::StepDown { request, asked_at }));
+                }
+            }
+            _ => {}
+        }
+        self.candidacy = Some(it);
+    }
+
+    /// create_revision of the key of its candidacy; 0 for none.
+    pub(super) fn mine(&self) -> i64 {
+        self.candidacy.as_ref().map_or(0, |it| it.mine)
+    }
+}
+
+impl Candidacy {
+    fn timer(&self) -> Option<Instant> {
+        let stage = match &self.stage {
+            Stage::Granting(pending, _) | Stage::Joining(pending) | Stage::Claiming(pending, _) => {
+                Some(pending.until)
+            }
+            Stage::Delaying(until) => Some(*until),
+            Stage::Leading => self.record.as_ref().map(|record| record.until),
+            Stage::Waiting { .. } | Stage::Proving | Stage::Over => None,
+        };
+        let Some(status) = &self.status else {
+            return stage;
+        };
+        let holds_on = self.claimed && status.loss == Some(Loss::Expired);
+        if status.loss.is_some() && !holds_on {
+            return None;
+        }
+        let renewal = match &self.renewal {
+            Renewal::Idle(due) => *due,
+            Renewal::Renewing(pending, _) | Renewal::Reading(pending, _) => pending.until,
+        };
+        let deadline = status.loss.is_none().then_some(status.deadline);
+        let stage = stage.filter(|_| status.loss.is_none());
+        stage
+            .into_iter()
+            .chain(deadline)
+            .chain([renewal])
+            .reduce(Instant::min)
+    }
+}
+
+fn timeout(limit: Duration) -> Error {
+    Error::Timeout {
+        endpoint: String::new(),
+        limit,
+    }
+}

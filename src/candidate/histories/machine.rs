@@ -1,0 +1,148 @@
+//! A machine of a history: our clock on it, and the processes that stand still, die and start anew.
+
+use std::sync::Arc;
+
+use super::Mistake;
+use super::chance::{Chance, nanos};
+use super::clock::{Clock, SLOWEST};
+use super::daemon::Daemon;
+use super::faults::Mood;
+use super::guardian::Guardian;
+use super::settings::{NATIVE, any_config, any_timing};
+use super::tree::Tree;
+use crate::clock::Instant;
+use crate::config::Config;
+use crate::config::timing::{SLACK, Timing};
+
+/// A process that can stand still.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    pub(super) dead: bool,
+    /// It stands still until then.
+    pub(super) stalled_until: u64,
+    /// When its loop runs next; other times are out of date.
+    pub(super) runs_at: Option<u64>,
+}
+
+/// Whether it is a process's turn to run.
+pub(super) enum Turn {
+    Now,
+    Later(u64),
+    Never,
+}
+
+impl Process {
+    /// Plans a turn; returns whether it is an earlier one than is planned already.
+    pub(super) fn runs(&mut self, at: u64) -> bool {
+        let earlier = !self.dead && self.runs_at.is_none_or(|planned| at < planned);
+        if earlier {
+            self.runs_at = Some(at);
+        }
+        earlier
+    }
+
+    pub(super) fn turn(&mut self, now: u64, suspended_until: u64) -> Turn {
+        if self.dead || self.runs_at != Some(now) {
+            return Turn::Never;
+        }
+        let until = self.stalled_until.max(suspended_until);
+        if now < until {
+            self.runs_at = Some(until);
+            return Turn::Later(until);
+        }
+        self.runs_at = None;
+        Turn::Now
+    }
+}
+
+/// A machine.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) clock: Clock,
+    pub(super) config: Arc<Config>,
+    /// The times of its terms as they are; the product's own may be mistaken.
+    pub(super) truth: Timing,
+    pub(super) daemon: Daemon,
+    pub(super) guardian: Guardian,
+    pub(super) tree: Tree,
+    /// Since when, or from when on, neither process stands still.
+    pub(super) steady_since: u64,
+    /// Nothing goes to or comes from the store until then.
+    pub(super) cut_off_until: u64,
+    /// Whether its job heeds a polite stop.
+    pub(super) obedient: bool,
+    /// How long the job's processes take to be dead after SIGKILL.
+    pub(super) death: u64,
+    /// Until then the job may live on though its lease is gone: the whole machine stood still when it
+    /// was to be killed.
+    pub(super) excused_until: u64,
+    /// Whether the check of this machine fails.
+    pub(super) ill: bool,
+    /// Whether the operator has ended it for good.
+    pub(super) retired: bool,
+}
+
+impl Machine {
+    pub(super) fn new(chance: &mut Chance, mistake: Option<Mistake>, mood: Mood) -> Self {
+        let truth = any_timing(chance);
+        let mut machine = Self {
+            clock: Clock::new(chance, mistake),
+            config: Arc::new(any_config(chance, truth)),
+            truth,
+            daemon: Daemon::default(),
+            guardian: Guardian::default(),
+            tree: Tree::default(),
+            steady_since: 0,
+            cut_off_until: 0,
+            obedient: chance.one_in(2),
+            death: 0,
+            excused_until: 0,
+            ill: false,
+            retired: false,
+        };
+        // The daemon gives a guardian that acts some of K before it acts itself.
+        let late = super::world::FENCED_LATE.min(truth.kill_budget() / 2);
+        let native = machine.config.job.kind == NATIVE;
+        let room = match mood {
+            Mood::Rough => truth.kill_budget().saturating_sub(late),
+            // Its daemon is killed only when K is over.
+            Mood::Strange if native => SLACK / 10,
+            Mood::Strange | Mood::Stubborn | Mood::Sharp => truth.kill_budget(),
+        };
+        machine.death = chance.span(room);
+        if mood == Mood::Sharp {
+            machine.obedient = false;
+            machine.death = nanos(room);
+            machine.clock.rate = SLOWEST;
+            machine.clock.slew = 0;
+        }
+        machine
+    }
+
+    /// What its processes read from the clock.
+    pub(super) fn shows(&self) -> Instant {
+        self.clock.shows()
+    }
+
+    /// The configuration as the product is given it.
+    pub(super) fn config(&self, mistake: Option<Mistake>) -> Arc<Config> {
+        let Some(mistake) = mistake else {
+            return Arc::clone(&self.config);
+        };
+        let timing = mistake.timing(self.truth);
+        let mut config = Config::clone(&self.config);
+        config.election.ttl = timing.ttl();
+        config.job.lost_grace = timing.lost_grace();
+        config.job.kill_budget = timing.kill_budget();
+        Arc::new(config)
+    }
+
+    /// Whether both processes run, and have done so for long enough to have caught up.
+    pub(super) fn is_steady(&self, now: u64) -> bool {
+        let steady = now >= self.steady_since + nanos(SLACK);
+        steady
+            && self.daemon.mind.is_some()
+            && !self.daemon.process.dead
+            && !self.guardian.process.dead
+    }
+}

@@ -1,0 +1,97 @@
+//! What the replicas of a history are configured with.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::chance::{Chance, nanos};
+use crate::config::timing::{SLACK, Timing};
+use crate::config::{Check, Config, Election, Hook, Hooks, Job, Restart};
+use crate::etcd::{Settings, Tls};
+use crate::keys::Prefix;
+
+/// The kind of a job that is written in Rust.
+pub(super) const NATIVE: &str = "native";
+
+/// What the configuration accepts.
+pub(super) fn any_timing(chance: &mut Chance) -> Timing {
+    loop {
+        let ttl = Duration::from_secs(2 + chance.up_to(13));
+        let lost_grace = Duration::from_millis(chance.up_to(3000));
+        let kill_budget = Duration::from_millis(10 + chance.up_to(2000));
+        let timing = Timing::new(ttl, lost_grace, kill_budget);
+        if timing.check().is_ok() {
+            return timing;
+        }
+    }
+}
+
+/// A configuration by these times, with the odds of a history.
+pub(super) fn any_config(chance: &mut Chance, timing: Timing) -> Config {
+    let hook = |chance: &mut Chance| {
+        chance.one_in(3).then(|| Hook {
+            command: vec!["hook".to_owned()],
+            limit: Duration::from_nanos(1 + chance.up_to(nanos(timing.ttl()))),
+        })
+    };
+    let second = Duration::from_secs(1);
+    let mut config = config(timing);
+    config.check = chance.one_in(4).then(|| Check {
+        command: vec!["check".to_owned()],
+        interval: 4 * second,
+        timeout: second,
+        rise: 2,
+        fall: 2,
+    });
+    config.election.takeover_delay += Duration::from_millis(chance.up_to(500));
+    config.job.kind = if chance.one_in(5) { NATIVE } else { "command" }.to_owned();
+    config.job.stop_grace = Duration::from_millis(chance.up_to(10_000));
+    config.job.restart = chance.pick(&[Restart::Always, Restart::OnFailure, Restart::Never]);
+    config.job.restart_delay = Duration::from_millis(chance.up_to(2000));
+    config.hooks.on_elected = hook(chance);
+    config.hooks.on_lost = hook(chance);
+    config
+}
+
+/// The plain configuration by these times: a command, without hooks and checks.
+pub(in crate::candidate) fn config(timing: Timing) -> Config {
+    let second = Duration::from_secs(1);
+    Config {
+        file: None,
+        candidate_name: "replica".to_owned(),
+        check: None,
+        etcd: Settings {
+            endpoints: Vec::new(),
+            connect_timeout: second,
+            username: None,
+            password_file: None::<PathBuf>,
+            tls: Tls::default(),
+        },
+        election: Election {
+            prefix: Prefix::new("/a"),
+            ttl: timing.ttl(),
+            takeover_delay: timing.kill_budget() + SLACK,
+        },
+        job: Job {
+            kind: "command".to_owned(),
+            command: vec!["job".to_owned()],
+            working_dir: None,
+            env: BTreeMap::new(),
+            stop_signal: 15,
+            stop_grace: 10 * second,
+            lost_grace: timing.lost_grace(),
+            kill_budget: timing.kill_budget(),
+            restart: Restart::Always,
+            restart_delay: second,
+            restart_delay_max: 4 * second,
+            yield_after: 3,
+            yield_cooldown: 3 * second,
+            settings: toml::Table::new(),
+        },
+        hooks: Hooks::default(),
+        runtime_dir: PathBuf::from("/run/replica"),
+        http_listen: None,
+        http_hosts: Vec::new(),
+        log: crate::log::Settings::default(),
+    }
+}
