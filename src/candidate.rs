@@ -8,7 +8,9 @@
 //! a few milliseconds to arrive, and before it kills itself it has some to say why.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -391,6 +393,11 @@ impl Candidate {
 
     fn reported(&mut self, report: Report) {
         match report {
+            Report::Event(event @ Event::Left(_)) => {
+                self.on(event);
+                // Nothing that they come to is the next candidacy's.
+                (self.status, self.term) = (None, None);
+            }
             Report::Event(event) => self.on(event),
             Report::LoggedIn(token) => {
                 self.token = Some(token);
@@ -418,10 +425,13 @@ impl Candidate {
 
     fn native_came(&mut self, progress: native::Progress) {
         let run = progress.run;
-        self.on(match progress.stage {
-            Stage::Returned => Event::NativeReturned(run),
-            Stage::Ended(result) => Event::NativeEnded(run, result),
-        });
+        match progress.stage {
+            Stage::Returned => self.on(Event::NativeReturned(run)),
+            Stage::Ended(result) => {
+                self.native = None;
+                self.on(Event::NativeEnded(run, result));
+            }
+        }
     }
 
     fn heard(&mut self, word: Word) {
@@ -442,12 +452,17 @@ impl Candidate {
 
     /// Decides on what the renewals have come to, if there is news.
     fn hear_of_lease(&mut self) {
-        let news = self.status.as_mut().and_then(|status| {
-            let changed = status.has_changed().unwrap_or(true);
-            changed.then(|| status.borrow_and_update().clone())
-        });
-        if let Some(status) = news {
-            self.decide(Event::Lease(status));
+        let Some(status) = &mut self.status else {
+            return;
+        };
+        match now(status.changed()) {
+            Poll::Ready(Ok(())) => {
+                let news = status.borrow_and_update().clone();
+                self.decide(Event::Lease(news));
+            }
+            // The renewals have ended, and said how before.
+            Poll::Ready(Err(_)) => self.status = None,
+            Poll::Pending => {}
         }
     }
 
@@ -455,6 +470,11 @@ impl Candidate {
     fn in_vain(words: &mpsc::UnboundedSender<Word>, survivors: Vec<Survivor>) {
         drop(words.send(Word::Event(Event::InVain(survivors))));
     }
+}
+
+/// What a future comes to without waiting.
+fn now<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Waits until there is news of the lease; for ever if there is none.
