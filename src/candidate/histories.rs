@@ -35,11 +35,12 @@ use std::time::Duration;
 
 use super::view::JobView;
 use crate::config::timing::{SLACK, Timing};
+use faults::Mood;
 use world::World;
 
 /// How many histories are played for the claim, unless `INCUMBENT_HISTORIES` says so many, or
 /// `INCUMBENT_HISTORIES_MINUTES` for how long.
-const HISTORIES: u64 = 3_000;
+const HISTORIES: u64 = 2_000;
 
 /// In how many histories at most a mistake must show.
 const TO_FIND_A_MISTAKE: u64 = 3_000;
@@ -118,6 +119,23 @@ impl Mistake {
         Self::KillsInSilence,
         Self::UnkillableIsNotRenewed,
     ];
+
+    /// In what kind of history it shows soonest, if that is known.
+    const fn mood(self) -> Option<Mood> {
+        match self {
+            Self::DeadlineFromReply | Self::NoKillBudget | Self::NoDrift | Self::NoSlack => {
+                Some(Mood::Sharp)
+            }
+            Self::NoTakeoverDelay
+            | Self::DelayByOwnBudget
+            | Self::RecordIsForgotten
+            | Self::KillIsForgotten
+            | Self::KillsInSilence => Some(Mood::Strange),
+            Self::UnkillableIsNotRenewed => Some(Mood::Stubborn),
+            Self::StartsUnguarded | Self::NoSecondLine | Self::ClockIsSteered => Some(Mood::Rough),
+            _ => None,
+        }
+    }
 
     /// The times that the product is given in place of the true ones.
     fn timing(self, truth: Timing) -> Timing {

@@ -61,16 +61,24 @@ fn a_job_that_took_another_users_rights_is_dead_before_the_next_one_starts() {
 /// A daemon whose job is a shell that starts another daemon, of another election.
 struct Nested {
     outer: Daemon,
+    /// The election of the inner daemon: a name of its own for each, since who starts in one kills what
+    /// it finds left of it on this host, whichever test left it.
+    inner: String,
     /// The process of the outer job that starts the inner daemon, and lives on after it.
     shell: i32,
     /// What the inner daemon's job left behind, in a session of its own.
     left: i32,
 }
 
-const INNER: &str = "/inner";
-
 impl Nested {
     fn start(scene: &Scene, command: &str) -> Self {
+        // No two clusters listen at one port.
+        let whose = scene.cluster.endpoints()[0]
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .to_owned();
+        let inner = format!("/inner-{whose}");
         let folder = |name: &str| scene.cluster.sandbox().join(name);
         let (left, shell) = (folder("left"), folder("shell"));
         let job = format!(
@@ -78,7 +86,7 @@ impl Nested {
             noted(&left, "sleep 1000")
         );
         let script = format!(
-            "unset INCUMBENT_CONFIG; export INCUMBENT__RUNTIME_DIR={}; echo $$ >{}; \"$0\" {command} --endpoints {} --election {INNER} -- \
+            "unset INCUMBENT_CONFIG; export INCUMBENT__RUNTIME_DIR={}; echo $$ >{}; \"$0\" {command} --endpoints {} --election {inner} -- \
              sh -c \"$1\" & while :; do sleep 1; done",
             folder("inner").display(),
             shell.display(),
@@ -87,7 +95,7 @@ impl Nested {
         let binary = std::env::var("INCUMBENT_BIN");
         let binary = binary.unwrap_or_else(|_| env!("CARGO_BIN_EXE_incumbent").to_owned());
         let outer = Daemon::builder(&scene.cluster, "outer")
-            .prefix("/outer")
+            .prefix(&format!("/outer-{whose}"))
             .job(&["sh", "-c", &script, &binary, &job])
             .env("INCUMBENT__ELECTION__TTL", "4s")
             .env("INCUMBENT__JOB__LOST_GRACE", "300ms")
@@ -97,6 +105,7 @@ impl Nested {
         Self {
             shell: number_in(&shell),
             left: number_in(&left),
+            inner,
             outer,
         }
     }
@@ -128,7 +137,7 @@ fn what_a_daemon_inside_another_ones_job_left_is_dead_before_the_next_job_starts
         nested.kill_inner();
         assert!(process::is_alive(nested.left), "it dies by itself");
         let next = Daemon::builder(&scene.cluster, "next")
-            .prefix(INNER)
+            .prefix(&nested.inner)
             .spawn();
         next.wait_job(SOON);
         assert!(!process::is_alive(nested.left), "two jobs of one election");
@@ -142,7 +151,7 @@ fn what_lives_under_a_living_guardian_of_the_election_is_left_alone() {
     let scene = Scene::start(1);
     let nested = Nested::start(&scene, "run");
     let next = Daemon::builder(&scene.cluster, "next")
-        .prefix(INNER)
+        .prefix(&nested.inner)
         .spawn();
     next.wait_log("campaigning", SOON);
     throughout(secs(1), "the job of the other replica lives", || {

@@ -164,12 +164,13 @@ pub(super) struct Outcome {
 impl World {
     pub(super) fn new(seed: u64, mistake: Option<Mistake>, traced: bool) -> Self {
         let mut chance = Chance::new(seed);
-        let mood = match chance.up_to(5) {
+        let drawn = match chance.up_to(5) {
             0 => Mood::Strange,
             1 => Mood::Stubborn,
             2 => Mood::Sharp,
             _ => Mood::Rough,
         };
+        let mood = mistake.and_then(Mistake::mood).unwrap_or(drawn);
         let count = chance.pick(&[1, 2, 3, 3, 5]);
         let start = 1_000_000_000;
         let machines: Vec<_> = (0..count)
