@@ -73,8 +73,6 @@ pub(crate) enum Mistake {
     NoSecondLine,
     /// A lease is granted before the guardian knows it.
     GrantedBeforeGuarded,
-    /// A Rust job starts before the guardian has acknowledged its term.
-    StartsUnguarded,
     /// A tree is taken to be empty as soon as it was asked to end.
     EmptyOnceAsked,
     /// Nobody waits out the term before, whose end was not proven.
@@ -89,14 +87,12 @@ pub(crate) enum Mistake {
     StopIsForgotten,
     /// The guardian is not told to kill the job.
     KillIsForgotten,
-    /// The guardian does not say that it is killing.
-    KillsInSilence,
     /// Nobody renews for what can't be killed once the daemon is dead.
     UnkillableIsNotRenewed,
 }
 
 impl Mistake {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 19] = [
         Self::DeadlineFromReply,
         Self::ClockIgnoresSuspend,
         Self::ClockIsSteered,
@@ -108,7 +104,6 @@ impl Mistake {
         Self::GuardianHasNoTimer,
         Self::NoSecondLine,
         Self::GrantedBeforeGuarded,
-        Self::StartsUnguarded,
         Self::EmptyOnceAsked,
         Self::NoTakeoverDelay,
         Self::DelayByOwnBudget,
@@ -116,7 +111,6 @@ impl Mistake {
         Self::FenceSparesTheTree,
         Self::StopIsForgotten,
         Self::KillIsForgotten,
-        Self::KillsInSilence,
         Self::UnkillableIsNotRenewed,
     ];
 
@@ -129,10 +123,9 @@ impl Mistake {
             Self::NoTakeoverDelay
             | Self::DelayByOwnBudget
             | Self::RecordIsForgotten
-            | Self::KillIsForgotten
-            | Self::KillsInSilence => Some(Mood::Strange),
+            | Self::KillIsForgotten => Some(Mood::Strange),
             Self::UnkillableIsNotRenewed => Some(Mood::Stubborn),
-            Self::StartsUnguarded | Self::NoSecondLine | Self::ClockIsSteered => Some(Mood::Rough),
+            Self::NoSecondLine | Self::ClockIsSteered => Some(Mood::Rough),
             _ => None,
         }
     }

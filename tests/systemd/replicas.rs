@@ -202,6 +202,23 @@ impl Replicas {
             .collect()
     }
 
+    /// How often the instance's daemon has started. The manager's own count of restarts has one more for
+    /// each that it schedules anew, as when its units are reloaded in between.
+    pub(crate) fn starts(&self, i: usize) -> usize {
+        let lines = self.journal(i);
+        let said = said(&lines).into_iter();
+        said.filter(|message| *message == "incumbent starts")
+            .count()
+    }
+
+    /// Waits until the journal tells of so many starts.
+    pub(crate) fn wait_starts(&self, i: usize, count: usize) {
+        eventually(secs(10), &format!("{i} has started {count} times"), || {
+            let starts = self.starts(i);
+            (starts == count).then_some(()).ok_or(starts)
+        });
+    }
+
     /// Waits until a line of the instance's journal fits, and returns it.
     pub(crate) fn wait_line(&self, i: usize, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         eventually(secs(30), &format!("{i} says {what}"), || {

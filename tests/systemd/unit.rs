@@ -83,11 +83,8 @@ fn ten_crashes_in_a_row_leave_the_unit_running() {
             &unit,
         ]);
         eventually(secs(20), &format!("crash {crash} is mended"), || {
-            let seen = (
-                replicas.property(3, "NRestarts"),
-                replicas.property(3, "ActiveState"),
-            );
-            if seen == (crash.to_string(), "active".to_owned()) {
+            let seen = (replicas.starts(3), replicas.property(3, "ActiveState"));
+            if seen == (crash + 1, "active".to_owned()) {
                 Ok(())
             } else {
                 Err(seen)

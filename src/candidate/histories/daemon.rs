@@ -334,11 +334,6 @@ impl World {
                 };
                 self.tell_daemon(at, Word::Event(Event::Guardian(report)));
             }
-            (Some(Mistake::StartsUnguarded), Request::Term(term)) => {
-                let (token, deadline) = (term.token, term.deadline);
-                let report = Report::Guarded { token, deadline };
-                self.tell_daemon(at, Word::Event(Event::Guardian(report)));
-            }
             _ => {}
         }
         self.ask_guardian(at, request);

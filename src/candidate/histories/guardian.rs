@@ -151,9 +151,7 @@ impl World {
                 self.tree_asked(at);
             }
             Action::KillTree => {
-                if self.mistake != Some(Mistake::KillsInSilence) {
-                    self.reports(at, Report::Killing);
-                }
+                self.reports(at, Report::Killing);
                 self.tree_killed(at);
             }
             Action::KillDaemon => self.daemon_killed(at),

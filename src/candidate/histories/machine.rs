@@ -85,11 +85,7 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new(chance: &mut Chance, mistake: Option<Mistake>, mood: Mood) -> Self {
         let truth = any_timing(chance);
-        let mut config = any_config(chance, truth);
-        if mistake == Some(Mistake::StartsUnguarded) {
-            // It is about no other job.
-            NATIVE.clone_into(&mut config.job.kind);
-        }
+        let config = any_config(chance, truth);
         let mut machine = Self {
             clock: Clock::new(chance, mistake),
             config: Arc::new(config),
