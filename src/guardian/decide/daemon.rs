@@ -199,7 +199,10 @@ impl Guard {
             .chain(daemon)
             .reduce(Instant::min)
             .filter(|_| alone)?;
-        Some(self.next_renewal.unwrap_or(since + UNKILLABLE))
+        // With a small K the lease would have ended by then.
+        let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
+        let unkillable = budget.map_or(UNKILLABLE, |budget| UNKILLABLE.min(budget / 2));
+        Some(self.next_renewal.unwrap_or(since + unkillable))
     }
 
     pub(super) fn renew(&mut self, now: Instant) {
