@@ -19,6 +19,9 @@ use crate::metrics::{Metrics, Renewed as Counted};
 /// be tried in a spin.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 
+/// How long the store may take to elect a leader: twice etcd's default election timeout.
+const LEADERLESS: Duration = Duration::from_secs(2);
+
 /// The pauses between attempts while a lease is held.
 pub(crate) fn backoff() -> Backoff {
     Backoff::new(FIRST_BACKOFF, LARGEST_BACKOFF)
@@ -45,8 +48,8 @@ pub(super) struct Renewal {
     stream: Option<KeepAlive>,
     /// The key that every renewal proves, once the lease carries a term.
     own: Option<OwnKey>,
-    /// Whether a member has said that the lease is gone, and nobody how it is with the own key.
-    doubted: bool,
+    /// Since when members say that the lease is gone, and nobody how it is with the own key.
+    doubted: Option<Instant>,
     backoff: Backoff,
 }
 
@@ -67,7 +70,7 @@ impl Renewal {
             publish,
             stream: None,
             own: None,
-            doubted: false,
+            doubted: None,
             backoff: backoff(),
         }
     }
@@ -230,7 +233,7 @@ impl Renewal {
             tracing::info!(lease = %self.lease, "renewal not proven: the store has a new leader");
             return Ok(false);
         }
-        self.doubted = false;
+        self.doubted = None;
         self.prove(ack);
         Ok(true)
     }
@@ -248,14 +251,14 @@ impl Renewal {
     /// What it means that a member says that the lease is gone: the key that hangs on it must be, too.
     ///
     /// A member asks the store's leader for a renewal by its address, and whoever listens there
-    /// answers: just after a wiped leader has come back as a cluster of its own, that one. If nobody
-    /// can tell how it is with the key, the second word counts.
+    /// answers: just after a wiped leader has come back as a cluster of its own, that one, until the
+    /// others have a leader. If nobody can tell for longer how it is with the key, the word counts.
     async fn gone(&mut self, own: &OwnKey, limit: Duration) -> Failed {
         match self.read_own_key(own, limit).await {
             // Off its lease, the key tells nothing of it.
             Err(Failed::Lost(Loss::Deleted)) | Ok(None) => Failed::Lost(Loss::Revoked),
             Err(lost @ Failed::Lost(_)) => lost,
-            Err(Failed::Attempt(_)) if std::mem::replace(&mut self.doubted, true) => {
+            Err(Failed::Attempt(_)) if self.is_doubted_for(LEADERLESS) => {
                 Failed::Lost(Loss::Revoked)
             }
             Ok(Some(_)) | Err(Failed::Attempt(_)) => Failed::Attempt(Error::Unreachable {
@@ -263,6 +266,13 @@ impl Renewal {
                 reason: "says that the lease is gone, whose key is not".to_owned(),
             }),
         }
+    }
+
+    /// Doubts the lease from now on, if it wasn't doubted before; returns whether that is for so long.
+    fn is_doubted_for(&mut self, span: Duration) -> bool {
+        let now = clock::now();
+        let since = *self.doubted.get_or_insert(now);
+        now.since(since) >= span
     }
 
     /// Reads the own key linearizably; returns the raft term that it was read in (R1, R7), unless the
