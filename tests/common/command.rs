@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cluster::Cluster;
-use super::daemon::PREFIX;
+use super::daemon::{PREFIX, program};
 use super::example::example;
 use super::sandbox::Sandbox;
 use super::security::Tls;
@@ -67,9 +67,7 @@ pub fn without_our_variables(command: &mut Command) {
 impl Sandbox {
     /// `incumbent …` without a store.
     pub fn incumbent<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
-        let binary = std::env::var_os("INCUMBENT_BIN")
-            .unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into());
-        Typed::new(&binary, arguments, self)
+        Typed::new(program().as_os_str(), arguments, self)
     }
 
     /// An example of this package, with arguments.

@@ -30,6 +30,12 @@ pub const PREFIX: &str = "/election";
 /// The short name of the guardian's process.
 const GUARDIAN: &str = "incumbent-guard";
 
+/// The program under test.
+pub fn program() -> PathBuf {
+    let named = std::env::var_os("INCUMBENT_BIN");
+    named.map_or_else(|| env!("CARGO_BIN_EXE_incumbent").into(), PathBuf::from)
+}
+
 /// What a daemon is to be started with.
 pub struct Builder {
     sandbox: Arc<Sandbox>,
@@ -239,9 +245,7 @@ impl Daemon {
         let builder = Builder {
             sandbox: Arc::clone(cluster.sandbox()),
             name: name.to_owned(),
-            binary: std::env::var_os("INCUMBENT_BIN")
-                .unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into())
-                .into(),
+            binary: program(),
             config: toml::Table::new(),
             environment: BTreeMap::new(),
             starter: Vec::new(),

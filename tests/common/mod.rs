@@ -49,7 +49,7 @@ pub mod wait;
 pub use cluster::Cluster;
 pub use command::{Answer, Followed, is_there, skipped};
 pub use contenders::{Contenders, Served};
-pub use daemon::{Daemon, PREFIX};
+pub use daemon::{Daemon, PREFIX, program};
 pub use example::example;
 pub use held::HeldProgram;
 pub use output::Line;

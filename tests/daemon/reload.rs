@@ -109,7 +109,7 @@ fn kv_in_a_job_goes_by_what_its_daemon_runs_by() {
     let links = [(); 2].map(|()| Links::to(&scene.cluster));
     let script = format!(
         "n=0; while :; do n=$((n+1)); {:?} kv put /seen $n --timeout 2s; sleep 0.1; done",
-        std::env::var_os("INCUMBENT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_incumbent").into())
+        program()
     );
     let daemon = scene.daemon("a").job(&["sh", "-c", &script]);
     let a = daemon.through(&links[0]).spawn();

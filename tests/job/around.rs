@@ -11,9 +11,9 @@ use rustix::process::Signal;
 /// A script that runs the daemon as `line` says, where `$BIN` is the daemon.
 fn launcher(scene: &Scene, line: &str) -> PathBuf {
     let script = scene.cluster.sandbox().join("launcher");
-    let binary = std::env::var("INCUMBENT_BIN");
-    let binary = binary.unwrap_or(env!("CARGO_BIN_EXE_incumbent").into());
-    fs::write(&script, format!("#!/bin/sh\nBIN={binary}\n{line}\n")).unwrap();
+    let binary = program();
+    let text = format!("#!/bin/sh\nBIN={}\n{line}\n", binary.display());
+    fs::write(&script, text).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     script
 }

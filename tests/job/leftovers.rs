@@ -92,11 +92,10 @@ impl Nested {
             shell.display(),
             scene.cluster.endpoints()[0],
         );
-        let binary = std::env::var("INCUMBENT_BIN");
-        let binary = binary.unwrap_or_else(|_| env!("CARGO_BIN_EXE_incumbent").to_owned());
+        let binary = program();
         let outer = Daemon::builder(&scene.cluster, "outer")
             .prefix(&format!("/outer-{whose}"))
-            .job(&["sh", "-c", &script, &binary, &job])
+            .job(&["sh", "-c", &script, binary.to_str().unwrap(), &job])
             .env("INCUMBENT__ELECTION__TTL", "4s")
             .env("INCUMBENT__JOB__LOST_GRACE", "300ms")
             .env("INCUMBENT__JOB__KILL_BUDGET", "500ms")

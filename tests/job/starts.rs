@@ -1,6 +1,6 @@
 //! Starts that hang: in the exec of what is to run, as where a file server doesn't answer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::common::*;
 use crate::stand::{LONG, SHORT, Stand, command, kill, sh, times, wait_for_end};
@@ -279,16 +279,17 @@ fn a_hook_that_hangs_in_its_start_ends_with_its_time() {
     }
 }
 
+/// A copy of the program that no other test runs.
+fn copy_of_program(scene: &Scene) -> PathBuf {
+    let copy = scene.cluster.sandbox().join("copy");
+    std::fs::copy(program(), &copy).unwrap();
+    copy
+}
+
 #[test]
 fn a_daemon_whose_guardian_hangs_in_its_start_goes_on() {
     let scene = Scene::start(1);
-    let binary = scene.cluster.sandbox().join("copy");
-    let built = std::env::var("INCUMBENT_BIN");
-    std::fs::copy(
-        built.unwrap_or(env!("CARGO_BIN_EXE_incumbent").into()),
-        &binary,
-    )
-    .unwrap();
+    let binary = copy_of_program(&scene);
     let a = scene.daemon("a").binary(binary.clone()).spawn();
     a.wait_job(SOON);
     let Some(mut held) = HeldProgram::hold(binary) else {
@@ -307,13 +308,7 @@ fn a_daemon_whose_guardian_hangs_in_its_start_goes_on() {
 #[test]
 fn a_guardian_of_checks_that_is_slow_to_be_replaced_is_no_check_that_fails() {
     let scene = Scene::start(1);
-    let binary = scene.cluster.sandbox().join("copy");
-    let built = std::env::var("INCUMBENT_BIN");
-    std::fs::copy(
-        built.unwrap_or(env!("CARGO_BIN_EXE_incumbent").into()),
-        &binary,
-    )
-    .unwrap();
+    let binary = copy_of_program(&scene);
     let check = "candidate.check = { command = ['true'], interval = '100ms', timeout = '10s', \
                  rise = 1, fall = 1 }";
     let a = scene.daemon("a").binary(binary.clone()).toml(check);

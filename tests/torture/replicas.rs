@@ -12,7 +12,7 @@ use crate::PREFIX;
 use crate::beside::{self, Ill};
 use crate::checker::tells_of_a_panic;
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, secs};
+use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, program, secs};
 use crate::faults::nanos;
 use crate::kinds::Whom;
 use crate::processes::{bears, guardian, guardian_of_checks, job, of_ours, whole_tree};
@@ -480,5 +480,5 @@ impl State {
 
 /// The tool under test.
 pub(crate) fn binary() -> String {
-    std::env::var("INCUMBENT_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_incumbent").to_owned())
+    program().to_str().unwrap().to_owned()
 }

@@ -157,6 +157,13 @@ impl Play {
         self
     }
 
+    /// The term of its Rust job is revoked.
+    #[track_caller]
+    fn lose(&mut self) {
+        let killed = ["lost: revoked", "kill", "stop native"];
+        self.at(3, Event::Lost(Loss::Revoked), &killed);
+    }
+
     #[track_caller]
     fn is(&mut self, role: Role) -> &mut Self {
         assert_eq!(self.0.role(), role);
@@ -449,27 +456,28 @@ fn a_term_that_the_guardian_gave_back_is_given_back_in_silence() {
     assert!(!said.iter().any(resigned), "{said:?}");
 }
 
-fn native() -> Play {
+/// A Rust job that runs, since the guardian has acknowledged its term.
+#[track_caller]
+fn native_running() -> Play {
     let config = config_with(|config| config.job.kind = "rust".to_owned());
     let mut play = Play::with(config).and_stands();
     play.at(0, elected(), &["lease", "term"]);
+    let (token, deadline) = (TOKEN, at(10_000));
+    play.at(
+        1,
+        Event::Guardian(Report::Guarded { token, deadline }),
+        &["start native"],
+    );
+    play.at(1, Event::NativeStarted(1), &[]);
     play
 }
 
 #[test]
 fn a_rust_job_starts_once_the_guardian_has_acknowledged_its_term() {
-    let mut play = native();
-    let (token, deadline) = (TOKEN, at(10_000));
-    let guarded = || Event::Guardian(Report::Guarded { token, deadline });
-    play.at(1, guarded(), &["start native"]);
-    play.at(1, Event::NativeStarted(1), &[]);
+    let mut play = native_running();
     // Processes are its own to have, until it is to stop.
     play.at(2, Event::ProcessWanted, &["start process"]);
-    play.at(
-        3,
-        Event::Lost(Loss::Revoked),
-        &["lost: revoked", "kill", "stop native"],
-    );
+    play.lose();
     play.at(4, Event::ProcessWanted, &["refuse process"]);
     // The tree is empty; the job itself isn't over, and neither is its guardian lost.
     play.at(5, empty(2), &[]).timer(1003);
@@ -479,38 +487,16 @@ fn a_rust_job_starts_once_the_guardian_has_acknowledged_its_term() {
 
 #[test]
 fn a_rust_job_that_does_not_end_takes_the_daemon_with_it() {
-    let mut play = native();
-    let (token, deadline) = (TOKEN, at(10_000));
-    play.at(
-        1,
-        Event::Guardian(Report::Guarded { token, deadline }),
-        &["start native"],
-    );
-    play.at(1, Event::NativeStarted(1), &[]);
-    play.at(
-        3,
-        Event::Lost(Loss::Revoked),
-        &["lost: revoked", "kill", "stop native"],
-    );
+    let mut play = native_running();
+    play.lose();
     play.at(4, empty(0), &[]);
     play.at(1003, Event::Tick, &["kill daemon"]);
 }
 
 #[test]
 fn a_guardian_that_comes_after_a_loss_is_told_to_kill_too() {
-    let mut play = native();
-    let (token, deadline) = (TOKEN, at(10_000));
-    play.at(
-        1,
-        Event::Guardian(Report::Guarded { token, deadline }),
-        &["start native"],
-    );
-    play.at(1, Event::NativeStarted(1), &[]);
-    play.at(
-        3,
-        Event::Lost(Loss::Revoked),
-        &["lost: revoked", "kill", "stop native"],
-    );
+    let mut play = native_running();
+    play.lose();
     play.at(
         4,
         Event::GuardianGone,
