@@ -18,7 +18,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::backoff;
 use crate::clock::{self, Tick};
 use crate::config::Config;
-use crate::config::timing::Timing;
 use crate::etcd::{Store, Token};
 use crate::guardian::client::Event as GuardianEvent;
 use crate::guardian::protocol::Report as GuardianReport;
@@ -26,7 +25,6 @@ use crate::job::Jobs;
 use crate::job::native::{self, Native, Stage};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::proc::survivor::Survivor;
 use crate::runtime_dir::lease_file::{Keeper, Place};
 use crate::session::Status;
 use crate::term::Term;
@@ -99,7 +97,6 @@ enum Next {
 pub struct Candidate {
     mind: Mind,
     config: Arc<Config>,
-    timing: Timing,
     jobs: Jobs,
     lines: Lines,
     contest: Contest,
@@ -215,7 +212,6 @@ impl Candidate {
                 None => Mind::new(Arc::clone(&config), parts.jobs.kinds(), now),
             },
             config,
-            timing,
             jobs: parts.jobs,
             lines,
             contest,
@@ -258,7 +254,7 @@ impl Candidate {
         while !self.exiting {
             self.tick.tick();
             self.publish();
-            let at_the_latest = clock::now() + self.timing.ttl() / 4;
+            let at_the_latest = clock::now() + self.config.election.ttl / 4;
             let timer = self.mind.next_timer();
             let wake = timer.map_or(at_the_latest, |at| at.min(at_the_latest));
             let next = tokio::select! {
@@ -366,7 +362,6 @@ impl Candidate {
 
     fn ordered(&mut self, order: Order) {
         if let Order::Reload(config) = &order {
-            self.timing = config.timing();
             self.config = Arc::clone(config);
         }
         self.on(Event::Order(order));
@@ -464,11 +459,6 @@ impl Candidate {
             Poll::Ready(Err(_)) => self.status = None,
             Poll::Pending => {}
         }
-    }
-
-    /// The fence has long sent SIGKILL to these in vain, and others tell of it.
-    fn in_vain(words: &mpsc::UnboundedSender<Word>, survivors: Vec<Survivor>) {
-        drop(words.send(Word::Event(Event::InVain(survivors))));
     }
 }
 

@@ -16,7 +16,7 @@ use crate::term::process::ProcessError;
 use crate::term::resignation::Resignation;
 
 /// How long a guardian may take to acknowledge a lease before it is taken for stopped.
-const REMEMBER_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const REMEMBER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long to wait for the lease file: the disk that it needs may hang.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
@@ -193,7 +193,8 @@ impl Candidate {
         let words = self.words.0.clone();
         let with_input = self.tell.is_some();
         let in_vain = words.clone();
-        let tell: Tell = Arc::new(move |survivors| Self::in_vain(&in_vain, survivors));
+        let tell = move |survivors| drop(in_vain.send(Word::Event(Event::InVain(survivors))));
+        let tell: Tell = Arc::new(tell);
         tokio::spawn(async move {
             while !guardian.fence(None, kill_budget, Arc::clone(&tell)).await {}
             drop(guardian);

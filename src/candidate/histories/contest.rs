@@ -21,6 +21,9 @@ use crate::session::{Loss, Status};
 use crate::term::record::{Pause, Record, StepDown};
 use crate::term::resignation::Resignation;
 
+/// Between attempts to give back.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
 /// What was asked, whose answer is awaited until then.
 #[derive(Debug)]
 struct Pending {
@@ -106,16 +109,13 @@ pub(super) struct Contest {
     pub(super) events: Vec<Event>,
     /// What is known of the lease, where that is news.
     pub(super) news: Option<Status>,
-    /// When nothing of a time-out is known for sure.
-    pub(super) backoff: Duration,
 }
 
 impl Contest {
     pub(super) fn new(takeover_delay: Duration, mistake: Option<Mistake>) -> Self {
         Self {
-            takeover_delay,
             mistake,
-            backoff: Duration::from_millis(10),
+            takeover_delay,
             ..Self::default()
         }
     }
@@ -219,7 +219,7 @@ impl Contest {
         let limit = it.resignation.attempt_limit;
         if it.pending.take_if(|pending| now >= pending.until).is_some() {
             self.events.push(Event::Unreachable(timeout(limit)));
-            it.retry_at = now + self.backoff;
+            it.retry_at = now + RETRY_PAUSE;
         }
         if it.pending.is_none() && now >= it.retry_at {
             let request = Request::GiveBack(Box::new(it.resignation.clone()));

@@ -8,14 +8,12 @@ use super::machine::Process;
 use super::settings::NATIVE;
 use super::store::{Answer, Paused, Wished};
 use super::world::{Asker, What, World};
+use crate::candidate::actions::REMEMBER_LIMIT;
 use crate::candidate::decide::Mind;
 use crate::candidate::decide::words::{Action, Event, Line, Order, Work};
 use crate::clock::Instant;
 use crate::guardian::protocol::{CommandSpec, Exit, Report, Request};
 use crate::keys::LeaseId;
-
-/// How long a guardian may take to acknowledge a lease; as the loop around the mind has it.
-const REMEMBER_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the daemon hears.
 #[derive(Debug)]
@@ -46,8 +44,6 @@ pub(super) struct Daemon {
     preparing: Option<(LeaseId, Instant)>,
     /// Guardian and tree are being killed.
     pub(super) fencing: bool,
-    /// The guardian was told that its job may start, whatever it has said itself.
-    is_native: bool,
     /// Turns without time going on.
     spins: (u64, u32),
 }
@@ -87,14 +83,12 @@ impl World {
         let number = machine.daemon.number + 1;
         let config = machine.config(self.mistake);
         let now = machine.shows();
-        let is_native = config.job.kind == NATIVE;
         let takeover_delay = machine.config.election.takeover_delay;
         let mind = Mind::new(config, vec![NATIVE.to_owned()], now);
         machine.daemon = Daemon {
             number,
             mind: Some(mind),
             contest: Contest::new(takeover_delay, self.mistake),
-            is_native,
             ..Daemon::default()
         };
         self.guardian_starts(at);
@@ -397,8 +391,11 @@ impl World {
     pub(super) fn daemon_killed(&mut self, at: usize) {
         if !self.machines[at].daemon.process.dead {
             self.machines[at].daemon.process.dead = true;
-            let native = self.machines[at].daemon.is_native;
-            let span = if native { self.machines[at].death } else { 0 };
+            let span = if self.is_native(at) {
+                self.machines[at].death
+            } else {
+                0
+            };
             self.after(span, What::DaemonEnds(at));
         }
     }
