@@ -20,7 +20,7 @@ use crate::config::timing::Timing;
 use crate::election::control::{Lookout, Notice};
 use crate::election::digest::tell_digest;
 use crate::election::{CampaignError, Digest, Election, TakeoverDelay, wishes};
-use crate::etcd::{Error, Store, Token};
+use crate::etcd::{Error, Store, Token, departure};
 use crate::keys::{LeaseId, Prefix};
 use crate::log;
 use crate::metrics::Metrics;
@@ -38,10 +38,6 @@ const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Durat
 /// sees all that came before it: the job starts in these milliseconds, and neither daemon nor store
 /// should be busy with less.
 const JOBS_TURN: Duration = Duration::from_millis(10);
-
-/// So many turns of the runtime see the term record off: its task, the buffer of the connection, its
-/// headers, its body, and some to spare. Turns without work take no time.
-const RECORD_TURNS: usize = 10;
 
 /// What the candidate is told.
 #[derive(Debug)]
@@ -339,11 +335,7 @@ impl Contestant {
             record.since.clone(),
             on_its_way,
         ));
-        tokio::spawn(put_record(term.clone(), record));
-        for _ in 0..RECORD_TURNS {
-            tokio::task::yield_now().await;
-        }
-        drop(recorded);
+        tokio::spawn(put_record(term.clone(), record, recorded));
         let mut lookout = Lookout::new(self.store.clone(), term);
         tokio::select! {
             biased;
@@ -451,10 +443,12 @@ async fn tell_tokens(
     }
 }
 
-/// Writes the term record, and later tidies the history; see [`Term::put_record`].
-async fn put_record(term: Term, record: record::Term) {
+/// Writes the term record, and later tidies the history; see [`Term::put_record`]. Drops `pending`
+/// once the record is on its way.
+async fn put_record(term: Term, record: record::Term, pending: oneshot::Sender<()>) {
     // Who leads no more needs none.
-    if term.put_record(&record).await.is_ok() {
+    let put = departure::until_first(pending, term.put_record(&record));
+    if put.await.is_ok() {
         clock::sleep(JOBS_TURN).await;
         if let Err(error) = term.trim_history().await {
             tracing::debug!(%error, "history not trimmed");

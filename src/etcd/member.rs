@@ -8,8 +8,11 @@ use std::time::Duration;
 use etcd_client::{Certificate, Channel, Client, ConnectOptions, Identity, TlsOptions};
 use tokio::sync::watch;
 use tonic::transport::Endpoint;
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
 
 use super::address::{Address, Connector};
+use super::departure::{Outflow, Way};
 use super::secret::{self, Pair, PairFiles};
 use super::{Error, Seen, Settings, Tls, Token, token};
 use crate::worker::STORE;
@@ -278,13 +281,16 @@ impl Member {
                 reason: "not a URL".to_owned(),
             });
         };
-        let channel = endpoint.connect_with_connector_lazy(Connector(Arc::clone(address)));
+        let outflow = Outflow::default();
+        let connector = Connector {
+            address: Arc::clone(address),
+            outflow: outflow.clone(),
+        };
+        let way = Way::new(endpoint.connect_with_connector_lazy(connector), outflow);
         let channel = match login {
-            Login::None => Channel::Tonic(channel),
-            Login::Password(..) => token::channel(channel, &self.endpoint, None, &self.token),
-            Login::Token(handed) => {
-                token::channel(channel, &self.endpoint, Some(handed), &self.token)
-            }
+            Login::None => Channel::Custom(BoxCloneSyncService::new(way.map_err(Into::into))),
+            Login::Password(..) => token::channel(way, &self.endpoint, None, &self.token),
+            Login::Token(handed) => token::channel(way, &self.endpoint, Some(handed), &self.token),
         };
         let connected = Client::from_channel(channel, Some(options)).await;
         connected.map_err(|error| self.classify(&error))

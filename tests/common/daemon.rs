@@ -149,6 +149,18 @@ impl Builder {
         self
     }
 
+    /// Writes to `file` what it and all that it starts send, fork and execute, in that order; takes
+    /// `strace`.
+    #[must_use]
+    pub fn traced(mut self, file: &Path) -> Self {
+        let calls = "--trace=write,writev,sendto,sendmsg,fork,vfork,clone,clone3,execve";
+        // The tracer is not the parent, so that the daemon is the process that was started.
+        let strace = ["strace", "-D", "-f", "-s", "4096", calls, "-o"];
+        self.starter.extend(strace.map(str::to_owned));
+        self.starter.push(file.display().to_string());
+        self
+    }
+
     /// Any other part of the config; what is set already is replaced.
     #[must_use]
     pub fn toml(mut self, text: &str) -> Self {
