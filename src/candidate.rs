@@ -27,6 +27,7 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::runtime_dir::lease_file::{Keeper, Place};
 use crate::session::Status;
+use crate::shortage::until_had;
 use crate::term::Term;
 use crate::term::process::SpawnRequest;
 use crate::vital;
@@ -190,7 +191,7 @@ impl Candidate {
             candidate: config.candidate_name.clone(),
         };
         let store = Store::new(&config.etcd);
-        let (contest, reports) = Contest::start(Setup {
+        let setup = Setup {
             store: store.clone(),
             prefix: config.election.prefix.clone(),
             candidate: config.candidate_name.clone(),
@@ -200,10 +201,12 @@ impl Candidate {
             tick: tick.clone(),
             pulse: contest_pulse.clone(),
             metrics: metrics.clone(),
-        })?;
-        let guarding = Guarding::start(&config, &parts.files, tell.is_some());
-        let (guarding, checking) =
-            tokio::try_join!(guarding, Checking::start(&config, &parts.files))?;
+        };
+        let contest = || Contest::start(setup.clone());
+        let (contest, reports) = until_had("a thread for the contest", contest).await?;
+        let guarding = Guarding::start(&lines, &config, &parts.files, tell.is_some());
+        let checking = Checking::start(&lines, &config, &parts.files);
+        let (guarding, checking) = tokio::try_join!(guarding, checking)?;
         let (publish, public) = watch::channel(Public::new(timing));
         let now = clock::now();
         let candidate = Self {

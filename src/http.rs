@@ -106,17 +106,17 @@ impl Server {
     /// If there is no control socket, or no thread.
     pub fn start(
         directory: &Dir,
-        config: Arc<Config>,
-        view: View,
-        asks: mpsc::UnboundedSender<Ask>,
+        config: &Arc<Config>,
+        view: &View,
+        asks: &mpsc::UnboundedSender<Ask>,
     ) -> io::Result<Self> {
         let control = control_socket(directory)?;
         let listen = config.http_listen;
         let state = Arc::new(State {
-            view,
+            view: view.clone(),
             reader: Arc::new(Reader::new(config.etcd.clone())),
-            config: Mutex::new(config),
-            asks,
+            config: Mutex::new(Arc::clone(config)),
+            asks: asks.clone(),
         });
         let (commands, inbox) = mpsc::unbounded_channel();
         let builder = tokio::runtime::Builder::new_current_thread();

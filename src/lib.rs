@@ -113,6 +113,7 @@
 //! | [`log`] | lines that hold nobody up |
 //! | [`notify`], [`signals`] | words to and from the service manager |
 //! | [`vital`], [`worker`] | threads whose end is the process's, and those that wait for what blocks |
+//! | [`shortage`] | waiting for what can't be had for a moment |
 //! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`], [`faults`], [`os_text`] | leaves: names, time, pauses, `/proc`, whose fault an error is, paths as JSON |
 //!
 //! # Rules
@@ -136,7 +137,7 @@
 //! | R12 | every await on the store has a limit; another cluster, or a history that went back, ends the term | [`etcd`] |
 //! | R13 | after an end that nobody proved, the next leader waits `takeover_delay` | [`election`] |
 //! | R14 | no thread that renews, guards or decides waits for whoever reads its output, or for a disk | [`log`], [`runtime_dir`] |
-//! | R15 | what can't be had for a moment, a thread, a descriptor, a process, ends no loop and no term by itself: it is said, and tried again; a thread that the daemon can't do without takes the process with it; the watchdog is fed only while main loop and contest get on | [`vital`], [`worker`], [`daemon`] |
+//! | R15 | what can't be had for a moment, a thread, a descriptor, a process, ends no loop and no term by itself: it is said, and tried again; a thread that the daemon can't do without takes the process with it; the watchdog is fed only while main loop and contest get on | [`shortage`], [`vital`], [`worker`], [`daemon`] |
 
 pub mod backoff;
 pub mod candidate;
@@ -164,6 +165,7 @@ pub mod release;
 pub mod runs;
 pub mod runtime_dir;
 pub mod session;
+pub mod shortage;
 pub mod signals;
 pub mod status;
 pub mod term;

@@ -117,11 +117,14 @@ pub fn init(settings: &Settings) -> io::Result<Guard> {
     let registry = Registry::default()
         .with(filter)
         .with(Lines(Arc::clone(&queue)));
-    if registry.try_init().is_ok() {
+    if QUEUE.get().is_none() {
         let stderr = std::io::stderr();
         let colour = takes_colour(&stderr);
+        // First, so that whoever tries again finds nothing done.
         writer::spawn(Arc::clone(&queue), Output::new(stderr, colour))?;
-        QUEUE.get_or_init(|| Arc::clone(&queue));
+        if registry.try_init().is_ok() {
+            QUEUE.get_or_init(|| Arc::clone(&queue));
+        }
     }
     Ok(Guard {
         queue,

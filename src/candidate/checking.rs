@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guarding::{Started, unheard, until_started};
+use super::guarding::{Started, try_to_start, unheard, until_started};
+use super::lines::Lines;
 use super::{Candidate, DISMISSAL, Word};
 use crate::config::Config;
 use crate::guardian::client::{Event, Guardian, Handed};
@@ -48,11 +49,16 @@ pub(super) async fn said(checking: &mut Option<Checking>) -> Event {
 
 impl Checking {
     /// `None` if there are no checks in `config`.
-    pub(super) async fn start(config: &Config, files: &Keeper) -> std::io::Result<Option<Self>> {
+    pub(super) async fn start(
+        lines: &Lines,
+        config: &Config,
+        files: &Keeper,
+    ) -> std::io::Result<Option<Self>> {
         if config.check.is_none() {
             return Ok(None);
         }
-        Ok(Some(Self(Some(start(config, files).await?))))
+        let started = try_to_start(lines, || start(config, files));
+        Ok(Some(Self(Some(started.await?))))
     }
 
     pub(super) fn replace(&mut self, started: Started) {

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::lines::Lines;
 use crate::clock;
 use crate::config::Config;
+use crate::faults::is_the_users;
 use crate::guardian::client::{Event, Guardian, Handed};
 use crate::guardian::protocol::Request;
 use crate::proc::Process;
@@ -52,12 +53,29 @@ where
     F: Future<Output = io::Result<Started>>,
 {
     loop {
-        match start().await {
+        match try_to_start(lines, &start).await {
             Ok(started) => return started,
             Err(error) => {
                 lines.guardian_not_started(&error);
                 clock::sleep(START_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Starts the first guardian as `start` does, trying until there is one, unless the user has to mend
+/// what it fails for.
+pub(super) async fn try_to_start<F>(lines: &Lines, start: impl Fn() -> F) -> io::Result<Started>
+where
+    F: Future<Output = io::Result<Started>>,
+{
+    loop {
+        match start().await {
+            Err(error) if !is_the_users(&error) => {
+                lines.guardian_not_started(&error);
+                clock::sleep(START_PAUSE).await;
+            }
+            done => return done,
         }
     }
 }
@@ -69,11 +87,13 @@ pub(super) fn unheard(events: &mut mpsc::UnboundedReceiver<Event>) -> Vec<Event>
 
 impl Guarding {
     pub(super) async fn start(
+        lines: &Lines,
         config: &Config,
         files: &Keeper,
         with_input: bool,
     ) -> io::Result<Self> {
-        Ok(Self::new(start(config, files, with_input).await?))
+        let started = try_to_start(lines, || start(config, files, with_input));
+        Ok(Self::new(started.await?))
     }
 
     fn new((guardian, events): Started) -> Self {

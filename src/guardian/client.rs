@@ -5,6 +5,7 @@
 //! last; the caller then [fences](Guardian::fence) and may start another.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind::{TimedOut, UnexpectedEof};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -207,11 +208,12 @@ impl Guardian {
             answer => {
                 guardian.kill();
                 guardian.dismiss(START_LIMIT).await;
-                let text = match answer {
-                    Err(_) => "the guardian isn't ready in time",
-                    Ok(_) => "the guardian ended before it was ready",
-                };
-                Err(io::Error::other(text))
+                Err(match answer {
+                    Err(_) => io::Error::new(TimedOut, "the guardian isn't ready in time"),
+                    Ok(_) => {
+                        io::Error::new(UnexpectedEof, "the guardian ended before it was ready")
+                    }
+                })
             }
         }
     }
@@ -349,7 +351,10 @@ async fn spawn_aside(hello: Request, handed: Handed<'_>) -> io::Result<(Pid, Own
     match tokio::time::timeout(START_LIMIT, spawned).await {
         Ok(Ok(spawned)) => spawned,
         Ok(Err(_)) => Err(io::Error::other("the guardian can't be started")),
-        Err(_) => Err(io::Error::other("the guardian isn't executed in time")),
+        Err(_) => Err(io::Error::new(
+            TimedOut,
+            "the guardian isn't executed in time",
+        )),
     }
 }
 

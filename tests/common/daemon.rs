@@ -149,6 +149,14 @@ impl Builder {
         self
     }
 
+    /// May have only so much of a resource, by its name in `prlimit`, until the limit is raised.
+    #[must_use]
+    pub fn limited(mut self, resource: &str, to: u64) -> Self {
+        let limit = format!("--{resource}={to}:");
+        self.starter.extend(["prlimit".to_owned(), limit]);
+        self
+    }
+
     /// Writes to `file` what it and all that it starts send, fork and execute, in that order; takes
     /// `strace`.
     #[must_use]

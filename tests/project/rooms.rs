@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &str)] = &[
     // The life of the process.
     (
         "daemon",
-        "http candidate guardian fencing job config runtime_dir runs notify signals log keys proc clock vital worker",
+        "http candidate guardian fencing job config runtime_dir runs notify signals log keys proc shortage clock vital worker",
     ),
     // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
     // control socket.
@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &str)] = &[
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
         "candidate",
-        "job guardian election session term etcd config runtime_dir log metrics keys proc timing backoff clock vital worker",
+        "job guardian election session term etcd config runtime_dir log metrics keys proc shortage timing backoff clock vital worker faults",
     ),
     // A command is described in the guardian's words; Rust code gets a term.
     (
@@ -41,7 +41,7 @@ const ARROWS: &[(&str, &str)] = &[
     // Knows nothing of elections but how to give a term back.
     (
         "guardian",
-        "term etcd log keys runs proc os_text clock vital worker",
+        "term etcd log keys runs proc os_text shortage clock vital worker",
     ),
     // The stop hook, which stands in for daemon and guardian.
     ("release", "runtime_dir term etcd proc cgroup clock"),
@@ -65,6 +65,7 @@ const ARROWS: &[(&str, &str)] = &[
     // What is remembered of a guardian's runs, between who writes it and who reads it.
     ("runs", "proc"),
     // Leaves.
+    ("shortage", "clock faults"),
     ("notify", "timing log"),
     ("timing", "clock"),
     ("backoff", "clock"),
