@@ -41,7 +41,7 @@ const ARROWS: &[(&str, &str)] = &[
     // Knows nothing of elections but how to give a term back.
     (
         "guardian",
-        "term etcd log keys runs proc os_text clock vital worker",
+        "term etcd log keys runs proc timing os_text clock vital worker",
     ),
     // The stop hook, which stands in for daemon and guardian.
     ("release", "runtime_dir term etcd proc cgroup clock"),

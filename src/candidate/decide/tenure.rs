@@ -94,8 +94,7 @@ impl Mind {
         let term = protocol::Term {
             token,
             deadline: tenure.deadline(),
-            lost_grace: timing.lost_grace(),
-            kill_budget: timing.kill_budget(),
+            graces: timing.graces(),
             stop_signal: self.config.job.stop_signal,
             in_daemon,
         };

@@ -129,7 +129,7 @@ impl Guard {
             guarded.closed = true;
             guarded.silent_until = None;
             let (token, signal) = (guarded.term.token, guarded.term.stop_signal);
-            let grace_end = now + guarded.term.lost_grace;
+            let grace_end = now + guarded.term.graces.lost_grace;
             // The hook at the end goes on: it would have been started now as well.
             if self.tree.iter().any(|tree| tree.at_end.is_none()) {
                 self.stop_tree(token, signal, grace_end, now);
@@ -200,7 +200,7 @@ impl Guard {
             .reduce(Instant::min)
             .filter(|_| alone)?;
         // With a small K the lease would have ended by then.
-        let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
+        let budget = self.term.as_ref().map(|guarded| guarded.term.graces.kill_budget);
         let unkillable = budget.map_or(UNKILLABLE, |budget| UNKILLABLE.min(budget / 2));
         Some(self.next_renewal.unwrap_or(since + unkillable))
     }
