@@ -113,7 +113,7 @@
 //! | [`log`] | lines that hold nobody up |
 //! | [`notify`], [`signals`] | words to and from the service manager |
 //! | [`vital`], [`worker`] | threads whose end is the process's, and those that wait for what blocks |
-//! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`], [`faults`], [`os_text`] | leaves: names, time, pauses, `/proc`, whose fault an error is, paths as JSON |
+//! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`], [`faults`], [`os_text`], [`reason`] | leaves: names, time, pauses, `/proc`, whose fault an error is, paths as JSON, why a term ended |
 //!
 //! # Rules
 //!
@@ -159,8 +159,8 @@ pub mod metrics;
 pub mod notify;
 pub mod os_text;
 pub mod proc;
+pub mod reason;
 pub mod release;
-
 pub mod runs;
 pub mod runtime_dir;
 pub mod session;

@@ -19,6 +19,7 @@ use crate::clock::{self, Instant};
 use crate::etcd::Store;
 use crate::proc::survivor::{InVain, Survivor, learn_names, listed};
 use crate::proc::{Handle, Process, Stat};
+use crate::reason::EndReason;
 use crate::runtime_dir::Dir;
 use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
 use crate::term::record::Unkillable;
@@ -149,7 +150,8 @@ async fn attempt(dir: &Path) -> Outcome {
         tracing::warn!(%error, "lease file not removed");
     }
     // Last: nobody needs it to go on.
-    resignation.explain(&store, ended, UNIT_FAILED).await;
+    let reason = EndReason::UnitFailed;
+    resignation.explain(&store, ended, reason).await;
     Outcome::Resigned
 }
 
@@ -173,9 +175,6 @@ fn log_resigned(resignation: &Resignation, confirmed: bool) {
         "resigned"
     );
 }
-
-/// Why a term ended whose unit had to be cleaned up after: in the history.
-const UNIT_FAILED: &str = "unit_failed";
 
 /// Where a recorded process is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

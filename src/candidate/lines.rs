@@ -100,7 +100,7 @@ impl Lines {
                 lease,
                 token,
                 reason,
-            } => line!(error, self, %lease, token, reason, "term lost"),
+            } => line!(error, self, %lease, token, reason = reason.word(), "term lost"),
             Line::StoreUnreachable { since, error } => {
                 line!(
                     warn,
@@ -114,7 +114,13 @@ impl Lines {
                 line!(info, self, away_ms = ms(*away), "store reachable again");
             }
             Line::Rejoining { after, reason } => {
-                line!(info, self, after_ms = ms(*after), reason, "rejoining");
+                line!(
+                    info,
+                    self,
+                    after_ms = ms(*after),
+                    reason = reason.word(),
+                    "rejoining"
+                );
             }
             Line::CoolingDown { after } => {
                 line!(

@@ -437,7 +437,7 @@ impl Guardian {
                 token,
                 reason,
             } => {
-                let lease = lease.map(display);
+                let (lease, reason) = (lease.map(display), reason.word());
                 tracing::error!(%election, candidate, lease, token, reason, "term lost");
             }
             Line::JobStopped {

@@ -13,6 +13,7 @@ use crate::clock::{self, Instant};
 use crate::etcd::keep_alive::KeepAlive;
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::reason::EndReason;
 use crate::session;
 
 /// Between the deletion of a leader's key and the revocation of its lease. The successor claims in
@@ -82,7 +83,7 @@ impl Resignation {
 
     /// Gives the term, whose job was proven dead at `ended`, its place in the history, for a daemon
     /// that can't; one attempt, since the next term says at least that it was.
-    pub(crate) async fn explain(&self, store: &Store, ended: String, reason: &str) {
+    pub(crate) async fn explain(&self, store: &Store, ended: String, reason: EndReason) {
         if let Err(error) = self.try_to_explain(store, ended, reason).await {
             tracing::debug!(%error, "history not written");
         }
@@ -92,7 +93,7 @@ impl Resignation {
         &self,
         store: &Store,
         ended: String,
-        reason: &str,
+        reason: EndReason,
     ) -> Result<(), Error> {
         let Some(token) = self.token else {
             return Ok(());

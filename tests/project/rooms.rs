@@ -26,12 +26,12 @@ const ARROWS: &[(&str, &str)] = &[
     // control socket.
     (
         "http",
-        "candidate status config runtime_dir metrics etcd log keys term proc backoff clock vital",
+        "candidate status config runtime_dir metrics etcd log keys term proc backoff clock vital reason",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
         "candidate",
-        "job guardian election session term etcd config runtime_dir log metrics keys proc timing backoff clock vital worker",
+        "job guardian election session term etcd config runtime_dir log metrics keys proc timing backoff clock vital worker reason",
     ),
     // A command is described in the guardian's words; Rust code gets a term.
     (
@@ -41,10 +41,10 @@ const ARROWS: &[(&str, &str)] = &[
     // Knows nothing of elections but how to give a term back.
     (
         "guardian",
-        "term etcd log keys runs proc timing os_text clock vital worker",
+        "term etcd log keys runs proc timing os_text clock vital worker reason",
     ),
     // The stop hook, which stands in for daemon and guardian.
-    ("release", "runtime_dir term etcd proc cgroup clock"),
+    ("release", "runtime_dir term etcd proc cgroup clock reason"),
     // What an earlier daemon left.
     ("fencing", "runs keys proc clock"),
     // The lease file says how to give back.
@@ -57,8 +57,8 @@ const ARROWS: &[(&str, &str)] = &[
     ("kv", "etcd keys backoff"),
     // A term comes of an election and hangs on its session.
     ("election", "term session etcd keys timing backoff clock"),
-    ("term", "session etcd keys timing backoff clock"),
-    ("session", "etcd metrics keys timing backoff clock"),
+    ("term", "session etcd keys timing backoff clock reason"),
+    ("session", "etcd metrics keys timing backoff clock reason"),
     // Only types: how to reach the store, how to log, what an election is called.
     ("config", "etcd log keys os_text timing faults"),
     ("etcd", "keys os_text backoff clock worker"),
@@ -70,9 +70,10 @@ const ARROWS: &[(&str, &str)] = &[
     ("backoff", "clock"),
     ("log", "vital"),
     ("worker", "vital"),
-    ("metrics", ""),
+    ("metrics", "reason"),
     ("signals", "vital"),
     ("keys", ""),
+    ("reason", ""),
     ("proc", "clock"),
     ("cgroup", ""),
     ("clock", ""),
