@@ -64,19 +64,13 @@ impl Resignation {
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown; it may be called again.
     pub async fn carry_out(&self, store: &Store, until: Instant) -> bool {
-        let mut backoff = session::backoff();
-        loop {
-            match self.attempt(store).await {
-                Ok(_) => return true,
-                Err(error) if error.is_definite() => {
+        match session::insist(until, || self.attempt(store)).await {
+            Ok(_) => true,
+            Err(error) => {
+                if error.is_definite() {
                     tracing::warn!(lease = %self.lease, %error, "resignation refused");
-                    return false;
                 }
-                Err(_) if until.has_passed() => return false,
-                Err(_) => {
-                    let pause = backoff.next(crate::backoff::jitter());
-                    clock::sleep_until(until.min(clock::now() + pause)).await;
-                }
+                false
             }
         }
     }
