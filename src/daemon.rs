@@ -14,6 +14,7 @@ use crate::fencing;
 use crate::guardian;
 use crate::http::{Ask, Server};
 use crate::job::Jobs;
+use crate::lines::{Speaker, Voice};
 use crate::log;
 use crate::proc::survivor::{REPEATED, Survivor, listed};
 use crate::runtime_dir::lease_file::Keeper;
@@ -224,8 +225,12 @@ fn fence_leftovers(config: &Config, earlier: &Left) {
             Ok(left) if left.is_empty() => return earlier.forget(),
             Ok(left) => {
                 let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
-                let pids = listed(&survivors);
-                tracing::error!(%election, candidate, pids, "job can't be killed");
+                let speaker = Speaker {
+                    voice: Voice::Daemon,
+                    election,
+                    candidate,
+                };
+                speaker.leftovers_can_not_be_killed(&listed(&survivors));
             }
             Err(error) => {
                 tracing::error!(%election, candidate, %error, "processes can't be looked through");

@@ -79,7 +79,7 @@ pub fn fence(prefix: &Prefix, runs: &[Run], limit: Duration) -> io::Result<Vec<P
             if told.insert(*process) {
                 tracing::warn!(election = %prefix, pid = process.pid, "fencing a process left behind");
             }
-            if let Err(error) = kill(*process) {
+            if let Err(error) = process.kill() {
                 tracing::debug!(pid = process.pid, %error, "process not killed");
             }
         }
@@ -92,10 +92,6 @@ pub fn fence(prefix: &Prefix, runs: &[Run], limit: Duration) -> io::Result<Vec<P
             Err(_) => std::thread::sleep(PAUSE.min(until.remaining())),
         }
     }
-}
-
-fn kill(process: Process) -> io::Result<()> {
-    process.open()?.map_or(Ok(()), |handle| handle.kill())
 }
 
 /// The living processes that belong to an earlier term of this election, or to one of `runs`.

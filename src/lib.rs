@@ -111,10 +111,11 @@
 //! | [`config`] | the configuration, and the [times](config::timing) that follow from it |
 //! | [`metrics`] | what is counted for `/metrics` |
 //! | [`log`] | lines that hold nobody up |
+//! | `lines` | those that daemon, guardian and stop hook have in common |
 //! | [`notify`], [`signals`] | words to and from the service manager |
 //! | [`vital`], [`worker`] | threads whose end is the process's, and those that wait for what blocks |
 //! | [`shortage`] | waiting for what can't be had for a moment |
-//! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`], [`faults`], [`os_text`] | leaves: names, time, pauses, `/proc`, whose fault an error is, paths as JSON |
+//! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`], [`faults`], [`os_text`], [`reason`] | leaves: names, time, pauses, `/proc`, whose fault an error is, paths as JSON, why a term ended |
 //!
 //! # Rules
 //!
@@ -155,13 +156,14 @@ pub mod http;
 pub mod job;
 pub mod keys;
 pub mod kv;
+mod lines;
 pub mod log;
 pub mod metrics;
 pub mod notify;
 pub mod os_text;
 pub mod proc;
+pub mod reason;
 pub mod release;
-
 pub mod runs;
 pub mod runtime_dir;
 pub mod session;

@@ -17,8 +17,10 @@ use std::time::Duration;
 use crate::cgroup;
 use crate::clock::{self, Instant};
 use crate::etcd::Store;
-use crate::proc::survivor::{InVain, Survivor, learn_names, listed};
+use crate::lines::{Speaker, Voice};
+use crate::proc::survivor::{InVain, Survivor, learn_names};
 use crate::proc::{Handle, Process, Stat};
+use crate::reason::EndReason;
 use crate::runtime_dir::Dir;
 use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
 use crate::term::record::Unkillable;
@@ -141,7 +143,7 @@ async fn attempt(dir: &Path) -> Outcome {
     let ended = clock::wall_time();
     let patience = RESIGN_LIMIT.min(resignation.ttl);
     let confirmed = resignation.carry_out(&store, clock::now() + patience).await;
-    log_resigned(&resignation, confirmed);
+    speaker(&resignation).resigned(resignation.lease, resignation.token, confirmed);
     if !confirmed {
         return Outcome::Unconfirmed;
     }
@@ -149,7 +151,8 @@ async fn attempt(dir: &Path) -> Outcome {
         tracing::warn!(%error, "lease file not removed");
     }
     // Last: nobody needs it to go on.
-    resignation.explain(&store, ended, UNIT_FAILED).await;
+    let reason = EndReason::UnitFailed;
+    resignation.explain(&store, ended, reason).await;
     Outcome::Resigned
 }
 
@@ -162,20 +165,13 @@ fn read(path: &Path) -> io::Result<Option<(Arc<Dir>, LeaseFile)>> {
     Ok(LeaseFile::read(&dir)?.map(|file| (dir, file)))
 }
 
-fn log_resigned(resignation: &Resignation, confirmed: bool) {
-    tracing::info!(
-        election = %resignation.prefix,
-        candidate = %resignation.candidate,
-        lease = %resignation.lease,
-        token = resignation.token,
-        confirmed,
-        by = "release",
-        "resigned"
-    );
+fn speaker(resignation: &Resignation) -> Speaker<'_> {
+    Speaker {
+        voice: Voice::Release,
+        election: &resignation.prefix,
+        candidate: &resignation.candidate,
+    }
 }
-
-/// Why a term ended whose unit had to be cleaned up after: in the history.
-const UNIT_FAILED: &str = "unit_failed";
 
 /// Where a recorded process is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,15 +294,8 @@ fn say_stuck(
     match left {
         Ok(pids) => {
             let survivors: Vec<_> = pids.into_iter().map(Survivor::of).collect();
-            tracing::error!(
-                election = %resignation.prefix,
-                candidate = %resignation.candidate,
-                lease = %resignation.lease,
-                token = resignation.token,
-                pids = listed(&survivors),
-                cgroup = group,
-                "job can't be killed"
-            );
+            let (lease, token) = (Some(resignation.lease), resignation.token);
+            speaker(resignation).job_can_not_be_killed(lease, token, &survivors, Some(group));
             Unkillable::first_of(&survivors)
         }
         Err(error) => {

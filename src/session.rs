@@ -327,19 +327,33 @@ async fn grant(store: &Store, lease: LeaseId, options: &Options) -> Result<Ack, 
 ///
 /// It is what makes sure that no write of this candidacy is applied later on (R10).
 pub async fn revoke(store: &Store, lease: LeaseId, limit: Duration, until: Instant) -> bool {
+    match insist(until, || store.revoke(limit, lease)).await {
+        Ok(_) => true,
+        Err(error) => {
+            if error.is_definite() {
+                tracing::warn!(%lease, %error, "revoke refused");
+            }
+            false
+        }
+    }
+}
+
+/// Makes attempts until the store answers one or refuses it, or `until` has come.
+///
+/// # Errors
+/// The refusal, or what was wrong with the last attempt.
+pub(crate) async fn insist<T, F>(until: Instant, attempt: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
     let mut backoff = backoff();
     loop {
-        match store.revoke(limit, lease).await {
-            Ok(_) => return true,
-            Err(error) if error.is_definite() => {
-                tracing::warn!(%lease, %error, "revoke refused");
-                return false;
-            }
-            Err(_) if until.has_passed() => return false,
-            Err(_) => {
+        match attempt().await {
+            Err(error) if !error.is_definite() && !until.has_passed() => {
                 let pause = backoff.next(crate::backoff::jitter());
                 clock::sleep_until(until.min(clock::now() + pause)).await;
             }
+            done => return done,
         }
     }
 }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use incumbent::clock;
+use incumbent::config::timing::Graces;
 use incumbent::etcd;
 use incumbent::guardian::client::{Event, Gone, Guardian};
 use incumbent::guardian::fence::Tell;
@@ -105,8 +106,10 @@ fn term(token: i64) -> Term {
     Term {
         token,
         deadline: clock::now() + Duration::from_mins(1),
-        lost_grace: Duration::from_secs(1),
-        kill_budget: Duration::from_secs(1),
+        graces: Graces {
+            lost_grace: Duration::from_secs(1),
+            kill_budget: Duration::from_secs(1),
+        },
         stop_signal: 15,
         in_daemon: false,
     }

@@ -24,6 +24,7 @@ use crate::etcd::{Error, Store, Token, departure};
 use crate::keys::{LeaseId, Prefix};
 use crate::log;
 use crate::metrics::Metrics;
+use crate::reason::EndReason;
 use crate::session::{Loss, Options, Session, Status};
 use crate::term::Term;
 use crate::term::history::put_past;
@@ -216,7 +217,7 @@ impl Contestant {
         inbox: &mut mpsc::UnboundedReceiver<Command>,
         aside: &mut Aside,
         standing: impl Future<Output = ()>,
-    ) -> Option<(Resignation, &'static str)> {
+    ) -> Option<(Resignation, EndReason)> {
         tokio::pin!(standing);
         let mut over = false;
         loop {
@@ -233,7 +234,7 @@ impl Contestant {
     }
 
     /// Heeds a command that leaves the candidacy as it is; returns what ends it.
-    fn aside(&self, aside: &mut Aside, command: Command) -> Option<(Resignation, &'static str)> {
+    fn aside(&self, aside: &mut Aside, command: Command) -> Option<(Resignation, EndReason)> {
         match command {
             Command::GiveBack(resignation, reason) => return Some((resignation, reason)),
             Command::Reload(settings, takeover_delay, digest) => {

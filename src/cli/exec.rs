@@ -8,7 +8,7 @@ use super::exit::Failure;
 use super::options::{HEADING, Options, block_on, span, warned};
 use super::output;
 use super::progress::Progress;
-use crate::config::{self, Config, Flag, Restart};
+use crate::config::{self, Config, Flag, Restart, keys};
 use crate::daemon::once::{self, Outcome, Public, Role};
 use crate::etcd::{Error, Store};
 use crate::runtime_dir::own::OwnDir;
@@ -53,12 +53,15 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let flags = &mut source.flags;
     flags.extend(
         args.name
-            .map(|name| Flag::text("candidate.name", "--name", name)),
+            .map(|name| Flag::text(keys::CANDIDATE_NAME.name, "--name", name)),
     );
-    flags.push(Flag::text("job.kind", "--", "command"));
-    flags.push(Flag::list("job.command", "--", args.command));
+    flags.push(Flag::text(keys::JOB_KIND.name, "--", "command"));
+    flags.push(Flag::list(keys::JOB_COMMAND.name, "--", args.command));
     let loaded = config::load(&source)?;
-    let is_quiet = !loaded.set.iter().any(|set| set.key == "log.filter");
+    let is_quiet = !loaded
+        .set
+        .iter()
+        .any(|set| set.key == keys::LOG_FILTER.name);
     let mut config = warned(loaded);
     config.job.restart = Restart::Never;
     if is_quiet {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::exit::Failure;
 use super::options::{HEADING, Options, warned};
-use crate::config::{self, Flag};
+use crate::config::{self, Flag, keys};
 use crate::fencing;
 use crate::job::Jobs;
 use crate::runtime_dir::RuntimeDir;
@@ -37,12 +37,12 @@ pub(super) fn run(args: Args, jobs: Jobs) -> Result<ExitCode, Failure> {
     if let Some(name) = args.name {
         source
             .flags
-            .push(Flag::text("candidate.name", "--name", name));
+            .push(Flag::text(keys::CANDIDATE_NAME.name, "--name", name));
     }
     if !args.command.is_empty() {
         source
             .flags
-            .push(Flag::list("job.command", "--", args.command));
+            .push(Flag::list(keys::JOB_COMMAND.name, "--", args.command));
     }
     let config = warned(config::load(&source)?);
     fencing::leave_the_term(&config.election.prefix);

@@ -7,9 +7,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, KEYS};
+use super::kinds::{self, DATETIME};
 use super::layers::Layer;
 use super::place::{Place, Problem};
-use super::value::{self, DATETIME};
 use crate::log::printable;
 
 /// What a file holds.
@@ -207,7 +207,7 @@ impl Walk<'_> {
         let is_table = value.get_ref().is_table();
         if let Some(key) = keys::find(&dotted) {
             if is_table && !key.kind.is_table() {
-                let what = format!("expected {}, found a table", value::expected(key, &[]));
+                let what = format!("expected {}, found a table", kinds::expected(key, &[]));
                 let place = (self.place)(value.span());
                 self.read.problems.push(Problem::new(place, dotted, what));
                 return;

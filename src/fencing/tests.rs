@@ -55,7 +55,7 @@ impl Drop for Job {
         let parent = i32::try_from(self.0.id()).unwrap();
         let all = everybody().unwrap().into_iter();
         for (pid, stat) in all.filter(|(_, stat)| stat.parent == parent) {
-            drop(kill(stat.process(pid)));
+            drop(stat.process(pid).kill());
         }
         drop(self.0.kill());
         drop(self.0.wait());

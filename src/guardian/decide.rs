@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::protocol::{CommandSpec, Exit, Refusal, Report, Request, Term};
 use crate::clock::Instant;
 use crate::keys::LeaseId;
+use crate::reason::EndReason;
 use crate::term::resignation::Resignation;
 
 mod at_end;
@@ -109,7 +110,7 @@ pub(crate) enum Line {
     TermLost {
         lease: Option<LeaseId>,
         token: i64,
-        reason: &'static str,
+        reason: EndReason,
     },
     /// `job stopped`.
     JobStopped {

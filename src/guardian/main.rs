@@ -17,7 +17,6 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal, setsid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-use tracing::field::display;
 
 use super::decide::checks::Checks;
 use super::decide::{Action, Event, Guard, Line};
@@ -31,7 +30,8 @@ use super::tree::Tree;
 use super::waits::Waits;
 use crate::clock::{self, Instant, Timer};
 use crate::keys::{LeaseId, Prefix};
-use crate::proc::survivor::{Survivor, learn_names, listed};
+use crate::lines::{HookEnd, Speaker, Voice};
+use crate::proc::survivor::{Survivor, learn_names};
 use crate::term::record::Unkillable;
 
 /// Guards until nothing is left to guard; the exit code of the process.
@@ -307,8 +307,8 @@ impl Guardian {
             Round::Clean => true,
             Round::Left(pids) => {
                 if !pids.is_empty() {
-                    let (election, candidate) = (&self.election, &self.candidate);
-                    tracing::error!(%election, candidate, ?pids, "job can't be killed");
+                    let text = format!("{pids:?}");
+                    self.speaker().leftovers_can_not_be_killed(&text);
                     let them: Vec<_> = pids
                         .iter()
                         .map(|pid| Survivor::of(pid.cast_signed()))
@@ -417,40 +417,35 @@ impl Guardian {
 
     fn say_stuck(&mut self, token: i64, lease: Option<LeaseId>) {
         let survivors = self.tree.survivors();
-        tracing::error!(
-            election = %self.election,
-            candidate = self.candidate,
-            lease = lease.map(display),
-            token,
-            pids = listed(&survivors),
-            "job can't be killed"
-        );
+        self.speaker()
+            .job_can_not_be_killed(lease, Some(token), &survivors, None);
         self.stuck = Unkillable::first_of(&survivors);
         self.link.send(&Report::Stuck { token, survivors });
     }
 
+    fn speaker(&self) -> Speaker<'_> {
+        Speaker {
+            voice: Voice::Guardian,
+            election: &self.election,
+            candidate: &self.candidate,
+        }
+    }
+
     fn say(&self, line: &Line) {
-        let (election, candidate) = (&self.election, &self.candidate);
+        let speaker = self.speaker();
         match *line {
             Line::TermLost {
                 lease,
                 token,
                 reason,
-            } => {
-                let lease = lease.map(display);
-                tracing::error!(%election, candidate, lease, token, reason, "term lost");
-            }
+            } => speaker.term_lost(lease, token, reason),
             Line::JobStopped {
                 lease,
                 token,
                 pid,
                 killed,
                 took,
-            } => {
-                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                let lease = lease.map(display);
-                tracing::info!(%election, candidate, lease, token, pid, killed, took_ms, "job stopped");
-            }
+            } => speaker.job_stopped(lease, token, pid, killed, took),
             Line::HookEnded {
                 lease,
                 token,
@@ -459,23 +454,23 @@ impl Guardian {
                 killed,
                 ran,
             } => {
-                let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
-                let (lease, hook) = (lease.map(display), "on_lost");
                 let (code, signal, error) = exit.as_ref().map(Exit::parts).unwrap_or_default();
-                if code == Some(0) && !killed {
-                    tracing::info!(%election, candidate, lease, token, pid, hook, code, ran_ms, "hook ended");
-                } else {
-                    tracing::warn!(%election, candidate, lease, token, pid, hook, code, signal, error, killed, ran_ms, "hook ended");
-                }
+                let end = HookEnd {
+                    hook: "on_lost",
+                    pid,
+                    code,
+                    signal,
+                    error,
+                    killed,
+                    ran,
+                };
+                speaker.hook_ended(lease, token, &end);
             }
             Line::Resigned {
                 lease,
                 token,
                 confirmed,
-            } => {
-                let by = "guardian";
-                tracing::info!(%election, candidate, %lease, token, confirmed, by, "resigned");
-            }
+            } => speaker.resigned(lease, token, confirmed),
         }
     }
 }

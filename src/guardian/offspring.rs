@@ -96,7 +96,8 @@ impl Child {
 
     fn kill(self) {
         match self {
-            Self::Seen(process) => kill(process),
+            // One that may not be killed lives on, and is found again.
+            Self::Seen(process) => drop(process.kill()),
             Self::Hidden(pid) => kill_child(pid),
         }
     }
@@ -116,13 +117,6 @@ fn children() -> io::Result<Vec<(Child, bool)>> {
         }
     }
     Ok(children)
-}
-
-/// Sends SIGKILL; one that may not be killed lives on, and is found again.
-fn kill(process: Process) {
-    if let Ok(Some(handle)) = process.open() {
-        handle.kill().ok();
-    }
 }
 
 /// The processes of the Rust job of a daemon that is dead, in its guardian.
@@ -174,7 +168,9 @@ impl Orphans {
         };
         // A look that may have been blind is no proof of anything.
         let left = left.unwrap_or_default();
-        left.iter().copied().for_each(kill);
+        for process in &left {
+            process.kill().ok();
+        }
         let vain = now.since(since) > LONG;
         self.next_round = Some(now + if vain { ROUNDS.1 } else { ROUNDS.0 });
         if !vain || self.next_word.is_some_and(|at| now < at) {

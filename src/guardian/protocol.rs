@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
+use crate::config::timing::Graces;
 use crate::keys::{LeaseId, Prefix};
 use crate::os_text::OsText;
 use crate::proc::survivor::Survivor;
@@ -149,10 +150,9 @@ pub struct Term {
     pub token: i64,
     /// The instant by which nothing of the term may run (D).
     pub deadline: Instant,
-    /// What a polite stop gets when the term is being lost (G).
-    pub lost_grace: Duration,
-    /// What a SIGKILL gets to take effect (K).
-    pub kill_budget: Duration,
+    /// What its job gets when it is being lost (G and K).
+    #[serde(flatten)]
+    pub graces: Graces,
     /// The number of the signal by which the guardian asks the job to stop, on its own account.
     pub stop_signal: i32,
     /// Whether a Rust job runs in the daemon itself, which then is killed where a tree would be.
@@ -162,12 +162,12 @@ pub struct Term {
 impl Term {
     /// When the polite stop begins, and starts end: D−G−K.
     pub fn stop_at(&self) -> Instant {
-        self.kill_at() - self.lost_grace
+        self.graces.polite_stop(self.deadline)
     }
 
     /// When all that is left is killed: D−K.
     pub fn kill_at(&self) -> Instant {
-        self.deadline - self.kill_budget
+        self.graces.kill(self.deadline)
     }
 }
 

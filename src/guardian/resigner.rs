@@ -19,13 +19,11 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::clock::{self, Instant};
 use crate::etcd::{Settings, Store};
 use crate::keys::LeaseId;
+use crate::reason::EndReason;
 use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
 use crate::vital;
 use crate::worker::STORE;
-
-/// Why a term ended that its daemon did not give back: in the history.
-const DAEMON_LOST: &str = "daemon_lost";
 
 /// Pause before another try to begin to work.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -238,7 +236,8 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
             let ended = clock::wall_time();
             let confirmed = resignation.carry_out(&store, until).await;
             if confirmed {
-                resignation.explain(&store, ended, DAEMON_LOST).await;
+                let reason = EndReason::DaemonLost;
+                resignation.explain(&store, ended, reason).await;
             }
             tell.tell((resignation.lease, confirmed));
         }));

@@ -78,7 +78,7 @@ impl Renewal {
     /// Renews until the lease is lost or the session is dropped.
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
         let loss = self.renew_until_lost(&mut inbox).await;
-        tracing::debug!(lease = %self.lease, reason = loss.reason(), "session over");
+        tracing::debug!(lease = %self.lease, reason = loss.reason().word(), "session over");
         let expired = loss == Loss::Expired;
         self.publish.send_modify(|status| {
             status.loss.get_or_insert(loss);

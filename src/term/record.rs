@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::keys::LeaseId;
+use crate::reason::EndReason;
 
 /// `members/<lease>`: who stands behind a candidate key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,17 +129,17 @@ pub struct PastTerm {
     pub term: Term,
     /// When it ended, RFC 3339 in UTC; `None` if its own daemon didn't say.
     pub ended: Option<String>,
-    /// Why it ended.
+    /// Why it ended: the word of an [`EndReason`], or one that a newer version knows.
     pub reason: String,
 }
 
 impl PastTerm {
     /// The record of a term whose job was proven dead at `ended`, RFC 3339 in UTC.
-    pub fn ended_at(term: Term, ended: String, reason: &str) -> Self {
+    pub fn ended_at(term: Term, ended: String, reason: EndReason) -> Self {
         Self {
             term,
             ended: Some(ended),
-            reason: reason.to_owned(),
+            reason: reason.to_string(),
         }
     }
 
@@ -147,7 +148,7 @@ impl PastTerm {
         Self {
             term,
             ended: None,
-            reason: "unknown".to_owned(),
+            reason: EndReason::Unknown.to_string(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::common::patience;
 use incumbent::clock::{self, Instant};
+use incumbent::config::timing::Graces;
 use incumbent::guardian::protocol::{
     CommandSpec, Exit, Inbox, Refusal, Report, Request, Term, encode,
 };
@@ -237,8 +238,10 @@ pub(crate) fn times(token: i64, left: Duration) -> Term {
     Term {
         token,
         deadline: clock::now() + left,
-        lost_grace: LONG / 4,
-        kill_budget: LONG / 4,
+        graces: Graces {
+            lost_grace: LONG / 4,
+            kill_budget: LONG / 4,
+        },
         stop_signal: 15,
         in_daemon: false,
     }

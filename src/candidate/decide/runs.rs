@@ -13,6 +13,7 @@ use crate::job::restart::Verdict;
 use crate::keys::LeaseId;
 use crate::metrics::RunResult;
 use crate::proc::survivor::Survivor;
+use crate::reason::EndReason;
 use crate::term::record::Unkillable;
 
 impl Mind {
@@ -408,7 +409,7 @@ impl Mind {
         let refused = end.failed() || killed;
         let verdict = if refused {
             if let Some(tenure) = self.place.tenure_mut() {
-                tenure.reason = "hook_refused";
+                tenure.reason = EndReason::HookRefused;
             }
             Verdict::GiveBack(self.config.job.yield_cooldown)
         } else {

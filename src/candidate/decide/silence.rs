@@ -156,8 +156,7 @@ mod tests {
         let term = Term {
             token,
             deadline,
-            lost_grace: timing.lost_grace(),
-            kill_budget: timing.kill_budget(),
+            graces: timing.graces(),
             stop_signal: 15,
             in_daemon: false,
         };

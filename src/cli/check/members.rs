@@ -9,7 +9,7 @@ use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::etcd::about::About;
 use crate::etcd::trust::{self, Verdict, Word};
-use crate::etcd::version::{Version, lease_bugs, permission_bug, revokes_after_a_freeze};
+use crate::etcd::version::{self, lease_bugs, permission_bug, revokes_after_a_freeze};
 use crate::etcd::{Error, Store};
 use crate::log::printable;
 
@@ -213,20 +213,20 @@ fn bugs(members: &[Member], ttl: Duration, has_users: bool) -> Vec<String> {
     let versions: BTreeSet<_> = about.map(|about| about.version.as_str()).collect();
     let mut lines = Vec::new();
     for text in versions {
-        let Ok(version) = text.parse::<Version>() else {
+        let Some(version) = version::read(text) else {
             let text = printable(text);
             lines.push(format!(
                 "warning: etcd {text:?} is no version that is known"
             ));
             continue;
         };
-        let mut bugs = lease_bugs(version);
-        bugs.extend(permission_bug(version).filter(|_| has_users));
+        let mut bugs = lease_bugs(&version);
+        bugs.extend(permission_bug(&version).filter(|_| has_users));
         lines.extend(
             bugs.iter()
                 .map(|bug| format!("warning: etcd {version} {bug}")),
         );
-        if revokes_after_a_freeze(version) {
+        if revokes_after_a_freeze(&version) {
             let (word, remedy) = if ttl < OUTLASTS_FREEZES {
                 (
                     "warning",

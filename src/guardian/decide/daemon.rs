@@ -6,6 +6,7 @@ use super::super::protocol::Report;
 use super::{Action, Daemon, Guard, Guarded, Lease, Line, UNKILLABLE};
 use crate::clock::Instant;
 use crate::keys::LeaseId;
+use crate::reason::EndReason;
 
 /// How long a daemon may be silent, once a term that D−G−K ended has an empty tree, before the
 /// guardian gives the lease back in its place. It is stopped or hung then.
@@ -33,8 +34,8 @@ impl Guard {
         let Some(guarded) = &self.term else { return };
         let token = guarded.term.token;
         let reason = match guarded.daemon_grace_end {
-            None => "deadline",
-            Some(at) if now >= at + DAEMON_LATE => "job_stuck",
+            None => EndReason::Deadline,
+            Some(at) if now >= at + DAEMON_LATE => EndReason::JobStuck,
             Some(_) => return,
         };
         let lease = self.lease_of(token);
@@ -72,7 +73,7 @@ impl Guard {
         };
         let token = guarded.term.token;
         self.ended = self.ended.max(token);
-        let reason = "deadline";
+        let reason = EndReason::Deadline;
         let lease = self.lease_of(token);
         self.act(Action::Say(Line::TermLost {
             lease,
@@ -129,7 +130,7 @@ impl Guard {
             guarded.closed = true;
             guarded.silent_until = None;
             let (token, signal) = (guarded.term.token, guarded.term.stop_signal);
-            let grace_end = now + guarded.term.lost_grace;
+            let grace_end = now + guarded.term.graces.lost_grace;
             // The hook at the end goes on: it would have been started now as well.
             if self.tree.iter().any(|tree| tree.at_end.is_none()) {
                 self.stop_tree(token, signal, grace_end, now);
@@ -200,7 +201,10 @@ impl Guard {
             .reduce(Instant::min)
             .filter(|_| alone)?;
         // With a small K the lease would have ended by then.
-        let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
+        let budget = self
+            .term
+            .as_ref()
+            .map(|guarded| guarded.term.graces.kill_budget);
         let unkillable = budget.map_or(UNKILLABLE, |budget| UNKILLABLE.min(budget / 2));
         Some(self.next_renewal.unwrap_or(since + unkillable))
     }

@@ -77,7 +77,10 @@ impl Guard {
                 }
             }
             Request::Kill { token } => {
-                let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
+                let budget = self
+                    .term
+                    .as_ref()
+                    .map(|guarded| guarded.term.graces.kill_budget);
                 self.close(token, now + budget.unwrap_or_default());
                 self.skip_at_end(token);
                 if self.tree.is_none() {

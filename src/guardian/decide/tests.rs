@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::config::timing::Graces;
 use crate::keys::Prefix;
 
 /// A guard, and what it did, as short text.
@@ -129,12 +130,18 @@ fn lease(id: i64, token: Option<i64>) -> Request {
     Request::Lease(Box::new(resignation))
 }
 
+fn graces(lost_grace: u64) -> Graces {
+    Graces {
+        lost_grace: Duration::from_secs(lost_grace),
+        kill_budget: Duration::from_secs(1),
+    }
+}
+
 fn usual(token: i64) -> Term {
     Term {
         token,
         deadline: at(10_000),
-        lost_grace: Duration::from_secs(2),
-        kill_budget: Duration::from_secs(1),
+        graces: graces(2),
         stop_signal: 15,
         in_daemon: false,
     }
@@ -289,7 +296,7 @@ fn a_planned_stop_is_no_longer_than_the_lease() {
 #[test]
 fn the_times_of_a_term_can_change() {
     let shorter = Term {
-        lost_grace: Duration::from_secs(1),
+        graces: graces(1),
         deadline: at(9_999),
         ..usual(7)
     };

@@ -198,7 +198,10 @@ impl Guard {
         if stop.killing.is_some() {
             return;
         }
-        let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
+        let budget = self
+            .term
+            .as_ref()
+            .map(|guarded| guarded.term.graces.kill_budget);
         stop.killing = Some(Killing {
             since: now,
             next_round: now,

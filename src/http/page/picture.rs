@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use super::text::{Escaped, moment, parsed, words};
+use crate::reason::EndReason;
 use crate::status::Overview;
 
 /// How many candidates get a lane: those that led last.
@@ -40,9 +41,12 @@ impl Term<'_> {
     pub(super) fn class(&self) -> &'static str {
         match self.reason {
             None => "leads",
-            Some("resigned" | "unhealthy" | "hook_refused") => "planned",
-            Some("unknown") => "unknown",
-            Some(_) => "lost",
+            Some(reason) => match EndReason::read(reason) {
+                Some(EndReason::Unknown) => "unknown",
+                Some(reason) if reason.is_planned() => "planned",
+                // A newer version may know more losses.
+                _ => "lost",
+            },
         }
     }
 }
