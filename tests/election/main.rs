@@ -9,6 +9,7 @@ mod crowd;
 mod failover;
 mod grpc_proxy;
 mod library;
+mod life;
 mod members;
 mod partition;
 mod queue;
