@@ -7,6 +7,7 @@ mod common;
 
 mod crowd;
 mod failover;
+mod go;
 mod grpc_proxy;
 mod library;
 mod life;
