@@ -467,13 +467,15 @@ impl Survey {
 impl Member {
     /// What it says of itself, which it answers without the others.
     ///
-    /// Without logging in, where that will do: a login is dear to the store, and this is asked of
-    /// anybody. The caller bounds it.
+    /// Without logging in, where that will do. The caller bounds it.
     pub(super) async fn word(&self) -> Result<Word, Error> {
-        let client = self.any_client().await?;
-        let mut maintenance = client.maintenance_client();
-        let (status, list) = tokio::join!(maintenance.status(), self.list(&client));
-        let status = status.map_err(|error| self.classify(&error))?;
+        let ask = async |client: Client| {
+            let (mut maintenance, mut cluster) =
+                (client.maintenance_client(), client.cluster_client());
+            let (status, list) = tokio::join!(maintenance.status(), cluster.member_list());
+            Ok((status?, list.ok()))
+        };
+        let (status, list) = self.ask_of_itself(ask).await?;
         let header = status.header();
         let mut word = Word {
             seen: header.map(Seen::from).unwrap_or_default(),
@@ -481,7 +483,7 @@ impl Member {
             leader: status.leader(),
             ..Word::default()
         };
-        if let Ok(list) = list {
+        if let Some(list) = list {
             word.takes(&list);
         }
         Ok(word)

@@ -16,8 +16,7 @@ impl GrpcProxy {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = port.local_addr().unwrap();
         drop(port);
-        let etcd = std::env::var_os("ETCD").unwrap_or_else(|| "etcd".into());
-        let mut command = Command::new(etcd);
+        let mut command = Command::new(programs::etcd());
         command
             .args(["grpc-proxy", "start", "--endpoints"])
             .arg(cluster.endpoints().join(","))
