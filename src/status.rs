@@ -11,7 +11,7 @@ use crate::etcd::patience::Failure;
 use crate::etcd::{Lifetime, Patience, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::term::history::read_past;
-use crate::term::record::{PastTerm, Pause, Record, Unkillable};
+use crate::term::record::{PastTerm, PauseRecord, Record, Unkillable};
 
 /// What to say of a key that blocks the queue and is that of the last term on record: to delete it
 /// is nobody's to do but the next candidate's, which waits for the job first.
@@ -34,7 +34,7 @@ pub struct Status {
     pub paused: bool,
     /// Who paused it and how; only where that can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
+    pub pause: Option<PauseRecord>,
     /// The token of the first in line, which doesn't lead, and what it waits for; not part of the
     /// JSON, as all that follows but the last two.
     #[serde(skip)]

@@ -28,7 +28,7 @@ use crate::reason::EndReason;
 use crate::session::{Loss, Options, Session, Status};
 use crate::term::Term;
 use crate::term::history::put_past;
-use crate::term::record::{self, Member, PastTerm, Record};
+use crate::term::record::{self, MemberRecord, PastTerm, Record};
 use crate::term::resignation::Resignation;
 use crate::vital;
 
@@ -139,7 +139,7 @@ struct Candidacy {
     session: Option<Session>,
     /// The record of its term, once its claim is complete: the candidate may be giving it back
     /// before it has heard of it.
-    claimed: Option<record::Term>,
+    claimed: Option<record::TermRecord>,
 }
 
 impl Contestant {
@@ -319,7 +319,7 @@ impl Contestant {
             return Err(Event::Refused(advice.to_string()));
         }
         self.report(Report::Granted(session.timing(), session.status()));
-        let member = Member::of_this_process(&self.setup.candidate);
+        let member = MemberRecord::of_this_process(&self.setup.candidate);
         let joined = election.join(session, &member).await;
         let candidacy = joined.map_err(over)?;
         self.tell(Event::Joined(Joined {
@@ -453,7 +453,7 @@ async fn tell_tokens(
 }
 
 /// Writes the term record, and later tidies the history; see [`Term::put_record`].
-async fn put_record(term: Term, record: record::Term) {
+async fn put_record(term: Term, record: record::TermRecord) {
     // Who leads no more needs none.
     if term.put_record(&record).await.is_ok() {
         clock::sleep(JOBS_TURN).await;

@@ -8,8 +8,8 @@ use crate::backoff::{Backoff, jitter};
 use crate::clock;
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix};
-use crate::term::member::Place;
-use crate::term::record::{Member, Unkillable};
+use crate::term::member::MemberPlace;
+use crate::term::record::{MemberRecord, Unkillable};
 
 /// First and largest pause between attempts to show it.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -31,11 +31,11 @@ pub(super) async fn show_unkillable(
             let Some((lease, unkillable)) = told.borrow_and_update().clone() else {
                 break;
             };
-            let place = Place {
+            let place = MemberPlace {
                 prefix: &prefix,
                 lease,
             };
-            let show = |member: &mut Member| member.unkillable = unkillable;
+            let show = |member: &mut MemberRecord| member.unkillable = unkillable;
             match place.amend(&store, limit, None, show).await {
                 Ok(true) => break,
                 Ok(false) => {}

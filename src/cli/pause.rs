@@ -15,7 +15,7 @@ use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::Prefix;
 use crate::log::printable;
-use crate::term::record::Pause;
+use crate::term::record::PauseRecord;
 
 /// Let nobody lead until it is resumed; returns once no job runs
 ///
@@ -58,7 +58,7 @@ async fn pause(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fa
     if let Some(why) = deaf(&queue, args.keep_leader) {
         return Err(Failure::Refused(why));
     }
-    let record = Pause {
+    let record = PauseRecord {
         by: who(),
         since: clock::wall_time(),
         keep_leader: args.keep_leader,

@@ -7,7 +7,7 @@ use etcd_client::{Txn, TxnOp, TxnOpResponse, TxnResponse};
 
 use crate::config::timing::smallest_takeover_delay;
 use crate::keys::{LeaseId, Prefix};
-use crate::term::record::{self, Pause, Record, StepDown};
+use crate::term::record::{self, PauseRecord, Record, StepDown};
 
 /// What a claim found.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Front {
     /// The note of a foreign candidate, as it can be read, and its mod_revision; 0 for none.
     pub(super) foreign: (Record<i64>, i64),
     /// The term on record, if it can be read.
-    pub(super) recorded: Option<record::Term>,
+    pub(super) recorded: Option<record::TermRecord>,
 }
 
 /// What a candidate that stands first has to know before it leads.
@@ -41,7 +41,7 @@ pub(crate) struct Standing {
     /// Every term up to this token was proven dead or waited out; 0 for none.
     pub(crate) marker: i64,
     /// The term on record.
-    pub(crate) recorded: Option<record::Term>,
+    pub(crate) recorded: Option<record::TermRecord>,
     /// create_revision of the youngest candidate of a Go program that was noted; 0 for none.
     pub(crate) foreign: i64,
     /// mod_revision of the pause, if there is one.
@@ -127,7 +127,7 @@ impl Standing {
         let mut standing = Self {
             paused: pause.as_ref().map(KeyValue::mod_revision),
             pause_unreadable: pause
-                .is_some_and(|kv| record::json::<Pause>(kv.value()).is_unreadable()),
+                .is_some_and(|kv| record::json::<PauseRecord>(kv.value()).is_unreadable()),
             ..Self::default()
         };
         let mut token = |kv: Option<KeyValue>, key: String| {
@@ -256,7 +256,7 @@ mod tests {
     fn standing(marker: i64, recorded: i64) -> Standing {
         Standing {
             marker,
-            recorded: (recorded > 0).then(|| record::Term {
+            recorded: (recorded > 0).then(|| record::TermRecord {
                 token: recorded,
                 candidate: "a".into(),
                 lease: crate::keys::LeaseId::new(1).unwrap(),

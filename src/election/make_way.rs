@@ -100,7 +100,7 @@ impl Election {
 mod tests {
     use super::*;
     use crate::keys::Prefix;
-    use crate::term::record::{Member, Record};
+    use crate::term::record::{MemberRecord, Record};
 
     fn lease(token: i64) -> LeaseId {
         LeaseId::new(token).unwrap()
@@ -113,7 +113,7 @@ mod tests {
             lease: lease(token.abs()),
             token: token.abs(),
             key: Prefix::new("/a").candidate(lease(token.abs())),
-            member: (*token > 0).then(|| Record::Read(Member::of_this_process("a"))),
+            member: (*token > 0).then(|| Record::Read(MemberRecord::of_this_process("a"))),
             off_lease: false,
         };
         Queue {

@@ -9,7 +9,7 @@ use super::queue::Candidate;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
-use crate::term::record::{self, Member, Record};
+use crate::term::record::{self, MemberRecord, Record};
 
 /// What an observer sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ enum Told {
 struct Entry {
     kv: KeyValue,
     /// The member record that belongs to it.
-    member: Option<Record<Member>>,
+    member: Option<Record<MemberRecord>>,
 }
 
 /// Follows one election; sees every change, however quickly one follows another, as long as the
@@ -58,7 +58,7 @@ pub struct Observer {
     /// What stands under the prefix, by create_revision.
     queue: BTreeMap<i64, Entry>,
     /// The term on record.
-    term: Option<record::Term>,
+    term: Option<record::TermRecord>,
     /// What the watch has brought and is not taken in yet.
     changes: VecDeque<Change>,
     /// What was told last.
@@ -153,7 +153,7 @@ impl Observer {
         });
         let mut next = || reads.next().unwrap_or_default();
         let (keys, members, term) = (next(), next(), next());
-        let members: BTreeMap<&[u8], Record<Member>> = members
+        let members: BTreeMap<&[u8], Record<MemberRecord>> = members
             .iter()
             .map(|kv| (kv.key(), record::json(kv.value())))
             .collect();

@@ -8,7 +8,7 @@ use super::queue::{Candidate, Queue};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::term::guarded;
-use crate::term::record::{Pause, Record, StepDown};
+use crate::term::record::{PauseRecord, Record, StepDown};
 
 /// Asks the term that `record` names to step down, if its key under `lease` still is; returns the
 /// record's mod_revision then. One attempt of at most `limit`; may be repeated: a record that is
@@ -66,7 +66,7 @@ pub async fn pause(
     store: &Store,
     limit: Duration,
     prefix: &Prefix,
-    record: &Pause,
+    record: &PauseRecord,
 ) -> Result<i64, Error> {
     let text = serde_json::to_string(record).unwrap_or_default();
     let txn = Txn::new().and_then([TxnOp::put(prefix.pause(), text, None)]);
@@ -99,7 +99,7 @@ pub fn unpaused(queue: &Queue, paused_at: i64) -> Option<&Candidate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::term::record::Member;
+    use crate::term::record::MemberRecord;
 
     fn queue(token: i64, heeded: Option<i64>) -> Queue {
         let lease = LeaseId::new(1).unwrap();
@@ -109,9 +109,9 @@ mod tests {
                 lease,
                 token,
                 key: Prefix::new("/a").candidate(lease),
-                member: Some(Record::Read(Member {
+                member: Some(Record::Read(MemberRecord {
                     paused: heeded,
-                    ..Member::of_this_process("a")
+                    ..MemberRecord::of_this_process("a")
                 })),
                 off_lease: false,
             }],

@@ -44,7 +44,7 @@ struct Plan {
     script: Vec<*const c_char>,
     environment: Vec<*const c_char>,
     /// Where it stands for who comes after all of us.
-    record: Option<runs::Next>,
+    record: Option<runs::NextRun>,
 }
 
 /// Why a child has not come to its exec.
@@ -139,7 +139,7 @@ pub(super) fn launch(
     input: BorrowedFd<'_>,
     guardian: Pid,
     before: Instant,
-    record: Option<runs::Next>,
+    record: Option<runs::NextRun>,
 ) -> io::Result<Starting> {
     let text = |text: Vec<u8>| CString::new(text).map_err(|_| io::Error::from(Errno::INVAL));
     let [program, ..] = spec.argv.as_slice() else {
