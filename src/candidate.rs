@@ -19,7 +19,7 @@ use crate::backoff;
 use crate::clock::{self, Tick};
 use crate::config::Config;
 use crate::etcd::{Store, Token};
-use crate::guardian::client::Event as GuardianEvent;
+use crate::guardian::client::ClientEvent as GuardianEvent;
 use crate::guardian::protocol::Report as GuardianReport;
 use crate::job::Jobs;
 use crate::job::native::{self, Native, Stage};

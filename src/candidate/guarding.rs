@@ -9,13 +9,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::lines::Lines;
 use crate::clock;
 use crate::config::Config;
-use crate::guardian::client::{Event, Guardian, Handed};
+use crate::guardian::client::{ClientEvent, Guardian, HandedOver};
 use crate::guardian::protocol::Request;
 use crate::proc::Process;
 use crate::runtime_dir::lease_file::Keeper;
 
 /// A guardian and what it says.
-pub(super) type Started = (Guardian, mpsc::UnboundedReceiver<Event>);
+pub(super) type Started = (Guardian, mpsc::UnboundedReceiver<ClientEvent>);
 
 /// Pause before another try to start a guardian.
 const START_PAUSE: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub(super) struct Guarding {
     guardian: Guardian,
     /// Its process, for the stop hook.
     process: Option<Process>,
-    events: mpsc::UnboundedReceiver<Event>,
+    events: mpsc::UnboundedReceiver<ClientEvent>,
     /// It was given up on; the next one isn't there yet.
     gone: bool,
 }
@@ -42,7 +42,7 @@ pub(super) async fn start(
     let input = with_input.then(|| stdin.as_fd());
     let (election, candidate) = (&config.election.prefix, &config.candidate_name);
     let runs = files.runs();
-    let handed = Handed { input, runs };
+    let handed = HandedOver { input, runs };
     Guardian::start_with(&config.log, election, candidate, handed).await
 }
 
@@ -63,7 +63,7 @@ where
 }
 
 /// What was said that was not heard yet.
-pub(super) fn unheard(events: &mut mpsc::UnboundedReceiver<Event>) -> Vec<Event> {
+pub(super) fn unheard(events: &mut mpsc::UnboundedReceiver<ClientEvent>) -> Vec<ClientEvent> {
     std::iter::from_fn(|| events.try_recv().ok()).collect()
 }
 
@@ -87,15 +87,15 @@ impl Guarding {
     }
 
     /// Waits for the guardian's next word.
-    pub(super) async fn next(&mut self) -> Event {
+    pub(super) async fn next(&mut self) -> ClientEvent {
         if self.gone {
             return std::future::pending().await;
         }
-        self.events.recv().await.unwrap_or(Event::Gone)
+        self.events.recv().await.unwrap_or(ClientEvent::Gone)
     }
 
     /// What the guardian has said that was not heard yet.
-    pub(super) fn waiting(&mut self) -> Vec<Event> {
+    pub(super) fn waiting(&mut self) -> Vec<ClientEvent> {
         if self.gone {
             return Vec::new();
         }

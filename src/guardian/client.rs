@@ -1,7 +1,7 @@
 //! The daemon's side of its guardian: starts it, speaks to it, and fences when it is gone.
 //!
 //! The invariant: a request is never waited for by who sends it, and an acknowledgement that was
-//! handed on was given by the guardian that lives. On its loss comes [`Event::Gone`], once and
+//! handed on was given by the guardian that lives. On its loss comes [`ClientEvent::Gone`], once and
 //! last; the caller then [fences](Guardian::fence) and may start another.
 
 use std::collections::VecDeque;
@@ -38,7 +38,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What the guardian has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ClientEvent {
     /// A report, acknowledgements included.
     Report(Report),
     /// The guardian is dead or its socket is closed: fence at once. The last event.
@@ -52,7 +52,7 @@ pub struct Gone;
 
 /// What a guardian is handed at its start.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Handed<'a> {
+pub struct HandedOver<'a> {
     /// What a run may have as its standard input.
     pub input: Option<BorrowedFd<'a>>,
     /// The file where its runs are to stand.
@@ -126,8 +126,8 @@ impl Guardian {
         log: &crate::log::Settings,
         election: &Prefix,
         candidate: &str,
-    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
-        Self::start_with(log, election, candidate, Handed::default()).await
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<ClientEvent>)> {
+        Self::start_with(log, election, candidate, HandedOver::default()).await
     }
 
     /// As [`start`](Self::start), and hands these descriptors over.
@@ -141,8 +141,8 @@ impl Guardian {
         log: &crate::log::Settings,
         election: &Prefix,
         candidate: &str,
-        handed: Handed<'_>,
-    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        handed: HandedOver<'_>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<ClientEvent>)> {
         let records = handed.runs.is_some();
         Self::greet(hello(log, election, candidate, false, records), handed).await
     }
@@ -159,16 +159,16 @@ impl Guardian {
         log: &crate::log::Settings,
         election: &Prefix,
         candidate: &str,
-        handed: Handed<'_>,
-    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        handed: HandedOver<'_>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<ClientEvent>)> {
         let records = handed.runs.is_some();
         Self::greet(hello(log, election, candidate, true, records), handed).await
     }
 
     async fn greet(
         hello: Request,
-        handed: Handed<'_>,
-    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        handed: HandedOver<'_>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<ClientEvent>)> {
         become_subreaper()?;
         // Whom it can't see, neither it nor this process could kill.
         crate::proc::sees_own_children()?;
@@ -203,7 +203,7 @@ impl Guardian {
         tokio::spawn(write(queue, writer));
         tokio::spawn(reader.run(guardian.dead.clone()));
         match tokio::time::timeout(START_LIMIT, reports.recv()).await {
-            Ok(Some(Event::Report(Report::Ready { .. }))) => Ok((guardian, reports)),
+            Ok(Some(ClientEvent::Report(Report::Ready { .. }))) => Ok((guardian, reports)),
             answer => {
                 guardian.kill();
                 guardian.dismiss(START_LIMIT).await;
@@ -335,7 +335,7 @@ fn hello(
 }
 
 /// Starts the process on a thread of its own: its exec may hang, as that of a job may.
-async fn spawn_aside(hello: Request, handed: Handed<'_>) -> io::Result<(Pid, OwnedFd, Socket)> {
+async fn spawn_aside(hello: Request, handed: HandedOver<'_>) -> io::Result<(Pid, OwnedFd, Socket)> {
     let handed = handed.runs.into_iter().chain(handed.input);
     let handed = handed.map(|it| it.try_clone_to_owned());
     let handed: Vec<_> = handed.collect::<io::Result<_>>()?;
@@ -404,7 +404,7 @@ async fn await_death(pidfd: pipe::Receiver, dead: watch::Sender<bool>) {
 struct Reader {
     socket: OwnedReadHalf,
     inbox: Inbox,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<ClientEvent>,
     waiting: Arc<Waiting>,
     acked: watch::Sender<Option<(i64, Instant)>>,
 }
@@ -420,7 +420,7 @@ impl Reader {
             tokio::time::timeout(LAST_WORDS, self.read()).await.ok();
         }
         self.waiting.lock().take();
-        self.events.send(Event::Gone).ok();
+        self.events.send(ClientEvent::Gone).ok();
     }
 
     /// Cancel safe: what has arrived is kept.
@@ -454,6 +454,6 @@ impl Reader {
             _ => {}
         }
         // Who doesn't listen any more has dropped the receiver.
-        self.events.send(Event::Report(report)).ok();
+        self.events.send(ClientEvent::Report(report)).ok();
     }
 }

@@ -11,7 +11,7 @@ use crate::common::patience;
 use incumbent::clock::{self, Instant};
 use incumbent::config::timing::Graces;
 use incumbent::guardian::protocol::{
-    CommandSpec, Exit, Inbox, Refusal, Report, Request, Term, encode,
+    CommandSpec, Exit, Inbox, Refusal, Report, Request, TermSpec, encode,
 };
 use incumbent::keys::Prefix;
 use incumbent::log::{Format, Settings};
@@ -234,8 +234,8 @@ fn read(mut socket: &UnixStream, inbox: &mut Inbox) -> Report {
 }
 
 /// A term that ends after `left`, with graces that fit in.
-pub(crate) fn times(token: i64, left: Duration) -> Term {
-    Term {
+pub(crate) fn times(token: i64, left: Duration) -> TermSpec {
+    TermSpec {
         token,
         deadline: clock::now() + left,
         graces: Graces {

@@ -86,7 +86,7 @@ impl Mind {
         tenure.in_daemon |= in_daemon;
         let resignation = tenure.candidacy.resignation.clone();
         let token = tenure.token;
-        let term = protocol::Term {
+        let term = protocol::TermSpec {
             token,
             deadline: tenure.deadline(),
             graces: timing.graces(),
