@@ -105,7 +105,7 @@ pub struct Candidate {
     /// The guardian of checks, where there are any.
     checking: Option<Checking>,
     files: Keeper,
-    logs: Arc<log::Guard>,
+    logs: Arc<log::LogGuard>,
     place: Place,
     /// Of the contest's login, for the stop hook.
     token: Option<Token>,
@@ -149,7 +149,7 @@ pub struct Parts {
     /// Keeps the lease file.
     pub files: Keeper,
     /// Flushed before the process is killed.
-    pub logs: Arc<log::Guard>,
+    pub logs: Arc<log::LogGuard>,
     /// What the daemon asks for.
     pub orders: mpsc::UnboundedReceiver<Order>,
 }

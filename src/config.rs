@@ -68,7 +68,7 @@ pub struct Config {
     /// `http.hosts`.
     pub http_hosts: Vec<String>,
     /// `log.*`.
-    pub log: crate::log::Settings,
+    pub log: crate::log::LogSettings,
 }
 
 impl Config {
@@ -242,7 +242,7 @@ pub struct Readable {
     /// That of the unit which reads the same file, where nobody has set one.
     pub of_unit: Option<PathBuf>,
     /// `log.*`.
-    pub log: crate::log::Settings,
+    pub log: crate::log::LogSettings,
 }
 
 /// What can be read, whatever else is wrong by now. The unit's stop hook must find what the daemon
@@ -262,10 +262,10 @@ pub fn readable(source: &Source) -> Readable {
 }
 
 /// `log.*`; a default where a value is none.
-fn log(settings: &Settings) -> crate::log::Settings {
-    let defaults = crate::log::Settings::default();
+fn log(settings: &Settings) -> crate::log::LogSettings {
+    let defaults = crate::log::LogSettings::default();
     let format = settings.get(keys::LOG_FORMAT);
-    crate::log::Settings {
+    crate::log::LogSettings {
         filter: settings.get(keys::LOG_FILTER).unwrap_or(defaults.filter),
         format: match format.as_deref() {
             Some("json") => crate::log::Format::Json,

@@ -56,7 +56,7 @@ fn serve(
     config: Config,
     source: Source,
     jobs: Jobs,
-    logs: &Arc<log::Guard>,
+    logs: &Arc<log::LogGuard>,
     directory: &RuntimeDir,
 ) -> anyhow::Result<()> {
     let runtime = make_ready()?;

@@ -21,7 +21,7 @@ use incumbent::guardian::client::{ClientEvent, Gone, Guardian};
 use incumbent::guardian::fence::Tell;
 use incumbent::guardian::protocol::{CommandSpec, Report, Request, TermSpec};
 use incumbent::keys::{LeaseId, Prefix};
-use incumbent::log::{Format, Settings};
+use incumbent::log::{Format, LogSettings};
 use incumbent::term::resignation::Resignation;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -62,7 +62,7 @@ struct Stand {
 impl Stand {
     async fn new() -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = Settings {
+        let log = LogSettings {
             filter: "info".into(),
             format: Format::Text,
         };

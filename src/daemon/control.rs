@@ -19,7 +19,7 @@ pub(super) struct Control {
     source: Source,
     loads: mpsc::UnboundedSender<Load>,
     cluster: Cluster,
-    logs: Arc<log::Guard>,
+    logs: Arc<log::LogGuard>,
     loading: Loading,
     server: Server,
     /// Who waits for the outcome of a reload.
@@ -52,7 +52,7 @@ impl Control {
         source: Source,
         loads: mpsc::UnboundedSender<Load>,
         cluster: Cluster,
-        logs: Arc<log::Guard>,
+        logs: Arc<log::LogGuard>,
         server: Server,
     ) -> Self {
         Self {

@@ -123,7 +123,7 @@ impl Guardian {
     /// # Cancel safety
     /// Dropping the future closes the guardian's socket, and it leaves.
     pub async fn start(
-        log: &crate::log::Settings,
+        log: &crate::log::LogSettings,
         election: &Prefix,
         candidate: &str,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<ClientEvent>)> {
@@ -138,7 +138,7 @@ impl Guardian {
     /// # Cancel safety
     /// As [`start`](Self::start).
     pub async fn start_with(
-        log: &crate::log::Settings,
+        log: &crate::log::LogSettings,
         election: &Prefix,
         candidate: &str,
         handed: HandedOver<'_>,
@@ -156,7 +156,7 @@ impl Guardian {
     /// # Cancel safety
     /// As [`start`](Self::start).
     pub async fn start_checks(
-        log: &crate::log::Settings,
+        log: &crate::log::LogSettings,
         election: &Prefix,
         candidate: &str,
         handed: HandedOver<'_>,
@@ -318,7 +318,7 @@ impl Guardian {
 }
 
 fn hello(
-    log: &crate::log::Settings,
+    log: &crate::log::LogSettings,
     election: &Prefix,
     candidate: &str,
     checks: bool,

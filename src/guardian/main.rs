@@ -155,7 +155,7 @@ fn listen_to_signals() -> io::Result<UnixStream> {
 /// The daemon's first message.
 struct Hello {
     daemon: u32,
-    log: crate::log::Settings,
+    log: crate::log::LogSettings,
     election: Prefix,
     candidate: String,
     checks: bool,
@@ -237,7 +237,7 @@ impl Mind {
 
 /// Everything that the loop works with.
 struct Guardian {
-    log: crate::log::Guard,
+    log: crate::log::LogGuard,
     mind: Mind,
     tree: Tree,
     link: Link,

@@ -29,7 +29,7 @@ pub enum Request {
         /// The process to hold for the daemon. The guardian kills no other: it must be its parent.
         daemon: u32,
         /// How the guardian logs.
-        log: crate::log::Settings,
+        log: crate::log::LogSettings,
         /// The election, for the guardian's log lines.
         election: Prefix,
         /// The candidate's name, for the guardian's log lines.
@@ -40,7 +40,7 @@ pub enum Request {
         records: bool,
     },
     /// The guardian is to log so from now on.
-    Log(crate::log::Settings),
+    Log(crate::log::LogSettings),
     /// A lease to give back in the daemon's place; acknowledged by [`Report::Remembered`], and not
     /// granted before that (R6).
     ///

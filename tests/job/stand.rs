@@ -14,7 +14,7 @@ use incumbent::guardian::protocol::{
     CommandSpec, Exit, Inbox, Refusal, Report, Request, TermSpec, encode,
 };
 use incumbent::keys::Prefix;
-use incumbent::log::{Format, Settings};
+use incumbent::log::{Format, LogSettings};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
@@ -60,7 +60,7 @@ impl Stand {
         let output = BufReader::new(daemon.stdout.take().unwrap());
         let hello = Request::Hello {
             daemon: daemon.id(),
-            log: Settings {
+            log: LogSettings {
                 filter: "info".into(),
                 format: Format::Text,
             },
