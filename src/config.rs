@@ -38,8 +38,8 @@ pub use source::{Flag, Judge, Source};
 pub use timing::Timing;
 
 use kinds::Context;
-use layers::Tree;
-use rules::Settings;
+use layers::MergedTree;
+use rules::PassedValues;
 
 /// The section that only those read who run the job, or look whether it can be.
 const JOB: &str = "job";
@@ -262,7 +262,7 @@ pub fn readable(source: &Source) -> Readable {
 }
 
 /// `log.*`; a default where a value is none.
-fn log(settings: &Settings) -> crate::log::LogSettings {
+fn log(settings: &PassedValues) -> crate::log::LogSettings {
     let defaults = crate::log::LogSettings::default();
     let format = settings.get(keys::LOG_FORMAT);
     crate::log::LogSettings {
@@ -277,8 +277,8 @@ fn log(settings: &Settings) -> crate::log::LogSettings {
 
 /// A configuration whose values were checked one by one.
 struct Read {
-    found: Option<source::Found>,
-    settings: Settings,
+    found: Option<source::FoundFile>,
+    settings: PassedValues,
     problems: Vec<Problem>,
     /// Whether the file, if one is named, could be read to its end.
     is_whole: bool,
@@ -295,7 +295,7 @@ impl Read {
         });
         let read = match &found {
             Some(found) => toml_file::read(&found.shown, &found.bytes),
-            None => toml_file::Read::default(),
+            None => toml_file::ReadFile::default(),
         };
         is_whole &= read.syntax.is_empty();
         problems.extend(read.problems);
@@ -316,15 +316,15 @@ impl Read {
         }
         let defaults = layers::defaults(&source.host_name, source.runtime_dir().as_os_str());
         let layers = std::iter::once(defaults).chain(set);
-        let tree = Tree::merged(layers).unwrap_or_else(|error| {
+        let tree = MergedTree::merged(layers).unwrap_or_else(|error| {
             problems.push(Problem::new(Place::Default, "", error.to_string()));
-            Tree::default()
+            MergedTree::default()
         });
         let context = Context {
             source,
             file: found.as_ref().map(|found| found.path.as_path()),
         };
-        let settings = Settings::read(&tree, &context, &mut problems);
+        let settings = PassedValues::read(&tree, &context, &mut problems);
         // What else stands on a line with a fault of syntax is a guess.
         problems.retain(|problem| !read.syntax.iter().any(|fault| fault.shares_line(problem)));
         problems.extend(read.syntax);
@@ -341,7 +341,7 @@ impl Read {
 ///
 /// # Errors
 /// The name of a key that must have a value, and has none.
-fn assemble(settings: &Settings, file: Option<PathBuf>) -> Result<Config, &'static str> {
+fn assemble(settings: &PassedValues, file: Option<PathBuf>) -> Result<Config, &'static str> {
     let chosen = settings.chosen().ok_or(keys::ELECTION_TTL.name)?;
     let timing = chosen.timing();
     let hook = |command, limit| -> Result<Option<Hook>, &str> {
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_key_without_a_value_is_named_even_where_nothing_is_wrong() {
-        let missing = assemble(&Settings::default(), None).unwrap_err();
+        let missing = assemble(&PassedValues::default(), None).unwrap_err();
         assert_eq!(missing, "election.ttl");
     }
 }

@@ -70,7 +70,7 @@ pub(super) async fn answer<B>(state: &State, via: Via, request: &Request<B>) -> 
     }
     if path == handed::PATH && via == Via::Control {
         return match *request.method() {
-            Method::GET => json(StatusCode::OK, &handed::Settings::of(&state.config())),
+            Method::GET => json(StatusCode::OK, &handed::HandedSettings::of(&state.config())),
             _ => not_allowed(HeaderValue::from_static("GET")),
         };
     }
