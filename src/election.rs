@@ -44,7 +44,7 @@ pub use campaign::{CampaignError, Progress};
 pub use delay::TakeoverDelay;
 pub use digest::Digest;
 pub use observe::Observer;
-pub use queue::{Candidate, Queue};
+pub use queue::{Queue, QueuedCandidate};
 
 /// One contest, as one candidate sees it. Lives longer than its candidacies: what it waited for
 /// last is kept across them (R13).
@@ -231,7 +231,7 @@ impl Election {
     ///
     /// # Errors
     /// As [`Store::attempt`].
-    pub async fn leader(&self, limit: Duration) -> Result<Option<Candidate>, Error> {
+    pub async fn leader(&self, limit: Duration) -> Result<Option<QueuedCandidate>, Error> {
         let queue = Queue::read(&self.store, limit, &self.prefix).await?;
         Ok(queue.leader().cloned())
     }

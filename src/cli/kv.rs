@@ -17,7 +17,7 @@ use super::output;
 use crate::config::Config;
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix, shown};
-use crate::kv::{self, Guard, Keys, Span, json, plain, watch};
+use crate::kv::{self, Keys, Span, WriteGuard, json, plain, watch};
 
 /// Read and write the store's keys, as etcdctl does
 ///
@@ -254,7 +254,7 @@ impl Del {
 impl Watch {
     async fn run(self) -> Result<(), Failure> {
         let (keys, _) = self.common.keys(false)?;
-        let request = watch::Request {
+        let request = watch::WatchRequest {
             span: self.range.span(),
             revision: self.rev,
             prev_kv: self.prev_kv,
@@ -317,11 +317,11 @@ impl Range {
 }
 
 impl Guarding {
-    fn guard(&self) -> Result<Option<Guard>, Failure> {
+    fn guard(&self) -> Result<Option<WriteGuard>, Failure> {
         if self.unguarded {
             return Ok(None);
         }
-        let guard = Guard::of_job(|name| std::env::var_os(name));
+        let guard = WriteGuard::of_job(|name| std::env::var_os(name));
         guard.map_err(|bad| Failure::Refused(bad.to_string()))
     }
 }

@@ -10,8 +10,8 @@ use super::exit::Failure;
 use super::options::{Options, block_on};
 use super::output;
 use crate::config;
-use crate::election::observe::{Event, Observer};
-use crate::election::queue::Candidate;
+use crate::election::observe::{LeaderEvent, Observer};
+use crate::election::queue::QueuedCandidate;
 use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::LeaseId;
@@ -71,14 +71,14 @@ async fn follow(store: Store, prefix: crate::keys::Prefix) -> Result<ExitCode, F
 }
 
 impl<'a> Line<'a> {
-    fn of(event: &'a Event) -> Self {
+    fn of(event: &'a LeaderEvent) -> Self {
         match event {
-            Event::Leader { revision, leader } => Self {
+            LeaderEvent::Leader { revision, leader } => Self {
                 event: "leader",
                 revision: *revision,
                 leader: leader.as_ref().map(Leader::of),
             },
-            Event::Value { revision, leader } => Self {
+            LeaderEvent::Value { revision, leader } => Self {
                 event: "value",
                 revision: *revision,
                 leader: Some(Leader::of(leader)),
@@ -88,7 +88,7 @@ impl<'a> Line<'a> {
 }
 
 impl<'a> Leader<'a> {
-    fn of(candidate: &'a Candidate) -> Self {
+    fn of(candidate: &'a QueuedCandidate) -> Self {
         Self {
             name: &candidate.name,
             lease: candidate.lease,

@@ -18,7 +18,7 @@ use crate::etcd::patience::{self, LONGEST_ATTEMPT};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
 use crate::log;
-use crate::status::{Candidate, InPause, OF_LAST_TERM, Status};
+use crate::status::{CandidateStatus, ElectionStatus, InPause, OF_LAST_TERM};
 
 /// How often the time that the leases have left is asked for anew.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let patience = args.asking.patience(&store);
     let prefix = &config.election.prefix;
     block_on(async {
-        let failure = match Status::read(&store, prefix, &patience).await {
+        let failure = match ElectionStatus::read(&store, prefix, &patience).await {
             Ok(status) => {
                 output::write(render(&status, args.output)?)?;
                 return Ok(ExitCode::SUCCESS);
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         if matches!(failure, patience::Failure::Store(Error::Disputed(_))) {
             // What most of the endpoints say is shown all the same.
             let store = Store::new(&config.etcd);
-            if let Ok(status) = Status::read(&store, prefix, &patience).await {
+            if let Ok(status) = ElectionStatus::read(&store, prefix, &patience).await {
                 output::write(render(&status, args.output)?)?;
             }
         }
@@ -85,7 +85,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     })
 }
 
-fn render(status: &Status, format: Format) -> Result<String, Failure> {
+fn render(status: &ElectionStatus, format: Format) -> Result<String, Failure> {
     Ok(match format {
         Format::Table => table(status, Look::of_stdout()),
         Format::Json => log::json(status).context("no JSON")? + "\n",
@@ -98,7 +98,7 @@ async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode,
     let mut follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
     let mut away = Away::new();
     let mut queue = None;
-    let mut shown: Option<Status> = None;
+    let mut shown: Option<ElectionStatus> = None;
     loop {
         // Only the time that the leases have left changes without a word of the store's.
         let due = async {
@@ -118,7 +118,7 @@ async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode,
             () = due => {}
         }
         let Some(queue) = queue.clone() else { continue };
-        let status = Status::with_lifetimes(&store, &prefix, queue, LONGEST_ATTEMPT).await;
+        let status = ElectionStatus::with_lifetimes(&store, &prefix, queue, LONGEST_ATTEMPT).await;
         let text = render(&status, format)?;
         let bare = status.without_time();
         if redraws {
@@ -136,7 +136,7 @@ async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode,
 }
 
 /// The status for people; the table in lines that fit, if that is possible.
-fn table(status: &Status, look: Look) -> String {
+fn table(status: &ElectionStatus, look: Look) -> String {
     let mut text = String::new();
     let election = short(status.election.as_str());
     look.line(&mut text, &format!("election  {election}"), None);
@@ -214,7 +214,7 @@ fn table(status: &Status, look: Look) -> String {
 }
 
 /// The line of a paused election.
-fn pause(status: &Status) -> String {
+fn pause(status: &ElectionStatus) -> String {
     let unreadable = "by a record that can't be read".to_owned();
     let by = status.pause.as_ref().map_or(unreadable, |pause| {
         let (by, since) = (short(&pause.by), in_seconds(&short(&pause.since)));
@@ -241,7 +241,7 @@ fn in_seconds(time: &str) -> String {
     seconds.map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
+fn row(candidate: &CandidateStatus, leads: bool) -> [String; 8] {
     let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), short);
     let left = candidate.lease_remaining_s;
     [
@@ -264,10 +264,10 @@ mod tests {
     use crate::keys::LeaseId;
     use crate::term::record::Unkillable;
 
-    fn candidate(position: usize, name: &str, token: i64) -> Candidate {
+    fn candidate(position: usize, name: &str, token: i64) -> CandidateStatus {
         let lease = LeaseId::new(0x3269_6bd0_d159_d067 + token).unwrap();
         let prefix = Prefix::new("/backup");
-        Candidate {
+        CandidateStatus {
             position,
             name: name.to_owned(),
             lease,
@@ -286,8 +286,8 @@ mod tests {
         }
     }
 
-    fn status(queue: Vec<Candidate>) -> Status {
-        Status {
+    fn status(queue: Vec<CandidateStatus>) -> ElectionStatus {
+        ElectionStatus {
             election: Prefix::new("/backup"),
             leader: queue.first().cloned(),
             queue,
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_table_marks_the_leader_and_keeps_the_order() {
-        let go = Candidate {
+        let go = CandidateStatus {
             lease_remaining_s: None,
             host: None,
             since: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcd_client::{GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 
-use super::queue::Candidate;
+use super::queue::QueuedCandidate;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
@@ -13,20 +13,20 @@ use crate::term::record::{self, MemberRecord, Record};
 
 /// What an observer sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum LeaderEvent {
     /// Another leader, or nobody; the first event tells the state as it is.
     Leader {
         /// The revision since which it is so.
         revision: i64,
         /// The leader; its name is the value of its key.
-        leader: Option<Candidate>,
+        leader: Option<QueuedCandidate>,
     },
     /// The leader proclaimed another value.
     Value {
         /// The revision of the proclamation.
         revision: i64,
         /// The leader, with the new value as its name.
-        leader: Candidate,
+        leader: QueuedCandidate,
     },
 }
 
@@ -37,7 +37,7 @@ enum Told {
     /// That nobody leads.
     Nobody,
     /// That this candidate leads.
-    Leader(Box<Candidate>),
+    Leader(Box<QueuedCandidate>),
 }
 
 /// A key under the prefix.
@@ -63,7 +63,7 @@ pub struct Observer {
     changes: VecDeque<Change>,
     /// What was told last.
     told: Told,
-    events: VecDeque<Event>,
+    events: VecDeque<LeaderEvent>,
 }
 
 impl Observer {
@@ -90,7 +90,7 @@ impl Observer {
     ///
     /// # Cancel safety
     /// Safe.
-    pub async fn next(&mut self) -> Result<Event, Error> {
+    pub async fn next(&mut self) -> Result<LeaderEvent, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
@@ -198,16 +198,16 @@ impl Observer {
     fn tell(&mut self, revision: i64) {
         let first = self.queue.values().next().cloned();
         let leader = first
-            .and_then(|first| Candidate::read(&self.prefix, &first.kv, first.member).ok())
+            .and_then(|first| QueuedCandidate::read(&self.prefix, &first.kv, first.member).ok())
             .filter(|first| first.leads(self.term.as_ref()));
         let event = match (&self.told, &leader) {
             (Told::Leader(told), Some(leader)) if told.token == leader.token => (**told != *leader)
-                .then(|| Event::Value {
+                .then(|| LeaderEvent::Value {
                     revision,
                     leader: leader.clone(),
                 }),
             (Told::Nobody, None) => None,
-            _ => Some(Event::Leader {
+            _ => Some(LeaderEvent::Leader {
                 revision,
                 leader: leader.clone(),
             }),

@@ -13,7 +13,7 @@ use crate::term::record::{self, MemberRecord, PauseRecord, Record, StepDown};
 
 /// One candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct QueuedCandidate {
     /// Its name: the value of its key, which a leader may have proclaimed anew.
     pub name: String,
     /// The lease of its key.
@@ -32,7 +32,7 @@ pub struct Candidate {
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     /// In order: the first leads, or will.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<QueuedCandidate>,
     /// Keys under the prefix that are no candidates and block those behind them, with their
     /// create_revision.
     pub blocked_by: Vec<(i64, String)>,
@@ -142,7 +142,7 @@ impl Queue {
         for kv in keys {
             let lease = prefix.lease_of(kv.key());
             let member = lease.and_then(|lease| records.remove(&lease));
-            match Candidate::read(prefix, kv, member) {
+            match QueuedCandidate::read(prefix, kv, member) {
                 Ok(candidate) => self.candidates.push(candidate),
                 Err(key) => self.blocked_by.push((kv.create_revision(), key)),
             }
@@ -157,7 +157,7 @@ impl Queue {
     }
 
     /// The first in the queue, unless a key that is no candidate stands before it.
-    pub fn first(&self) -> Option<&Candidate> {
+    pub fn first(&self) -> Option<&QueuedCandidate> {
         let first = self.candidates.first()?;
         let blocked = self.blocked_by.iter().any(|(at, _)| *at < first.token);
         (!blocked).then_some(first)
@@ -165,13 +165,13 @@ impl Queue {
 
     /// The leader: the first, once its claim is complete, which the term on record tells. One of a
     /// Go program claims nothing.
-    pub fn leader(&self) -> Option<&Candidate> {
+    pub fn leader(&self) -> Option<&QueuedCandidate> {
         let first = self.first()?;
         first.leads(self.term.as_ref()).then_some(first)
     }
 }
 
-impl Candidate {
+impl QueuedCandidate {
     /// Reads one key under the prefix, and the member record that belongs to it; the key's name if
     /// it is no candidate.
     pub(super) fn read(

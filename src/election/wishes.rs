@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse};
 
-use super::queue::{Candidate, Queue};
+use super::queue::{Queue, QueuedCandidate};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::term::guarded;
@@ -89,7 +89,7 @@ pub async fn resume(store: &Store, limit: Duration, prefix: &Prefix) -> Result<b
 ///
 /// Who joined after it claims after it, and is told. Who joined before may have claimed before;
 /// it heeds the pause once its member record says so.
-pub fn unpaused(queue: &Queue, paused_at: i64) -> Option<&Candidate> {
+pub fn unpaused(queue: &Queue, paused_at: i64) -> Option<&QueuedCandidate> {
     let first = queue.first()?;
     let member = first.member.as_ref().and_then(Record::as_ref);
     let heeded = member.and_then(|member| member.paused);
@@ -104,7 +104,7 @@ mod tests {
     fn queue(token: i64, heeded: Option<i64>) -> Queue {
         let lease = LeaseId::new(1).unwrap();
         Queue {
-            candidates: vec![Candidate {
+            candidates: vec![QueuedCandidate {
                 name: "a".to_owned(),
                 lease,
                 token,

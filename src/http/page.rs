@@ -7,7 +7,7 @@ use super::reader::Read;
 use crate::candidate::Public;
 use crate::clock;
 use crate::config::Config;
-use crate::status::{Candidate, InPause, OF_LAST_TERM, Overview, Status};
+use crate::status::{CandidateStatus, ElectionStatus, InPause, OF_LAST_TERM, Overview};
 
 mod picture;
 mod text;
@@ -84,7 +84,7 @@ fn write_body(
     writeln!(out, "<p class=\"soft\">As of {} UTC.</p>", moment(now))
 }
 
-fn leader(out: &mut String, status: &Status, now: &str) -> std::fmt::Result {
+fn leader(out: &mut String, status: &ElectionStatus, now: &str) -> std::fmt::Result {
     match &status.leader {
         Some(leader) => {
             let name = Escaped(&leader.name);
@@ -152,7 +152,7 @@ fn leader(out: &mut String, status: &Status, now: &str) -> std::fmt::Result {
     Ok(())
 }
 
-fn pause(out: &mut String, status: &Status) -> std::fmt::Result {
+fn pause(out: &mut String, status: &ElectionStatus) -> std::fmt::Result {
     write!(out, "<p class=\"warn\">Paused by ")?;
     match &status.pause {
         Some(pause) => {
@@ -204,7 +204,7 @@ fn replica(out: &mut String, config: &Config, public: &Public) -> std::fmt::Resu
     }
 }
 
-fn queue(out: &mut String, status: &Status) -> std::fmt::Result {
+fn queue(out: &mut String, status: &ElectionStatus) -> std::fmt::Result {
     writeln!(out, "<h2>Queue</h2>")?;
     if status.queue.is_empty() {
         return writeln!(out, "<p class=\"soft\">Nobody stands in it.</p>");
@@ -223,7 +223,7 @@ fn queue(out: &mut String, status: &Status) -> std::fmt::Result {
     }
 }
 
-fn row(out: &mut String, candidate: &Candidate) -> std::fmt::Result {
+fn row(out: &mut String, candidate: &CandidateStatus) -> std::fmt::Result {
     let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "–".to_owned());
     let left = match candidate.lease_remaining_s {
         Some(left) => format!(

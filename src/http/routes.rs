@@ -9,7 +9,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::status::Status;
+use super::status::StatusBody;
 use super::{Ask, State, Via, hosts, page};
 use crate::candidate::Role;
 use crate::config::handed;
@@ -101,7 +101,7 @@ async fn read(state: &State, path: &str) -> Answer {
             let public = state.view.public.borrow();
             yes_or_no(public.leads(), public.role.word())
         }
-        "/status" => json(StatusCode::OK, &Status::of(state).await),
+        "/status" => json(StatusCode::OK, &StatusBody::of(state).await),
         "/metrics" => with_type(
             StatusCode::OK,
             PROMETHEUS,

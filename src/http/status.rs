@@ -7,14 +7,14 @@ use crate::candidate::Public;
 use crate::candidate::Role;
 use crate::config::Config;
 use crate::proc::survivor::Survivor;
-use crate::status::Candidate;
+use crate::status::CandidateStatus;
 use crate::term::record::host_name;
 
 /// The answer's shape.
 #[derive(Debug, Serialize)]
-pub(super) struct Status {
+pub(super) struct StatusBody {
     role: &'static str,
-    candidate: Option<Candidate>,
+    candidate: Option<CandidateStatus>,
     term: Option<Term>,
     job: Option<Job>,
     deadline_in_s: Option<f64>,
@@ -50,7 +50,7 @@ struct Job {
     unkillable: Vec<Survivor>,
 }
 
-impl Status {
+impl StatusBody {
     pub(super) async fn of(state: &State) -> Self {
         let public = state.view.public.borrow().clone();
         let config = state.config();
@@ -80,7 +80,7 @@ impl Status {
     }
 }
 
-async fn candidate(state: &State, public: &Public, config: &Config) -> Option<Candidate> {
+async fn candidate(state: &State, public: &Public, config: &Config) -> Option<CandidateStatus> {
     let lease = public.lease?;
     let joined_at = usize::try_from(public.position?).ok()?;
     let position = match public.role {
@@ -93,7 +93,7 @@ async fn candidate(state: &State, public: &Public, config: &Config) -> Option<Ca
         _ => joined_at,
     };
     let since = public.since.as_deref().or(public.joined.as_deref());
-    Some(Candidate {
+    Some(CandidateStatus {
         position,
         name: config.candidate_name.clone(),
         lease,

@@ -6,7 +6,7 @@ use super::super::exit::Failure;
 use super::super::output;
 use super::{election, members};
 use crate::config::Config;
-use crate::etcd::trust::Verdict;
+use crate::etcd::trust::TrustVerdict;
 use crate::etcd::{Error, Patience, Settings, Store};
 use crate::keys::LeaseId;
 use crate::log::printable;
@@ -23,7 +23,7 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
     output::report(&lines.join("\n"))?;
 
     let verdict = members::judge(&members);
-    if let Verdict::Believed(cluster) | Verdict::Likely(cluster) = verdict {
+    if let TrustVerdict::Believed(cluster) | TrustVerdict::Likely(cluster) = verdict {
         let strangers = members::strangers(&members, cluster);
         if !strangers.is_empty() {
             let named = strangers
@@ -37,7 +37,7 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
             )));
         }
     }
-    if let Verdict::Disputed(why) = verdict {
+    if let TrustVerdict::Disputed(why) = verdict {
         return Err(Failure::Misconfigured(printable(&why)));
     }
     let serving = members.iter().filter(|member| member.serves());

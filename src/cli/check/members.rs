@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::etcd::about::About;
-use crate::etcd::trust::{self, Verdict, Word};
+use crate::etcd::trust::{self, TrustVerdict, Word};
 use crate::etcd::version::{self, lease_bugs, permission_bug, revokes_after_a_freeze};
 use crate::etcd::{Error, Store};
 use crate::log::printable;
@@ -115,7 +115,7 @@ impl Member {
 }
 
 /// What the endpoints say together.
-pub(super) fn judge(members: &[Member]) -> Verdict {
+pub(super) fn judge(members: &[Member]) -> TrustVerdict {
     let words = members.iter().map(|member| {
         let endpoint = member.endpoint.as_str();
         (endpoint, member.word.as_ref())
