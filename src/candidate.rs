@@ -22,10 +22,10 @@ use crate::etcd::{Store, Token};
 use crate::guardian::client::ClientEvent as GuardianEvent;
 use crate::guardian::protocol::Report as GuardianReport;
 use crate::job::Jobs;
-use crate::job::native::{self, Native, Stage};
+use crate::job::native::{self, NativeJob, Stage};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::runtime_dir::lease_file::{Keeper, Place};
+use crate::runtime_dir::lease_file::{Keeper, UnitPlace};
 use crate::session::Status;
 use crate::term::Term;
 use crate::term::process::SpawnRequest;
@@ -85,7 +85,7 @@ enum Next {
     Guardian(GuardianEvent),
     Checks(GuardianEvent),
     Contest(Report),
-    Job(native::Progress),
+    Job(native::NativeProgress),
     Spawn(SpawnRequest),
     Word(Word),
     Lease,
@@ -106,7 +106,7 @@ pub struct Candidate {
     checking: Option<Checking>,
     files: Keeper,
     logs: Arc<log::LogGuard>,
-    place: Place,
+    place: UnitPlace,
     /// Of the contest's login, for the stop hook.
     token: Option<Token>,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -116,8 +116,8 @@ pub struct Candidate {
     metrics: Metrics,
     words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
     natives: (
-        mpsc::UnboundedSender<native::Progress>,
-        mpsc::UnboundedReceiver<native::Progress>,
+        mpsc::UnboundedSender<native::NativeProgress>,
+        mpsc::UnboundedReceiver<native::NativeProgress>,
     ),
     spawns: (
         mpsc::UnboundedSender<SpawnRequest>,
@@ -131,7 +131,7 @@ pub struct Candidate {
     /// The term that was claimed last.
     term: Option<Term>,
     /// The Rust job that was started last.
-    native: Option<Native>,
+    native: Option<NativeJob>,
     /// What the runs before came to.
     job: JobView,
     exiting: bool,
@@ -220,7 +220,7 @@ impl Candidate {
             checking,
             files: parts.files,
             logs: parts.logs,
-            place: Place::here(),
+            place: UnitPlace::here(),
             token: None,
             orders: parts.orders,
             publish,
@@ -418,7 +418,7 @@ impl Candidate {
         }
     }
 
-    fn native_came(&mut self, progress: native::Progress) {
+    fn native_came(&mut self, progress: native::NativeProgress) {
         let run = progress.run;
         match progress.stage {
             Stage::Returned => self.on(Event::NativeReturned(run)),

@@ -18,7 +18,7 @@ use crate::lines::{Speaker, Voice};
 use crate::log;
 use crate::proc::survivor::{REPEATED, Survivor, listed};
 use crate::runtime_dir::lease_file::Keeper;
-use crate::runtime_dir::{Left, RuntimeDir};
+use crate::runtime_dir::{Leftovers, RuntimeDir};
 use crate::signals::{Arriving, Signal};
 use crate::vital;
 use crate::worker::{FENCE, STORE};
@@ -166,7 +166,7 @@ fn make_ready() -> anyhow::Result<Runtime> {
 async fn start_and_fence<T>(
     starting: impl Future<Output = io::Result<(Candidate, View)>>,
     config: &Arc<Config>,
-    left: &Left,
+    left: &Leftovers,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<((Candidate, View), Option<T>)> {
     let starting = async { starting.await.context("no guardian") };
@@ -177,7 +177,7 @@ async fn start_and_fence<T>(
 /// that says then.
 async fn fence_unless<T>(
     config: &Arc<Config>,
-    left: &Left,
+    left: &Leftovers,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<Option<T>> {
     let (config, left) = (Arc::clone(config), left.clone());
@@ -194,7 +194,7 @@ async fn fence_unless<T>(
 
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
 /// nothing may start here (R4). Says who lives after `kill_budget`, and again and again. Blocks.
-fn fence_leftovers(config: &Config, earlier: &Left) {
+fn fence_leftovers(config: &Config, earlier: &Leftovers) {
     let mut limit = config.job.kill_budget;
     loop {
         let left = fencing::fence(&config.election.prefix, earlier.runs(), limit);

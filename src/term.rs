@@ -25,7 +25,7 @@ pub mod resignation;
 
 pub use etcd_client::{TxnOp, TxnOpResponse, TxnResponse};
 use member::MemberPlace;
-use process::{Command, Spawner};
+use process::{JobCommand, Spawner};
 use record::MemberRecord;
 
 /// First and largest pause after a refusal that may be taken back.
@@ -224,8 +224,8 @@ impl Term {
     }
 
     /// A command to run within this term, started by the guardian: it can't outlive the term.
-    pub fn command(&self, program: impl Into<String>) -> Command {
-        Command::new(self.spawner.clone(), program.into())
+    pub fn command(&self, program: impl Into<String>) -> JobCommand {
+        JobCommand::new(self.spawner.clone(), program.into())
     }
 
     /// Reads the value under `key`, linearizably, if the term still is in the store's eyes.

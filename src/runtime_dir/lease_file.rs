@@ -34,7 +34,7 @@ pub struct LeaseFile {
     /// [`resignation_with_credentials`](Self::resignation_with_credentials).
     pub resignation: Resignation,
     /// Where the daemon runs.
-    pub place: Place,
+    pub place: UnitPlace,
     /// The daemon.
     pub daemon: Process,
     /// Its guardian.
@@ -45,7 +45,7 @@ pub struct LeaseFile {
 
 /// Which run of which unit on which boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct UnitPlace {
     /// The id of the machine's boot.
     pub boot_id: Option<String>,
     /// systemd's id of this run of the unit.
@@ -54,7 +54,7 @@ pub struct Place {
     pub cgroup: Option<String>,
 }
 
-impl Place {
+impl UnitPlace {
     /// Whether a unit's stop hook may come to read the file: nobody else needs what is secret.
     fn has_a_hook(&self) -> bool {
         let in_service = |cgroup: &String| {
@@ -124,14 +124,14 @@ struct Stored {
     server_name: Option<String>,
     credentials: Credentials,
     #[serde(flatten)]
-    place: Place,
+    place: UnitPlace,
     daemon: Process,
     guardian: Option<Process>,
 }
 
 impl LeaseFile {
     /// The file of a lease of this process and its guardian.
-    pub fn new(resignation: Resignation, place: Place, guardian: Option<Process>) -> Self {
+    pub fn new(resignation: Resignation, place: UnitPlace, guardian: Option<Process>) -> Self {
         Self {
             resignation,
             place,

@@ -38,7 +38,7 @@ impl RunFiles {
 
 /// The runs of an earlier daemon, and the files where they stand.
 #[derive(Clone, Debug)]
-pub struct Left {
+pub struct Leftovers {
     /// Those of all files and directories.
     runs: Vec<RunRecord>,
     /// What stood in the file of the job's guardian, and in that of checks.
@@ -46,7 +46,7 @@ pub struct Left {
     files: Arc<RunFiles>,
 }
 
-impl Left {
+impl Leftovers {
     /// Reads what stands in the files in `dir`, and makes those that aren't there.
     pub(super) fn open(dir: &Dir) -> io::Result<Self> {
         let (job, of_job) = open(dir, OF_JOB)?;
@@ -136,7 +136,7 @@ mod tests {
         for name in [OF_JOB, OF_CHECKS] {
             std::fs::write(folder.path().join(name), &text).unwrap();
         }
-        let again = || Left::open(&dir).unwrap();
+        let again = || Leftovers::open(&dir).unwrap();
         let left = again();
         assert_eq!(left.runs(), [orphaned, held, orphaned, held]);
         left.forget();
