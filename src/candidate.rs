@@ -48,7 +48,7 @@ mod view;
 
 use checking::Checking;
 pub use cluster::Cluster;
-use contest::{Contest, Report, Setup};
+use contest::{Contest, ContestReport, Setup};
 use decide::Mind;
 use decide::words::{Elected, Event};
 pub use decide::{End, Order, Outcome, Role};
@@ -84,7 +84,7 @@ enum Next {
     Order(Order),
     Guardian(GuardianEvent),
     Checks(GuardianEvent),
-    Contest(Report),
+    Contest(ContestReport),
     Job(native::NativeProgress),
     Spawn(SpawnRequest),
     Word(Word),
@@ -100,7 +100,7 @@ pub struct Candidate {
     jobs: Jobs,
     lines: Lines,
     contest: Contest,
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<ContestReport>,
     guarding: Guarding,
     /// The guardian of checks, where there are any.
     checking: Option<Checking>,
@@ -386,24 +386,24 @@ impl Candidate {
         }
     }
 
-    fn reported(&mut self, report: Report) {
+    fn reported(&mut self, report: ContestReport) {
         match report {
-            Report::Event(event @ Event::Left(_)) => {
+            ContestReport::Event(event @ Event::Left(_)) => {
                 self.on(event);
                 // Nothing that they come to is the next candidacy's.
                 (self.status, self.term) = (None, None);
             }
-            Report::Event(event) => self.on(event),
-            Report::LoggedIn(token) => {
+            ContestReport::Event(event) => self.on(event),
+            ContestReport::LoggedIn(token) => {
                 self.token = Some(token);
                 self.on(Event::LoggedIn);
             }
-            Report::Granted(timing, mut status) => {
+            ContestReport::Granted(timing, mut status) => {
                 let known = status.borrow_and_update().clone();
                 self.status = Some(status);
                 self.decide(Event::Granted(timing, known));
             }
-            Report::Elected(term, at, recorded) => {
+            ContestReport::Elected(term, at, recorded) => {
                 // Nothing that is asked for from now on overtakes the record of the term.
                 self.guarding.hold(recorded);
                 let elected = Elected {

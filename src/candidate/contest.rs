@@ -1,7 +1,7 @@
 //! The contest: session and election on a thread of their own, so that nothing the daemon or a
 //! job does can delay a renewal.
 //!
-//! The candidate's main loop sends [`Command`]s and gets [`Report`]s; neither side ever waits for
+//! The candidate's main loop sends [`Command`]s and gets [`ContestReport`]s; neither side ever waits for
 //! the other.
 
 use std::convert::Infallible;
@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::decide::words::{Command, Event, Joined, Left};
 use super::pulse::Pulse;
-use super::shown::{Shown, show_unkillable};
-use super::successor::Look;
+use super::shown::{ShownUnkillable, show_unkillable};
+use super::successor::SuccessorLook;
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Tick};
 use crate::config::timing::Timing;
@@ -46,7 +46,7 @@ const RECORD_TURNS: usize = 10;
 
 /// What the candidate is told.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(super) enum ContestReport {
     /// What is decided on as it is.
     Event(Event),
     /// The lease is granted, and there will be news of it.
@@ -85,7 +85,9 @@ impl Contest {
     ///
     /// # Errors
     /// When there is no thread or runtime to be had.
-    pub(super) fn start(setup: Setup) -> io::Result<(Self, mpsc::UnboundedReceiver<Report>)> {
+    pub(super) fn start(
+        setup: Setup,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<ContestReport>)> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.on_thread_park(log::idle);
         let (commands, inbox) = mpsc::unbounded_channel();
@@ -118,7 +120,7 @@ fn over(error: CampaignError) -> Event {
 struct Contestant {
     setup: Setup,
     store: Store,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedSender<ContestReport>,
 }
 
 /// What goes on beside a candidacy.
@@ -127,9 +129,9 @@ struct Aside {
     /// The lease that was contended with last.
     lease: Option<LeaseId>,
     /// For a successor.
-    look: Look,
+    look: SuccessorLook,
     /// What can't be killed, as last told.
-    unkillable: watch::Sender<Shown>,
+    unkillable: watch::Sender<ShownUnkillable>,
 }
 
 /// What a candidacy has come to.
@@ -143,7 +145,7 @@ struct Candidacy {
 }
 
 impl Contestant {
-    fn new(setup: Setup, reports: mpsc::UnboundedSender<Report>) -> Self {
+    fn new(setup: Setup, reports: mpsc::UnboundedSender<ContestReport>) -> Self {
         let store = setup.store.clone();
         Self {
             setup,
@@ -252,7 +254,7 @@ impl Contestant {
                 let (store, reports) = (self.store.clone(), self.reports.clone());
                 let (prefix, wish) = (self.setup.prefix.clone(), asked.wish);
                 aside.look.begin(store, prefix, asked, move |found| {
-                    drop(reports.send(Report::Event(Event::Successor(wish, found))));
+                    drop(reports.send(ContestReport::Event(Event::Successor(wish, found))));
                 });
             }
             Command::TakeBack(asked_at, limit) => {
@@ -318,7 +320,7 @@ impl Contestant {
             // The store may grant another TTL than it was asked for (R3).
             return Err(Event::Refused(advice.to_string()));
         }
-        self.report(Report::Granted(session.timing(), session.status()));
+        self.report(ContestReport::Granted(session.timing(), session.status()));
         let member = MemberRecord::of_this_process(&self.setup.candidate);
         let joined = election.join(session, &member).await;
         let candidacy = joined.map_err(over)?;
@@ -335,7 +337,7 @@ impl Contestant {
         // The candidate gets ready meanwhile, but asks for nothing before the record is on its
         // way: no fork comes first (R8).
         let (recorded, on_its_way) = oneshot::channel();
-        self.report(Report::Elected(
+        self.report(ContestReport::Elected(
             term.clone(),
             record.since.clone(),
             on_its_way,
@@ -431,10 +433,10 @@ impl Contestant {
     }
 
     fn tell(&self, event: Event) {
-        self.report(Report::Event(event));
+        self.report(ContestReport::Event(event));
     }
 
-    fn report(&self, report: Report) {
+    fn report(&self, report: ContestReport) {
         // The candidate ends only with the daemon.
         drop(self.reports.send(report));
     }
@@ -443,11 +445,11 @@ impl Contestant {
 /// Tells of each token that a login brings.
 async fn tell_tokens(
     mut tokens: watch::Receiver<Option<Token>>,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedSender<ContestReport>,
 ) {
     while tokens.changed().await.is_ok() {
         if let Some(token) = tokens.borrow_and_update().clone() {
-            drop(reports.send(Report::LoggedIn(token)));
+            drop(reports.send(ContestReport::LoggedIn(token)));
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::term::record::{MemberRecord, Unkillable};
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// What can't be killed, and the lease of its candidacy; `None` before anything was told.
-pub(super) type Shown = Option<(LeaseId, Vec<Unkillable>)>;
+pub(super) type ShownUnkillable = Option<(LeaseId, Vec<Unkillable>)>;
 
 /// Puts what can't be killed into the member record, each time until it stands there: those who wait
 /// for the term to end have nowhere else to look.
@@ -23,7 +23,7 @@ pub(super) async fn show_unkillable(
     store: Store,
     prefix: Prefix,
     limit: Duration,
-    mut told: watch::Receiver<Shown>,
+    mut told: watch::Receiver<ShownUnkillable>,
 ) {
     while told.changed().await.is_ok() {
         let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);

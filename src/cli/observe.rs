@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::away::Away;
 use super::exit::Failure;
-use super::options::{Options, block_on};
+use super::options::{CommonOptions, block_on};
 use super::output;
 use crate::config;
 use crate::election::observe::{LeaderEvent, Observer};
@@ -26,7 +26,7 @@ Example:
   incumbent observe --election /backup | jq --unbuffered -r '.leader.name // \"nobody\"'")]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 }
 
 /// One line.

@@ -6,7 +6,7 @@ use super::away::Away;
 use super::exit::Failure;
 use super::options::{Asking, block_on, who};
 use super::output;
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use crate::clock;
 use crate::election::follow::Follower;
 use crate::election::queue::Queue;
@@ -65,7 +65,7 @@ async fn pause(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fa
     };
     let put = async |limit| wishes::pause(&store, limit, &prefix, &record).await;
     let paused_at = patience.ask(put).await?;
-    let progress = Progress::new();
+    let progress = ProgressLine::new();
     let election = printable(prefix.as_str());
     let mut follower = Follower::new(store, prefix, LONGEST_ATTEMPT);
     let mut away = Away::new();

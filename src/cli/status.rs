@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::away::Away;
 use super::exit::Failure;
-use super::look::{Look, Mark};
+use super::look::{Look, LookMark};
 use super::options::{Asking, block_on};
 use super::output;
 use super::table::{Table, short};
@@ -143,15 +143,15 @@ fn table(status: &ElectionStatus, look: Look) -> String {
     let (leader, mark) = match &status.leader {
         Some(leader) => {
             let name = short(&leader.name);
-            (format!("{name}, token {}", leader.token), Mark::Leader)
+            (format!("{name}, token {}", leader.token), LookMark::Leader)
         }
         // Nobody is wanted while it is paused.
-        None if status.paused => ("nobody".to_owned(), Mark::Paused),
-        None => ("nobody".to_owned(), Mark::Trouble),
+        None if status.paused => ("nobody".to_owned(), LookMark::Paused),
+        None => ("nobody".to_owned(), LookMark::Trouble),
     };
     look.line(&mut text, &format!("leader    {leader}"), Some(mark));
     if status.paused {
-        look.line(&mut text, &pause(status), Some(Mark::Paused));
+        look.line(&mut text, &pause(status), Some(LookMark::Paused));
     }
     for blocking in &status.blocked_by {
         let key = short(blocking);
@@ -161,16 +161,16 @@ fn table(status: &ElectionStatus, look: Look) -> String {
         } else {
             format!("BLOCKED   by {key}, which is no candidate's key: delete it")
         };
-        look.line(&mut text, &line, Some(Mark::Trouble));
+        look.line(&mut text, &line, Some(LookMark::Trouble));
     }
     for key in &status.unreadable {
         let line = format!("UNREAD    {}: that record can't be read", short(key));
-        look.line(&mut text, &line, Some(Mark::Trouble));
+        look.line(&mut text, &line, Some(LookMark::Trouble));
     }
     for candidate in status.queue.iter().filter(|it| it.off_lease) {
         let key = short(&candidate.key);
         let line = format!("OFF LEASE {key}, which its daemon will put back");
-        look.line(&mut text, &line, Some(Mark::Trouble));
+        look.line(&mut text, &line, Some(LookMark::Trouble));
     }
     for candidate in &status.queue {
         let Some(stuck) = candidate.stuck() else {
@@ -181,13 +181,13 @@ fn table(status: &ElectionStatus, look: Look) -> String {
         let line = format!(
             "STUCK     {name} on {host}: its job can't be killed, and nobody else leads before it is dead: {stuck}"
         );
-        look.line(&mut text, &line, Some(Mark::Trouble));
+        look.line(&mut text, &line, Some(LookMark::Trouble));
     }
     for candidate in status.queue.iter().filter(|it| it.differs) {
         let name = short(&candidate.name);
         let line =
             format!("DIFFERS   {name}: its election.*, job.* or hooks.* aren't the leader's");
-        look.line(&mut text, &line, Some(Mark::Trouble));
+        look.line(&mut text, &line, Some(LookMark::Trouble));
     }
     if let (Some((token, waits)), Some(first)) = (&status.waits, status.queue.first()) {
         let (name, waits) = (short(&first.name), short(waits));
@@ -208,7 +208,7 @@ fn table(status: &ElectionStatus, look: Look) -> String {
             .leader
             .as_ref()
             .is_some_and(|leader| leader.token == candidate.token);
-        table.push(leads.then_some(Mark::Leader), row(candidate, leads));
+        table.push(leads.then_some(LookMark::Leader), row(candidate, leads));
     }
     text + "\n" + &table.render(look)
 }

@@ -6,7 +6,7 @@ use super::away::Away;
 use super::exit::Failure;
 use super::options::{Asking, block_on, who};
 use super::output;
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use crate::clock;
 use crate::election::follow::Follower;
 use crate::election::make_way::{Way, way};
@@ -104,7 +104,7 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
         output::write(format!("asked {name} to step down\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let progress = Progress::new();
+    let progress = ProgressLine::new();
     progress.say(format!("waiting for {name} to step down"));
     let wish = Wish {
         leader,

@@ -42,11 +42,11 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
     }
     let serving = members.iter().filter(|member| member.serves());
     let endpoints: Vec<_> = serving.map(|member| member.endpoint.clone()).collect();
-    if let Some(proxied) = members.iter().find_map(members::Member::proxied) {
+    if let Some(proxied) = members.iter().find_map(members::CheckedMember::proxied) {
         return Err(Failure::Misconfigured(proxied.to_string()));
     }
     if endpoints.is_empty() {
-        let errors = members.iter().filter_map(members::Member::error);
+        let errors = members.iter().filter_map(members::CheckedMember::error);
         let refused =
             |error: &&Error| matches!(error, Error::Refused { .. } | Error::LoginRefused { .. });
         if let Some(refused) = errors.clone().find(refused) {
