@@ -102,7 +102,7 @@ pub async fn run(dir: &Path) -> ReleaseOutcome {
     match outcome {
         ReleaseOutcome::Refused(reason) => tracing::error!(%reason, "release refused"),
         ReleaseOutcome::NotAlone => {
-            tracing::error!("release gave up with processes left; not resigned")
+            tracing::error!("release gave up with processes left; not resigned");
         }
         ReleaseOutcome::NothingToDo | ReleaseOutcome::Resigned | ReleaseOutcome::Unconfirmed => {}
     }

@@ -240,7 +240,7 @@ impl TermGuard {
     pub(crate) fn handle(&mut self, event: GuardEvent, now: Instant) -> Vec<GuardAction> {
         match event {
             GuardEvent::Request(request) if self.daemon == Daemon::Alive => {
-                self.asked(request, now)
+                self.asked(request, now);
             }
             // What a daemon said that is being killed counts no more; of a hook that came too late there
             // is nothing to say.
@@ -252,7 +252,7 @@ impl TermGuard {
                 error,
             } => self.at_end_ended(Exit::NotExecuted { code, error }),
             GuardEvent::KilledEarly { run: HOOK, signal } => {
-                self.at_end_ended(Exit::Signal(signal))
+                self.at_end_ended(Exit::Signal(signal));
             }
             GuardEvent::MainEnded {
                 run: HOOK, exit, ..

@@ -399,7 +399,7 @@ impl Guardian {
                 self.resigner.renew(resignation, shown.unwrap_or_default());
             }
             GuardAction::GiveBack { resignation, until } => {
-                self.resigner.give_back(resignation, until)
+                self.resigner.give_back(resignation, until);
             }
             GuardAction::Say(line) => self.say(&line),
             GuardAction::Exit => self.leaving = true,
