@@ -74,9 +74,9 @@ enum Word {
     /// What is decided on as it is.
     Event(Event),
     /// There is a new guardian.
-    Guardian(guarding::Started),
+    Guardian(guarding::NewGuardian),
     /// There is a new guardian of checks.
-    Checks(guarding::Started),
+    Checks(guarding::NewGuardian),
 }
 
 /// What the main loop wakes up for.

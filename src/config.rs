@@ -208,7 +208,7 @@ pub struct SetByUser {
 /// # Errors
 /// All that is wrong, at once.
 pub fn load(source: &Source) -> Result<Loaded, Problems> {
-    let read = Read::new(source);
+    let read = ReadConfig::new(source);
     let mut problems = read.problems;
     let rest = if read.is_whole {
         let shown = read.found.as_ref().map(|found| found.shown.clone());
@@ -248,9 +248,9 @@ pub struct Readable {
 /// What can be read, whatever else is wrong by now. The unit's stop hook must find what the daemon
 /// left, and can't read the credentials that the configuration names; `reload` must find the daemon.
 pub fn readable(source: &Source) -> Readable {
-    let Read {
+    let ReadConfig {
         found, settings, ..
-    } = Read::new(source);
+    } = ReadConfig::new(source);
     let runtime_dir = settings.get(keys::RUNTIME_DIR);
     let file = found.as_ref().map(|found| found.path.as_path());
     let of_unit = source.runtime_dir_of_unit(file);
@@ -276,7 +276,7 @@ fn log(settings: &PassedValues) -> crate::log::LogSettings {
 }
 
 /// A configuration whose values were checked one by one.
-struct Read {
+struct ReadConfig {
     found: Option<source::FoundFile>,
     settings: PassedValues,
     problems: Vec<Problem>,
@@ -284,7 +284,7 @@ struct Read {
     is_whole: bool,
 }
 
-impl Read {
+impl ReadConfig {
     fn new(source: &Source) -> Self {
         let mut problems = Vec::new();
         let found = source.read();

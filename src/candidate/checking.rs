@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guarding::{Started, unheard, until_started};
+use super::guarding::{NewGuardian, unheard, until_started};
 use super::{Candidate, DISMISSAL, Word};
 use crate::config::Config;
 use crate::guardian::client::{ClientEvent, Guardian, HandedOver};
@@ -17,10 +17,10 @@ use crate::worker::FENCE;
 const FENCE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The guardian of checks, unless it is being started.
-pub(super) struct Checking(Option<Started>);
+pub(super) struct Checking(Option<NewGuardian>);
 
 /// Starts a guardian for the checks of `config`.
-async fn start(config: &Config, files: &Keeper) -> std::io::Result<Started> {
+async fn start(config: &Config, files: &Keeper) -> std::io::Result<NewGuardian> {
     let (election, candidate) = (&config.election.prefix, &config.candidate_name);
     let handed = HandedOver {
         input: None,
@@ -55,7 +55,7 @@ impl Checking {
         Ok(Some(Self(Some(start(config, files).await?))))
     }
 
-    pub(super) fn replace(&mut self, started: Started) {
+    pub(super) fn replace(&mut self, started: NewGuardian) {
         self.0 = Some(started);
     }
 

@@ -136,7 +136,7 @@ struct Aside {
 
 /// What a candidacy has come to.
 #[derive(Debug, Default)]
-struct Candidacy {
+struct Contention {
     /// Renewing for as long as its lease can be: what hangs on it may not be over (R5).
     session: Option<Session>,
     /// The record of its term, once its claim is complete: the candidate may be giving it back
@@ -181,7 +181,7 @@ impl Contestant {
         )
         .with_digest(self.setup.digest.clone());
         while let Some(command) = inbox.recv().await {
-            let mut candidacy = Candidacy::default();
+            let mut candidacy = Contention::default();
             let given_back = match command {
                 Command::Contend(lease, timing) => {
                     aside.lease = Some(lease);
@@ -190,7 +190,7 @@ impl Contestant {
                 }
                 other => self.aside(&mut aside, other),
             };
-            let Candidacy {
+            let Contention {
                 session,
                 claimed: term,
             } = candidacy;
@@ -292,7 +292,7 @@ impl Contestant {
         lease: LeaseId,
         timing: Timing,
         election: &mut Election,
-        candidacy: &mut Candidacy,
+        candidacy: &mut Contention,
     ) {
         let options = Options {
             timing,
@@ -308,7 +308,7 @@ impl Contestant {
         lease: LeaseId,
         options: Options,
         election: &mut Election,
-        Candidacy { session, claimed }: &mut Candidacy,
+        Contention { session, claimed }: &mut Contention,
     ) -> Result<Infallible, Event> {
         let opened = Session::open_as(&self.store, lease, options).await;
         let session = &*session.insert(opened.map_err(|error| match error {

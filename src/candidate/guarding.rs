@@ -15,7 +15,7 @@ use crate::proc::Process;
 use crate::runtime_dir::lease_file::Keeper;
 
 /// A guardian and what it says.
-pub(super) type Started = (Guardian, mpsc::UnboundedReceiver<ClientEvent>);
+pub(super) type NewGuardian = (Guardian, mpsc::UnboundedReceiver<ClientEvent>);
 
 /// Pause before another try to start a guardian.
 const START_PAUSE: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub(super) async fn start(
     config: &Config,
     files: &Keeper,
     with_input: bool,
-) -> io::Result<Started> {
+) -> io::Result<NewGuardian> {
     let stdin = io::stdin();
     let input = with_input.then(|| stdin.as_fd());
     let (election, candidate) = (&config.election.prefix, &config.candidate_name);
@@ -47,9 +47,9 @@ pub(super) async fn start(
 }
 
 /// Starts a guardian as `start` does, trying until there is one.
-pub(super) async fn until_started<F>(lines: &Lines, start: impl Fn() -> F) -> Started
+pub(super) async fn until_started<F>(lines: &Lines, start: impl Fn() -> F) -> NewGuardian
 where
-    F: Future<Output = io::Result<Started>>,
+    F: Future<Output = io::Result<NewGuardian>>,
 {
     loop {
         match start().await {
@@ -76,7 +76,7 @@ impl Guarding {
         Ok(Self::new(start(config, files, with_input).await?))
     }
 
-    fn new((guardian, events): Started) -> Self {
+    fn new((guardian, events): NewGuardian) -> Self {
         let process = i32::try_from(guardian.pid()).ok();
         Self {
             guardian,
@@ -107,7 +107,7 @@ impl Guarding {
         self.gone = true;
     }
 
-    pub(super) fn replace(&mut self, started: Started) {
+    pub(super) fn replace(&mut self, started: NewGuardian) {
         *self = Self::new(started);
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Args {
 
 /// One line.
 #[derive(Serialize)]
-struct Line<'a> {
+struct ObserveLine<'a> {
     event: &'static str,
     revision: i64,
     leader: Option<Leader<'a>>,
@@ -62,7 +62,7 @@ async fn follow(store: Store, prefix: crate::keys::Prefix) -> Result<ExitCode, F
     loop {
         match observer.next().await {
             Ok(event) => {
-                let line = log::json(&Line::of(&event)).context("no JSON")?;
+                let line = log::json(&ObserveLine::of(&event)).context("no JSON")?;
                 output::write(line + "\n")?;
             }
             Err(error) => away.wait(error).await?,
@@ -70,7 +70,7 @@ async fn follow(store: Store, prefix: crate::keys::Prefix) -> Result<ExitCode, F
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> ObserveLine<'a> {
     fn of(event: &'a LeaderEvent) -> Self {
         match event {
             LeaderEvent::Leader { revision, leader } => Self {

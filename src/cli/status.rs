@@ -38,8 +38,8 @@ pub(super) struct Args {
     asking: Asking,
 
     /// How to print it
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
-    output: Format,
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = StatusFormat::Table)]
+    output: StatusFormat,
 
     /// Go on, and show each change: on a terminal in place of the last, else below it
     #[arg(long)]
@@ -47,7 +47,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum StatusFormat {
     Table,
     Json,
 }
@@ -85,16 +85,16 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     })
 }
 
-fn render(status: &ElectionStatus, format: Format) -> Result<String, Failure> {
+fn render(status: &ElectionStatus, format: StatusFormat) -> Result<String, Failure> {
     Ok(match format {
-        Format::Table => table(status, Look::of_stdout()),
-        Format::Json => log::json(status).context("no JSON")? + "\n",
+        StatusFormat::Table => table(status, Look::of_stdout()),
+        StatusFormat::Json => log::json(status).context("no JSON")? + "\n",
     })
 }
 
 /// Shows each change until nobody reads any more; goes on while the store is away.
-async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode, Failure> {
-    let redraws = format == Format::Table && output::width().is_some();
+async fn watch(store: Store, prefix: Prefix, format: StatusFormat) -> Result<ExitCode, Failure> {
+    let redraws = format == StatusFormat::Table && output::width().is_some();
     let mut follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
     let mut away = Away::new();
     let mut queue = None;
@@ -124,7 +124,7 @@ async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode,
         if redraws {
             output::write(format!("{CLEAR}{text}"))?;
         } else if shown.as_ref() != Some(&bare) {
-            let gap = if format == Format::Table && shown.is_some() {
+            let gap = if format == StatusFormat::Table && shown.is_some() {
                 "\n"
             } else {
                 ""

@@ -106,7 +106,7 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
     }
     let progress = ProgressLine::new();
     progress.say(format!("waiting for {name} to step down"));
-    let wish = Wish {
+    let wish = StepDownWish {
         leader,
         asked_at,
         to: chosen.map(|chosen| chosen.lease),
@@ -118,13 +118,13 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
 }
 
 /// What was asked, and of whom.
-struct Wish<'a> {
+struct StepDownWish<'a> {
     leader: &'a QueuedCandidate,
     asked_at: i64,
     to: Option<crate::keys::LeaseId>,
 }
 
-impl Wish<'_> {
+impl StepDownWish<'_> {
     /// Waits until another leads; goes on while the store is away.
     async fn granted(&self, store: Store, prefix: Prefix) -> Result<QueuedCandidate, Failure> {
         let mut follower = Follower::new(store, prefix, LONGEST_ATTEMPT);

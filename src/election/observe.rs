@@ -42,7 +42,7 @@ enum Told {
 
 /// A key under the prefix.
 #[derive(Clone, Debug)]
-struct Entry {
+struct LeaderEntry {
     kv: KeyValue,
     /// The member record that belongs to it.
     member: Option<Record<MemberRecord>>,
@@ -56,7 +56,7 @@ pub struct Observer {
     limit: Duration,
     watch: Option<Watch>,
     /// What stands under the prefix, by create_revision.
-    queue: BTreeMap<i64, Entry>,
+    queue: BTreeMap<i64, LeaderEntry>,
     /// The term on record.
     term: Option<record::TermRecord>,
     /// What the watch has brought and is not taken in yet.
@@ -163,7 +163,7 @@ impl Observer {
                 let record = self.prefix.member(lease);
                 members.get(record.as_bytes()).cloned()
             });
-            (kv.create_revision(), Entry { kv, member })
+            (kv.create_revision(), LeaderEntry { kv, member })
         };
         self.queue = keys.into_iter().map(entry).collect();
         let term = term.first().map(|kv| record::json(kv.value()));
@@ -189,7 +189,7 @@ impl Observer {
             }
             (None, None) => None,
         };
-        self.queue.insert(joined, Entry { kv, member });
+        self.queue.insert(joined, LeaderEntry { kv, member });
         Ok(())
     }
 

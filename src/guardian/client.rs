@@ -89,14 +89,14 @@ fn started() -> MutexGuard<'static, Vec<Process>> {
 }
 
 /// Those who wait for a lease to be remembered, in the order of sending.
-type Queue = VecDeque<(LeaseId, oneshot::Sender<()>)>;
+type RequestQueue = VecDeque<(LeaseId, oneshot::Sender<()>)>;
 
-/// The [`Queue`], or `None` once the guardian is gone.
+/// The [`RequestQueue`], or `None` once the guardian is gone.
 #[derive(Debug)]
-struct Waiting(Mutex<Option<Queue>>);
+struct Waiting(Mutex<Option<RequestQueue>>);
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Option<Queue>> {
+    fn lock(&self) -> MutexGuard<'_, Option<RequestQueue>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -190,7 +190,7 @@ impl Guardian {
             dead,
         };
         let (reader, writer) = socket.into_split();
-        let reader = Reader {
+        let reader = ReportReader {
             socket: reader,
             inbox: Inbox::default(),
             events,
@@ -401,7 +401,7 @@ async fn await_death(pidfd: pipe::Receiver, dead: watch::Sender<bool>) {
 }
 
 /// Hands on what the guardian says, until it says no more.
-struct Reader {
+struct ReportReader {
     socket: OwnedReadHalf,
     inbox: Inbox,
     events: mpsc::UnboundedSender<ClientEvent>,
@@ -409,7 +409,7 @@ struct Reader {
     acked: watch::Sender<Option<(i64, Instant)>>,
 }
 
-impl Reader {
+impl ReportReader {
     async fn run(mut self, mut dead: watch::Receiver<bool>) {
         let died = async { drop(dead.wait_for(|dead| *dead).await) };
         let dead_first = tokio::select! {

@@ -148,7 +148,7 @@ pub(crate) struct TermGuard {
     /// The last run that a start was asked for.
     last_run: u64,
     /// The living processes; `None` if proven empty.
-    tree: Option<Tree>,
+    tree: Option<GuardedTree>,
     daemon: Daemon,
     /// When SIGKILL was sent to the daemon.
     daemon_killed: Option<Instant>,
@@ -203,21 +203,21 @@ struct Guarded {
 
 /// The living processes.
 #[derive(Debug)]
-struct Tree {
+struct GuardedTree {
     /// The term they belong to.
     token: i64,
     /// The runs whose main process lives, or is being started.
     mains: BTreeSet<u64>,
     /// The main process that was started last.
     pid: Option<u32>,
-    stop: Option<Stop>,
+    stop: Option<TreeStop>,
     /// The hook at the term's end, if the tree is that.
     at_end: Option<at_end::RunningHook>,
 }
 
 /// A stop of the tree.
 #[derive(Debug)]
-struct Stop {
+struct TreeStop {
     signal: i32,
     began: Instant,
     /// When SIGKILL follows, unless D−K comes first.

@@ -77,9 +77,9 @@ fn run() -> io::Result<ExitCode> {
     tree.take_input(link.take_handed_over());
     let mind = if hello.checks {
         rustix::thread::set_name(crate::proc::CHECKS)?;
-        Mind::Checks(CheckGuard::default())
+        GuardianMind::Checks(CheckGuard::default())
     } else {
-        Mind::Guard(Box::default())
+        GuardianMind::Guard(Box::default())
     };
     let mut resigner = Resigner::new()?;
     if !hello.checks {
@@ -93,12 +93,12 @@ fn run() -> io::Result<ExitCode> {
     waits.add(&timer)?;
     waits.add(&resigner)?;
     log.speak_for(&hello.election, &hello.candidate);
-    let mut guardian = Guardian {
+    let mut guardian = GuardianLoop {
         log,
         mind,
         tree,
         link,
-        daemon: Daemon {
+        daemon: WatchedDaemon {
             pidfd,
             orphans: Orphans::of(parent.as_raw_pid()),
             exited: false,
@@ -196,7 +196,7 @@ fn greet(link: &mut Link, waits: &mut Waits) -> io::Result<Option<(Hello, Vec<Re
 const PROGRESS: Duration = Duration::from_millis(20);
 
 /// The daemon, as the guardian sees it.
-struct Daemon {
+struct WatchedDaemon {
     pidfd: OwnedFd,
     /// What its Rust job leaves behind.
     orphans: Orphans,
@@ -209,12 +209,12 @@ struct Daemon {
 }
 
 /// Who decides: of a term, or of checks.
-enum Mind {
+enum GuardianMind {
     Guard(Box<TermGuard>),
     Checks(CheckGuard),
 }
 
-impl Mind {
+impl GuardianMind {
     fn handle(&mut self, event: GuardEvent, now: Instant) -> Vec<GuardAction> {
         match self {
             Self::Guard(guard) => guard.handle(event, now),
@@ -236,12 +236,12 @@ impl Mind {
 }
 
 /// Everything that the loop works with.
-struct Guardian {
+struct GuardianLoop {
     log: crate::log::LogGuard,
-    mind: Mind,
+    mind: GuardianMind,
     tree: Tree,
     link: Link,
-    daemon: Daemon,
+    daemon: WatchedDaemon,
     resigner: Resigner,
     timer: Timer,
     waits: Waits,
@@ -256,7 +256,7 @@ struct Guardian {
     leaving: bool,
 }
 
-impl Guardian {
+impl GuardianLoop {
     fn work(&mut self, first: Vec<Request>) -> io::Result<()> {
         let now = clock::now();
         for request in first {

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::State;
-use super::reader::Read;
+use super::ServerState;
+use super::reader::OverviewRead;
 use crate::candidate::Public;
 use crate::clock;
 use crate::config::Config;
@@ -26,14 +26,14 @@ const TERMS_LISTED: usize = 8;
 const QUEUE_LISTED: usize = 50;
 
 /// The page as it is now.
-pub(super) async fn render(state: &State) -> String {
+pub(super) async fn render(state: &ServerState) -> String {
     let config = state.config();
     let read = state.reader.overview(&config.election.prefix).await;
     let public = state.view.public.borrow().clone();
     page(&config, &public, &read, &clock::wall_time())
 }
 
-fn page(config: &Config, public: &Public, read: &Read, now: &str) -> String {
+fn page(config: &Config, public: &Public, read: &OverviewRead, now: &str) -> String {
     let election = Escaped(config.election.prefix.as_str());
     let mut body = String::new();
     let shown = write_body(&mut body, config, public, read, now);
@@ -56,7 +56,7 @@ fn write_body(
     out: &mut String,
     config: &Config,
     public: &Public,
-    read: &Read,
+    read: &OverviewRead,
     now: &str,
 ) -> std::fmt::Result {
     writeln!(

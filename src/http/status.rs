@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::State;
+use super::ServerState;
 use crate::candidate::Public;
 use crate::candidate::Role;
 use crate::config::Config;
@@ -15,29 +15,29 @@ use crate::term::record::host_name;
 pub(super) struct StatusBody {
     role: &'static str,
     candidate: Option<CandidateStatus>,
-    term: Option<Term>,
-    job: Option<Job>,
+    term: Option<TermBody>,
+    job: Option<JobBody>,
     deadline_in_s: Option<f64>,
     /// Only where there is a check.
     #[serde(skip_serializing_if = "Option::is_none")]
-    health: Option<Health>,
+    health: Option<HealthBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct Health {
+struct HealthBody {
     state: &'static str,
     /// What the last check came to.
     last: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Term {
+struct TermBody {
     token: i64,
     since: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Job {
+struct JobBody {
     kind: String,
     pid: Option<u32>,
     up: bool,
@@ -51,17 +51,17 @@ struct Job {
 }
 
 impl StatusBody {
-    pub(super) async fn of(state: &State) -> Self {
+    pub(super) async fn of(state: &ServerState) -> Self {
         let public = state.view.public.borrow().clone();
         let config = state.config();
         Self {
             role: public.role.word(),
             candidate: candidate(state, &public, &config).await,
-            term: public.token.map(|token| Term {
+            term: public.token.map(|token| TermBody {
                 token,
                 since: public.since.as_deref().map(ToOwned::to_owned),
             }),
-            job: Some(Job {
+            job: Some(JobBody {
                 kind: config.job.kind.clone(),
                 pid: public.pid,
                 up: public.job.up,
@@ -72,7 +72,7 @@ impl StatusBody {
             deadline_in_s: public
                 .deadline
                 .map(|deadline| deadline.remaining().as_secs_f64()),
-            health: public.health.as_ref().map(|health| Health {
+            health: public.health.as_ref().map(|health| HealthBody {
                 state: health.word(),
                 last: health.last.as_deref().map(ToOwned::to_owned),
             }),
@@ -80,7 +80,11 @@ impl StatusBody {
     }
 }
 
-async fn candidate(state: &State, public: &Public, config: &Config) -> Option<CandidateStatus> {
+async fn candidate(
+    state: &ServerState,
+    public: &Public,
+    config: &Config,
+) -> Option<CandidateStatus> {
     let lease = public.lease?;
     let joined_at = usize::try_from(public.position?).ok()?;
     let position = match public.role {

@@ -36,7 +36,7 @@ thread_local! {
 /// The lock is held for as long as it takes to move a record, never while anything is written.
 #[derive(Debug)]
 pub(super) struct LogQueue {
-    state: Mutex<State>,
+    state: Mutex<WriterState>,
     /// Signalled when there is something to write.
     filled: Condvar,
     /// Signalled when everything is written.
@@ -44,7 +44,7 @@ pub(super) struct LogQueue {
 }
 
 #[derive(Debug)]
-struct State {
+struct WriterState {
     records: VecDeque<LogRecord>,
     dropped: u64,
     format: Format,
@@ -71,7 +71,7 @@ impl LogQueue {
     /// An empty queue.
     pub(super) fn new(format: Format) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(WriterState {
                 records: VecDeque::new(),
                 dropped: 0,
                 format,
@@ -83,7 +83,7 @@ impl LogQueue {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WriterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,7 +124,7 @@ impl LogQueue {
 
     /// Takes all that waits; `None` if nothing came within `patience`.
     pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
-        let is_empty = |state: &mut State| state.records.is_empty() && state.dropped == 0;
+        let is_empty = |state: &mut WriterState| state.records.is_empty() && state.dropped == 0;
         let state = self.state();
         let (mut state, _) = self
             .filled
@@ -151,7 +151,7 @@ impl LogQueue {
     /// Waits until everything is written, for at most `limit`.
     pub(super) fn flush(&self, limit: Duration) {
         self.filled.notify_one();
-        let is_busy = |state: &mut State| state.writing || !state.records.is_empty();
+        let is_busy = |state: &mut WriterState| state.writing || !state.records.is_empty();
         let outcome = self
             .drained
             .wait_timeout_while(self.state(), limit, is_busy);

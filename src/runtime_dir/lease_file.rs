@@ -328,12 +328,12 @@ fn millis(span: Duration) -> u64 {
 /// The thread that keeps the file; and the files that others write themselves.
 #[derive(Clone, Debug)]
 pub struct Keeper {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<FileOrder>,
     runs: Arc<RunFiles>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum FileOrder {
     Write(Box<LeaseFile>, Duration, oneshot::Sender<io::Result<()>>),
     Remove(LeaseId, oneshot::Sender<io::Result<()>>),
 }
@@ -345,17 +345,17 @@ impl Keeper {
     /// # Errors
     /// Fails if no thread can be started.
     pub fn start(held: &RuntimeDir) -> io::Result<Self> {
-        let (sender, orders) = mpsc::channel::<Order>();
+        let (sender, orders) = mpsc::channel::<FileOrder>();
         let dir = Arc::clone(held.dir());
         let body = move || {
             for order in orders {
                 // Whoever doesn't wait for the outcome has dropped the other end.
                 drop(match order {
-                    Order::Write(file, pause, done) => {
+                    FileOrder::Write(file, pause, done) => {
                         std::thread::sleep(pause);
                         done.send(file.write(&dir))
                     }
-                    Order::Remove(lease, done) => done.send(remove(&dir, lease)),
+                    FileOrder::Remove(lease, done) => done.send(remove(&dir, lease)),
                 });
             }
             Ok(())
@@ -381,25 +381,25 @@ impl Keeper {
     /// the file has to be there, drop it elsewhere.
     pub fn write(&self, file: LeaseFile) -> oneshot::Receiver<io::Result<()>> {
         let (done, outcome) = oneshot::channel();
-        self.order(Order::Write(Box::new(file), Duration::ZERO, done));
+        self.order(FileOrder::Write(Box::new(file), Duration::ZERO, done));
         outcome
     }
 
     /// As [`write`](Self::write), a moment later: a job is being started, and comes first.
     pub fn write_soon(&self, file: LeaseFile) {
         let (done, _) = oneshot::channel();
-        self.order(Order::Write(Box::new(file), JOBS_TURN, done));
+        self.order(FileOrder::Write(Box::new(file), JOBS_TURN, done));
     }
 
     /// Removes the file if it is still that of `lease`: the next lease's may have replaced it.
     pub fn remove(&self, lease: LeaseId) -> oneshot::Receiver<io::Result<()>> {
         let (done, outcome) = oneshot::channel();
-        self.order(Order::Remove(lease, done));
+        self.order(FileOrder::Remove(lease, done));
         outcome
     }
 
     /// To a thread that is gone the order is lost, which whoever awaits its outcome sees.
-    fn order(&self, order: Order) {
+    fn order(&self, order: FileOrder) {
         drop(self.orders.send(order));
     }
 }

@@ -155,19 +155,19 @@ impl Renewal {
                 Some(RenewalOrder::Lose(loss)) => return Err(loss),
                 // The claim proves an earlier renewal; with one in flight, that one is followed
                 // by another at once instead, which does the same.
-                Some(RenewalOrder::Lead { own, .. }) => Ok(Renewed::Interrupted(own)),
+                Some(RenewalOrder::Lead { own, .. }) => Ok(RenewalOutcome::Interrupted(own)),
                 None => return Err(Loss::Closed),
             },
             () = clock::sleep_until(deadline) => return Err(Loss::Expired),
-            outcome = self.renew() => outcome.map(Renewed::Acked),
+            outcome = self.renew() => outcome.map(RenewalOutcome::Acked),
         };
         match outcome {
-            Ok(Renewed::Acked(true)) => {
+            Ok(RenewalOutcome::Acked(true)) => {
                 self.backoff.reset();
                 Ok(self.next_due())
             }
-            Ok(Renewed::Acked(false)) => Ok(self.after_pause()),
-            Ok(Renewed::Interrupted(own)) => {
+            Ok(RenewalOutcome::Acked(false)) => Ok(self.after_pause()),
+            Ok(RenewalOutcome::Interrupted(own)) => {
                 self.stream = None;
                 self.own = Some(own);
                 Ok(clock::now())
@@ -321,7 +321,7 @@ impl Drop for Renewal {
 }
 
 /// How an attempt came out that did not fail.
-enum Renewed {
+enum RenewalOutcome {
     /// The store acknowledged; whether the deadline has moved.
     Acked(bool),
     /// A term began meanwhile.

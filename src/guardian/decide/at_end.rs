@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::protocol::{CommandSpec, Exit, Report};
-use super::{Daemon, GuardAction, GuardLine, Stop, TermGuard, Tree};
+use super::{Daemon, GuardAction, GuardLine, GuardedTree, TermGuard, TreeStop};
 use crate::clock::Instant;
 
 /// The number of its run; the daemon counts its own from 1.
@@ -73,11 +73,11 @@ impl TermGuard {
             return false;
         }
         // From now on: there is no moment in which the tree passes for empty.
-        self.tree = Some(Tree {
+        self.tree = Some(GuardedTree {
             token,
             mains: BTreeSet::from([HOOK]),
             pid: None,
-            stop: Some(Stop {
+            stop: Some(TreeStop {
                 signal: 0,
                 began: now,
                 grace_end: now + limit,
@@ -117,7 +117,7 @@ impl TermGuard {
     }
 
     /// The tree is proven empty of it.
-    pub(super) fn say_at_end(&mut self, tree: &Tree, running: RunningHook, now: Instant) {
+    pub(super) fn say_at_end(&mut self, tree: &GuardedTree, running: RunningHook, now: Instant) {
         let (exit, killed) = running.ended.unzip();
         let lease = self.lease_of(tree.token);
         self.act(GuardAction::Say(GuardLine::HookEnded {

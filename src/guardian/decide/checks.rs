@@ -20,7 +20,7 @@ const LONGEST_ROUND: Duration = Duration::from_secs(1);
 /// The state that decisions follow from.
 #[derive(Debug, Default)]
 pub(crate) struct CheckGuard {
-    present: Option<Check>,
+    present: Option<RunningCheck>,
     /// The daemon is gone, or doesn't want any more checks.
     over: bool,
     actions: Vec<GuardAction>,
@@ -28,17 +28,17 @@ pub(crate) struct CheckGuard {
 
 /// A check of which something lives, or may.
 #[derive(Debug)]
-struct Check {
+struct RunningCheck {
     run: u64,
     until: Instant,
     /// Whether its outcome was told.
     told: bool,
-    killing: Option<Killing>,
+    killing: Option<CheckKilling>,
 }
 
 /// SIGKILL was sent to it.
 #[derive(Debug)]
-struct Killing {
+struct CheckKilling {
     next_round: Instant,
     pause: Duration,
 }
@@ -57,7 +57,7 @@ impl CheckGuard {
                     self.report(Report::Refused { run, reason });
                 } else {
                     let until = now + timeout;
-                    self.present = Some(Check {
+                    self.present = Some(RunningCheck {
                         run,
                         until,
                         told: false,
@@ -148,7 +148,7 @@ impl CheckGuard {
         };
         let last = check.killing.as_ref().map(|killing| killing.pause);
         let pause = last.map_or(FIRST_ROUND, |pause| (pause * 2).min(LONGEST_ROUND));
-        check.killing = Some(Killing {
+        check.killing = Some(CheckKilling {
             next_round: now + pause,
             pause,
         });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::protocol::{Refusal, Report, Request, TermSpec};
-use super::{AtEnd, GuardAction, Guarded, Lease, TermGuard, Tree};
+use super::{AtEnd, GuardAction, Guarded, GuardedTree, Lease, TermGuard};
 use crate::clock::Instant;
 
 /// How long a job has for its start before the guardian connects to the store.
@@ -71,7 +71,7 @@ impl TermGuard {
             } => self.stop_tree(token, stop_signal, now + grace, now),
             Request::Signal { token, signal } => {
                 // A job that has ended meanwhile hears nothing any more.
-                let is_job = |tree: &Tree| tree.token == token && tree.at_end.is_none();
+                let is_job = |tree: &GuardedTree| tree.token == token && tree.at_end.is_none();
                 if self.tree.as_ref().is_some_and(is_job) {
                     self.act(GuardAction::SignalTree { signal });
                 }

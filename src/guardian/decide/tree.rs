@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::protocol::{Exit, Refusal, Report};
-use super::{Daemon, GuardAction, GuardLine, Killing, Stop, TermGuard, Tree, UNKILLABLE};
+use super::{
+    Daemon, GuardAction, GuardLine, GuardedTree, Killing, TermGuard, TreeStop, UNKILLABLE,
+};
 use crate::clock::Instant;
 
 /// Between two rounds of SIGKILL; the tree's own ends bring more of them.
@@ -19,7 +21,7 @@ const STUCK_REPORT: Duration = Duration::from_secs(5);
 impl TermGuard {
     /// A run is to be started: from now on the tree doesn't pass for empty.
     pub(super) fn starts(&mut self, token: i64, run: u64) {
-        let tree = self.tree.get_or_insert_with(|| Tree {
+        let tree = self.tree.get_or_insert_with(|| GuardedTree {
             token,
             mains: BTreeSet::new(),
             pid: None,
@@ -175,7 +177,7 @@ impl TermGuard {
             stop.grace_end = stop.grace_end.min(grace_end);
             return;
         }
-        tree.stop = Some(Stop {
+        tree.stop = Some(TreeStop {
             signal,
             began: now,
             grace_end,
@@ -188,7 +190,7 @@ impl TermGuard {
     /// Begins to kill the tree.
     pub(super) fn kill_tree(&mut self, now: Instant) {
         let Some(tree) = &mut self.tree else { return };
-        let stop = tree.stop.get_or_insert(Stop {
+        let stop = tree.stop.get_or_insert(TreeStop {
             signal: 0,
             began: now,
             grace_end: now,
