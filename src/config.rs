@@ -38,8 +38,8 @@ pub use source::{Flag, Judge, Source};
 pub use timing::Timing;
 
 use kinds::Context;
-use layers::Tree;
-use rules::Settings;
+use layers::MergedTree;
+use rules::PassedValues;
 
 /// The section that only those read who run the job, or look whether it can be.
 const JOB: &str = "job";
@@ -68,7 +68,7 @@ pub struct Config {
     /// `http.hosts`.
     pub http_hosts: Vec<String>,
     /// `log.*`.
-    pub log: crate::log::Settings,
+    pub log: crate::log::LogSettings,
 }
 
 impl Config {
@@ -208,7 +208,7 @@ pub struct SetByUser {
 /// # Errors
 /// All that is wrong, at once.
 pub fn load(source: &Source) -> Result<Loaded, Problems> {
-    let read = Read::new(source);
+    let read = ReadConfig::new(source);
     let mut problems = read.problems;
     let rest = if read.is_whole {
         let shown = read.found.as_ref().map(|found| found.shown.clone());
@@ -242,15 +242,15 @@ pub struct Readable {
     /// That of the unit which reads the same file, where nobody has set one.
     pub of_unit: Option<PathBuf>,
     /// `log.*`.
-    pub log: crate::log::Settings,
+    pub log: crate::log::LogSettings,
 }
 
 /// What can be read, whatever else is wrong by now. The unit's stop hook must find what the daemon
 /// left, and can't read the credentials that the configuration names; `reload` must find the daemon.
 pub fn readable(source: &Source) -> Readable {
-    let Read {
+    let ReadConfig {
         found, settings, ..
-    } = Read::new(source);
+    } = ReadConfig::new(source);
     let runtime_dir = settings.get(keys::RUNTIME_DIR);
     let file = found.as_ref().map(|found| found.path.as_path());
     let of_unit = source.runtime_dir_of_unit(file);
@@ -262,10 +262,10 @@ pub fn readable(source: &Source) -> Readable {
 }
 
 /// `log.*`; a default where a value is none.
-fn log(settings: &Settings) -> crate::log::Settings {
-    let defaults = crate::log::Settings::default();
+fn log(settings: &PassedValues) -> crate::log::LogSettings {
+    let defaults = crate::log::LogSettings::default();
     let format = settings.get(keys::LOG_FORMAT);
-    crate::log::Settings {
+    crate::log::LogSettings {
         filter: settings.get(keys::LOG_FILTER).unwrap_or(defaults.filter),
         format: match format.as_deref() {
             Some("json") => crate::log::Format::Json,
@@ -276,15 +276,15 @@ fn log(settings: &Settings) -> crate::log::Settings {
 }
 
 /// A configuration whose values were checked one by one.
-struct Read {
-    found: Option<source::Found>,
-    settings: Settings,
+struct ReadConfig {
+    found: Option<source::FoundFile>,
+    settings: PassedValues,
     problems: Vec<Problem>,
     /// Whether the file, if one is named, could be read to its end.
     is_whole: bool,
 }
 
-impl Read {
+impl ReadConfig {
     fn new(source: &Source) -> Self {
         let mut problems = Vec::new();
         let found = source.read();
@@ -295,7 +295,7 @@ impl Read {
         });
         let read = match &found {
             Some(found) => toml_file::read(&found.shown, &found.bytes),
-            None => toml_file::Read::default(),
+            None => toml_file::ReadFile::default(),
         };
         is_whole &= read.syntax.is_empty();
         problems.extend(read.problems);
@@ -316,15 +316,15 @@ impl Read {
         }
         let defaults = layers::defaults(&source.host_name, source.runtime_dir().as_os_str());
         let layers = std::iter::once(defaults).chain(set);
-        let tree = Tree::merged(layers).unwrap_or_else(|error| {
+        let tree = MergedTree::merged(layers).unwrap_or_else(|error| {
             problems.push(Problem::new(Place::Default, "", error.to_string()));
-            Tree::default()
+            MergedTree::default()
         });
         let context = Context {
             source,
             file: found.as_ref().map(|found| found.path.as_path()),
         };
-        let settings = Settings::read(&tree, &context, &mut problems);
+        let settings = PassedValues::read(&tree, &context, &mut problems);
         // What else stands on a line with a fault of syntax is a guess.
         problems.retain(|problem| !read.syntax.iter().any(|fault| fault.shares_line(problem)));
         problems.extend(read.syntax);
@@ -341,7 +341,7 @@ impl Read {
 ///
 /// # Errors
 /// The name of a key that must have a value, and has none.
-fn assemble(settings: &Settings, file: Option<PathBuf>) -> Result<Config, &'static str> {
+fn assemble(settings: &PassedValues, file: Option<PathBuf>) -> Result<Config, &'static str> {
     let chosen = settings.chosen().ok_or(keys::ELECTION_TTL.name)?;
     let timing = chosen.timing();
     let hook = |command, limit| -> Result<Option<Hook>, &str> {
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_key_without_a_value_is_named_even_where_nothing_is_wrong() {
-        let missing = assemble(&Settings::default(), None).unwrap_err();
+        let missing = assemble(&PassedValues::default(), None).unwrap_err();
         assert_eq!(missing, "election.ttl");
     }
 }

@@ -18,7 +18,7 @@ use crate::lines::{Speaker, Voice};
 use crate::log;
 use crate::proc::survivor::{REPEATED, Survivor, listed};
 use crate::runtime_dir::lease_file::Keeper;
-use crate::runtime_dir::{Left, RuntimeDir};
+use crate::runtime_dir::{Leftovers, RuntimeDir};
 use crate::shortage::{until_had, until_had_blocking};
 use crate::signals::{Arriving, Signal};
 use crate::vital;
@@ -56,7 +56,7 @@ fn serve(
     config: Config,
     source: Source,
     jobs: Jobs,
-    logs: &Arc<log::Guard>,
+    logs: &Arc<log::LogGuard>,
     directory: &RuntimeDir,
 ) -> anyhow::Result<()> {
     let runtime = make_ready()?;
@@ -140,7 +140,7 @@ fn serve(
 }
 
 /// The log of a process that speaks for the candidate of `config`.
-fn start_log(config: &Config) -> io::Result<Arc<log::Guard>> {
+fn start_log(config: &Config) -> io::Result<Arc<log::LogGuard>> {
     let logs = until_had_blocking("a thread for the log", || log::init(&config.log))?;
     logs.speak_for(&config.election.prefix, &config.candidate_name);
     Ok(Arc::new(logs))
@@ -188,7 +188,7 @@ fn make_ready() -> anyhow::Result<Runtime> {
 async fn start_and_fence<T>(
     starting: impl Future<Output = io::Result<(Candidate, View)>>,
     config: &Arc<Config>,
-    left: &Left,
+    left: &Leftovers,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<((Candidate, View), Option<T>)> {
     let starting = async { starting.await.context("no guardian") };
@@ -199,7 +199,7 @@ async fn start_and_fence<T>(
 /// that says then.
 async fn fence_unless<T>(
     config: &Arc<Config>,
-    left: &Left,
+    left: &Leftovers,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<Option<T>> {
     let (config, left) = (Arc::clone(config), left.clone());
@@ -216,7 +216,7 @@ async fn fence_unless<T>(
 
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
 /// nothing may start here (R4). Says who lives after `kill_budget`, and again and again. Blocks.
-fn fence_leftovers(config: &Config, earlier: &Left) {
+fn fence_leftovers(config: &Config, earlier: &Leftovers) {
     let mut limit = config.job.kill_budget;
     loop {
         let left = fencing::fence(&config.election.prefix, earlier.runs(), limit);

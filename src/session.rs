@@ -30,7 +30,7 @@ pub mod status;
 
 pub use loss::Loss;
 pub(crate) use renewal::backoff;
-use renewal::{Order, Renewal};
+use renewal::{Renewal, RenewalOrder};
 pub use status::Status;
 
 /// What a session needs to know.
@@ -67,7 +67,7 @@ pub struct Session {
     store: Store,
     lease: LeaseId,
     timing: Timing,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<RenewalOrder>,
     status: watch::Receiver<Status>,
     task: JoinHandle<()>,
     /// The election that it stands in. One and no other: a term is lost with its own key (R7), and
@@ -207,7 +207,7 @@ impl Session {
     /// Dropping it may leave the session tied to the term; close it then.
     pub async fn lead(&self, own: OwnKey, acked: Ack, claimed_in: u64) -> Result<(), Loss> {
         let proven = deadline::is_proven(acked, claimed_in, self.store.seen().raft_term);
-        let order = Order::Lead {
+        let order = RenewalOrder::Lead {
             own,
             proven: proven.then_some(acked),
         };
@@ -235,7 +235,7 @@ impl Session {
     pub fn lose(&self, loss: Loss) {
         self.declared.get_or_init(|| loss.clone());
         // A closed inbox means that the session is over already.
-        drop(self.orders.send(Order::Lose(loss)));
+        drop(self.orders.send(RenewalOrder::Lose(loss)));
     }
 
     /// Stops the renewals without a word to the store; the lease lives on for its TTL, and the

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::exit::Failure;
-use super::options::{HEADING, Options, block_on, span, warned};
+use super::options::{CommonOptions, HEADING, block_on, span, warned};
 use super::output;
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use crate::config::{self, Config, Flag, Restart, keys};
 use crate::daemon::once::{self, Outcome, Public, Role};
 use crate::etcd::{Error, Store};
@@ -31,7 +31,7 @@ Examples:
   incumbent exec -c /etc/incumbent/backup.toml --wait 10m -- sh -c 'pg_dump shop > shop.sql'")]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 
     /// Name of this candidate, instead of candidate.name
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
@@ -100,7 +100,7 @@ fn wait_and_run(
     directory: &OwnDir,
     wait: Option<Duration>,
 ) -> anyhow::Result<Outcome> {
-    let progress = Progress::new();
+    let progress = ProgressLine::new();
     let election = crate::log::printable(config.election.prefix.as_str());
     let watched = |public: &Public| match public.role {
         Role::Waiting | Role::Campaigning => {

@@ -29,7 +29,7 @@ pub(super) const HEADING: &str = "Configuration";
 
 /// What every command takes.
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct CommonOptions {
     /// Configuration file [default: $INCUMBENT_CONFIG, else /etc/incumbent/incumbent.toml if it
     /// is there]
     #[arg(short, long, value_name = "FILE", help_heading = HEADING)]
@@ -44,7 +44,7 @@ pub(super) struct Options {
     election: Option<String>,
 }
 
-impl Options {
+impl CommonOptions {
     /// Where the configuration comes from: built-in defaults, the file, `INCUMBENT__…` variables,
     /// flags.
     pub(super) fn source(&self) -> Source {
@@ -95,7 +95,7 @@ impl Options {
 #[derive(Debug, Args)]
 pub(super) struct Asking {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 
     /// How long to try to reach the store in all
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = span)]

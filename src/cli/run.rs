@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::exit::Failure;
-use super::options::{HEADING, Options, warned};
+use super::options::{CommonOptions, HEADING, warned};
 use crate::config::{self, Flag, keys};
 use crate::fencing;
 use crate::job::Jobs;
@@ -17,7 +17,7 @@ Examples:
   incumbent run --endpoints http://etcd1:2379,http://etcd2:2379 --election /backup -- backup --loop")]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 
     /// Name of this candidate, instead of candidate.name
     #[arg(long, value_name = "NAME", help_heading = HEADING)]

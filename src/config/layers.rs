@@ -63,9 +63,9 @@ impl Source for Layer {
 
 /// The merged layers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tree(Map<String, Value>);
+pub(super) struct MergedTree(Map<String, Value>);
 
-impl Tree {
+impl MergedTree {
     /// Merges the layers, the weakest first.
     pub(super) fn merged(layers: impl IntoIterator<Item = Layer>) -> Result<Self, ConfigError> {
         layers

@@ -7,7 +7,7 @@ use super::advice::Shown;
 use super::keys::{ETCD_PASSWORD_FILE, ETCD_TLS_KEY_FILE};
 use super::kinds::shown_typed;
 use super::place::{Place, path_quoted, path_shown, quoted};
-use super::rules::Settings;
+use super::rules::PassedValues;
 use super::source::Source;
 use super::timing::{SURVIVES_HUNG_FOLLOWER, SURVIVES_HUNG_LEADER};
 use super::{Config, Loaded, SetByUser};
@@ -156,7 +156,7 @@ pub fn ttl_warnings(config: &Config) -> Vec<String> {
 }
 
 /// What the user set, without secrets.
-pub(super) fn set_by_user(settings: &Settings) -> Vec<SetByUser> {
+pub(super) fn set_by_user(settings: &PassedValues) -> Vec<SetByUser> {
     let set = settings
         .iter()
         .filter(|(.., place)| *place != Place::Default);

@@ -3,21 +3,25 @@
 use super::advice::{Chosen, Shown};
 use super::keys::{self, Entry, KEYS, Key};
 use super::kinds::{self, Context, Typed};
-use super::layers::Tree;
+use super::layers::MergedTree;
 use super::place::{Place, Problem};
 use super::source::Source;
 use super::timing::{SLACK, smallest_takeover_delay};
 
 /// The values that passed, each with its place.
 #[derive(Debug, Default)]
-pub(super) struct Settings {
+pub(super) struct PassedValues {
     passed: Vec<(&'static Entry, Typed, Place)>,
     failed: Vec<&'static str>,
 }
 
-impl Settings {
+impl PassedValues {
     /// Walks the table of keys over the tree.
-    pub(super) fn read(tree: &Tree, context: &Context<'_>, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn read(
+        tree: &MergedTree,
+        context: &Context<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let mut settings = Self {
             passed: Vec::new(),
             failed: Vec::new(),
@@ -116,7 +120,7 @@ impl Settings {
 }
 
 /// Everything that is wrong between keys. `file` is where a missing key would stand.
-pub(super) fn broken(settings: &Settings, source: &Source, file: &Place) -> Vec<Problem> {
+pub(super) fn broken(settings: &PassedValues, source: &Source, file: &Place) -> Vec<Problem> {
     let mut problems = Vec::new();
     // The lease's times have to leave room for the job's.
     if let Some(chosen) = settings.chosen().filter(|_| !source.ignores_job) {
@@ -151,7 +155,7 @@ pub(super) fn broken(settings: &Settings, source: &Source, file: &Place) -> Vec<
 }
 
 /// A job in Rust says itself what it takes.
-fn job_settings(settings: &Settings, source: &Source, problems: &mut Vec<Problem>) {
+fn job_settings(settings: &PassedValues, source: &Source, problems: &mut Vec<Problem>) {
     let key = keys::JOB_SETTINGS;
     let kind = settings.get(keys::JOB_KIND);
     let Some(kind) = kind.filter(|_| !settings.has_failed(&key)) else {
@@ -174,7 +178,7 @@ fn job_settings(settings: &Settings, source: &Source, problems: &mut Vec<Problem
 }
 
 /// R3, and the delay of R13.
-fn timing(settings: &Settings, chosen: &Chosen, problems: &mut Vec<Problem>) {
+fn timing(settings: &PassedValues, chosen: &Chosen, problems: &mut Vec<Problem>) {
     if let Err(advice) = chosen.check() {
         let keys = [
             keys::ELECTION_TTL,
@@ -206,7 +210,7 @@ fn timing(settings: &Settings, chosen: &Chosen, problems: &mut Vec<Problem>) {
     }
 }
 
-fn restart_delays(settings: &Settings, problems: &mut Vec<Problem>) {
+fn restart_delays(settings: &PassedValues, problems: &mut Vec<Problem>) {
     let (first, largest) = (keys::JOB_RESTART_DELAY, keys::JOB_RESTART_DELAY_MAX);
     let delays = (settings.get(first), settings.get(largest));
     if let (Some(delay), Some(longest)) = delays
@@ -239,7 +243,7 @@ fn restart_delays(settings: &Settings, problems: &mut Vec<Problem>) {
 
 /// Without authorities to trust no https member can be reached, and without https no certificate
 /// is ever used.
-fn tls(settings: &Settings, problems: &mut Vec<Problem>) {
+fn tls(settings: &PassedValues, problems: &mut Vec<Problem>) {
     let key = keys::ETCD_ENDPOINTS;
     let Some(endpoints) = settings.get(key) else {
         return;
@@ -258,7 +262,7 @@ fn tls(settings: &Settings, problems: &mut Vec<Problem>) {
 }
 
 /// What the user should know though nothing is wrong.
-pub(super) fn warnings(settings: &Settings) -> Vec<String> {
+pub(super) fn warnings(settings: &PassedValues) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut warn = |key: &Entry, what: &str| {
         let place = settings.place(key);

@@ -14,7 +14,7 @@ use crate::log::printable;
 
 /// What a file holds.
 #[derive(Debug, Default)]
-pub(super) struct Read {
+pub(super) struct ReadFile {
     /// Its known keys.
     pub(super) layer: Layer,
     /// Its unknown keys, and tables where none belong.
@@ -24,8 +24,8 @@ pub(super) struct Read {
 }
 
 /// Reads the bytes of the file that is shown as `file`.
-pub(super) fn read(file: &str, bytes: &[u8]) -> Read {
-    let mut read = Read::default();
+pub(super) fn read(file: &str, bytes: &[u8]) -> ReadFile {
+    let mut read = ReadFile::default();
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
@@ -189,7 +189,7 @@ fn tables(
 
 /// The walk over the tables of a file.
 struct Walk<'a> {
-    read: &'a mut Read,
+    read: &'a mut ReadFile,
     place: &'a dyn Fn(Range<usize>) -> Place,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
-use super::stops::{Stop, Stops};
+use super::stops::{DaemonStop, Stops};
 use super::{keeper, make_ready, reap_orphans, start_and_fence, start_log};
 pub use crate::candidate::Role;
 use crate::candidate::{Candidate, Order, Parts};
@@ -115,9 +115,9 @@ fn obey(passed: Passed, stops: &mut Stops) -> Option<Order> {
         return Some(Order::ShutdownNow);
     }
     match passed.is_stop.then(|| stops.asked(clock::now())) {
-        Some(Stop::Hurry) => Some(Order::ShutdownNow),
-        Some(Stop::Same) => None,
-        Some(Stop::Begin) | None => Some(Order::PassOn {
+        Some(DaemonStop::Hurry) => Some(Order::ShutdownNow),
+        Some(DaemonStop::Same) => None,
+        Some(DaemonStop::Begin) | None => Some(Order::PassOn {
             signal: passed.signal,
             ends: passed.ends,
         }),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::client::is_guardian;
-use super::mark::{Mark, Status};
+use super::mark::{Mark, MarkStatus};
 use super::proc::{is_own_child, kill_child};
 use crate::clock::Instant;
 use crate::proc::look::{listed, own_children, seen};
@@ -190,7 +190,7 @@ fn bearers(mark: Mark) -> io::Result<Vec<Process>> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     let mut open = Vec::new();
     for pid in listed()? {
-        if let Some(status) = Status::of(pid)? {
+        if let Some(status) = MarkStatus::of(pid)? {
             children.entry(status.parent).or_default().push(pid);
             if status.bears(mark) {
                 open.push(pid);

@@ -29,7 +29,7 @@ pub enum Request {
         /// The process to hold for the daemon. The guardian kills no other: it must be its parent.
         daemon: u32,
         /// How the guardian logs.
-        log: crate::log::Settings,
+        log: crate::log::LogSettings,
         /// The election, for the guardian's log lines.
         election: Prefix,
         /// The candidate's name, for the guardian's log lines.
@@ -40,7 +40,7 @@ pub enum Request {
         records: bool,
     },
     /// The guardian is to log so from now on.
-    Log(crate::log::Settings),
+    Log(crate::log::LogSettings),
     /// A lease to give back in the daemon's place; acknowledged by [`Report::Remembered`], and not
     /// granted before that (R6).
     ///
@@ -55,7 +55,7 @@ pub enum Request {
     },
     /// A term begins. For the present term's token: its times and its stop signal change.
     /// Acknowledged by [`Report::Guarded`].
-    Term(Term),
+    Term(TermSpec),
     /// A renewal was proven. Acknowledged by [`Report::Guarded`]; a deadline never goes back.
     Deadline {
         /// The term.
@@ -145,7 +145,7 @@ pub enum Request {
 
 /// A term, as far as the guardian needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Term {
+pub struct TermSpec {
     /// The fencing token. Only rises: a token that isn't above every ended one is ignored.
     pub token: i64,
     /// The instant by which nothing of the term may run (D).
@@ -159,7 +159,7 @@ pub struct Term {
     pub in_daemon: bool,
 }
 
-impl Term {
+impl TermSpec {
     /// When the polite stop begins, and starts end: D−G−K.
     pub fn stop_at(&self) -> Instant {
         self.graces.polite_stop(self.deadline)

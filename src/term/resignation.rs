@@ -6,7 +6,7 @@ use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use serde::{Deserialize, Serialize};
 
 use super::history::put_past;
-use super::member::Place;
+use super::member::MemberPlace;
 use super::record::Unkillable;
 use super::{guarded, record};
 use crate::clock::{self, Instant};
@@ -96,7 +96,7 @@ impl Resignation {
         for place in [self.prefix.past_term(token), self.prefix.term()] {
             let (found, _) = store.get(self.attempt_limit, place, None).await?;
             let record = found.kvs().first();
-            let record: Option<record::Term> =
+            let record: Option<record::TermRecord> =
                 record.and_then(|kv| record::json(kv.value()).read());
             if let Some(term) = record.filter(|term| term.token == token) {
                 let past = record::PastTerm::ended_at(term, ended, reason);
@@ -160,11 +160,11 @@ impl Resignation {
         if unkillable.is_empty() {
             return;
         }
-        let place = Place {
+        let place = MemberPlace {
             prefix: &self.prefix,
             lease: self.lease,
         };
-        let show = |member: &mut record::Member| member.unkillable = unkillable;
+        let show = |member: &mut record::MemberRecord| member.unkillable = unkillable;
         if let Err(error) = place.amend(store, self.attempt_limit, None, show).await {
             tracing::debug!(%error, "member record not changed");
         }

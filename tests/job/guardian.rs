@@ -8,7 +8,7 @@ use crate::common::patience;
 use crate::stand::{self, LONG, SHORT, Stand, kill, pidfd, sh, wait_for_end};
 use incumbent::clock;
 use incumbent::config::timing::Graces;
-use incumbent::guardian::protocol::{Exit, Refusal, Report, Request, Term};
+use incumbent::guardian::protocol::{Exit, Refusal, Report, Request, TermSpec};
 use rustix::process::{Pid, getpgid, getsid};
 
 /// Runs until it is killed, whatever it is asked.
@@ -314,7 +314,7 @@ fn a_daemon_that_dies_before_a_stubborn_job_has_it_killed_after_the_lost_grace()
 fn a_daemon_with_a_rust_job_is_killed_before_the_deadline() {
     let mut stand = Stand::new();
     let short = patience(SHORT);
-    let term = Term {
+    let term = TermSpec {
         in_daemon: true,
         graces: Graces {
             lost_grace: short,
@@ -441,7 +441,7 @@ fn a_daemon_that_does_not_read_holds_up_nothing() {
         stand.send(&Request::Term(term.clone()));
     }
     // However long that took, the next term is heard of while it is to be acted on.
-    stand.send(&Request::Term(Term {
+    stand.send(&Request::Term(TermSpec {
         in_daemon: true,
         graces: Graces {
             lost_grace: SHORT,

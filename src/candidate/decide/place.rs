@@ -21,7 +21,7 @@ use super::run::{Run, What};
 use super::words::{Elected, Joined, Left, Line};
 use crate::clock::Instant;
 use crate::config::timing::Timing;
-use crate::job::restart::Verdict;
+use crate::job::restart::RestartVerdict;
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
 use crate::session::Status;
@@ -61,7 +61,7 @@ pub(super) enum Job {
     /// Asked for, or alive.
     Up(Run),
     /// Its main process has ended; the tree isn't proven empty yet.
-    Emptying(Run, Verdict),
+    Emptying(Run, RestartVerdict),
     /// The next run is due then.
     Due(Instant),
 }

@@ -4,7 +4,7 @@ use super::deadline::Due;
 use super::place::{After, Ending, Guard, Job, Pause, Place};
 use super::run::What;
 use super::words::{Action, Line, Work};
-use super::{Guardian, Mind};
+use super::{GuardianState, Mind};
 use crate::guardian::protocol::{self, Request, Stdin};
 use crate::reason::EndReason;
 
@@ -86,7 +86,7 @@ impl Mind {
         tenure.in_daemon |= in_daemon;
         let resignation = tenure.candidacy.resignation.clone();
         let token = tenure.token;
-        let term = protocol::Term {
+        let term = protocol::TermSpec {
             token,
             deadline: tenure.deadline(),
             graces: timing.graces(),
@@ -278,7 +278,7 @@ impl Mind {
 
     /// There is a new guardian: it has to know what the last one knew and still matters.
     pub(super) fn guarded_anew(&mut self) {
-        self.guardian = Guardian::default();
+        self.guardian = GuardianState::default();
         // The configuration may have changed while it was being started.
         self.tell(Request::Log(self.config.log.clone()));
         if let Some(tenure) = self.place.tenure_mut() {

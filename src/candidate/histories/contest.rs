@@ -18,7 +18,7 @@ use crate::etcd::Error;
 use crate::etcd::keep_alive::Ack;
 use crate::keys::LeaseId;
 use crate::session::{Loss, Status};
-use crate::term::record::{Pause, Record, StepDown};
+use crate::term::record::{PauseRecord, Record, StepDown};
 use crate::term::resignation::Resignation;
 
 /// Between attempts to give back.
@@ -358,7 +358,7 @@ impl Contest {
                     if !pause.keep_leader {
                         let (by, since) = (String::new(), String::new());
                         let keep_leader = false;
-                        let pause_record = Pause {
+                        let pause_record = PauseRecord {
                             by,
                             since,
                             keep_leader,

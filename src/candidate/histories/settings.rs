@@ -92,6 +92,6 @@ pub(in crate::candidate) fn config(timing: Timing) -> Config {
         runtime_dir: PathBuf::from("/run/replica"),
         http_listen: None,
         http_hosts: Vec::new(),
-        log: crate::log::Settings::default(),
+        log: crate::log::LogSettings::default(),
     }
 }

@@ -113,7 +113,7 @@ pub(super) struct Store {
     /// By create_revision: the first leads, or will.
     pub(super) queue: BTreeMap<i64, Key>,
     pub(super) marker: i64,
-    pub(super) recorded: Option<record::Term>,
+    pub(super) recorded: Option<record::TermRecord>,
     pub(super) pause: Option<Paused>,
     pub(super) wish: Option<Wished>,
     /// The raft term of the leader that counts.
@@ -231,7 +231,7 @@ impl Store {
             return Answer::Gone;
         }
         self.next_revision();
-        self.recorded = Some(record::Term {
+        self.recorded = Some(record::TermRecord {
             token: recorded.token,
             candidate: String::new(),
             lease: recorded.lease,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::protocol::Report;
-use super::{Action, Daemon, Guard, Guarded, Lease, Line, UNKILLABLE};
+use super::{Daemon, GuardAction, GuardLine, Guarded, Lease, TermGuard, UNKILLABLE};
 use crate::clock::Instant;
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
@@ -16,7 +16,7 @@ const SILENCE: Duration = Duration::from_millis(100);
 /// why. `takeover_delay` has room for it (R13).
 const DAEMON_LATE: Duration = Duration::from_millis(50);
 
-impl Guard {
+impl TermGuard {
     /// When the daemon is killed for the sake of the Rust job that runs in it.
     pub(super) fn daemon_kill_at(&self) -> Option<Instant> {
         let guarded = self.term.as_ref().filter(|guarded| !guarded.over)?;
@@ -39,7 +39,7 @@ impl Guard {
             Some(_) => return,
         };
         let lease = self.lease_of(token);
-        self.act(Action::Say(Line::TermLost {
+        self.act(GuardAction::Say(GuardLine::TermLost {
             lease,
             token,
             reason,
@@ -49,7 +49,7 @@ impl Guard {
     pub(super) fn kill_daemon(&mut self, now: Instant) {
         if self.daemon_killed.is_none() {
             self.daemon_killed = Some(now);
-            self.act(Action::KillDaemon);
+            self.act(GuardAction::KillDaemon);
         }
     }
 
@@ -75,12 +75,12 @@ impl Guard {
         self.ended = self.ended.max(token);
         let reason = EndReason::Deadline;
         let lease = self.lease_of(token);
-        self.act(Action::Say(Line::TermLost {
+        self.act(GuardAction::Say(GuardLine::TermLost {
             lease,
             token,
             reason,
         }));
-        self.actions.extend(guarded.stopped.map(Action::Say));
+        self.actions.extend(guarded.stopped.map(GuardAction::Say));
         self.give_back(now, |lease| lease.resignation.token == Some(token));
     }
 
@@ -89,7 +89,7 @@ impl Guard {
             return;
         }
         if self.leases.is_empty() && self.term.is_none() && self.tree.is_none() {
-            return self.act(Action::Exit);
+            return self.act(GuardAction::Exit);
         }
         self.daemon = Daemon::Closed;
         self.kill_daemon(now);
@@ -118,7 +118,7 @@ impl Guard {
         let leases = self.leases.values().map(|lease| &lease.resignation);
         if let Some(latest) = leases.max_by_key(|resignation| resignation.token) {
             let latest = latest.clone();
-            self.act(Action::Connect(latest));
+            self.act(GuardAction::Connect(latest));
         }
     }
 
@@ -159,7 +159,7 @@ impl Guard {
         for lease in self.leases.values_mut() {
             if which(lease) && !lease.given_back {
                 lease.given_back = true;
-                self.actions.push(Action::GiveBack {
+                self.actions.push(GuardAction::GiveBack {
                     resignation: lease.resignation.clone(),
                     // Past its TTL the lease is gone by itself.
                     until: now + lease.resignation.ttl,
@@ -170,7 +170,7 @@ impl Guard {
 
     pub(super) fn given_back(&mut self, lease: LeaseId, confirmed: bool) {
         if let Some(known) = self.leases.remove(&lease) {
-            self.act(Action::Say(Line::Resigned {
+            self.act(GuardAction::Say(GuardLine::Resigned {
                 lease,
                 token: known.resignation.token,
                 confirmed,
@@ -182,7 +182,7 @@ impl Guard {
 
     fn leave(&mut self) {
         if self.daemon == Daemon::Dead && self.tree.is_none() && self.leases.is_empty() {
-            self.act(Action::Exit);
+            self.act(GuardAction::Exit);
         }
     }
 
@@ -217,7 +217,8 @@ impl Guard {
             // A daemon that is only late renews its other leases itself.
             if !alive || lease.resignation.token == token {
                 pause = pause.max(lease.resignation.ttl / 5);
-                self.actions.push(Action::Renew(lease.resignation.clone()));
+                self.actions
+                    .push(GuardAction::Renew(lease.resignation.clone()));
             }
         }
         self.next_renewal = Some(now + pause);
