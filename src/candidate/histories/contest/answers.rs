@@ -185,7 +185,9 @@ impl Contest {
                         it.stage = Stage::Over;
                         self.events.push(Event::Refused(why));
                     }
-                    Next::Pause(_) => self.wait(it, None, now),
+                    Next::Pause(_) if self.mistake != Some(Mistake::PauseIsPassedOver) => {
+                        self.wait(it, None, now);
+                    }
                     Next::Delay if self.mistake != Some(Mistake::NoTakeoverDelay) => {
                         let own = self.takeover_delay;
                         let delay = match self.mistake {
@@ -194,8 +196,11 @@ impl Contest {
                         };
                         it.waited_out = Some(standing.last(it.mine, it.waited_for));
                         it.stage = Stage::Delaying(now + delay);
+                        self.began_to_wait = true;
                     }
-                    Next::Delay | Next::Lead => self.claimed(it, acked, raft_term, now),
+                    Next::Pause(_) | Next::Delay | Next::Lead => {
+                        self.claimed(it, acked, raft_term, now)
+                    }
                 }
             }
             _ => {}
