@@ -25,6 +25,7 @@ mod guardian;
 mod judge;
 mod machine;
 mod mistake;
+mod planned;
 pub(super) mod settings;
 mod store;
 mod tree;

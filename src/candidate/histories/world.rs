@@ -1,6 +1,5 @@
 //! The simulated world: true time, the store, the machines, and what travels between them.
 
-use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::daemon::Word;
 use super::faults::{Fault, Mood};
 use super::judge::{Judge, Seen};
 use super::machine::{Machine, Turn};
+use super::planned::Planned;
 use super::store::{Answer, Request, Store};
 use crate::candidate::decide::words::Order;
 use crate::config::timing::SLACK;
@@ -100,35 +100,6 @@ pub(super) enum What {
     /// The history ends.
     End,
 }
-
-/// What happens at an instant of true time; at the same one, in the order of planning.
-#[derive(Debug)]
-struct Planned {
-    at: u64,
-    order: u64,
-    what: What,
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // The heap gives out its largest.
-        (other.at, other.order).cmp(&(self.at, self.order))
-    }
-}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Planned {}
 
 /// Everything.
 #[derive(Debug)]
