@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader stores test torture torture-systemd histories bench bench-systemd proof proof-page lint deny dist deb test-deb deps
+.PHONY: help demo kill-leader stores test torture torture-systemd histories mistakes bench bench-systemd proof proof-page lint deny dist deb test-deb deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -52,7 +52,11 @@ torture-systemd: ## Throws faults at four instances of the shipped unit for MINU
 histories: ## Plays simulated elections for MINUTES=10 from SEED=1 on, and checks every promise
 	@scripts/deps build
 	INCUMBENT_HISTORIES_MINUTES=$(MINUTES) INCUMBENT_HISTORIES_SEED=$(SEED) \
-	cargo test --release --lib -- --nocapture no_history_breaks_a_rule
+	cargo test --profile histories --lib -- --nocapture no_history_breaks_a_rule
+
+mistakes: ## Tells in how many simulated elections each planted mistake is caught
+	@scripts/deps build
+	cargo test --profile histories --lib -- --ignored --nocapture how_soon_mistakes_are_caught
 
 bench: ## Measures hand-overs, faults, memory and CPU time, in about 25 minutes
 	@scripts/deps build etcd

@@ -26,6 +26,8 @@ pub(super) struct Guardian {
     forking: Option<(u64, Instant)>,
     /// The term that it guards.
     pub(super) token: i64,
+    /// The term that it has acknowledged.
+    pub(super) acknowledged: i64,
     giving: Vec<Giving>,
 }
 
@@ -119,7 +121,7 @@ impl World {
             if self.machines[at].guardian.forking.is_some() {
                 // It goes on where it stopped.
                 let until = self.machines[at].guardian.process.stalled_until;
-                return self.guardian_runs_at(at, until);
+                return self.guardian_runs_at(at, until.max(self.now));
             }
         }
         self.go_on_giving(at, now);
@@ -143,6 +145,9 @@ impl World {
                     let guardian = &mut self.machines[at].guardian;
                     guardian.process.stalled_until = until;
                     guardian.forking = Some((run, before));
+                } else if self.may_stall_guardian(at) && self.chance.one_in(10) {
+                    self.suspend(at, self.machines[at].truth.ttl() * 2);
+                    self.machines[at].guardian.forking = Some((run, before));
                 } else {
                     self.fork(at, run, before, now);
                 }
@@ -184,13 +189,23 @@ impl World {
         if matches!(report, Report::Stopping { .. }) {
             self.stop_begun(at);
         }
+        match &report {
+            Report::Guarded { token, .. } => self.machines[at].guardian.acknowledged = *token,
+            Report::Killing | Report::Stuck { .. }
+                if self.mistake == Some(Mistake::KillsInSilence) =>
+            {
+                return;
+            }
+            _ => {}
+        }
         let number = self.machines[at].guardian.number;
         self.tell_daemon(at, Word::Guardian(number, report));
     }
 
     /// The child looks at the clock before its exec, which may hang.
     fn fork(&mut self, at: usize, run: u64, before: Instant, now: Instant) {
-        if self.machines[at].shows() >= before {
+        let looks = self.mistake != Some(Mistake::ChildLooksAtNoClock);
+        if looks && self.machines[at].shows() >= before {
             self.feed(at, GuardEvent::TooLate { run }, now);
             return self.feed(at, GuardEvent::TreeEmpty, now);
         }
@@ -203,6 +218,7 @@ impl World {
                 self.feed(at, GuardEvent::TreeEmpty, now);
             }
             _ => {
+                self.judge.begins(at, token, &self.store, self.mood);
                 self.tree_starts(at, run, token, false);
                 self.begins(at, run);
                 self.feed(at, GuardEvent::Executed { run, pid: 1 }, now);

@@ -185,7 +185,9 @@ impl Contest {
                         it.stage = Stage::Over;
                         self.events.push(Event::Refused(why));
                     }
-                    ClaimStep::Pause(_) => self.wait(it, None, now),
+                    ClaimStep::Pause(_) if self.mistake != Some(Mistake::PauseIsPassedOver) => {
+                        self.wait(it, None, now);
+                    }
                     ClaimStep::Delay if self.mistake != Some(Mistake::NoTakeoverDelay) => {
                         let own = self.takeover_delay;
                         let delay = match self.mistake {
@@ -194,8 +196,11 @@ impl Contest {
                         };
                         it.waited_out = Some(standing.last(it.mine, it.waited_for));
                         it.stage = Stage::Delaying(now + delay);
+                        self.began_to_wait = true;
                     }
-                    ClaimStep::Delay | ClaimStep::Lead => self.claimed(it, acked, raft_term, now),
+                    ClaimStep::Pause(_) | ClaimStep::Delay | ClaimStep::Lead => {
+                        self.claimed(it, acked, raft_term, now)
+                    }
                 }
             }
             _ => {}
