@@ -144,10 +144,10 @@ fn a_corrupt_alarm_costs_no_term_and_lets_nobody_join() {
 /// What puts a snapshot back, and whether it can raise the revision as well.
 fn restorer() -> (PathBuf, bool) {
     let etcdctl = PathBuf::from(programs::etcdctl());
-    let etcdutl = etcdctl.with_file_name("etcdutl");
-    let beside = etcdctl.components().count() > 1 && Path::exists(&etcdutl);
+    let sibling = etcdctl.with_file_name("etcdutl");
+    let beside = etcdctl.components().count() > 1 && Path::exists(&sibling);
     if beside {
-        (etcdutl, true)
+        (sibling, true)
     } else {
         (etcdctl, false)
     }
