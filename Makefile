@@ -26,10 +26,11 @@ endif
 stores: ## Builds etcd 3.5, 3.6 and 3.7 for the tests, where there is Go
 	@scripts/stores
 
-test: ## Runs all tests, against a real etcd; STORE=3.5, 3.6 or 3.7 for a newer one
+test: ## Runs all tests, or SUITES="election job", against a real etcd, or STORE=3.7 from `make stores`
 	@scripts/stores candidate $(STORE)
 	@scripts/deps build etcd
-	RUST_TEST_THREADS=$(THREADS) INCUMBENT_TEST_SLOTS=$(SLOTS) cargo test --no-fail-fast
+	RUST_TEST_THREADS=$(THREADS) INCUMBENT_TEST_SLOTS=$(SLOTS) \
+	cargo test --no-fail-fast $(SUITES:%=--test %)
 
 MINUTES ?= 10
 SEED ?= 1

@@ -46,13 +46,13 @@ impl Seen {
         }
         self.cluster = answer.cluster;
         self.raft_term = self.raft_term.max(answer.raft_term);
-        if let Some(asked) = asked {
-            if answer.revision < asked.revision {
-                return Err(Error::ClusterChanged(format!(
-                    "the store is at revision {} after it was at {}: restored from a snapshot?",
-                    answer.revision, asked.revision
-                )));
-            }
+        if let Some(asked) = asked
+            && answer.revision < asked.revision
+        {
+            return Err(Error::ClusterChanged(format!(
+                "the store is at revision {} after it was at {}: restored from a snapshot?",
+                answer.revision, asked.revision
+            )));
         }
         self.revision = self.revision.max(answer.revision);
         Ok(())

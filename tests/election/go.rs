@@ -1,6 +1,11 @@
 //! Candidates in Go in the same election: one as tutorials write it, and one that gives back and heeds
 //! the end of its session. See `tests/go/candidate`.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured is for who asks with --nocapture"
+)]
+
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

@@ -22,6 +22,9 @@ impl GrpcProxy {
             .arg(cluster.endpoints().join(","))
             .arg("--listen-addr")
             .arg(address.to_string())
+            // Those of 3.5 and 3.6 end if they don't reach themselves there.
+            .arg("--advertise-client-url")
+            .arg(address.to_string())
             .arg("--data-dir")
             .arg(cluster.sandbox().join("grpc-proxy.data"))
             .env_remove("ETCD")

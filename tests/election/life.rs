@@ -119,15 +119,35 @@ fn a_store_without_space_and_defragmentation_cost_no_term() {
     assert_it_cost_nothing(&scene, &a, token, &b);
 }
 
+#[test]
+fn a_corrupt_alarm_costs_no_term_and_lets_nobody_join() {
+    let (scene, a, token, b) = led(Cluster::start(3));
+    let alarm = |action| {
+        scene.cluster.ask("an alarm", async |mut client| {
+            let corrupt = etcd_client::AlarmType::Corrupt;
+            client.alarm(action, corrupt, None).await.map(drop)
+        });
+    };
+    alarm(etcd_client::AlarmAction::Activate);
+    // Renewals and reads go on; what writes is refused, a new lease included.
+    let c = scene.daemon("c").ttl("15s").spawn();
+    c.wait_said("store unreachable", "corrupt cluster");
+    throughout(secs(17), "a leads on", || scene.still_leads(&a, token));
+    assert!(c.lines("campaigning").is_empty());
+    alarm(etcd_client::AlarmAction::Deactivate);
+    c.wait_log("campaigning", secs(45));
+    assert_it_cost_nothing(&scene, &a, token, &b);
+}
+
 // --- snapshots --------------------------------------------------------------------------------
 
 /// What puts a snapshot back, and whether it can raise the revision as well.
 fn restorer() -> (PathBuf, bool) {
     let etcdctl = PathBuf::from(programs::etcdctl());
-    let etcdutl = etcdctl.with_file_name("etcdutl");
-    let beside = etcdctl.components().count() > 1 && Path::exists(&etcdutl);
+    let sibling = etcdctl.with_file_name("etcdutl");
+    let beside = etcdctl.components().count() > 1 && Path::exists(&sibling);
     if beside {
-        (etcdutl, true)
+        (sibling, true)
     } else {
         (etcdctl, false)
     }
