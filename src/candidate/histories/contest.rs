@@ -155,8 +155,10 @@ impl Contest {
             }
             Command::GiveBack(mut resignation, _) => {
                 let marks_early = self.mistake == Some(Mistake::MarkedInTheDelay);
-                let term = |it: &Box<Candidacy>| it.claimed || (marks_early && it.mine != 0);
-                if let Some(candidacy) = self.candidacy.take().filter(term) {
+                let candidacy = self.candidacy.take();
+                if let Some(candidacy) = candidacy
+                    && (candidacy.claimed || (marks_early && candidacy.mine != 0))
+                {
                     resignation.token = Some(candidacy.mine);
                     resignation.may_mark = true;
                 }

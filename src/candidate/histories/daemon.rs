@@ -199,11 +199,10 @@ impl World {
         self.contest_speaks(at);
     }
 
-    fn guardian_said(&mut self, at: usize, mut report: Report) {
-        match (self.mistake, &mut report) {
-            (Some(Mistake::OldProofCounts), Report::Empty { run, .. }) => *run = u64::MAX,
-            (Some(Mistake::MainEndIsNotHeard), Report::MainEnded { .. }) => return,
-            _ => {}
+    fn guardian_said(&mut self, at: usize, report: Report) {
+        let is_deaf = self.mistake == Some(Mistake::MainEndIsNotHeard);
+        if is_deaf && matches!(report, Report::MainEnded { .. }) {
+            return;
         }
         if let Report::Remembered { lease } = report {
             let daemon = &mut self.machines[at].daemon;
@@ -351,8 +350,8 @@ impl World {
             }
             Action::RunOver(_) => self.machines[at].daemon.ended_at = Some(self.now),
             Action::TermOver(_) => self.machines[at].daemon.ended_at = None,
-            Action::Say(_) => {}
-            Action::WriteLeaseFile { .. }
+            Action::Say(_)
+            | Action::WriteLeaseFile { .. }
             | Action::RemoveLeaseFile(_)
             | Action::RefuseProcess
             | Action::ReloadChecks

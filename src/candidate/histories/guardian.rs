@@ -140,17 +140,20 @@ impl World {
         match action {
             GuardAction::Report(report) => self.reports(at, report),
             GuardAction::Spawn { run, before, .. } => {
-                if self.may_stall_guardian(at) && self.chance.one_in(10) {
-                    let until = self.stall(at);
-                    let guardian = &mut self.machines[at].guardian;
-                    guardian.process.stalled_until = until;
-                    guardian.forking = Some((run, before));
-                } else if self.may_stall_guardian(at) && self.chance.one_in(10) {
-                    self.suspend(at, self.machines[at].truth.ttl() * 2);
-                    self.machines[at].guardian.forking = Some((run, before));
+                let draw = if self.may_stall_guardian(at) {
+                    self.chance.up_to(10)
                 } else {
-                    self.fork(at, run, before, now);
+                    10
+                };
+                match draw {
+                    0 => {
+                        let until = self.stall(at);
+                        self.machines[at].guardian.process.stalled_until = until;
+                    }
+                    1 => self.suspend(at, self.machines[at].truth.ttl() * 2),
+                    _ => return self.fork(at, run, before, now),
                 }
+                self.machines[at].guardian.forking = Some((run, before));
             }
             GuardAction::StopTree { .. } | GuardAction::SignalTree { .. } => {
                 self.tree_asked(at);

@@ -57,6 +57,7 @@ impl Process {
 }
 
 /// A machine.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) clock: Clock,

@@ -46,8 +46,6 @@ pub(crate) enum Mistake {
     KillIsForgotten,
     /// Nobody renews for what can't be killed once the daemon is dead.
     UnkillableIsNotRenewed,
-    /// A proof that the tree is empty counts though it is older than the last start.
-    OldProofCounts,
     /// A daemon doesn't kill what an earlier one has left behind.
     LeftoversLive,
     /// The guardian hears of no deadline but a term's first.
@@ -83,7 +81,7 @@ pub(crate) enum Mistake {
 }
 
 impl Mistake {
-    pub(super) const ALL: [Self; 36] = [
+    pub(super) const ALL: [Self; 35] = [
         Self::DeadlineFromReply,
         Self::ClockIgnoresSuspend,
         Self::ClockIsSteered,
@@ -103,7 +101,6 @@ impl Mistake {
         Self::StopIsForgotten,
         Self::KillIsForgotten,
         Self::UnkillableIsNotRenewed,
-        Self::OldProofCounts,
         Self::LeftoversLive,
         Self::LaterDeadlinesForgotten,
         Self::RestIsLeft,

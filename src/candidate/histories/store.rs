@@ -236,17 +236,13 @@ impl Store {
         if !there && self.mistake != Some(Mistake::ClaimWithoutOwnKey) {
             return Answer::Gone;
         }
-        match self.queue.range(..mine).next_back() {
-            Some((predecessor, _)) => Answer::Behind {
-                predecessor: *predecessor,
-            },
-            None => {
-                if there {
-                    self.claims.push((mine, self.pause.is_some()));
-                }
-                Answer::First(self.standing())
-            }
+        if let Some((&predecessor, _)) = self.queue.range(..mine).next_back() {
+            return Answer::Behind { predecessor };
         }
+        if there {
+            self.claims.push((mine, self.pause.is_some()));
+        }
+        Answer::First(self.standing())
     }
 
     /// What a claim finds.

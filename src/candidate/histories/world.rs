@@ -102,6 +102,7 @@ pub(super) enum What {
 }
 
 /// Everything.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) chance: Chance,

@@ -199,7 +199,7 @@ impl Contest {
                         self.began_to_wait = true;
                     }
                     ClaimStep::Pause(_) | ClaimStep::Delay | ClaimStep::Lead => {
-                        self.claimed(it, acked, raft_term, now)
+                        self.claimed(it, acked, raft_term, now);
                     }
                 }
             }
