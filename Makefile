@@ -26,11 +26,14 @@ endif
 stores: ## Builds etcd 3.5, 3.6 and 3.7 for the tests, where there is Go
 	@scripts/stores
 
+# What a shell starts in the background, or nohup does, ignores these, and `incumbent exec` leaves it so.
+HEARING := env --default-signal=HUP,INT,QUIT
+
 test: ## Runs all tests, or SUITES="election job", against a real etcd, or STORE=3.7 from `make stores`
 	@scripts/stores candidate $(STORE)
 	@scripts/deps build etcd
 	RUST_TEST_THREADS=$(THREADS) INCUMBENT_TEST_SLOTS=$(SLOTS) \
-	cargo test --no-fail-fast $(SUITES:%=--test %)
+	$(HEARING) cargo test --no-fail-fast $(SUITES:%=--test %)
 
 MINUTES ?= 10
 SEED ?= 1
