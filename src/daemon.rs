@@ -38,11 +38,8 @@ use control::Control;
 pub fn run(config: Config, source: Source, jobs: Jobs, directory: &RuntimeDir) -> ExitCode {
     let logs = match start_log(&config) {
         Ok(logs) => logs,
-        Err(error) => {
-            // Nothing runs yet that a reader who doesn't read this could hold up.
-            writeln!(io::stderr(), "incumbent: no thread for the log: {error}").ok();
-            return ExitCode::FAILURE;
-        }
+        // It has been said.
+        Err(_) => return ExitCode::FAILURE,
     };
     let outcome = serve(config, source, jobs, &logs, directory);
     if let Err(error) = outcome {
@@ -75,21 +72,21 @@ fn serve(
         let mut early = Vec::new();
         let stopped = stop(&mut signals, &mut early);
         let (orders, inbox) = mpsc::unbounded_channel();
-        let parts = Parts {
-            config: Arc::clone(&config),
-            jobs,
-            files: keeper(directory).await?,
-            logs: Arc::clone(logs),
-            orders: inbox,
+        reap_orphans(!jobs.kinds().is_empty());
+        let starting = async {
+            let parts = Parts {
+                config: Arc::clone(&config),
+                jobs,
+                files: keeper(directory).await?,
+                logs: Arc::clone(logs),
+                orders: inbox,
+            };
+            Candidate::start(parts).await.context("no guardian")
         };
-        reap_orphans(!parts.jobs.kinds().is_empty());
-        let starting = Candidate::start(parts);
-        let ((candidate, view), stopped) =
-            start_and_fence(starting, &config, directory.left(), stopped).await?;
-        if stopped.is_some() {
-            candidate.leave().await;
+        let begun = start_and_fence(starting, &config, directory.left(), stopped).await?;
+        let Begun::Ready(candidate, view) = begun else {
             return Ok(());
-        }
+        };
         let service = service::Service::new(&view);
         let (pulses, cluster) = (view.pulses.clone(), view.cluster.clone());
         let ended = ended(&pulses);
@@ -141,7 +138,23 @@ fn serve(
 
 /// The log of a process that speaks for the candidate of `config`.
 fn start_log(config: &Config) -> io::Result<Arc<log::LogGuard>> {
-    let logs = until_had_blocking("a thread for the log", || log::init(&config.log))?;
+    // Whoever started us may have blocked what we are to hear, or are to be ended by.
+    guardian::signals::empty_mask()?;
+    let mut said = false;
+    let start = || {
+        log::init(&config.log).inspect_err(|error| {
+            // Nothing runs yet that a reader who doesn't read this could hold up.
+            if !said {
+                writeln!(
+                    io::stderr(),
+                    "incumbent: a thread for the log is not to be had yet: {error}"
+                )
+                .ok();
+            }
+            said = true;
+        })
+    };
+    let logs = until_had_blocking("a thread for the log", start)?;
     logs.speak_for(&config.election.prefix, &config.candidate_name);
     Ok(Arc::new(logs))
 }
@@ -172,8 +185,6 @@ fn reap_orphans(spares_own: bool) {
 /// The runtime of the main loop, on a thread that hears every signal, and the threads for what blocks.
 /// The process ends with any of them.
 fn make_ready() -> anyhow::Result<Runtime> {
-    // Whoever started us may have blocked what we are to hear.
-    guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
     vital::watch(log::flush);
     for pool in [&STORE, &FENCE] {
         until_had_blocking("a thread for what blocks", || pool.start())?;
@@ -183,35 +194,52 @@ fn make_ready() -> anyhow::Result<Runtime> {
     until_had_blocking("the main loop", || builder.build()).context("no runtime")
 }
 
-/// Starts the candidate, which contends for nothing yet, while what an earlier daemon left is
-/// fenced, unless `over` comes first; returns what that says then.
-async fn start_and_fence<T>(
-    starting: impl Future<Output = io::Result<(Candidate, View)>>,
-    config: &Arc<Config>,
-    left: &Leftovers,
-    over: impl Future<Output = T>,
-) -> anyhow::Result<((Candidate, View), Option<T>)> {
-    let starting = async { starting.await.context("no guardian") };
-    tokio::try_join!(starting, fence_unless(config, left, over))
+/// What a start has come to.
+enum Begun<T> {
+    Ready(Candidate, View),
+    /// It was told to end first, by these words; nothing is left of it.
+    Over(T),
 }
 
-/// Fences what an earlier daemon left, off this thread, unless `over` comes first; returns what
-/// that says then.
-async fn fence_unless<T>(
+/// Starts the candidate, which contends for nothing yet, while what an earlier daemon left is
+/// fenced, unless `over` comes first.
+async fn start_and_fence<T>(
+    starting: impl Future<Output = anyhow::Result<(Candidate, View)>>,
     config: &Arc<Config>,
     left: &Leftovers,
     over: impl Future<Output = T>,
-) -> anyhow::Result<Option<T>> {
+) -> anyhow::Result<Begun<T>> {
+    let fencing = fence(config, left);
+    tokio::pin!(starting, fencing, over);
+    let (mut started, mut is_fenced) = (None, false);
+    loop {
+        tokio::select! {
+            candidate = &mut starting, if started.is_none() => started = Some(candidate?),
+            done = &mut fencing, if !is_fenced => {
+                done?;
+                is_fenced = true;
+            }
+            words = &mut over => {
+                // Where it wasn't there yet, a guardian that guards nothing leaves by itself.
+                if let Some((candidate, _)) = started {
+                    candidate.leave().await;
+                }
+                return Ok(Begun::Over(words));
+            }
+        }
+        if is_fenced && let Some((candidate, view)) = started {
+            return Ok(Begun::Ready(candidate, view));
+        }
+    }
+}
+
+/// Fences what an earlier daemon left, off this thread.
+async fn fence(config: &Arc<Config>, left: &Leftovers) -> anyhow::Result<()> {
     let (config, left) = (Arc::clone(config), left.clone());
     let fencing = FENCE.run(move || fence_leftovers(&config, &left));
     let fencing = fencing.context("no thread to fence what an earlier daemon left")?;
-    tokio::select! {
-        done = fencing => {
-            done.context("what an earlier daemon left can't be looked for")?;
-            Ok(None)
-        }
-        over = over => Ok(Some(over)),
-    }
+    let done = fencing.await;
+    done.context("what an earlier daemon left can't be looked for")
 }
 
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,

@@ -1,6 +1,6 @@
 //! Whose fault an error is.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use rustix::io::Errno;
 
@@ -8,8 +8,7 @@ use rustix::io::Errno;
 /// give at the moment, such as room on a disk or a descriptor, is none of the configuration's faults.
 pub fn is_the_users(error: &io::Error) -> bool {
     let Some(number) = error.raw_os_error() else {
-        // Another process was too slow, or ended: it may have found none of these things either.
-        return !matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::UnexpectedEof);
+        return true;
     };
     matches!(
         Errno::from_raw_os_error(number),
@@ -25,6 +24,25 @@ pub fn is_the_users(error: &io::Error) -> bool {
             | Errno::INVAL
             | Errno::OPNOTSUPP
     )
+}
+
+/// Whether the machine can't give something at the moment, and may a moment later.
+pub fn may_pass(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|number| {
+        matches!(
+            Errno::from_raw_os_error(number),
+            Errno::AGAIN
+                | Errno::NOMEM
+                | Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOSPC
+                | Errno::DQUOT
+                | Errno::NOBUFS
+                | Errno::INTR
+                | Errno::IO
+                | Errno::TIMEDOUT
+        )
+    })
 }
 
 #[cfg(test)]
@@ -45,9 +63,12 @@ mod tests {
             E::AGAIN,
         ] {
             assert!(!is_the_users(&number.into()), "{number}");
+            assert!(may_pass(&number.into()), "{number}");
         }
         assert!(is_the_users(&E::NOENT.into()));
+        for number in [E::NOENT, E::NOSYS, E::ADDRINUSE] {
+            assert!(!may_pass(&number.into()), "{number}");
+        }
         assert!(is_the_users(&io::Error::other("two words")));
-        assert!(!is_the_users(&ErrorKind::TimedOut.into()));
     }
 }

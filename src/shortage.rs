@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::clock;
-use crate::faults::is_the_users;
+use crate::faults::may_pass;
 
 /// Pause before another try.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// `what` is being waited for.
 ///
 /// # Errors
-/// What `get` fails with, where it is [the user's](is_the_users) to mend.
+/// What `get` fails with, where that [won't pass](may_pass) by itself.
 ///
 /// # Cancel safety
 /// Safe where `get` is.
@@ -51,7 +51,7 @@ impl Wait<'_> {
     /// The outcome, unless another try may bring a better one.
     fn note<T>(&mut self, outcome: io::Result<T>) -> Option<io::Result<T>> {
         match outcome {
-            Err(error) if !is_the_users(&error) => {
+            Err(error) if may_pass(&error) => {
                 if !self.said {
                     tracing::warn!(what = self.what, %error, "not to be had yet");
                 }

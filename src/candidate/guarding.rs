@@ -1,6 +1,7 @@
 //! The candidate's hold on its guardian: which one there is, and how the next one is started.
 
 use std::io;
+use std::io::ErrorKind::{TimedOut, UnexpectedEof};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::lines::Lines;
 use crate::clock;
 use crate::config::Config;
-use crate::faults::is_the_users;
+use crate::faults::may_pass;
 use crate::guardian::client::{ClientEvent, Guardian, HandedOver};
 use crate::guardian::protocol::Request;
 use crate::proc::Process;
 use crate::runtime_dir::lease_file::Keeper;
+
+/// So often a first guardian may end before it says why.
+const MOST_UNEXPLAINED: u32 = 60;
 
 /// A guardian and what it says.
 pub(super) type NewGuardian = (Guardian, mpsc::UnboundedReceiver<ClientEvent>);
@@ -53,7 +57,7 @@ where
     F: Future<Output = io::Result<NewGuardian>>,
 {
     loop {
-        match try_to_start(lines, &start).await {
+        match start().await {
             Ok(started) => return started,
             Err(error) => {
                 lines.guardian_not_started(&error);
@@ -63,15 +67,19 @@ where
     }
 }
 
-/// Starts the first guardian as `start` does, trying until there is one, unless the user has to mend
-/// what it fails for.
+/// Starts the first guardian as `start` does, trying again where what it lacks may be had a moment later,
+/// or where it ends by itself, which may be for the same reason: a minute long.
 pub(super) async fn try_to_start<F>(lines: &Lines, start: impl Fn() -> F) -> io::Result<NewGuardian>
 where
     F: Future<Output = io::Result<NewGuardian>>,
 {
+    let mut unexplained = 0;
     loop {
-        match start().await {
-            Err(error) if !is_the_users(&error) => {
+        let started = start().await;
+        let ended = |error: &io::Error| matches!(error.kind(), TimedOut | UnexpectedEof);
+        unexplained += u32::from(started.as_ref().is_err_and(ended));
+        match started {
+            Err(error) if may_pass(&error) || ended(&error) && unexplained < MOST_UNEXPLAINED => {
                 lines.guardian_not_started(&error);
                 clock::sleep(START_PAUSE).await;
             }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
 use super::stops::{DaemonStop, Stops};
-use super::{keeper, make_ready, reap_orphans, start_and_fence, start_log};
+use super::{Begun, keeper, make_ready, reap_orphans, start_and_fence, start_log};
 pub use crate::candidate::Role;
 use crate::candidate::{Candidate, Order, Parts};
 pub use crate::candidate::{Outcome, Public};
@@ -58,22 +58,24 @@ pub fn run(
             }
         };
         let (orders, inbox) = mpsc::unbounded_channel();
-        let parts = Parts {
-            config: Arc::clone(&config),
-            jobs: Jobs::default(),
-            files: keeper(directory).await?,
-            logs,
-            orders: inbox,
-        };
         reap_orphans(false);
         let (tell, told) = oneshot::channel();
-        let starting = Candidate::start_once(parts, tell);
-        let ((candidate, view), ended) =
-            start_and_fence(starting, &config, directory.left(), ended).await?;
-        if let Some(outcome) = ended {
-            candidate.leave().await;
-            return Ok(outcome);
-        }
+        let starting = async {
+            let parts = Parts {
+                config: Arc::clone(&config),
+                jobs: Jobs::default(),
+                files: keeper(directory).await?,
+                logs,
+                orders: inbox,
+            };
+            let started = Candidate::start_once(parts, tell).await;
+            started.context("no guardian")
+        };
+        let begun = start_and_fence(starting, &config, directory.left(), ended).await?;
+        let (candidate, view) = match begun {
+            Begun::Ready(candidate, view) => (candidate, view),
+            Begun::Over(outcome) => return Ok(outcome),
+        };
         let mut public = view.public.clone();
         let silent = crate::candidate::ended(&view.pulses);
         tokio::pin!(silent);

@@ -23,7 +23,10 @@ tokio::task_local! {
     static DEPARTURE: Departure;
 }
 
-/// Runs `requests`, and drops `pending` as soon as the first of them has left, or when they are over.
+/// The end of the path of a request that is waited for: a transaction.
+const WRITE: &str = "/Txn";
+
+/// Runs `requests`, and drops `pending` as soon as the first transaction among them has left, or when they are over.
 ///
 /// A request that meets a connection with something older still to be written counts as having left
 /// only with its answer: what is written then can't be told.
@@ -188,7 +191,9 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // A login, or a look at who answers, is none of them.
         let departure = DEPARTURE.try_with(Clone::clone).ok();
+        let departure = departure.filter(|_| request.uri().path().ends_with(WRITE));
         self.inner.call(match departure {
             Some(departure) => request.map(|body| {
                 Body::new(Departing {
@@ -265,7 +270,7 @@ mod tests {
         let (pending, left) = oneshot::channel();
         tokio::spawn(until_first(pending, async {
             let body = Body::new(http_body_util::Full::from(TEXT));
-            let answer = way.oneshot(Request::post("http://member/x").body(body).unwrap());
+            let answer = way.oneshot(Request::post("http://member/Txn").body(body).unwrap());
             drop(answer.await);
         }));
         (theirs, left)

@@ -221,10 +221,20 @@ impl Watch {
                 endpoint: self.member.endpoint.clone(),
                 reason: "the member ended the watch".to_owned(),
             })?;
-            let is_alive = message.created() && self.opening == 0;
+            let answers_probe = message.created() && self.opening == 0;
             self.take_note_of(&message)?;
-            // Whatever the refusal's reason, such as a login that has expired since.
-            if is_alive {
+            if answers_probe {
+                if !message.canceled() {
+                    return Err(Error::Unreachable {
+                        endpoint: self.member.endpoint.clone(),
+                        reason: "the member knew nothing of the watch".to_owned(),
+                    });
+                }
+                // Whatever the refusal's reason, such as a login that has expired since. Before 3.4.22
+                // and 3.5.6 etcd dropped the watch of that number when it refused for want of permission.
+                if message.watch_id() >= FIRST_ID {
+                    return Err(self.member.cancelled(message.cancel_reason()));
+                }
                 continue;
             }
             if self.proxied == Some(true) && !self.bears_proxy {

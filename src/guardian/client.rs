@@ -351,10 +351,7 @@ async fn spawn_aside(hello: Request, handed: HandedOver<'_>) -> io::Result<(Pid,
     match tokio::time::timeout(START_LIMIT, spawned).await {
         Ok(Ok(spawned)) => spawned,
         Ok(Err(_)) => Err(io::Error::other("the guardian can't be started")),
-        Err(_) => Err(io::Error::new(
-            TimedOut,
-            "the guardian isn't executed in time",
-        )),
+        Err(_) => Err(io::Error::other("the guardian isn't executed in time")),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Threads, processes and descriptors that can't be had for a moment.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use crate::common::ordinary::{is_root, limit};
 use crate::common::*;
@@ -60,7 +59,7 @@ fn comes_back(cluster: &Cluster, settings: &str) {
 }
 
 #[test]
-fn a_daemon_that_starts_without_threads_to_spare_waits_for_them() {
+fn a_daemon_that_starts_without_threads_to_spare_says_so_and_waits_for_them() {
     if !is_root("a start without threads") {
         return;
     }
@@ -78,9 +77,25 @@ fn a_daemon_that_starts_without_threads_to_spare_waits_for_them() {
                 .spawn()
         })
         .collect();
+    // One that waits can be ended.
+    let ended = Daemon::builder(&cluster, "ended")
+        .limited("nproc", 8)
+        .ordinary()
+        .spawn();
     throughout(secs(2), "each waits, or has all that it needs", || {
-        starts.iter().all(Daemon::is_alive)
+        starts.iter().all(Daemon::is_alive) && ended.is_alive()
     });
+    ended.sigterm();
+    assert!(ended.wait_exit(STOPPED).success());
+    for (most, daemon) in (1..).zip(&starts).take(8) {
+        let words = ["not to be had yet", "guardian not started"];
+        let says = |line: &Line| words.iter().any(|words| line.text.contains(words));
+        assert!(
+            daemon.logs().iter().any(says),
+            "{most}: {:?}",
+            daemon.logs()
+        );
+    }
     for daemon in &starts {
         limit(daemon.pid(), "nproc", None);
         for guardian in process::children(daemon.pid()) {
@@ -186,49 +201,6 @@ fn a_guardian_that_was_lost_is_started_once_it_can_be_and_a_stop_waits_for_none(
     daemon.wait_nth("term lost", 2, SOON);
     daemon.sigterm();
     assert!(daemon.wait_exit(STOPPED).success());
-}
-
-#[test]
-fn a_daemon_that_finds_no_room_for_its_threads_says_so_and_may_be_started_again() {
-    if !is_root("a start without threads") {
-        return;
-    }
-    let cluster = Cluster::start(1);
-    for room in 1..=9 {
-        let folder = cluster.sandbox().join(&format!("room-{room}"));
-        std::fs::create_dir(&folder).unwrap();
-        let user = ordinary::user();
-        ordinary::give(cluster.sandbox().path(), &folder, user);
-        let typed = cluster.incumbent(&["run", "--", "true"]);
-        let inner = typed.into_command();
-        // Its own process counts; the guardian's and the job's do, too.
-        let mut command = Command::new("prlimit");
-        command
-            .arg(format!("--nproc={room}:"))
-            .arg(inner.get_program())
-            .args(inner.get_args());
-        for (name, value) in inner.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command
-            .env("INCUMBENT__RUNTIME_DIR", &folder)
-            .env("INCUMBENT__CANDIDATE__NAME", format!("room-{room}"));
-        std::os::unix::process::CommandExt::uid(&mut command, user);
-        let output = command
-            .stderr(std::process::Stdio::piped())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{room}: {said}");
-        assert!(
-            said.contains("os error 11") || said.contains("guardian"),
-            "{room}: {said}"
-        );
-        assert!(!said.contains("panicked"), "{room}: {said}");
-    }
 }
 
 #[test]
