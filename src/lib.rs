@@ -104,6 +104,7 @@
 //! | [`term`] | what a leader holds: token, guarded writes, the way to give it back |
 //! | [`etcd`] | one client a member, rotation, limits, errors |
 //! | [`kv`], [`status`] | what the commands of these names ask the store |
+//! | [`schedule`] | at which instants a job is to run, and which of them is due |
 //! | [`release`] | the unit's stop hook |
 //! | [`fencing`] | what an earlier daemon left on this host |
 //! | [`runtime_dir`] | one daemon's folder: its lock, its lease file, the record of its runs |
@@ -113,7 +114,7 @@
 //! | [`log`] | lines that hold nobody up |
 //! | [`notify`], [`signals`] | words to and from the service manager |
 //! | [`vital`], [`worker`] | threads whose end is the process's, and those that wait for what blocks |
-//! | [`keys`], [`clock`], [`backoff`], [`proc`], [`cgroup`], [`faults`], [`os_text`] | leaves: names, time, pauses, `/proc`, whose fault an error is, paths as JSON |
+//! | [`keys`], [`clock`], [`wall`], [`backoff`], [`proc`], [`cgroup`], [`faults`], [`os_text`] | leaves: names, time, the time of day, pauses, `/proc`, whose fault an error is, paths as JSON |
 //!
 //! # Rules
 //!
@@ -163,11 +164,13 @@ pub mod release;
 
 pub mod runs;
 pub mod runtime_dir;
+pub mod schedule;
 pub mod session;
 pub mod signals;
 pub mod status;
 pub mod term;
 pub mod vital;
+pub mod wall;
 pub mod worker;
 
 pub use cli::{command_line, main};
