@@ -128,10 +128,12 @@ impl Planner {
             Stored::State { state, revision } => (Some(*state), revision),
         };
         match fate {
+            // Each put makes a revision, so none of ours was done: first, for a write may put what is
+            // there already.
+            Some(sent) if revision == sent.write.seen => self.send_again(sent),
             Some(sent) if state.as_ref() == Some(&sent.write.state) => {
                 self.done(sent, revision, now);
             }
-            Some(sent) if revision == sent.write.seen => self.send_again(sent, now),
             fate => {
                 term.state = state.unwrap_or_else(|| State::new(String::new(), Time::EPOCH));
                 term.revision = revision;
@@ -147,22 +149,30 @@ impl Planner {
 
     /// The write is not there, and may come yet: the same is sent again, so that at most one of both
     /// is done.
-    fn send_again(&mut self, mut sent: Sent, now: Now) {
-        let stopping = self.term.as_ref().is_some_and(|term| term.stopping);
+    fn send_again(&mut self, mut sent: Sent) {
         if let Then::Start { wish, .. } = &sent.then
-            && (stopping || self.paused)
+            && let Some(verdict) = self.nothing_new()
+            && let Some(term) = &self.term
         {
-            // Nothing new may start. Should the first come yet, it is found open.
-            let wish = *wish;
-            self.refuse_wish(wish, Verdict::Ending);
-            if let Some(term) = &mut self.term {
-                term.stage = Stage::Idle;
-                term.hold = Some(now.clock + AGAIN);
-            }
+            // The claim may still come, and until then its slot can't be told of. What puts the same
+            // state once more keeps it away, or is refused if it came first.
+            let (wish, state) = (*wish, term.state.clone());
+            self.refuse_wish(wish, verdict);
+            self.write(state, Vec::new(), Then::Nothing);
             return;
         }
         sent.write.number = self.next_number();
         self.send(sent);
+    }
+
+    /// Why nothing new may start, if that is so.
+    fn nothing_new(&self) -> Option<Verdict> {
+        let stopping = self.term.as_ref().is_some_and(|term| term.stopping);
+        match (stopping, self.paused) {
+            (true, _) => Some(Verdict::Ending),
+            (false, true) => Some(Verdict::Paused),
+            (false, false) => None,
+        }
     }
 
     /// Somebody else wrote instead.
@@ -184,7 +194,8 @@ impl Planner {
     }
 
     fn done(&mut self, sent: Sent, revision: i64, now: Now) {
-        let (paused, actions) = (self.paused, &mut self.actions);
+        let refused = self.nothing_new();
+        let actions = &mut self.actions;
         let Some(term) = &mut self.term else {
             return;
         };
@@ -206,13 +217,8 @@ impl Planner {
                 }
             }
             Then::Start { run, wish, more } => {
-                let may_start = !term.stopping && !paused;
                 if let Some(id) = wish {
-                    let verdict = if may_start {
-                        Verdict::Claimed
-                    } else {
-                        Verdict::Ending
-                    };
+                    let verdict = refused.unwrap_or(Verdict::Claimed);
                     actions.push(Action::Answer { id, verdict });
                 }
                 actions.push(Action::Say(Line::Claimed {
@@ -220,7 +226,7 @@ impl Planner {
                     attempt: run.attempt,
                     missed: run.missed,
                 }));
-                if may_start {
+                if refused.is_none() {
                     actions.push(Action::Start(run.clone()));
                     term.stage = Stage::Running(Running {
                         run,

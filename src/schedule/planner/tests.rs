@@ -340,6 +340,74 @@ fn a_claim_that_is_acknowledged_too_late_is_taken_back() {
 }
 
 #[test]
+fn a_claim_that_was_given_up_is_kept_from_coming_before_its_slot_is_told_of() {
+    for (event, landed) in [
+        (Event::Stop, true),
+        (Event::Stop, false),
+        (Event::Paused(true), true),
+        (Event::Paused(true), false),
+    ] {
+        let mut desk = Desk::new(policy());
+        desk.lead().mute = true;
+        desk.at("10:01:00");
+        let claim = desk.pending.remove(0);
+        desk.tell(event.clone());
+        let (number, written) = (claim.number, Written::Unknown);
+        desk.tell(Event::Wrote { number, written });
+        let answer = desk.answer(desk.reads[0]);
+        desk.tell(answer);
+        // Neither left nor told of while the claim may come.
+        assert!(!desk.done.contains(&Action::Drained), "{event:?}");
+        assert!(!desk.said(|line| matches!(line, Line::Skipped { .. })));
+        let instead = desk.pending.remove(0);
+        assert_eq!((&instead.state, instead.seen), (desk.state(), claim.seen));
+        if landed {
+            desk.apply(&claim);
+        }
+        desk.mute = false;
+        let (number, written) = (instead.number, desk.apply(&instead));
+        desk.tell(Event::Wrote { number, written });
+        assert_eq!(desk.apply(&claim), Written::Refused);
+        assert_eq!(desk.state().open, None);
+        desk.at("10:02:00").tell(Event::Paused(false));
+        desk.at("10:02:30");
+        let (started, records) = (desk.started(), desk.records());
+        match (event, landed) {
+            (Event::Stop, _) => assert!(started.is_empty() && records.is_empty()),
+            // The slot is either taken back and run, or skipped, and counted once.
+            (_, true) => {
+                assert_eq!(records, ["10:02 skipped +0"]);
+                assert_eq!(started, ["10:01 #1 +0"]);
+            }
+            (_, false) => {
+                assert_eq!(records, ["10:02 skipped +1"]);
+                assert!(started.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_write_that_changes_nothing_is_done_only_once_its_revision_is_there() {
+    let mut desk = Desk::new(policy());
+    desk.lead().mute = true;
+    desk.at("10:01:00");
+    let claim = desk.pending.remove(0);
+    desk.tell(Event::Stop);
+    // Nor is the write answered that takes the claim's place, and both are still to come.
+    let mut unanswered = claim.number;
+    for _ in 0..2 {
+        let (number, written) = (unanswered, Written::Unknown);
+        desk.tell(Event::Wrote { number, written });
+        let number = desk.reads.pop().unwrap();
+        let answer = desk.answer(number);
+        desk.tell(answer);
+        unanswered = desk.pending.pop().expect("sent again").number;
+    }
+    assert!(!desk.done.contains(&Action::Drained));
+}
+
+#[test]
 fn a_term_that_is_over_starts_and_writes_nothing_more() {
     let mut desk = Desk::new(policy());
     desk.lead().at("10:01:00");
