@@ -1,6 +1,6 @@
 //! What goes wrong in a history, until all heals.
 
-use super::{BEGIN, Event, Happening, Mistake, SECOND, Time, World};
+use super::{BEGIN, Event, Happening, Mistake, Outcome, SECOND, Time, World};
 
 impl World {
     pub(super) fn fault(&mut self) {
@@ -59,5 +59,34 @@ impl World {
             self.state = Some(new);
             self.revision += 1;
         }
+    }
+
+    /// Somebody settles a lost run, while a write of the leader's is on its way.
+    pub(super) fn resolve(&mut self) {
+        let rerun = self.one_in(2);
+        let result = if rerun {
+            Outcome::Rerun
+        } else {
+            Outcome::Success
+        };
+        let state = self.state.as_ref();
+        let slot = state.and_then(|state| state.last.as_ref()?.slot.slot());
+        let Some((slot, Ok(state))) = slot.zip(
+            state
+                .zip(slot)
+                .map(|(state, slot)| state.resolved(slot, result)),
+        ) else {
+            return;
+        };
+        self.say(&format!("{slot} is settled: {result:?}"));
+        if rerun {
+            self.again.insert(slot);
+        } else {
+            self.settled.insert(slot);
+        }
+        self.state = Some(state);
+        self.revision += 1;
+        let (delay, life) = (1 + self.up_to(20), self.life);
+        self.after(delay, Happening::StateChanged { life });
     }
 }

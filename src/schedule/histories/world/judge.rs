@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::World;
-use crate::schedule::planner::{Guarantee, Overlap, Write};
+use crate::schedule::planner::{Action, Guarantee, Line, Overlap, Write};
 use crate::schedule::record::Outcome;
 
 impl World {
@@ -19,7 +19,10 @@ impl World {
         {
             self.violated("the mark, or the count of records, fell".to_owned());
         }
-        for (_, record) in &write.runs {
+        for (seq, record) in &write.runs {
+            if old.as_ref().is_some_and(|old| *seq <= old.seq) {
+                self.violated(format!("the record {seq} was written over"));
+            }
             match record.result {
                 Outcome::Missed | Outcome::Skipped => self.accounted += 1 + record.missed,
                 Outcome::Success | Outcome::Failure | Outcome::Timeout => {
@@ -57,6 +60,21 @@ impl World {
         }
         if self.claimed.insert(slot) {
             self.accounted += 1 + open.missed;
+        }
+    }
+
+    /// No slot is skipped for a run that isn't there.
+    pub(super) fn judge_action(&mut self, action: &Action) {
+        if let Action::Say(Line::Skipped {
+            slot,
+            paused: false,
+            ..
+        }) = action
+            && self.job.is_none()
+            && !self.forking
+            && self.ended != self.now
+        {
+            self.violated(format!("{slot} was skipped, and nothing ran"));
         }
     }
 
