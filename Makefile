@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader test torture torture-systemd histories bench bench-systemd proof proof-page lint deny dist deb test-deb deps
+.PHONY: help demo kill-leader stores test torture torture-systemd histories mistakes bench bench-systemd proof proof-page lint deny dist deb test-deb deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -16,15 +16,28 @@ kill-leader: ## Kills the demo's leading daemon with kill -9
 THREADS ?= 6
 SLOTS ?= 4
 
-test: ## Runs all tests, against a real etcd
+# The etcd of the tests: the one in PATH, or with STORE=3.7 one of those that `make stores` builds.
+ifdef STORE
+stores := $(abspath $(or $(CARGO_TARGET_DIR),target))/stores
+export ETCD := $(stores)/$(STORE)/etcd
+export ETCDCTL := $(stores)/$(STORE)/etcdctl
+endif
+
+stores: ## Builds etcd 3.5, 3.6 and 3.7 for the tests, where there is Go
+	@scripts/stores
+
+test: ## Runs all tests, or SUITES="election job", against a real etcd, or STORE=3.7 from `make stores`
+	@scripts/stores candidate $(STORE)
 	@scripts/deps build etcd
-	RUST_TEST_THREADS=$(THREADS) INCUMBENT_TEST_SLOTS=$(SLOTS) cargo test --no-fail-fast
+	RUST_TEST_THREADS=$(THREADS) INCUMBENT_TEST_SLOTS=$(SLOTS) \
+	cargo test --no-fail-fast $(SUITES:%=--test %)
 
 MINUTES ?= 10
 SEED ?= 1
 EXCEPTED ?= 0
 
 torture: ## Throws faults at five replicas for MINUTES=10 with SEED=1, and checks every promise
+	$(if $(STORE),@scripts/stores $(STORE))
 	@scripts/deps build etcd
 	cargo build --examples
 	INCUMBENT_TORTURE_MINUTES=$(MINUTES) INCUMBENT_TORTURE_SEED=$(SEED) \
@@ -40,7 +53,11 @@ torture-systemd: ## Throws faults at four instances of the shipped unit for MINU
 histories: ## Plays simulated elections for MINUTES=10 from SEED=1 on, and checks every promise
 	@scripts/deps build
 	INCUMBENT_HISTORIES_MINUTES=$(MINUTES) INCUMBENT_HISTORIES_SEED=$(SEED) \
-	cargo test --release --lib -- --nocapture no_history_breaks_a_rule
+	cargo test --profile histories --lib -- --nocapture no_history_breaks_a_rule
+
+mistakes: ## Tells in how many simulated elections each planted mistake is caught
+	@scripts/deps build
+	cargo test --profile histories --lib -- --ignored --nocapture how_soon_mistakes_are_caught
 
 bench: ## Measures hand-overs, faults, memory and CPU time, in about 25 minutes
 	@scripts/deps build etcd

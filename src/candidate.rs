@@ -19,14 +19,15 @@ use crate::backoff;
 use crate::clock::{self, Tick};
 use crate::config::Config;
 use crate::etcd::{Store, Token};
-use crate::guardian::client::Event as GuardianEvent;
+use crate::guardian::client::ClientEvent as GuardianEvent;
 use crate::guardian::protocol::Report as GuardianReport;
 use crate::job::Jobs;
-use crate::job::native::{self, Native, Stage};
+use crate::job::native::{self, NativeJob, Stage};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::runtime_dir::lease_file::{Keeper, Place};
+use crate::runtime_dir::lease_file::{Keeper, UnitPlace};
 use crate::session::Status;
+use crate::shortage::until_had;
 use crate::term::Term;
 use crate::term::process::SpawnRequest;
 use crate::vital;
@@ -48,7 +49,7 @@ mod view;
 
 use checking::Checking;
 pub use cluster::Cluster;
-use contest::{Contest, Report, Setup};
+use contest::{Contest, ContestReport, Setup};
 use decide::Mind;
 use decide::words::{Elected, Event};
 pub use decide::{End, Order, Outcome, Role};
@@ -74,9 +75,9 @@ enum Word {
     /// What is decided on as it is.
     Event(Event),
     /// There is a new guardian.
-    Guardian(guarding::Started),
+    Guardian(guarding::NewGuardian),
     /// There is a new guardian of checks.
-    Checks(guarding::Started),
+    Checks(guarding::NewGuardian),
 }
 
 /// What the main loop wakes up for.
@@ -84,8 +85,8 @@ enum Next {
     Order(Order),
     Guardian(GuardianEvent),
     Checks(GuardianEvent),
-    Contest(Report),
-    Job(native::Progress),
+    Contest(ContestReport),
+    Job(native::NativeProgress),
     Spawn(SpawnRequest),
     Word(Word),
     Lease,
@@ -100,13 +101,13 @@ pub struct Candidate {
     jobs: Jobs,
     lines: Lines,
     contest: Contest,
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<ContestReport>,
     guarding: Guarding,
     /// The guardian of checks, where there are any.
     checking: Option<Checking>,
     files: Keeper,
-    logs: Arc<log::Guard>,
-    place: Place,
+    logs: Arc<log::LogGuard>,
+    place: UnitPlace,
     /// Of the contest's login, for the stop hook.
     token: Option<Token>,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -116,8 +117,8 @@ pub struct Candidate {
     metrics: Metrics,
     words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
     natives: (
-        mpsc::UnboundedSender<native::Progress>,
-        mpsc::UnboundedReceiver<native::Progress>,
+        mpsc::UnboundedSender<native::NativeProgress>,
+        mpsc::UnboundedReceiver<native::NativeProgress>,
     ),
     spawns: (
         mpsc::UnboundedSender<SpawnRequest>,
@@ -131,7 +132,7 @@ pub struct Candidate {
     /// The term that was claimed last.
     term: Option<Term>,
     /// The Rust job that was started last.
-    native: Option<Native>,
+    native: Option<NativeJob>,
     /// What the runs before came to.
     job: JobView,
     exiting: bool,
@@ -149,7 +150,7 @@ pub struct Parts {
     /// Keeps the lease file.
     pub files: Keeper,
     /// Flushed before the process is killed.
-    pub logs: Arc<log::Guard>,
+    pub logs: Arc<log::LogGuard>,
     /// What the daemon asks for.
     pub orders: mpsc::UnboundedReceiver<Order>,
 }
@@ -190,7 +191,7 @@ impl Candidate {
             candidate: config.candidate_name.clone(),
         };
         let store = Store::new(&config.etcd);
-        let (contest, reports) = Contest::start(Setup {
+        let setup = Setup {
             store: store.clone(),
             prefix: config.election.prefix.clone(),
             candidate: config.candidate_name.clone(),
@@ -200,10 +201,12 @@ impl Candidate {
             tick: tick.clone(),
             pulse: contest_pulse.clone(),
             metrics: metrics.clone(),
-        })?;
-        let guarding = Guarding::start(&config, &parts.files, tell.is_some());
-        let (guarding, checking) =
-            tokio::try_join!(guarding, Checking::start(&config, &parts.files))?;
+        };
+        let contest = || Contest::start(setup.clone());
+        let (contest, reports) = until_had("a thread for the contest", contest).await?;
+        let guarding = Guarding::start(&lines, &config, &parts.files, tell.is_some());
+        let checking = Checking::start(&lines, &config, &parts.files);
+        let (guarding, checking) = tokio::try_join!(guarding, checking)?;
         let (publish, public) = watch::channel(Public::new(timing));
         let now = clock::now();
         let candidate = Self {
@@ -220,7 +223,7 @@ impl Candidate {
             checking,
             files: parts.files,
             logs: parts.logs,
-            place: Place::here(),
+            place: UnitPlace::here(),
             token: None,
             orders: parts.orders,
             publish,
@@ -386,24 +389,24 @@ impl Candidate {
         }
     }
 
-    fn reported(&mut self, report: Report) {
+    fn reported(&mut self, report: ContestReport) {
         match report {
-            Report::Event(event @ Event::Left(_)) => {
+            ContestReport::Event(event @ Event::Left(_)) => {
                 self.on(event);
                 // Nothing that they come to is the next candidacy's.
                 (self.status, self.term) = (None, None);
             }
-            Report::Event(event) => self.on(event),
-            Report::LoggedIn(token) => {
+            ContestReport::Event(event) => self.on(event),
+            ContestReport::LoggedIn(token) => {
                 self.token = Some(token);
                 self.on(Event::LoggedIn);
             }
-            Report::Granted(timing, mut status) => {
+            ContestReport::Granted(timing, mut status) => {
                 let known = status.borrow_and_update().clone();
                 self.status = Some(status);
                 self.decide(Event::Granted(timing, known));
             }
-            Report::Elected(term, at, recorded) => {
+            ContestReport::Elected(term, at, recorded) => {
                 // Nothing that is asked for from now on overtakes the record of the term.
                 self.guarding.hold(recorded);
                 let elected = Elected {
@@ -418,7 +421,7 @@ impl Candidate {
         }
     }
 
-    fn native_came(&mut self, progress: native::Progress) {
+    fn native_came(&mut self, progress: native::NativeProgress) {
         let run = progress.run;
         match progress.stage {
             Stage::Returned => self.on(Event::NativeReturned(run)),

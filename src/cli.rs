@@ -50,7 +50,7 @@ struct Cli<C: Subcommand> {
 
 /// All commands.
 #[derive(Debug, Subcommand)]
-enum Command {
+enum TopCommand {
     #[command(flatten)]
     Typed(Typed),
     Guardian(guardian::Args),
@@ -78,11 +78,11 @@ enum Typed {
 /// nothing else but name its jobs. What a daemon's jobs need once goes to [`Jobs::prepare`].
 pub fn main(jobs: Jobs) -> ExitCode {
     let typed = match Cli::parse().command {
-        Command::Guardian(args) => {
+        TopCommand::Guardian(args) => {
             shrug_off();
             return guardian::run(&args);
         }
-        Command::Typed(typed) => typed,
+        TopCommand::Typed(typed) => typed,
     };
     // The others end as any command does whose output has no room.
     if matches!(typed, Typed::Run(_) | Typed::Exec(_) | Typed::Release(_)) {
@@ -123,12 +123,12 @@ mod tests {
 
     #[test]
     fn the_definitions_are_sound() {
-        Cli::<Command>::command().debug_assert();
+        Cli::<TopCommand>::command().debug_assert();
     }
 
     #[test]
     fn the_help_of_every_command_shows_an_example() {
-        let mut open = vec![Cli::<Command>::command()];
+        let mut open = vec![Cli::<TopCommand>::command()];
         while let Some(mut command) = open.pop() {
             let help = command.render_long_help().to_string();
             let is_ours = command.get_name() != "help" && !command.is_hide_set();

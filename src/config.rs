@@ -3,7 +3,7 @@
 //! Every command calls [`load`] with its [`Source`], and gets either a checked [`Config`] or
 //! *all* that is wrong, each with its place. Loading goes in stages, a module each: [`source`]
 //! finds the file, `toml_file` reads it with the place of every value, `layers` has the `config`
-//! crate merge it with the rest, `value` checks each value by its kind in the table of [`keys`],
+//! crate merge it with the rest, `kinds` checks each value by its kind in the table of [`keys`],
 //! and `rules` checks what must hold between them. Secrets appear in no error and no report.
 
 use std::collections::BTreeMap;
@@ -15,8 +15,10 @@ mod address;
 pub mod advice;
 mod compound;
 mod environment;
+mod file_path;
 pub mod handed;
 pub mod keys;
+pub mod kinds;
 mod layers;
 mod place;
 mod reload;
@@ -28,7 +30,6 @@ pub mod source;
 pub mod timing;
 mod toml_file;
 mod url;
-mod value;
 
 pub use place::{Place, Problem, Problems};
 pub use reload::reload;
@@ -36,9 +37,9 @@ pub use report::{check_report, ttl_warnings};
 pub use source::{Flag, Judge, Source};
 pub use timing::Timing;
 
-use layers::Tree;
-use rules::Settings;
-use value::Context;
+use kinds::Context;
+use layers::MergedTree;
+use rules::PassedValues;
 
 /// The section that only those read who run the job, or look whether it can be.
 const JOB: &str = "job";
@@ -67,7 +68,7 @@ pub struct Config {
     /// `http.hosts`.
     pub http_hosts: Vec<String>,
     /// `log.*`.
-    pub log: crate::log::Settings,
+    pub log: crate::log::LogSettings,
 }
 
 impl Config {
@@ -207,7 +208,7 @@ pub struct SetByUser {
 /// # Errors
 /// All that is wrong, at once.
 pub fn load(source: &Source) -> Result<Loaded, Problems> {
-    let read = Read::new(source);
+    let read = ReadConfig::new(source);
     let mut problems = read.problems;
     let rest = if read.is_whole {
         let shown = read.found.as_ref().map(|found| found.shown.clone());
@@ -218,15 +219,19 @@ pub fn load(source: &Source) -> Result<Loaded, Problems> {
         Vec::new()
     };
     problems.extend(rest);
-    let file = read.found.map(|found| found.path);
-    match assemble(&read.settings, file) {
-        Some(config) if problems.is_empty() => Ok(Loaded {
-            config,
-            warnings: rules::warnings(&read.settings),
-            set: report::set_by_user(&read.settings),
-        }),
-        _ => Err(Problems::of(problems)),
+    if !problems.is_empty() {
+        return Err(Problems::of(problems));
     }
+    let file = read.found.map(|found| found.path);
+    let config = assemble(&read.settings, file).map_err(|key| {
+        let what = "has no value, though nothing is wrong: a bug of incumbent";
+        Problems::of(vec![Problem::new(Place::Default, key, what)])
+    })?;
+    Ok(Loaded {
+        config,
+        warnings: rules::warnings(&read.settings),
+        set: report::set_by_user(&read.settings),
+    })
 }
 
 /// What can be read of a configuration even where the rest has faults.
@@ -237,31 +242,31 @@ pub struct Readable {
     /// That of the unit which reads the same file, where nobody has set one.
     pub of_unit: Option<PathBuf>,
     /// `log.*`.
-    pub log: crate::log::Settings,
+    pub log: crate::log::LogSettings,
 }
 
 /// What can be read, whatever else is wrong by now. The unit's stop hook must find what the daemon
 /// left, and can't read the credentials that the configuration names; `reload` must find the daemon.
 pub fn readable(source: &Source) -> Readable {
-    let Read {
+    let ReadConfig {
         found, settings, ..
-    } = Read::new(source);
-    let runtime_dir = settings.get("runtime_dir");
+    } = ReadConfig::new(source);
+    let runtime_dir = settings.get(keys::RUNTIME_DIR);
     let file = found.as_ref().map(|found| found.path.as_path());
     let of_unit = source.runtime_dir_of_unit(file);
     Readable {
-        of_unit: of_unit.filter(|_| !settings.is_set("runtime_dir")),
+        of_unit: of_unit.filter(|_| !settings.is_set(&keys::RUNTIME_DIR)),
         runtime_dir: runtime_dir.unwrap_or_else(|| source.runtime_dir()),
         log: log(&settings),
     }
 }
 
 /// `log.*`; a default where a value is none.
-fn log(settings: &Settings) -> crate::log::Settings {
-    let defaults = crate::log::Settings::default();
-    let format = settings.get::<String>("log.format");
-    crate::log::Settings {
-        filter: settings.get("log.filter").unwrap_or(defaults.filter),
+fn log(settings: &PassedValues) -> crate::log::LogSettings {
+    let defaults = crate::log::LogSettings::default();
+    let format = settings.get(keys::LOG_FORMAT);
+    crate::log::LogSettings {
+        filter: settings.get(keys::LOG_FILTER).unwrap_or(defaults.filter),
         format: match format.as_deref() {
             Some("json") => crate::log::Format::Json,
             Some("journald") => crate::log::Format::Journald,
@@ -271,15 +276,15 @@ fn log(settings: &Settings) -> crate::log::Settings {
 }
 
 /// A configuration whose values were checked one by one.
-struct Read {
-    found: Option<source::Found>,
-    settings: Settings,
+struct ReadConfig {
+    found: Option<source::FoundFile>,
+    settings: PassedValues,
     problems: Vec<Problem>,
     /// Whether the file, if one is named, could be read to its end.
     is_whole: bool,
 }
 
-impl Read {
+impl ReadConfig {
     fn new(source: &Source) -> Self {
         let mut problems = Vec::new();
         let found = source.read();
@@ -290,7 +295,7 @@ impl Read {
         });
         let read = match &found {
             Some(found) => toml_file::read(&found.shown, &found.bytes),
-            None => toml_file::Read::default(),
+            None => toml_file::ReadFile::default(),
         };
         is_whole &= read.syntax.is_empty();
         problems.extend(read.problems);
@@ -311,15 +316,15 @@ impl Read {
         }
         let defaults = layers::defaults(&source.host_name, source.runtime_dir().as_os_str());
         let layers = std::iter::once(defaults).chain(set);
-        let tree = Tree::merged(layers).unwrap_or_else(|error| {
+        let tree = MergedTree::merged(layers).unwrap_or_else(|error| {
             problems.push(Problem::new(Place::Default, "", error.to_string()));
-            Tree::default()
+            MergedTree::default()
         });
         let context = Context {
             source,
             file: found.as_ref().map(|found| found.path.as_path()),
         };
-        let settings = Settings::read(&tree, &context, &mut problems);
+        let settings = PassedValues::read(&tree, &context, &mut problems);
         // What else stands on a line with a fault of syntax is a guess.
         problems.retain(|problem| !read.syntax.iter().any(|fault| fault.shares_line(problem)));
         problems.extend(read.syntax);
@@ -332,74 +337,86 @@ impl Read {
     }
 }
 
-/// The configuration that the settings make; `None` if one that must be there isn't.
-fn assemble(settings: &Settings, file: Option<PathBuf>) -> Option<Config> {
-    let chosen = settings.chosen()?;
+/// The configuration that the settings make.
+///
+/// # Errors
+/// The name of a key that must have a value, and has none.
+fn assemble(settings: &PassedValues, file: Option<PathBuf>) -> Result<Config, &'static str> {
+    let chosen = settings.chosen().ok_or(keys::ELECTION_TTL.name)?;
     let timing = chosen.timing();
-    let text = |name| settings.get::<String>(name);
-    let span = |name| settings.get::<Duration>(name);
-    let hook = |name, limit| {
-        let limit = span(limit)?;
-        let command = settings.get(name);
-        Some(command.map(|command| Hook { command, limit }))
+    let hook = |command, limit| -> Result<Option<Hook>, &str> {
+        let limit = settings.need(limit)?;
+        let command = settings.get(command);
+        Ok(command.map(|command| Hook { command, limit }))
     };
-    Some(Config {
+    Ok(Config {
         file,
-        candidate_name: text("candidate.name")?,
-        check: match settings.get("candidate.check.command") {
+        candidate_name: settings.need(keys::CANDIDATE_NAME)?,
+        check: match settings.get(keys::CANDIDATE_CHECK_COMMAND) {
             Some(command) => Some(Check {
                 command,
-                interval: span("candidate.check.interval")?,
-                timeout: span("candidate.check.timeout")?,
-                rise: settings.get("candidate.check.rise")?,
-                fall: settings.get("candidate.check.fall")?,
+                interval: settings.need(keys::CANDIDATE_CHECK_INTERVAL)?,
+                timeout: settings.need(keys::CANDIDATE_CHECK_TIMEOUT)?,
+                rise: settings.need(keys::CANDIDATE_CHECK_RISE)?,
+                fall: settings.need(keys::CANDIDATE_CHECK_FALL)?,
             }),
             None => None,
         },
         etcd: crate::etcd::Settings {
-            endpoints: settings.get("etcd.endpoints")?,
-            connect_timeout: span("etcd.connect_timeout")?,
-            username: text("etcd.username"),
-            password_file: settings.get("etcd.password_file"),
+            endpoints: settings.need(keys::ETCD_ENDPOINTS)?,
+            connect_timeout: settings.need(keys::ETCD_CONNECT_TIMEOUT)?,
+            username: settings.get(keys::ETCD_USERNAME),
+            password_file: settings.get(keys::ETCD_PASSWORD_FILE),
             tls: crate::etcd::Tls {
-                ca_file: settings.get("etcd.tls.ca_file"),
-                cert_file: settings.get("etcd.tls.cert_file"),
-                key_file: settings.get("etcd.tls.key_file"),
-                server_name: text("etcd.tls.server_name"),
+                ca_file: settings.get(keys::ETCD_TLS_CA_FILE),
+                cert_file: settings.get(keys::ETCD_TLS_CERT_FILE),
+                key_file: settings.get(keys::ETCD_TLS_KEY_FILE),
+                server_name: settings.get(keys::ETCD_TLS_SERVER_NAME),
             },
         },
         election: Election {
-            prefix: crate::keys::Prefix::new(text("election.prefix")?),
+            prefix: crate::keys::Prefix::new(settings.need(keys::ELECTION_PREFIX)?),
             ttl: chosen.ttl,
             takeover_delay: chosen.takeover_delay(),
         },
         job: Job {
-            kind: text("job.kind")?,
-            command: settings.get("job.command").unwrap_or_default(),
-            working_dir: settings.get("job.working_dir"),
-            env: settings.get("job.env").unwrap_or_default(),
-            stop_signal: settings.get("job.stop_signal")?,
-            stop_grace: span("job.stop_grace")?,
+            kind: settings.need(keys::JOB_KIND)?,
+            command: settings.get(keys::JOB_COMMAND).unwrap_or_default(),
+            working_dir: settings.get(keys::JOB_WORKING_DIR),
+            env: settings.get(keys::JOB_ENV).unwrap_or_default(),
+            stop_signal: settings.need(keys::JOB_STOP_SIGNAL)?,
+            stop_grace: settings.need(keys::JOB_STOP_GRACE)?,
             lost_grace: timing.lost_grace(),
             kill_budget: timing.kill_budget(),
-            restart: match text("job.restart")?.as_str() {
+            restart: match settings.need(keys::JOB_RESTART)?.as_str() {
                 "on-failure" => Restart::OnFailure,
                 "never" => Restart::Never,
                 _ => Restart::Always,
             },
-            restart_delay: span("job.restart_delay")?,
-            restart_delay_max: span("job.restart_delay_max")?,
-            yield_after: settings.get("job.yield_after")?,
-            yield_cooldown: span("job.yield_cooldown")?,
-            settings: settings.get("job.settings").unwrap_or_default(),
+            restart_delay: settings.need(keys::JOB_RESTART_DELAY)?,
+            restart_delay_max: settings.need(keys::JOB_RESTART_DELAY_MAX)?,
+            yield_after: settings.need(keys::JOB_YIELD_AFTER)?,
+            yield_cooldown: settings.need(keys::JOB_YIELD_COOLDOWN)?,
+            settings: settings.get(keys::JOB_SETTINGS).unwrap_or_default(),
         },
         hooks: Hooks {
-            on_elected: hook("hooks.on_elected", "hooks.on_elected_timeout")?,
-            on_lost: hook("hooks.on_lost", "hooks.on_lost_timeout")?,
+            on_elected: hook(keys::HOOKS_ON_ELECTED, keys::HOOKS_ON_ELECTED_TIMEOUT)?,
+            on_lost: hook(keys::HOOKS_ON_LOST, keys::HOOKS_ON_LOST_TIMEOUT)?,
         },
-        runtime_dir: settings.get("runtime_dir")?,
-        http_listen: settings.get::<Option<SocketAddr>>("http.listen")?,
-        http_hosts: settings.get("http.hosts")?,
+        runtime_dir: settings.need(keys::RUNTIME_DIR)?,
+        http_listen: settings.need(keys::HTTP_LISTEN)?,
+        http_hosts: settings.need(keys::HTTP_HOSTS)?,
         log: log(settings),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_without_a_value_is_named_even_where_nothing_is_wrong() {
+        let missing = assemble(&PassedValues::default(), None).unwrap_err();
+        assert_eq!(missing, "election.ttl");
+    }
 }

@@ -14,10 +14,12 @@ use crate::fencing;
 use crate::guardian;
 use crate::http::{Ask, Server};
 use crate::job::Jobs;
+use crate::lines::{Speaker, Voice};
 use crate::log;
 use crate::proc::survivor::{REPEATED, Survivor, listed};
 use crate::runtime_dir::lease_file::Keeper;
-use crate::runtime_dir::{Left, RuntimeDir};
+use crate::runtime_dir::{Leftovers, RuntimeDir};
+use crate::shortage::{until_had, until_had_blocking};
 use crate::signals::{Arriving, Signal};
 use crate::vital;
 use crate::worker::{FENCE, STORE};
@@ -34,15 +36,14 @@ use control::Control;
 /// `config` was loaded from `source`, which is read again on SIGHUP; `jobs` are the Rust jobs of
 /// this binary; `directory` is the runtime directory of `config`, held.
 pub fn run(config: Config, source: Source, jobs: Jobs, directory: &RuntimeDir) -> ExitCode {
-    let logs = match log::init(&config.log) {
-        Ok(logs) => Arc::new(logs),
+    let logs = match start_log(&config) {
+        Ok(logs) => logs,
         Err(error) => {
             // Nothing runs yet that a reader who doesn't read this could hold up.
             writeln!(io::stderr(), "incumbent: no thread for the log: {error}").ok();
             return ExitCode::FAILURE;
         }
     };
-    logs.speak_for(&config.election.prefix, &config.candidate_name);
     let outcome = serve(config, source, jobs, &logs, directory);
     if let Err(error) = outcome {
         tracing::error!(error = format!("{error:#}"), "daemon failed");
@@ -55,13 +56,14 @@ fn serve(
     config: Config,
     source: Source,
     jobs: Jobs,
-    logs: &Arc<log::Guard>,
+    logs: &Arc<log::LogGuard>,
     directory: &RuntimeDir,
 ) -> anyhow::Result<()> {
     let runtime = make_ready()?;
     let outcome = runtime.block_on(async {
         // First of all: what a signal does by default is to kill.
-        let mut signals = Arriving::new().context("signals can't be handled")?;
+        let signals = until_had("what hears signals", Arriving::new).await;
+        let mut signals = signals.context("signals can't be handled")?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             election = %config.election.prefix,
@@ -71,16 +73,12 @@ fn serve(
         );
         let config = Arc::new(config);
         let mut early = Vec::new();
-        let stopped = async {
-            while let signal @ (Signal::Reload | Signal::StepDown) = signals.next().await {
-                early.push(signal);
-            }
-        };
+        let stopped = stop(&mut signals, &mut early);
         let (orders, inbox) = mpsc::unbounded_channel();
         let parts = Parts {
             config: Arc::clone(&config),
             jobs,
-            files: Keeper::start(directory).context("no thread for the lease file")?,
+            files: keeper(directory).await?,
             logs: Arc::clone(logs),
             orders: inbox,
         };
@@ -97,8 +95,15 @@ fn serve(
         let ended = ended(&pulses);
         tokio::pin!(ended);
         let (asks, mut asked) = mpsc::unbounded_channel();
-        let server = Server::start(directory.dir(), Arc::clone(&config), view, asks)
-            .with_context(|| format!("cannot listen in {}", directory.path().display()))?;
+        let start = || Server::start(directory.dir(), &config, &view, &asks);
+        let server = tokio::select! {
+            server = until_had("the control socket", start) => server
+                .with_context(|| format!("cannot listen in {}", directory.path().display()))?,
+            () = stop(&mut signals, &mut early) => {
+                candidate.leave().await;
+                return Ok(());
+            }
+        };
         let (loads, mut loaded) = mpsc::unbounded_channel();
         let mut control = Control::new(
             orders,
@@ -134,6 +139,26 @@ fn serve(
     outcome
 }
 
+/// The log of a process that speaks for the candidate of `config`.
+fn start_log(config: &Config) -> io::Result<Arc<log::LogGuard>> {
+    let logs = until_had_blocking("a thread for the log", || log::init(&config.log))?;
+    logs.speak_for(&config.election.prefix, &config.candidate_name);
+    Ok(Arc::new(logs))
+}
+
+/// Waits for a signal to stop; others are kept in `early`.
+async fn stop(signals: &mut Arriving, early: &mut Vec<Signal>) {
+    while let signal @ (Signal::Reload | Signal::StepDown) = signals.next().await {
+        early.push(signal);
+    }
+}
+
+/// Who keeps the files of the runtime directory that is held.
+async fn keeper(held: &RuntimeDir) -> anyhow::Result<Keeper> {
+    let keeper = until_had("a thread for the lease file", || Keeper::start(held)).await;
+    keeper.context("no thread for the lease file")
+}
+
 /// Reaps what falls to this process, as long as the runtime lives. `spares_own`: as of
 /// [`reap`](guardian::orphans::reap).
 fn reap_orphans(spares_own: bool) {
@@ -151,13 +176,11 @@ fn make_ready() -> anyhow::Result<Runtime> {
     guardian::signals::empty_mask().context("the signal mask can't be emptied")?;
     vital::watch(log::flush);
     for pool in [&STORE, &FENCE] {
-        pool.start().context("no thread for what blocks")?;
+        until_had_blocking("a thread for what blocks", || pool.start())?;
     }
-    tokio::runtime::Builder::new_current_thread()
-        .on_thread_park(log::idle)
-        .enable_all()
-        .build()
-        .context("no runtime")
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.on_thread_park(log::idle).enable_all();
+    until_had_blocking("the main loop", || builder.build()).context("no runtime")
 }
 
 /// Starts the candidate, which contends for nothing yet, while what an earlier daemon left is
@@ -165,7 +188,7 @@ fn make_ready() -> anyhow::Result<Runtime> {
 async fn start_and_fence<T>(
     starting: impl Future<Output = io::Result<(Candidate, View)>>,
     config: &Arc<Config>,
-    left: &Left,
+    left: &Leftovers,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<((Candidate, View), Option<T>)> {
     let starting = async { starting.await.context("no guardian") };
@@ -176,7 +199,7 @@ async fn start_and_fence<T>(
 /// that says then.
 async fn fence_unless<T>(
     config: &Arc<Config>,
-    left: &Left,
+    left: &Leftovers,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<Option<T>> {
     let (config, left) = (Arc::clone(config), left.clone());
@@ -193,7 +216,7 @@ async fn fence_unless<T>(
 
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
 /// nothing may start here (R4). Says who lives after `kill_budget`, and again and again. Blocks.
-fn fence_leftovers(config: &Config, earlier: &Left) {
+fn fence_leftovers(config: &Config, earlier: &Leftovers) {
     let mut limit = config.job.kill_budget;
     loop {
         let left = fencing::fence(&config.election.prefix, earlier.runs(), limit);
@@ -202,8 +225,12 @@ fn fence_leftovers(config: &Config, earlier: &Left) {
             Ok(left) if left.is_empty() => return earlier.forget(),
             Ok(left) => {
                 let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
-                let pids = listed(&survivors);
-                tracing::error!(%election, candidate, pids, "job can't be killed");
+                let speaker = Speaker {
+                    voice: Voice::Daemon,
+                    election,
+                    candidate,
+                };
+                speaker.leftovers_can_not_be_killed(&listed(&survivors));
             }
             Err(error) => {
                 tracing::error!(%election, candidate, %error, "processes can't be looked through");

@@ -23,7 +23,7 @@ use crate::clock;
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
 use crate::session::{self, Loss, Session};
-use crate::term::record::Member;
+use crate::term::record::MemberRecord;
 use crate::term::resignation::Resignation;
 use crate::term::{self, Term, WriteError};
 
@@ -44,7 +44,7 @@ pub use campaign::{CampaignError, Progress};
 pub use delay::TakeoverDelay;
 pub use digest::Digest;
 pub use observe::Observer;
-pub use queue::{Candidate, Queue};
+pub use queue::{Queue, QueuedCandidate};
 
 /// One contest, as one candidate sees it. Lives longer than its candidacies: what it waited for
 /// last is kept across them (R13).
@@ -72,7 +72,7 @@ pub struct Candidacy {
     /// How many stood in front on joining.
     pub position: i64,
     /// Its member record.
-    pub member: Member,
+    pub member: MemberRecord,
 }
 
 impl Election {
@@ -122,7 +122,7 @@ impl Election {
     pub async fn join(
         &self,
         session: &Session,
-        member: &Member,
+        member: &MemberRecord,
     ) -> Result<Candidacy, CampaignError> {
         self.prefix.check()?;
         if let Some(loss) = session.loss() {
@@ -174,7 +174,7 @@ impl Election {
     /// # Cancel safety
     /// Dropping it leaves the candidate in the queue, and possibly first: close the session.
     pub async fn stand(&mut self, session: &Session) -> Result<Term, CampaignError> {
-        let member = Member::of_this_process(&self.candidate);
+        let member = MemberRecord::of_this_process(&self.candidate);
         let candidacy = self.join(session, &member).await?;
         let (election, candidate) = (self.prefix.clone(), self.candidate.clone());
         let told = |progress| {
@@ -231,7 +231,7 @@ impl Election {
     ///
     /// # Errors
     /// As [`Store::attempt`].
-    pub async fn leader(&self, limit: Duration) -> Result<Option<Candidate>, Error> {
+    pub async fn leader(&self, limit: Duration) -> Result<Option<QueuedCandidate>, Error> {
         let queue = Queue::read(&self.store, limit, &self.prefix).await?;
         Ok(queue.leader().cloned())
     }

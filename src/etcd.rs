@@ -21,6 +21,7 @@ use crate::clock;
 pub mod about;
 mod address;
 pub mod certificate;
+pub(crate) mod departure;
 pub mod error;
 pub mod keep_alive;
 mod leader;

@@ -1,6 +1,6 @@
 //! Whose fault an error is.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use rustix::io::Errno;
 
@@ -8,7 +8,8 @@ use rustix::io::Errno;
 /// give at the moment, such as room on a disk or a descriptor, is none of the configuration's faults.
 pub fn is_the_users(error: &io::Error) -> bool {
     let Some(number) = error.raw_os_error() else {
-        return true;
+        // Another process was too slow, or ended: it may have found none of these things either.
+        return !matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::UnexpectedEof);
     };
     matches!(
         Errno::from_raw_os_error(number),
@@ -47,5 +48,6 @@ mod tests {
         }
         assert!(is_the_users(&E::NOENT.into()));
         assert!(is_the_users(&io::Error::other("two words")));
+        assert!(!is_the_users(&ErrorKind::TimedOut.into()));
     }
 }

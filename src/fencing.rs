@@ -29,7 +29,7 @@ use crate::clock;
 use crate::keys::Prefix;
 use crate::proc::look::{everybody, seen};
 use crate::proc::{self, GUARDIAN_VARIABLE, Process, Stat};
-use crate::runs::Run;
+use crate::runs::RunRecord;
 
 /// How long to wait for one process's end before looking at all of them again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -51,7 +51,7 @@ const TRIES: usize = 16;
 ///
 /// # Errors
 /// Where `/proc` can't be looked through by then: there may be some, and as little may be started.
-pub fn fence(prefix: &Prefix, runs: &[Run], limit: Duration) -> io::Result<Vec<Process>> {
+pub fn fence(prefix: &Prefix, runs: &[RunRecord], limit: Duration) -> io::Result<Vec<Process>> {
     let until = clock::now() + limit;
     let mut told = HashSet::new();
     let mut clean_looks = 0;
@@ -79,7 +79,7 @@ pub fn fence(prefix: &Prefix, runs: &[Run], limit: Duration) -> io::Result<Vec<P
             if told.insert(*process) {
                 tracing::warn!(election = %prefix, pid = process.pid, "fencing a process left behind");
             }
-            if let Err(error) = kill(*process) {
+            if let Err(error) = process.kill() {
                 tracing::debug!(pid = process.pid, %error, "process not killed");
             }
         }
@@ -94,12 +94,8 @@ pub fn fence(prefix: &Prefix, runs: &[Run], limit: Duration) -> io::Result<Vec<P
     }
 }
 
-fn kill(process: Process) -> io::Result<()> {
-    process.open()?.map_or(Ok(()), |handle| handle.kill())
-}
-
 /// The living processes that belong to an earlier term of this election, or to one of `runs`.
-fn left_behind(prefix: &Prefix, runs: &[Run]) -> io::Result<Vec<Process>> {
+fn left_behind(prefix: &Prefix, runs: &[RunRecord]) -> io::Result<Vec<Process>> {
     let mut found = of_runs(runs)?;
     found.extend(of_terms(prefix)?);
     if found.is_empty() {
@@ -116,7 +112,7 @@ fn left_behind(prefix: &Prefix, runs: &[Run]) -> io::Result<Vec<Process>> {
 }
 
 /// What is left of runs whose guardian is dead: their sessions, and all below them.
-fn of_runs(runs: &[Run]) -> io::Result<HashSet<Process>> {
+fn of_runs(runs: &[RunRecord]) -> io::Result<HashSet<Process>> {
     let mut orphaned = Vec::new();
     for run in runs {
         if !run.guardian.lives()? {
@@ -132,7 +128,7 @@ fn of_runs(runs: &[Run]) -> io::Result<HashSet<Process>> {
     let mut open: Vec<i32> = all
         .iter()
         .filter_map(|(pid, stat)| {
-            let of = |run: &&Run| run.has(stat, all.get(&run.session));
+            let of = |run: &&RunRecord| run.has(stat, all.get(&run.session));
             orphaned.iter().any(of).then_some(*pid)
         })
         .collect();

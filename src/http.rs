@@ -32,7 +32,7 @@ mod status;
 mod tcp;
 
 use connections::Connections;
-use reader::Reader;
+use reader::OverviewReader;
 use tcp::Tcp;
 
 /// How much less than the threads that matter this one may have of a busy processor.
@@ -71,14 +71,14 @@ pub struct Reloaded {
 }
 
 /// What all requests look at.
-struct State {
+struct ServerState {
     view: View,
     config: Mutex<Arc<Config>>,
     asks: mpsc::UnboundedSender<Ask>,
-    reader: Arc<Reader>,
+    reader: Arc<OverviewReader>,
 }
 
-impl State {
+impl ServerState {
     fn config(&self) -> Arc<Config> {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&config)
@@ -86,14 +86,14 @@ impl State {
 }
 
 /// What the thread is told.
-enum Command {
+enum ControlCommand {
     Reload(Arc<Config>, Option<std::net::TcpListener>),
 }
 
 /// The thread that answers; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<ControlCommand>,
     listen: Option<SocketAddr>,
 }
 
@@ -106,17 +106,17 @@ impl Server {
     /// If there is no control socket, or no thread.
     pub fn start(
         directory: &Dir,
-        config: Arc<Config>,
-        view: View,
-        asks: mpsc::UnboundedSender<Ask>,
+        config: &Arc<Config>,
+        view: &View,
+        asks: &mpsc::UnboundedSender<Ask>,
     ) -> io::Result<Self> {
         let control = control_socket(directory)?;
         let listen = config.http_listen;
-        let state = Arc::new(State {
-            view,
-            reader: Arc::new(Reader::new(config.etcd.clone())),
-            config: Mutex::new(config),
-            asks,
+        let state = Arc::new(ServerState {
+            view: view.clone(),
+            reader: Arc::new(OverviewReader::new(config.etcd.clone())),
+            config: Mutex::new(Arc::clone(config)),
+            asks: asks.clone(),
         });
         let (commands, inbox) = mpsc::unbounded_channel();
         let builder = tokio::runtime::Builder::new_current_thread();
@@ -146,7 +146,7 @@ impl Server {
         // The thread ends only with the daemon.
         drop(
             self.commands
-                .send(Command::Reload(Arc::clone(config), listener)),
+                .send(ControlCommand::Reload(Arc::clone(config), listener)),
         );
         Ok(())
     }
@@ -166,8 +166,8 @@ fn control_socket(directory: &Dir) -> io::Result<std::os::unix::net::UnixListene
 async fn serve(
     control: std::os::unix::net::UnixListener,
     listen: Option<SocketAddr>,
-    state: &Arc<State>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
+    state: &Arc<ServerState>,
+    mut commands: mpsc::UnboundedReceiver<ControlCommand>,
 ) -> io::Result<()> {
     let control = UnixListener::from_std(control)?;
     let mut tcp = Tcp::new(listen);
@@ -177,7 +177,7 @@ async fn serve(
     loop {
         let accepted = tokio::select! {
             command = commands.recv() => match command {
-                Some(Command::Reload(config, listener)) => {
+                Some(ControlCommand::Reload(config, listener)) => {
                     tcp.change(config.http_listen, listener);
                     state.reader.reload(config.etcd.clone());
                     let mut held = state.config.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,7 @@
 //!   a first attempt that arrives late cannot undo a later write.
 //! - A deletion is not repeated once it was sent: its answer is a count, which the second attempt
 //!   would get wrong. It ends as [`Error::InDoubt`].
-//! - Inside a job both carry the [`Guard`], too: the term must not be over.
+//! - Inside a job both carry the [`WriteGuard`], too: the term must not be over.
 
 use etcd_client::{GetOptions, GetResponse, KeyValue, ResponseHeader};
 
@@ -25,7 +25,7 @@ mod span;
 pub mod watch;
 mod write;
 
-pub use guard::{BadGuard, Guard};
+pub use guard::{BadGuard, WriteGuard};
 pub use span::Span;
 
 /// Why a command on keys failed.

@@ -112,9 +112,11 @@
 //! | [`config`] | the configuration, and the [times](config::timing) that follow from it |
 //! | [`metrics`] | what is counted for `/metrics` |
 //! | [`log`] | lines that hold nobody up |
+//! | `lines` | those that daemon, guardian and stop hook have in common |
 //! | [`notify`], [`signals`] | words to and from the service manager |
 //! | [`vital`], [`worker`] | threads whose end is the process's, and those that wait for what blocks |
-//! | [`keys`], [`clock`], [`wall`], [`backoff`], [`proc`], [`cgroup`], [`faults`], [`os_text`] | leaves: names, time, the time of day, pauses, `/proc`, whose fault an error is, paths as JSON |
+//! | [`shortage`] | waiting for what can't be had for a moment |
+//! | [`keys`], [`clock`], [`wall`], [`backoff`], [`proc`], [`cgroup`], [`faults`], [`os_text`], [`reason`] | leaves: names, time, the time of day, pauses, `/proc`, whose fault an error is, paths as JSON, why a term ended |
 //!
 //! # Rules
 //!
@@ -137,7 +139,7 @@
 //! | R12 | every await on the store has a limit; another cluster, or a history that went back, ends the term | [`etcd`] |
 //! | R13 | after an end that nobody proved, the next leader waits `takeover_delay` | [`election`] |
 //! | R14 | no thread that renews, guards or decides waits for whoever reads its output, or for a disk | [`log`], [`runtime_dir`] |
-//! | R15 | what can't be had for a moment, a thread, a descriptor, a process, ends no loop and no term by itself: it is said, and tried again; a thread that the daemon can't do without takes the process with it; the watchdog is fed only while main loop and contest get on | [`vital`], [`worker`], [`daemon`] |
+//! | R15 | what can't be had for a moment, a thread, a descriptor, a process, ends no loop and no term by itself: it is said, and tried again; a thread that the daemon can't do without takes the process with it; the watchdog is fed only while main loop and contest get on | [`shortage`], [`vital`], [`worker`], [`daemon`] |
 
 pub mod backoff;
 pub mod candidate;
@@ -155,17 +157,19 @@ pub mod http;
 pub mod job;
 pub mod keys;
 pub mod kv;
+mod lines;
 pub mod log;
 pub mod metrics;
 pub mod notify;
 pub mod os_text;
 pub mod proc;
+pub mod reason;
 pub mod release;
-
 pub mod runs;
 pub mod runtime_dir;
 pub mod schedule;
 pub mod session;
+pub mod shortage;
 pub mod signals;
 pub mod status;
 pub mod term;

@@ -1,6 +1,6 @@
 //! Logs: a bounded queue to a writer thread, so that no reader can hold up a term.
 //!
-//! Every process of ours calls [`init`] once, first thing, and keeps the [`Guard`] to its end. From
+//! Every process of ours calls [`init`] once, first thing, and keeps the [`LogGuard`] to its end. From
 //! then on `tracing`'s macros put records into a queue and return; one thread turns them into lines
 //! and writes them. A reader who stops reading blocks that thread and no other: the queue fills up,
 //! further records are dropped and counted, and `log lines dropped` says how many.
@@ -24,8 +24,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 pub use foreign::{is_printable, json, printable, printable_lines};
-use record::{Lines, Value};
-use writer::{Output, Queue};
+use record::{LogLines, Value};
+use writer::{LogQueue, Output};
 
 /// How long the end of a process waits for its last lines to be written.
 const FLUSH_LIMIT: Duration = Duration::from_millis(200);
@@ -35,7 +35,7 @@ const CHATTY: [&str; 6] = ["h2", "hyper", "hyper_util", "rustls", "tonic", "towe
 
 /// `log.*` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct LogSettings {
     /// `log.filter`: a level, or `target=level` pairs with commas between.
     pub filter: String,
     /// `log.format`.
@@ -43,7 +43,7 @@ pub struct Settings {
 }
 
 /// Lines for people, at the level `info`.
-impl Default for Settings {
+impl Default for LogSettings {
     fn default() -> Self {
         Self {
             filter: "info".to_owned(),
@@ -111,19 +111,22 @@ fn level_of(name: &str) -> Option<LevelFilter> {
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub fn init(settings: &Settings) -> io::Result<Guard> {
-    let queue = Arc::new(Queue::new(settings.format));
+pub fn init(settings: &LogSettings) -> io::Result<LogGuard> {
+    let queue = Arc::new(LogQueue::new(settings.format));
     let (filter, handle) = reload::Layer::new(targets_or_default(settings));
     let registry = Registry::default()
         .with(filter)
-        .with(Lines(Arc::clone(&queue)));
-    if registry.try_init().is_ok() {
+        .with(LogLines(Arc::clone(&queue)));
+    if QUEUE.get().is_none() {
         let stderr = std::io::stderr();
         let colour = takes_colour(&stderr);
+        // First, so that whoever tries again finds nothing done.
         writer::spawn(Arc::clone(&queue), Output::new(stderr, colour))?;
-        QUEUE.get_or_init(|| Arc::clone(&queue));
+        if registry.try_init().is_ok() {
+            QUEUE.get_or_init(|| Arc::clone(&queue));
+        }
     }
-    Ok(Guard {
+    Ok(LogGuard {
         queue,
         filter: handle,
     })
@@ -144,7 +147,7 @@ pub fn takes_colour(output: &impl IsTerminal) -> bool {
     output.is_terminal() && !no_color && !is_dumb
 }
 
-static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+static QUEUE: OnceLock<Arc<LogQueue>> = OnceLock::new();
 
 /// Says that the calling thread has nothing else to do, so that the lines it has logged may be
 /// written: to wake the writer costs a system call, and often the thread's turn on its processor,
@@ -157,21 +160,21 @@ pub fn idle() {
 }
 
 /// The filter of `settings`; a bad one, which the configuration should have refused, is `info`.
-fn targets_or_default(settings: &Settings) -> Targets {
+fn targets_or_default(settings: &LogSettings) -> Targets {
     targets(&settings.filter).unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
 }
 
 /// Keeps the logs going; when it is dropped, the last lines are written, for at most 200 ms.
 #[derive(Debug)]
 #[must_use = "dropping it at once would lose the last lines"]
-pub struct Guard {
-    queue: Arc<Queue>,
+pub struct LogGuard {
+    queue: Arc<LogQueue>,
     filter: reload::Handle<Targets, Registry>,
 }
 
-impl Guard {
+impl LogGuard {
     /// Takes over a changed level and format.
-    pub fn reload(&self, settings: &Settings) {
+    pub fn reload(&self, settings: &LogSettings) {
         self.queue.set_format(settings.format);
         if let Err(error) = self.filter.reload(targets_or_default(settings)) {
             tracing::warn!(%error, "log filter not changed");
@@ -199,7 +202,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for LogGuard {
     fn drop(&mut self) {
         self.flush();
     }

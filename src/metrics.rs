@@ -1,29 +1,13 @@
 //! What is counted for `/metrics`: terms, renewals and runs since the process started.
 //!
-//! A leaf. Counting takes an atomic or a short lock that only counting takes, so that the threads
-//! which renew and decide may count (R14).
+//! Counting takes an atomic, so that the threads which renew and decide may count (R14).
 
-use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Reasons for the end of a term that are shown from the start, so that a first one is seen as a
-/// rise; see INTERFACE `term lost`. An end on purpose is `resigned`, or says why it was.
-const REASONS: [&str; 11] = [
-    "cluster_changed",
-    "deadline",
-    "deleted",
-    "expired",
-    "guardian",
-    "hook_refused",
-    "job_stuck",
-    "refused",
-    "resigned",
-    "revoked",
-    "unhealthy",
-];
+use crate::reason::EndReason;
 
 /// Upper bounds of a renewal's time, in milliseconds.
 const BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500];
@@ -80,7 +64,7 @@ pub struct Metrics(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    terms: Mutex<BTreeMap<&'static str, u64>>,
+    terms: [AtomicU64; EndReason::ALL.len()],
     runs: [AtomicU64; RunResult::ALL.len()],
     renewals: [Histogram; Renewed::ALL.len()],
 }
@@ -112,9 +96,8 @@ pub struct Gauges {
 
 impl Metrics {
     /// A term is over.
-    pub fn term_ended(&self, reason: &'static str) {
-        let mut terms = self.0.terms.lock().unwrap_or_else(PoisonError::into_inner);
-        *terms.entry(reason).or_default() += 1;
+    pub fn term_ended(&self, reason: EndReason) {
+        self.0.terms[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A run is over.
@@ -182,16 +165,12 @@ impl Metrics {
     fn render_counts(&self, text: &mut String) {
         let name = "incumbent_terms_total";
         head(text, name, "Terms that ended, by reason.", "counter");
-        let mut terms: BTreeMap<_, _> = REASONS.into_iter().map(|reason| (reason, 0)).collect();
-        terms.extend(
-            self.0
-                .terms
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .iter(),
-        );
-        for (reason, count) in terms {
-            line(text, name, &format!("{{reason=\"{reason}\"}}"), &count);
+        for reason in EndReason::ALL {
+            let count = self.0.terms[reason as usize].load(Ordering::Relaxed);
+            // From the start, so that a first one is seen as a rise.
+            if count > 0 || reason.is_of_own_term() {
+                line(text, name, &format!("{{reason=\"{reason}\"}}"), &count);
+            }
         }
         let name = "incumbent_job_runs_total";
         head(
@@ -265,6 +244,8 @@ fn line(text: &mut String, name: &str, labels: &str, value: &dyn Display) {
 mod tests {
     #![allow(clippy::float_cmp, reason = "what is read is what was written")]
 
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn values(metrics: &Metrics, gauges: &Gauges) -> BTreeMap<String, f64> {
@@ -279,7 +260,7 @@ mod tests {
     #[test]
     fn what_was_counted_is_told_and_what_was_not_is_zero() {
         let metrics = Metrics::default();
-        metrics.clone().term_ended("deadline");
+        metrics.clone().term_ended(EndReason::Deadline);
         metrics.run_ended(RunResult::Killed);
         metrics.run_ended(RunResult::Killed);
         let gauges = Gauges {

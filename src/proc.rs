@@ -87,6 +87,14 @@ impl Process {
         // The number may have passed to another process before it was opened, not after.
         Ok(if self.lives()? { handle } else { None })
     }
+
+    /// Sends it SIGKILL, if it is there still, and no other process in its place.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`Handle::kill`]: it may live on then.
+    pub fn kill(self) -> io::Result<()> {
+        self.open()?.map_or(Ok(()), |handle| handle.kill())
+    }
 }
 
 impl fmt::Display for Process {

@@ -17,10 +17,12 @@ use std::time::Duration;
 use crate::cgroup;
 use crate::clock::{self, Instant};
 use crate::etcd::Store;
-use crate::proc::survivor::{InVain, Survivor, learn_names, listed};
+use crate::lines::{Speaker, Voice};
+use crate::proc::survivor::{InVain, Survivor, learn_names};
 use crate::proc::{Handle, Process, Stat};
+use crate::reason::EndReason;
 use crate::runtime_dir::Dir;
-use crate::runtime_dir::lease_file::{self, LeaseFile, Place};
+use crate::runtime_dir::lease_file::{self, LeaseFile, UnitPlace};
 use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
 
@@ -43,20 +45,20 @@ const KILL_BUDGET: Duration = Duration::from_secs(1);
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReleaseOutcome {
     /// There is no lease file: the daemon gave its lease back itself, or never had one.
     NothingToDo,
     /// The lease is gone.
     Resigned,
     /// Not run by the hook of the unit that the lease file is about; nothing was touched.
-    Refused(Refusal),
+    Refused(ReleaseRefusal),
     /// Everything is dead, but the store didn't answer: the lease is left to its TTL.
     Unconfirmed,
     /// Something in the control group could not be killed; nothing was revoked.
     NotAlone,
 }
 
-impl Outcome {
+impl ReleaseOutcome {
     /// The command's exit code.
     pub const fn code(self) -> u8 {
         match self {
@@ -70,7 +72,7 @@ impl Outcome {
 
 /// Why nothing was touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ReleaseRefusal {
     /// `SERVICE_RESULT` or `INVOCATION_ID` is not set.
     #[error("not run by a unit's ExecStopPost=")]
     NotAHook,
@@ -95,33 +97,35 @@ pub enum Refusal {
 }
 
 /// Runs the hook on the runtime directory `dir`.
-pub async fn run(dir: &Path) -> Outcome {
+pub async fn run(dir: &Path) -> ReleaseOutcome {
     let outcome = attempt(dir).await;
     match outcome {
-        Outcome::Refused(reason) => tracing::error!(%reason, "release refused"),
-        Outcome::NotAlone => tracing::error!("release gave up with processes left; not resigned"),
-        Outcome::NothingToDo | Outcome::Resigned | Outcome::Unconfirmed => {}
+        ReleaseOutcome::Refused(reason) => tracing::error!(%reason, "release refused"),
+        ReleaseOutcome::NotAlone => {
+            tracing::error!("release gave up with processes left; not resigned");
+        }
+        ReleaseOutcome::NothingToDo | ReleaseOutcome::Resigned | ReleaseOutcome::Unconfirmed => {}
     }
     outcome
 }
 
-async fn attempt(dir: &Path) -> Outcome {
+async fn attempt(dir: &Path) -> ReleaseOutcome {
     if std::env::var_os("SERVICE_RESULT").is_none() || std::env::var_os("INVOCATION_ID").is_none() {
-        return Outcome::Refused(Refusal::NotAHook);
+        return ReleaseOutcome::Refused(ReleaseRefusal::NotAHook);
     }
     // While it fences it waits for no disk.
     learn_names();
     let (dir, file) = match read(dir) {
         Ok(Some(found)) => found,
-        Ok(None) => return Outcome::NothingToDo,
+        Ok(None) => return ReleaseOutcome::NothingToDo,
         Err(error) => {
             tracing::error!(%error, "lease file not read");
-            return Outcome::Refused(Refusal::BadLeaseFile);
+            return ReleaseOutcome::Refused(ReleaseRefusal::BadLeaseFile);
         }
     };
-    let group = match may_touch(&file, &Place::here(), whereabouts) {
+    let group = match may_touch(&file, &UnitPlace::here(), whereabouts) {
         Ok(group) => group,
-        Err(reason) => return Outcome::Refused(reason),
+        Err(reason) => return ReleaseOutcome::Refused(reason),
     };
     // Fencing needs no credentials: without them the lease still ends by its TTL.
     let (resignation, _unpacked) = match file.resignation_with_credentials(&dir) {
@@ -136,21 +140,22 @@ async fn attempt(dir: &Path) -> Outcome {
         store.begin_with(token.clone());
     }
     if !fence(group, &resignation, &store, clock::now() + FENCE_LIMIT).await {
-        return Outcome::NotAlone;
+        return ReleaseOutcome::NotAlone;
     }
     let ended = clock::wall_time();
     let patience = RESIGN_LIMIT.min(resignation.ttl);
     let confirmed = resignation.carry_out(&store, clock::now() + patience).await;
-    log_resigned(&resignation, confirmed);
+    speaker(&resignation).resigned(resignation.lease, resignation.token, confirmed);
     if !confirmed {
-        return Outcome::Unconfirmed;
+        return ReleaseOutcome::Unconfirmed;
     }
     if let Err(error) = lease_file::remove(&dir, resignation.lease) {
         tracing::warn!(%error, "lease file not removed");
     }
     // Last: nobody needs it to go on.
-    resignation.explain(&store, ended, UNIT_FAILED).await;
-    Outcome::Resigned
+    let reason = EndReason::UnitFailed;
+    resignation.explain(&store, ended, reason).await;
+    ReleaseOutcome::Resigned
 }
 
 /// The runtime directory at `path`, and the lease file in it, if both are there.
@@ -162,20 +167,13 @@ fn read(path: &Path) -> io::Result<Option<(Arc<Dir>, LeaseFile)>> {
     Ok(LeaseFile::read(&dir)?.map(|file| (dir, file)))
 }
 
-fn log_resigned(resignation: &Resignation, confirmed: bool) {
-    tracing::info!(
-        election = %resignation.prefix,
-        candidate = %resignation.candidate,
-        lease = %resignation.lease,
-        token = resignation.token,
-        confirmed,
-        by = "release",
-        "resigned"
-    );
+fn speaker(resignation: &Resignation) -> Speaker<'_> {
+    Speaker {
+        voice: Voice::Release,
+        election: &resignation.prefix,
+        candidate: &resignation.candidate,
+    }
 }
-
-/// Why a term ended whose unit had to be cleaned up after: in the history.
-const UNIT_FAILED: &str = "unit_failed";
 
 /// Where a recorded process is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,28 +212,28 @@ fn whereabouts(process: Process, group: &str) -> Whereabouts {
 /// unit the "own control group" is a whole login session.
 fn may_touch<'a>(
     file: &'a LeaseFile,
-    here: &Place,
+    here: &UnitPlace,
     whereabouts: impl Fn(Process, &str) -> Whereabouts,
-) -> Result<&'a str, Refusal> {
+) -> Result<&'a str, ReleaseRefusal> {
     let there = &file.place;
     let same = |here: &Option<String>, there: &Option<String>| here.is_some() && here == there;
     if !same(&here.boot_id, &there.boot_id) {
-        return Err(Refusal::OtherBoot);
+        return Err(ReleaseRefusal::OtherBoot);
     }
     if !same(&here.invocation_id, &there.invocation_id) {
-        return Err(Refusal::OtherInvocation);
+        return Err(ReleaseRefusal::OtherInvocation);
     }
     let is_service = |group: &&str| group.ends_with(".service") && group.starts_with('/');
     let group = there.cgroup.as_deref().filter(is_service);
-    let group = group.ok_or(Refusal::NoService)?;
+    let group = group.ok_or(ReleaseRefusal::NoService)?;
     // With Delegate=yes systemd puts its hooks into a group of their own below the unit's.
     let own = here.cgroup.as_deref();
     if own != Some(group) && own != Some(&format!("{group}/.control")) {
-        return Err(Refusal::OtherGroup);
+        return Err(ReleaseRefusal::OtherGroup);
     }
     for process in [Some(file.daemon), file.guardian].into_iter().flatten() {
         if whereabouts(process, group) == Whereabouts::Elsewhere {
-            return Err(Refusal::LivesElsewhere);
+            return Err(ReleaseRefusal::LivesElsewhere);
         }
     }
     Ok(group)
@@ -298,15 +296,8 @@ fn say_stuck(
     match left {
         Ok(pids) => {
             let survivors: Vec<_> = pids.into_iter().map(Survivor::of).collect();
-            tracing::error!(
-                election = %resignation.prefix,
-                candidate = %resignation.candidate,
-                lease = %resignation.lease,
-                token = resignation.token,
-                pids = listed(&survivors),
-                cgroup = group,
-                "job can't be killed"
-            );
+            let (lease, token) = (Some(resignation.lease), resignation.token);
+            speaker(resignation).job_can_not_be_killed(lease, token, &survivors, Some(group));
             Unkillable::first_of(&survivors)
         }
         Err(error) => {

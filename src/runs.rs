@@ -35,7 +35,7 @@ const TICKS: i64 = 100;
 
 /// A run that was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct RunRecord {
     /// Its session, which is the number of its main process.
     pub session: i32,
     /// A time at which that number was its main process's, in clock ticks since boot.
@@ -44,7 +44,7 @@ pub struct Run {
     pub guardian: Process,
 }
 
-impl Run {
+impl RunRecord {
     /// The run whose main process has this number now.
     fn with_main(session: i32, guardian: Process) -> Self {
         let now = clock_gettime(ClockId::Boottime);
@@ -129,7 +129,7 @@ fn header() -> [u8; HEADER] {
 }
 
 /// What a file of these runs says.
-pub fn listing(runs: &[Run]) -> Vec<u8> {
+pub fn listing(runs: &[RunRecord]) -> Vec<u8> {
     let mut text = header().to_vec();
     text.resize(HEADER + ROOM.max(runs.len()) * RECORD, 0);
     let records = text.get_mut(HEADER..).unwrap_or_default();
@@ -140,15 +140,18 @@ pub fn listing(runs: &[Run]) -> Vec<u8> {
 }
 
 /// The runs in what a file says; none of another boot's.
-pub fn read(text: &[u8]) -> Vec<Run> {
+pub fn read(text: &[u8]) -> Vec<RunRecord> {
     match text.strip_prefix(&header()) {
-        Some(records) => records.chunks(RECORD).filter_map(Run::decode).collect(),
+        Some(records) => records
+            .chunks(RECORD)
+            .filter_map(RunRecord::decode)
+            .collect(),
         None => Vec::new(),
     }
 }
 
 /// The runs in a file; none where it can't be read.
-fn read_file(file: impl AsFd) -> Vec<Run> {
+fn read_file(file: impl AsFd) -> Vec<RunRecord> {
     let (mut text, mut part) = (Vec::new(), [0; 4096]);
     while text.len() < MOST
         && let Ok(length @ 1..) = pread(&file, &mut part, text.len() as u64)
@@ -163,9 +166,9 @@ fn read_file(file: impl AsFd) -> Vec<Run> {
 pub struct Runs {
     file: OwnedFd,
     guardian: Process,
-    begun: Vec<Run>,
+    begun: Vec<RunRecord>,
     /// Those of a guardian before it that lived on without its daemon.
-    earlier: Vec<Run>,
+    earlier: Vec<RunRecord>,
     /// How many records the file has at least.
     room: usize,
 }
@@ -176,7 +179,7 @@ impl Runs {
         let mut earlier = read_file(&file);
         let stood = earlier.len();
         // The daemon fences the others before it starts anything.
-        earlier.retain(Run::is_held);
+        earlier.retain(RunRecord::is_held);
         Self {
             file,
             guardian: Process::this(),
@@ -187,7 +190,7 @@ impl Runs {
     }
 
     /// What the next one has to write.
-    pub fn prepare(&mut self) -> io::Result<Next> {
+    pub fn prepare(&mut self) -> io::Result<NextRun> {
         if self.begun.len() >= ROOM || !self.earlier.is_empty() {
             self.forget_ended();
         }
@@ -198,7 +201,7 @@ impl Runs {
         for (into, run) in places.zip(self.begun.iter().chain(&self.earlier)) {
             run.encode(into);
         }
-        Ok(Next {
+        Ok(NextRun {
             file: self.file.try_clone()?,
             guardian: self.guardian,
             records,
@@ -207,8 +210,8 @@ impl Runs {
 
     /// It was begun, and this is its main process, which has not been reaped yet.
     pub fn begun(&mut self, main: i32) {
-        let noted = Run::with_main(main, self.guardian);
-        self.begun.push(Run {
+        let noted = RunRecord::with_main(main, self.guardian);
+        self.begun.push(RunRecord {
             // It may have been a while, in which it has started others and ended.
             at: Stat::of(main).map_or(noted.at, |stat| stat.start_time),
             ..noted
@@ -232,19 +235,19 @@ impl Runs {
 
 /// A run that is about to begin, laid out before there is a process for it.
 #[derive(Debug)]
-pub struct Next {
+pub struct NextRun {
     file: OwnedFd,
     guardian: Process,
     records: Vec<u8>,
 }
 
-impl Next {
+impl NextRun {
     /// Writes that this process is its main process. Async-signal-safe, and allocates nothing.
     ///
     /// One that can't be written begins all the same: it is missed only where daemon and guardian
     /// are killed at once.
     pub fn write(&mut self) {
-        let run = Run::with_main(getpid().as_raw_pid(), self.guardian);
+        let run = RunRecord::with_main(getpid().as_raw_pid(), self.guardian);
         if let Some(first) = self.records.get_mut(..RECORD) {
             run.encode(first);
         }
@@ -273,8 +276,8 @@ mod tests {
         start_time: 70,
     };
 
-    fn run(session: i32, at: u64) -> Run {
-        Run {
+    fn run(session: i32, at: u64) -> RunRecord {
+        RunRecord {
             session,
             at,
             guardian: GUARDIAN,
@@ -358,7 +361,7 @@ mod tests {
     fn those_of_a_guardian_that_lives_stay_beside_those_of_the_next() {
         let file = tempfile::tempfile().unwrap();
         let mut old = Command::new("sleep").arg("60").spawn().unwrap();
-        let theirs = Run {
+        let theirs = RunRecord {
             guardian: Process::with_pid(i32::try_from(old.id()).unwrap()).unwrap(),
             ..run(5, 50)
         };

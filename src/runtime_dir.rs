@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use crate::faults;
 
 pub use dir::Dir;
-pub use left::{Left, RunFiles};
+pub use left::{Leftovers, RunFiles};
 
 /// Held with flock by the daemon; its text is the daemon's process id.
 const LOCK: &str = "lock";
@@ -109,7 +109,7 @@ impl Error {
 pub struct RuntimeDir {
     path: PathBuf,
     dir: Arc<Dir>,
-    left: Left,
+    left: Leftovers,
     /// Open, and with it locked.
     _lock: File,
 }
@@ -131,7 +131,7 @@ impl RuntimeDir {
         let unusable = |source| unusable(path, source);
         close_to_others(&dir, path)?;
         let lock = lock(&dir, path)?;
-        let left = Left::open(&dir).map_err(unusable)?;
+        let left = Leftovers::open(&dir).map_err(unusable)?;
         Ok(Self {
             path: path.into(),
             dir: Arc::new(dir),
@@ -151,7 +151,7 @@ impl RuntimeDir {
     }
 
     /// The runs that an earlier daemon may have left.
-    pub fn left(&self) -> &Left {
+    pub fn left(&self) -> &Leftovers {
         &self.left
     }
 }

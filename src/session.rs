@@ -30,7 +30,7 @@ pub mod status;
 
 pub use loss::Loss;
 pub(crate) use renewal::backoff;
-use renewal::{Order, Renewal};
+use renewal::{Renewal, RenewalOrder};
 pub use status::Status;
 
 /// What a session needs to know.
@@ -67,7 +67,7 @@ pub struct Session {
     store: Store,
     lease: LeaseId,
     timing: Timing,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<RenewalOrder>,
     status: watch::Receiver<Status>,
     task: JoinHandle<()>,
     /// The election that it stands in. One and no other: a term is lost with its own key (R7), and
@@ -207,7 +207,7 @@ impl Session {
     /// Dropping it may leave the session tied to the term; close it then.
     pub async fn lead(&self, own: OwnKey, acked: Ack, claimed_in: u64) -> Result<(), Loss> {
         let proven = deadline::is_proven(acked, claimed_in, self.store.seen().raft_term);
-        let order = Order::Lead {
+        let order = RenewalOrder::Lead {
             own,
             proven: proven.then_some(acked),
         };
@@ -235,7 +235,7 @@ impl Session {
     pub fn lose(&self, loss: Loss) {
         self.declared.get_or_init(|| loss.clone());
         // A closed inbox means that the session is over already.
-        drop(self.orders.send(Order::Lose(loss)));
+        drop(self.orders.send(RenewalOrder::Lose(loss)));
     }
 
     /// Stops the renewals without a word to the store; the lease lives on for its TTL, and the
@@ -327,19 +327,33 @@ async fn grant(store: &Store, lease: LeaseId, options: &Options) -> Result<Ack, 
 ///
 /// It is what makes sure that no write of this candidacy is applied later on (R10).
 pub async fn revoke(store: &Store, lease: LeaseId, limit: Duration, until: Instant) -> bool {
+    match insist(until, || store.revoke(limit, lease)).await {
+        Ok(_) => true,
+        Err(error) => {
+            if error.is_definite() {
+                tracing::warn!(%lease, %error, "revoke refused");
+            }
+            false
+        }
+    }
+}
+
+/// Makes attempts until the store answers one or refuses it, or `until` has come.
+///
+/// # Errors
+/// The refusal, or what was wrong with the last attempt.
+pub(crate) async fn insist<T, F>(until: Instant, attempt: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
     let mut backoff = backoff();
     loop {
-        match store.revoke(limit, lease).await {
-            Ok(_) => return true,
-            Err(error) if error.is_definite() => {
-                tracing::warn!(%lease, %error, "revoke refused");
-                return false;
-            }
-            Err(_) if until.has_passed() => return false,
-            Err(_) => {
+        match attempt().await {
+            Err(error) if !error.is_definite() && !until.has_passed() => {
                 let pause = backoff.next(crate::backoff::jitter());
                 clock::sleep_until(until.min(clock::now() + pause)).await;
             }
+            done => return done,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::etcd::patience::Failure;
 use crate::etcd::{Lifetime, Patience, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::term::history::read_past;
-use crate::term::record::{PastTerm, Pause, Record, Unkillable};
+use crate::term::record::{PastTerm, PauseRecord, Record, Unkillable};
 
 /// What to say of a key that blocks the queue and is that of the last term on record: to delete it
 /// is nobody's to do but the next candidate's, which waits for the job first.
@@ -20,21 +20,21 @@ pub const OF_LAST_TERM: &str =
 
 /// An election at one revision; as JSON the very shape of `status -o json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Status {
+pub struct ElectionStatus {
     /// The election's prefix.
     pub election: Prefix,
     /// The leader; `None` if there is nobody, if the queue is blocked before anybody, or if the first
     /// in it has no complete claim.
-    pub leader: Option<Candidate>,
+    pub leader: Option<CandidateStatus>,
     /// All candidates in order, the leader included.
-    pub queue: Vec<Candidate>,
+    pub queue: Vec<CandidateStatus>,
     /// Keys under the prefix that are no candidates and block those behind them.
     pub blocked_by: Vec<String>,
     /// Whether the election is paused.
     pub paused: bool,
     /// Who paused it and how; only where that can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
+    pub pause: Option<PauseRecord>,
     /// The token of the first in line, which doesn't lead, and what it waits for; not part of the
     /// JSON, as all that follows but the last two.
     #[serde(skip)]
@@ -53,7 +53,7 @@ pub struct Status {
 
 /// One candidate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Candidate {
+pub struct CandidateStatus {
     /// Its place in the queue, from 0.
     pub position: usize,
     /// Its name.
@@ -98,12 +98,12 @@ pub enum InPause<'a> {
     /// It goes on, as asked.
     Kept,
     /// It stops its job, and gives its place up.
-    Stops(&'a Candidate),
+    Stops(&'a CandidateStatus),
     /// It goes on, since it heeds no pause.
-    Deaf(&'a Candidate),
+    Deaf(&'a CandidateStatus),
 }
 
-impl Status {
+impl ElectionStatus {
     /// What its pause is to the leader; one that can't be read keeps nobody.
     pub fn in_pause(&self) -> InPause<'_> {
         let keeps = self.pause.as_ref().is_some_and(|pause| pause.keep_leader);
@@ -162,7 +162,7 @@ impl Status {
         let first = queue.first().filter(|_| leader.is_none());
         let waits = first.map(|first| first.token).zip(queue.waits.clone());
         let candidates = queue.candidates.iter().enumerate();
-        let all: Vec<Candidate> = candidates
+        let all: Vec<CandidateStatus> = candidates
             .map(|(position, candidate)| {
                 let lifetime = lifetimes.get(&candidate.lease);
                 let member = candidate.member.as_ref().and_then(Record::as_ref);
@@ -174,7 +174,7 @@ impl Status {
                     (Some(leaders), Some(own)) => leaders != own,
                     _ => false,
                 };
-                Candidate {
+                CandidateStatus {
                     position,
                     name: candidate.name.clone(),
                     lease: candidate.lease,
@@ -219,7 +219,7 @@ impl Status {
     }
 }
 
-impl Candidate {
+impl CandidateStatus {
     /// The processes of its job that can't be killed in one line, if there are any.
     pub fn stuck(&self) -> Option<String> {
         let each: Vec<String> = self.unkillable.iter().map(ToString::to_string).collect();
@@ -228,7 +228,7 @@ impl Candidate {
 }
 
 /// The digest of a candidate's settings, where it tells.
-fn digest(candidate: &queue::Candidate) -> Option<&String> {
+fn digest(candidate: &queue::QueuedCandidate) -> Option<&String> {
     let member = candidate.member.as_ref()?.as_ref()?;
     member.digest.as_ref()
 }
@@ -237,7 +237,7 @@ fn digest(candidate: &queue::Candidate) -> Option<&String> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Overview {
     /// The election now.
-    pub status: Status,
+    pub status: ElectionStatus,
     /// The terms that ended, the latest first.
     pub terms: Vec<PastTerm>,
 }
@@ -253,7 +253,7 @@ impl Overview {
         patience: &Patience,
     ) -> Result<Self, Failure> {
         Ok(Self {
-            status: Status::read(store, prefix, patience).await?,
+            status: ElectionStatus::read(store, prefix, patience).await?,
             terms: patience
                 .ask(async |limit| read_past(store, limit, prefix).await)
                 .await?,

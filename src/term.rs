@@ -24,9 +24,9 @@ pub mod record;
 pub mod resignation;
 
 pub use etcd_client::{TxnOp, TxnOpResponse, TxnResponse};
-use member::Place;
-use process::{Command, Spawner};
-use record::Member;
+use member::MemberPlace;
+use process::{JobCommand, Spawner};
+use record::MemberRecord;
 
 /// First and largest pause after a refusal that may be taken back.
 const REFUSED_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -63,7 +63,7 @@ pub(crate) struct Before {
     /// The token of an earlier term whose end nobody proved, and that was waited out (R13).
     pub(crate) waited_out: Option<i64>,
     /// The term on record.
-    pub(crate) recorded: Option<record::Term>,
+    pub(crate) recorded: Option<record::TermRecord>,
 }
 
 /// A guarded write was not done, or a guarded read.
@@ -224,8 +224,8 @@ impl Term {
     }
 
     /// A command to run within this term, started by the guardian: it can't outlive the term.
-    pub fn command(&self, program: impl Into<String>) -> Command {
-        Command::new(self.spawner.clone(), program.into())
+    pub fn command(&self, program: impl Into<String>) -> JobCommand {
+        JobCommand::new(self.spawner.clone(), program.into())
     }
 
     /// Reads the value under `key`, linearizably, if the term still is in the store's eyes.
@@ -332,15 +332,16 @@ impl Term {
 
     /// Says in the member record, `member` if there is none, that this term heeds the pause with
     /// this mod_revision; tries until it stands or the term is over.
-    pub(crate) async fn heed_pause(&self, member: &Member, paused_at: i64) {
-        let place = Place {
+    pub(crate) async fn heed_pause(&self, member: &MemberRecord, paused_at: i64) {
+        let place = MemberPlace {
             prefix: self.election(),
             lease: self.lease(),
         };
         let limit = self.timing().attempt_limit();
         let mut pauses = crate::backoff::Backoff::new(REFUSED_PAUSES.0, REFUSED_PAUSES.1);
         while !self.remaining().is_zero() {
-            let heed = |member: &mut Member| member.paused = member.paused.max(Some(paused_at));
+            let heed =
+                |member: &mut MemberRecord| member.paused = member.paused.max(Some(paused_at));
             match place.amend(&self.store, limit, Some(member), heed).await {
                 Ok(true) => return,
                 Ok(false) => {}

@@ -29,17 +29,17 @@ const LONGEST_QUEUE: usize = 256;
 /// How long a thread beside the first waits for more to do.
 const LINGER: Duration = Duration::from_secs(5);
 
-type Work = Box<dyn FnOnce() + Send>;
+type PoolWork = Box<dyn FnOnce() + Send>;
 
 /// Some threads, the first of which never ends.
 pub struct Pool {
     name: &'static str,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     filled: Condvar,
 }
 
-struct State {
-    waiting: VecDeque<Work>,
+struct PoolState {
+    waiting: VecDeque<PoolWork>,
     threads: usize,
     idle: usize,
 }
@@ -48,7 +48,7 @@ impl Pool {
     const fn new(name: &'static str) -> Self {
         Self {
             name,
-            state: Mutex::new(State {
+            state: Mutex::new(PoolState {
                 waiting: VecDeque::new(),
                 threads: 0,
                 idle: 0,
@@ -118,7 +118,7 @@ impl Pool {
         Ok(())
     }
 
-    fn spawn(&'static self, state: &mut State) -> io::Result<()> {
+    fn spawn(&'static self, state: &mut PoolState) -> io::Result<()> {
         vital::spawn(self.name, || {
             self.work();
             Ok(())
@@ -157,7 +157,7 @@ impl Pool {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,12 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use incumbent::clock;
+use incumbent::config::timing::Graces;
 use incumbent::etcd;
-use incumbent::guardian::client::{Event, Gone, Guardian};
+use incumbent::guardian::client::{ClientEvent, Gone, Guardian};
 use incumbent::guardian::fence::Tell;
-use incumbent::guardian::protocol::{CommandSpec, Report, Request, Term};
+use incumbent::guardian::protocol::{CommandSpec, Report, Request, TermSpec};
 use incumbent::keys::{LeaseId, Prefix};
-use incumbent::log::{Format, Settings};
+use incumbent::log::{Format, LogSettings};
 use incumbent::term::resignation::Resignation;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -54,14 +55,14 @@ fn is_socket(stdin: impl AsFd) -> bool {
 /// A guardian, what it says, and the right to have one.
 struct Stand {
     guardian: Guardian,
-    events: UnboundedReceiver<Event>,
+    events: UnboundedReceiver<ClientEvent>,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Stand {
     async fn new() -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = Settings {
+        let log = LogSettings {
             filter: "info".into(),
             format: Format::Text,
         };
@@ -74,16 +75,16 @@ impl Stand {
         }
     }
 
-    async fn event(&mut self) -> Event {
+    async fn event(&mut self) -> ClientEvent {
         let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
         event.unwrap().unwrap()
     }
 
-    async fn begin(&mut self, token: i64) -> Term {
+    async fn begin(&mut self, token: i64) -> TermSpec {
         let term = term(token);
         self.guardian.send(Request::Term(term.clone()));
         let deadline = term.deadline;
-        let guarded = Event::Report(Report::Guarded { token, deadline });
+        let guarded = ClientEvent::Report(Report::Guarded { token, deadline });
         assert_eq!(self.event().await, guarded);
         term
     }
@@ -91,7 +92,7 @@ impl Stand {
     async fn start(&mut self, token: i64, script: &str) -> OwnedFd {
         self.guardian.send(start(token, script));
         match self.event().await {
-            Event::Report(Report::Started { pid, .. }) => pidfd(pid),
+            ClientEvent::Report(Report::Started { pid, .. }) => pidfd(pid),
             other => panic!("{other:?}"),
         }
     }
@@ -101,12 +102,14 @@ impl Stand {
     }
 }
 
-fn term(token: i64) -> Term {
-    Term {
+fn term(token: i64) -> TermSpec {
+    TermSpec {
         token,
         deadline: clock::now() + Duration::from_mins(1),
-        lost_grace: Duration::from_secs(1),
-        kill_budget: Duration::from_secs(1),
+        graces: Graces {
+            lost_grace: Duration::from_secs(1),
+            kill_budget: Duration::from_secs(1),
+        },
         stop_signal: 15,
         in_daemon: false,
     }
@@ -159,7 +162,7 @@ async fn it_acknowledges_what_it_was_told() {
     let mut stand = Stand::new().await;
     let lease = LeaseId::new(0x1f).unwrap();
     assert_eq!(stand.guardian.remember(resignation(lease)).await, Ok(()));
-    let remembered = Event::Report(Report::Remembered { lease });
+    let remembered = ClientEvent::Report(Report::Remembered { lease });
     assert_eq!(stand.event().await, remembered);
     assert_eq!(stand.guardian.acked_deadline(), None);
     let term = stand.begin(7).await;
@@ -173,7 +176,7 @@ async fn it_acknowledges_what_it_was_told() {
         .send(Request::Deadline { token: 7, deadline });
     assert_eq!(stand.guardian.acked_deadline(), Some((7, term.deadline)));
     stand.signal(Signal::CONT);
-    let guarded = Event::Report(Report::Guarded { token: 7, deadline });
+    let guarded = ClientEvent::Report(Report::Guarded { token: 7, deadline });
     assert_eq!(stand.event().await, guarded);
     assert_eq!(stand.guardian.acked_deadline(), Some((7, deadline)));
 
@@ -201,7 +204,7 @@ async fn a_kill_does_not_wait_for_what_holds_a_start_back() {
     stand.guardian.send(Request::Kill { token: 7 });
     // In the order of sending: the kill knows of the start, and nothing runs after it.
     let run = loop {
-        if let Event::Report(Report::Empty { token: 7, run, .. }) = stand.event().await {
+        if let ClientEvent::Report(Report::Empty { token: 7, run, .. }) = stand.event().await {
             break run;
         }
     };
@@ -221,7 +224,10 @@ async fn what_is_held_back_goes_out_once_it_may() {
     drop(wait);
     let guarded = stand.event().await;
     assert!(
-        matches!(guarded, Event::Report(Report::Guarded { token: 7, .. })),
+        matches!(
+            guarded,
+            ClientEvent::Report(Report::Guarded { token: 7, .. })
+        ),
         "{guarded:?}"
     );
     stand.guardian.send(Request::EndTerm { token: 7 });
@@ -235,7 +241,7 @@ async fn it_is_fenced_with_all_that_it_started() {
     let script = "trap '' TERM; (setsid sh -c \"trap '' TERM; sleep 1000\" &); sleep 1000";
     let job = stand.start(7, script).await;
     stand.signal(Signal::KILL);
-    assert_eq!(stand.event().await, Event::Gone);
+    assert_eq!(stand.event().await, ClientEvent::Gone);
     let until = clock::now() + PATIENCE;
     assert!(stand.guardian.fence(Some(until), LONG, nobody()).await);
     assert!(is_reaped(&job));
@@ -250,7 +256,7 @@ async fn a_stopped_one_is_fenced_too() {
     let job = stand.start(7, "trap '' TERM; sleep 1000").await;
     stand.signal(Signal::STOP);
     assert!(stand.guardian.fence(None, LONG, nobody()).await);
-    assert_eq!(stand.event().await, Event::Gone);
+    assert_eq!(stand.event().await, ClientEvent::Gone);
     assert!(is_reaped(&job));
 }
 
@@ -262,7 +268,7 @@ async fn one_that_is_gone_remembers_nothing() {
     let asked = stand.guardian.remember(resignation(lease));
     stand.signal(Signal::KILL);
     assert_eq!(asked.await, Err(Gone));
-    assert_eq!(stand.event().await, Event::Gone);
+    assert_eq!(stand.event().await, ClientEvent::Gone);
     assert_eq!(stand.guardian.remember(resignation(lease)).await, Err(Gone));
     assert!(stand.guardian.fence(None, LONG, nobody()).await);
 }

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::guardian::fence::Tell;
 use crate::guardian::protocol::{CommandSpec, Request};
 use crate::job::command;
-use crate::job::native::{self, Native, Stage};
+use crate::job::native::{self, NativeJob, Stage};
 use crate::runtime_dir::lease_file::LeaseFile;
 use crate::term::Term;
 use crate::term::process::ProcessError;
@@ -170,7 +170,7 @@ impl Candidate {
             term: term.clone(),
             run,
         };
-        match Native::start(start, self.natives.0.clone()) {
+        match NativeJob::start(start, self.natives.0.clone()) {
             Ok(native) => {
                 self.native = Some(native);
                 self.decide(Event::NativeStarted(run));
@@ -178,7 +178,7 @@ impl Candidate {
             // As any run that fails at once.
             Err(error) => {
                 let stage = Stage::Ended(Err(error.to_string()));
-                drop(self.natives.0.send(native::Progress { run, stage }));
+                drop(self.natives.0.send(native::NativeProgress { run, stage }));
             }
         }
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guarding::{Started, unheard, until_started};
+use super::guarding::{NewGuardian, try_to_start, unheard, until_started};
+use super::lines::Lines;
 use super::{Candidate, DISMISSAL, Word};
 use crate::config::Config;
-use crate::guardian::client::{Event, Guardian, Handed};
+use crate::guardian::client::{ClientEvent, Guardian, HandedOver};
 use crate::guardian::fence::fence_check;
 use crate::guardian::protocol::Request;
 use crate::job::command;
@@ -17,12 +18,12 @@ use crate::worker::FENCE;
 const FENCE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The guardian of checks, unless it is being started.
-pub(super) struct Checking(Option<Started>);
+pub(super) struct Checking(Option<NewGuardian>);
 
 /// Starts a guardian for the checks of `config`.
-async fn start(config: &Config, files: &Keeper) -> std::io::Result<Started> {
+async fn start(config: &Config, files: &Keeper) -> std::io::Result<NewGuardian> {
     let (election, candidate) = (&config.election.prefix, &config.candidate_name);
-    let handed = Handed {
+    let handed = HandedOver {
         input: None,
         runs: files.runs_of_checks(),
     };
@@ -38,24 +39,29 @@ async fn dismiss(guardian: &Guardian) {
 }
 
 /// Waits for the next word of the guardian of checks; for ever without one.
-pub(super) async fn said(checking: &mut Option<Checking>) -> Event {
+pub(super) async fn said(checking: &mut Option<Checking>) -> ClientEvent {
     let started = checking.as_mut().and_then(|it| it.0.as_mut());
     match started {
-        Some((_, events)) => events.recv().await.unwrap_or(Event::Gone),
+        Some((_, events)) => events.recv().await.unwrap_or(ClientEvent::Gone),
         None => std::future::pending().await,
     }
 }
 
 impl Checking {
     /// `None` if there are no checks in `config`.
-    pub(super) async fn start(config: &Config, files: &Keeper) -> std::io::Result<Option<Self>> {
+    pub(super) async fn start(
+        lines: &Lines,
+        config: &Config,
+        files: &Keeper,
+    ) -> std::io::Result<Option<Self>> {
         if config.check.is_none() {
             return Ok(None);
         }
-        Ok(Some(Self(Some(start(config, files).await?))))
+        let started = try_to_start(lines, || start(config, files));
+        Ok(Some(Self(Some(started.await?))))
     }
 
-    pub(super) fn replace(&mut self, started: Started) {
+    pub(super) fn replace(&mut self, started: NewGuardian) {
         self.0 = Some(started);
     }
 
@@ -66,7 +72,7 @@ impl Checking {
     }
 
     /// What was said that was not heard yet.
-    pub(super) fn waiting(&mut self) -> Vec<Event> {
+    pub(super) fn waiting(&mut self) -> Vec<ClientEvent> {
         let events = self.0.as_mut().map(|(_, events)| unheard(events));
         events.unwrap_or_default()
     }

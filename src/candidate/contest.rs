@@ -1,7 +1,7 @@
 //! The contest: session and election on a thread of their own, so that nothing the daemon or a
 //! job does can delay a renewal.
 //!
-//! The candidate's main loop sends [`Command`]s and gets [`Report`]s; neither side ever waits for
+//! The candidate's main loop sends [`Command`]s and gets [`ContestReport`]s; neither side ever waits for
 //! the other.
 
 use std::convert::Infallible;
@@ -12,22 +12,23 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::decide::words::{Command, Event, Joined, Left};
 use super::pulse::Pulse;
-use super::shown::{Shown, show_unkillable};
-use super::successor::Look;
+use super::shown::{ShownUnkillable, show_unkillable};
+use super::successor::SuccessorLook;
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Tick};
 use crate::config::timing::Timing;
 use crate::election::control::{Lookout, Notice};
 use crate::election::digest::tell_digest;
 use crate::election::{CampaignError, Digest, Election, TakeoverDelay, wishes};
-use crate::etcd::{Error, Store, Token};
+use crate::etcd::{Error, Store, Token, departure};
 use crate::keys::{LeaseId, Prefix};
 use crate::log;
 use crate::metrics::Metrics;
+use crate::reason::EndReason;
 use crate::session::{Loss, Options, Session, Status};
 use crate::term::Term;
 use crate::term::history::put_past;
-use crate::term::record::{self, Member, PastTerm, Record};
+use crate::term::record::{self, MemberRecord, PastTerm, Record};
 use crate::term::resignation::Resignation;
 use crate::vital;
 
@@ -39,13 +40,9 @@ const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Durat
 /// should be busy with less.
 const JOBS_TURN: Duration = Duration::from_millis(10);
 
-/// So many turns of the runtime see the term record off: its task, the buffer of the connection, its
-/// headers, its body, and some to spare. Turns without work take no time.
-const RECORD_TURNS: usize = 10;
-
 /// What the candidate is told.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(super) enum ContestReport {
     /// What is decided on as it is.
     Event(Event),
     /// The lease is granted, and there will be news of it.
@@ -84,7 +81,9 @@ impl Contest {
     ///
     /// # Errors
     /// When there is no thread or runtime to be had.
-    pub(super) fn start(setup: Setup) -> io::Result<(Self, mpsc::UnboundedReceiver<Report>)> {
+    pub(super) fn start(
+        setup: Setup,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<ContestReport>)> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.on_thread_park(log::idle);
         let (commands, inbox) = mpsc::unbounded_channel();
@@ -117,7 +116,7 @@ fn over(error: CampaignError) -> Event {
 struct Contestant {
     setup: Setup,
     store: Store,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedSender<ContestReport>,
 }
 
 /// What goes on beside a candidacy.
@@ -126,23 +125,23 @@ struct Aside {
     /// The lease that was contended with last.
     lease: Option<LeaseId>,
     /// For a successor.
-    look: Look,
+    look: SuccessorLook,
     /// What can't be killed, as last told.
-    unkillable: watch::Sender<Shown>,
+    unkillable: watch::Sender<ShownUnkillable>,
 }
 
 /// What a candidacy has come to.
 #[derive(Debug, Default)]
-struct Candidacy {
+struct Contention {
     /// Renewing for as long as its lease can be: what hangs on it may not be over (R5).
     session: Option<Session>,
     /// The record of its term, once its claim is complete: the candidate may be giving it back
     /// before it has heard of it.
-    claimed: Option<record::Term>,
+    claimed: Option<record::TermRecord>,
 }
 
 impl Contestant {
-    fn new(setup: Setup, reports: mpsc::UnboundedSender<Report>) -> Self {
+    fn new(setup: Setup, reports: mpsc::UnboundedSender<ContestReport>) -> Self {
         let store = setup.store.clone();
         Self {
             setup,
@@ -178,7 +177,7 @@ impl Contestant {
         )
         .with_digest(self.setup.digest.clone());
         while let Some(command) = inbox.recv().await {
-            let mut candidacy = Candidacy::default();
+            let mut candidacy = Contention::default();
             let given_back = match command {
                 Command::Contend(lease, timing) => {
                     aside.lease = Some(lease);
@@ -187,7 +186,7 @@ impl Contestant {
                 }
                 other => self.aside(&mut aside, other),
             };
-            let Candidacy {
+            let Contention {
                 session,
                 claimed: term,
             } = candidacy;
@@ -220,7 +219,7 @@ impl Contestant {
         inbox: &mut mpsc::UnboundedReceiver<Command>,
         aside: &mut Aside,
         standing: impl Future<Output = ()>,
-    ) -> Option<(Resignation, &'static str)> {
+    ) -> Option<(Resignation, EndReason)> {
         tokio::pin!(standing);
         let mut over = false;
         loop {
@@ -237,7 +236,7 @@ impl Contestant {
     }
 
     /// Heeds a command that leaves the candidacy as it is; returns what ends it.
-    fn aside(&self, aside: &mut Aside, command: Command) -> Option<(Resignation, &'static str)> {
+    fn aside(&self, aside: &mut Aside, command: Command) -> Option<(Resignation, EndReason)> {
         match command {
             Command::GiveBack(resignation, reason) => return Some((resignation, reason)),
             Command::Reload(settings, takeover_delay, digest) => {
@@ -251,7 +250,7 @@ impl Contestant {
                 let (store, reports) = (self.store.clone(), self.reports.clone());
                 let (prefix, wish) = (self.setup.prefix.clone(), asked.wish);
                 aside.look.begin(store, prefix, asked, move |found| {
-                    drop(reports.send(Report::Event(Event::Successor(wish, found))));
+                    drop(reports.send(ContestReport::Event(Event::Successor(wish, found))));
                 });
             }
             Command::TakeBack(asked_at, limit) => {
@@ -289,7 +288,7 @@ impl Contestant {
         lease: LeaseId,
         timing: Timing,
         election: &mut Election,
-        candidacy: &mut Candidacy,
+        candidacy: &mut Contention,
     ) {
         let options = Options {
             timing,
@@ -305,7 +304,7 @@ impl Contestant {
         lease: LeaseId,
         options: Options,
         election: &mut Election,
-        Candidacy { session, claimed }: &mut Candidacy,
+        Contention { session, claimed }: &mut Contention,
     ) -> Result<Infallible, Event> {
         let opened = Session::open_as(&self.store, lease, options).await;
         let session = &*session.insert(opened.map_err(|error| match error {
@@ -317,8 +316,8 @@ impl Contestant {
             // The store may grant another TTL than it was asked for (R3).
             return Err(Event::Refused(advice.to_string()));
         }
-        self.report(Report::Granted(session.timing(), session.status()));
-        let member = Member::of_this_process(&self.setup.candidate);
+        self.report(ContestReport::Granted(session.timing(), session.status()));
+        let member = MemberRecord::of_this_process(&self.setup.candidate);
         let joined = election.join(session, &member).await;
         let candidacy = joined.map_err(over)?;
         self.tell(Event::Joined(Joined {
@@ -334,16 +333,12 @@ impl Contestant {
         // The candidate gets ready meanwhile, but asks for nothing before the record is on its
         // way: no fork comes first (R8).
         let (recorded, on_its_way) = oneshot::channel();
-        self.report(Report::Elected(
+        self.report(ContestReport::Elected(
             term.clone(),
             record.since.clone(),
             on_its_way,
         ));
-        tokio::spawn(put_record(term.clone(), record));
-        for _ in 0..RECORD_TURNS {
-            tokio::task::yield_now().await;
-        }
-        drop(recorded);
+        tokio::spawn(put_record(term.clone(), record, recorded));
         let mut lookout = Lookout::new(self.store.clone(), term);
         tokio::select! {
             biased;
@@ -430,10 +425,10 @@ impl Contestant {
     }
 
     fn tell(&self, event: Event) {
-        self.report(Report::Event(event));
+        self.report(ContestReport::Event(event));
     }
 
-    fn report(&self, report: Report) {
+    fn report(&self, report: ContestReport) {
         // The candidate ends only with the daemon.
         drop(self.reports.send(report));
     }
@@ -442,19 +437,21 @@ impl Contestant {
 /// Tells of each token that a login brings.
 async fn tell_tokens(
     mut tokens: watch::Receiver<Option<Token>>,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedSender<ContestReport>,
 ) {
     while tokens.changed().await.is_ok() {
         if let Some(token) = tokens.borrow_and_update().clone() {
-            drop(reports.send(Report::LoggedIn(token)));
+            drop(reports.send(ContestReport::LoggedIn(token)));
         }
     }
 }
 
-/// Writes the term record, and later tidies the history; see [`Term::put_record`].
-async fn put_record(term: Term, record: record::Term) {
+/// Writes the term record, and later tidies the history; see [`Term::put_record`]. Drops `pending`
+/// once the record is on its way.
+async fn put_record(term: Term, record: record::TermRecord, pending: oneshot::Sender<()>) {
     // Who leads no more needs none.
-    if term.put_record(&record).await.is_ok() {
+    let put = departure::until_first(pending, term.put_record(&record));
+    if put.await.is_ok() {
         clock::sleep(JOBS_TURN).await;
         if let Err(error) = term.trim_history().await {
             tracing::debug!(%error, "history not trimmed");

@@ -60,7 +60,7 @@ pub(super) struct Mind {
     native_kinds: Vec<String>,
     timing: Timing,
     place: Place,
-    guardian: Guardian,
+    guardian: GuardianState,
     /// What tells whether it may stand, where something does.
     checks: Option<Checks>,
     /// The one run of a candidate that is to have no other.
@@ -83,7 +83,7 @@ pub(super) struct Mind {
 
 /// What is known of the guardian.
 #[derive(Debug, Default)]
-struct Guardian {
+struct GuardianState {
     silence: Silence,
     /// It was given up on; the next one isn't there yet.
     gone: bool,
@@ -104,7 +104,7 @@ impl Mind {
                 rejoin_at: Some(now),
                 cooldown: false,
             }),
-            guardian: Guardian::default(),
+            guardian: GuardianState::default(),
             once: None,
             trouble: Trouble::default(),
             rejoin: Backoff::new(REJOIN_PAUSES.0, REJOIN_PAUSES.1),

@@ -9,13 +9,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::lines::Lines;
 use crate::clock;
 use crate::config::Config;
-use crate::guardian::client::{Event, Guardian, Handed};
+use crate::faults::is_the_users;
+use crate::guardian::client::{ClientEvent, Guardian, HandedOver};
 use crate::guardian::protocol::Request;
 use crate::proc::Process;
 use crate::runtime_dir::lease_file::Keeper;
 
 /// A guardian and what it says.
-pub(super) type Started = (Guardian, mpsc::UnboundedReceiver<Event>);
+pub(super) type NewGuardian = (Guardian, mpsc::UnboundedReceiver<ClientEvent>);
 
 /// Pause before another try to start a guardian.
 const START_PAUSE: Duration = Duration::from_secs(1);
@@ -26,7 +27,7 @@ pub(super) struct Guarding {
     guardian: Guardian,
     /// Its process, for the stop hook.
     process: Option<Process>,
-    events: mpsc::UnboundedReceiver<Event>,
+    events: mpsc::UnboundedReceiver<ClientEvent>,
     /// It was given up on; the next one isn't there yet.
     gone: bool,
 }
@@ -37,22 +38,22 @@ pub(super) async fn start(
     config: &Config,
     files: &Keeper,
     with_input: bool,
-) -> io::Result<Started> {
+) -> io::Result<NewGuardian> {
     let stdin = io::stdin();
     let input = with_input.then(|| stdin.as_fd());
     let (election, candidate) = (&config.election.prefix, &config.candidate_name);
     let runs = files.runs();
-    let handed = Handed { input, runs };
+    let handed = HandedOver { input, runs };
     Guardian::start_with(&config.log, election, candidate, handed).await
 }
 
 /// Starts a guardian as `start` does, trying until there is one.
-pub(super) async fn until_started<F>(lines: &Lines, start: impl Fn() -> F) -> Started
+pub(super) async fn until_started<F>(lines: &Lines, start: impl Fn() -> F) -> NewGuardian
 where
-    F: Future<Output = io::Result<Started>>,
+    F: Future<Output = io::Result<NewGuardian>>,
 {
     loop {
-        match start().await {
+        match try_to_start(lines, &start).await {
             Ok(started) => return started,
             Err(error) => {
                 lines.guardian_not_started(&error);
@@ -62,21 +63,40 @@ where
     }
 }
 
+/// Starts the first guardian as `start` does, trying until there is one, unless the user has to mend
+/// what it fails for.
+pub(super) async fn try_to_start<F>(lines: &Lines, start: impl Fn() -> F) -> io::Result<NewGuardian>
+where
+    F: Future<Output = io::Result<NewGuardian>>,
+{
+    loop {
+        match start().await {
+            Err(error) if !is_the_users(&error) => {
+                lines.guardian_not_started(&error);
+                clock::sleep(START_PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// What was said that was not heard yet.
-pub(super) fn unheard(events: &mut mpsc::UnboundedReceiver<Event>) -> Vec<Event> {
+pub(super) fn unheard(events: &mut mpsc::UnboundedReceiver<ClientEvent>) -> Vec<ClientEvent> {
     std::iter::from_fn(|| events.try_recv().ok()).collect()
 }
 
 impl Guarding {
     pub(super) async fn start(
+        lines: &Lines,
         config: &Config,
         files: &Keeper,
         with_input: bool,
     ) -> io::Result<Self> {
-        Ok(Self::new(start(config, files, with_input).await?))
+        let started = try_to_start(lines, || start(config, files, with_input));
+        Ok(Self::new(started.await?))
     }
 
-    fn new((guardian, events): Started) -> Self {
+    fn new((guardian, events): NewGuardian) -> Self {
         let process = i32::try_from(guardian.pid()).ok();
         Self {
             guardian,
@@ -87,15 +107,15 @@ impl Guarding {
     }
 
     /// Waits for the guardian's next word.
-    pub(super) async fn next(&mut self) -> Event {
+    pub(super) async fn next(&mut self) -> ClientEvent {
         if self.gone {
             return std::future::pending().await;
         }
-        self.events.recv().await.unwrap_or(Event::Gone)
+        self.events.recv().await.unwrap_or(ClientEvent::Gone)
     }
 
     /// What the guardian has said that was not heard yet.
-    pub(super) fn waiting(&mut self) -> Vec<Event> {
+    pub(super) fn waiting(&mut self) -> Vec<ClientEvent> {
         if self.gone {
             return Vec::new();
         }
@@ -107,7 +127,7 @@ impl Guarding {
         self.gone = true;
     }
 
-    pub(super) fn replace(&mut self, started: Started) {
+    pub(super) fn replace(&mut self, started: NewGuardian) {
         *self = Self::new(started);
     }
 

@@ -24,6 +24,8 @@ mod faults;
 mod guardian;
 mod judge;
 mod machine;
+mod mistake;
+mod planned;
 pub(super) mod settings;
 mod store;
 mod tree;
@@ -34,8 +36,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::view::JobView;
-use crate::config::timing::{SLACK, Timing};
-use faults::Mood;
+pub(crate) use mistake::Mistake;
 use world::World;
 
 /// How many histories are played for the claim, unless `INCUMBENT_HISTORIES` says so many, or
@@ -47,99 +48,6 @@ const TO_FIND_A_MISTAKE: u64 = 3_000;
 
 /// So many are played at once until it does.
 const BATCH: u64 = 100;
-
-/// A mistake that programs which elect a leader make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mistake {
-    /// The deadline is counted from the reply to a renewal.
-    DeadlineFromReply,
-    /// The clock stands still while the machine is suspended.
-    ClockIgnoresSuspend,
-    /// The clock is one that something steers.
-    ClockIsSteered,
-    /// A job is taken to be dead as soon as it is killed.
-    NoKillBudget,
-    /// Acknowledgements are believed without the read that proves them.
-    BelievesEveryAck,
-    /// The read that proves an acknowledgement may come from any leader of the store.
-    AnyReadProves,
-    /// Our clock is taken to run at the store's rate.
-    NoDrift,
-    /// Threads are taken to run as soon as they should.
-    NoSlack,
-    /// The guardian leaves the deadline to the daemon, which may be stopped.
-    GuardianHasNoTimer,
-    /// The daemon leaves the deadline to the guardian, which may be stopped.
-    NoSecondLine,
-    /// A lease is granted before the guardian knows it.
-    GrantedBeforeGuarded,
-    /// A tree is taken to be empty as soon as it was asked to end.
-    EmptyOnceAsked,
-    /// Nobody waits out the term before, whose end was not proven.
-    NoTakeoverDelay,
-    /// Who waits it out goes by its own kill budget, not by that on record.
-    DelayByOwnBudget,
-    /// A term leaves no record.
-    RecordIsForgotten,
-    /// The fence takes the guardian for the whole tree.
-    FenceSparesTheTree,
-    /// The guardian is not told to stop the job.
-    StopIsForgotten,
-    /// The guardian is not told to kill the job.
-    KillIsForgotten,
-    /// Nobody renews for what can't be killed once the daemon is dead.
-    UnkillableIsNotRenewed,
-}
-
-impl Mistake {
-    const ALL: [Self; 19] = [
-        Self::DeadlineFromReply,
-        Self::ClockIgnoresSuspend,
-        Self::ClockIsSteered,
-        Self::NoKillBudget,
-        Self::BelievesEveryAck,
-        Self::AnyReadProves,
-        Self::NoDrift,
-        Self::NoSlack,
-        Self::GuardianHasNoTimer,
-        Self::NoSecondLine,
-        Self::GrantedBeforeGuarded,
-        Self::EmptyOnceAsked,
-        Self::NoTakeoverDelay,
-        Self::DelayByOwnBudget,
-        Self::RecordIsForgotten,
-        Self::FenceSparesTheTree,
-        Self::StopIsForgotten,
-        Self::KillIsForgotten,
-        Self::UnkillableIsNotRenewed,
-    ];
-
-    /// In what kind of history it shows soonest, if that is known.
-    const fn mood(self) -> Option<Mood> {
-        match self {
-            Self::DeadlineFromReply | Self::NoKillBudget | Self::NoDrift | Self::NoSlack => {
-                Some(Mood::Sharp)
-            }
-            Self::NoTakeoverDelay
-            | Self::DelayByOwnBudget
-            | Self::RecordIsForgotten
-            | Self::KillIsForgotten => Some(Mood::Strange),
-            Self::UnkillableIsNotRenewed => Some(Mood::Stubborn),
-            Self::NoSecondLine | Self::ClockIsSteered => Some(Mood::Rough),
-            _ => None,
-        }
-    }
-
-    /// The times that the product is given in place of the true ones.
-    fn timing(self, truth: Timing) -> Timing {
-        match self {
-            Self::NoKillBudget => Timing::new(truth.ttl(), truth.lost_grace(), Duration::ZERO),
-            Self::NoDrift => truth.with_ttl(truth.ttl() * 1000 / 999),
-            Self::NoSlack => truth.with_ttl(truth.ttl() + SLACK),
-            _ => truth,
-        }
-    }
-}
 
 /// The runs of a job that nobody looks at.
 fn no_runs() -> JobView {
@@ -173,13 +81,14 @@ impl Tally {
 
 /// Plays one history for each seed, on every processor.
 fn play(seeds: Range<u64>, mistake: Option<Mistake>) -> Tally {
+    let replicas = replicas();
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let mut tally = Tally::default();
     thread::scope(|scope| {
         let parts: Vec<_> = (0..workers)
             .map(|worker| {
                 let seeds = seeds.clone().skip(worker).step_by(workers);
-                scope.spawn(move || play_each(seeds, mistake))
+                scope.spawn(move || play_each(seeds, mistake, replicas))
             })
             .collect();
         for part in parts {
@@ -189,10 +98,14 @@ fn play(seeds: Range<u64>, mistake: Option<Mistake>) -> Tally {
     tally
 }
 
-fn play_each(seeds: impl Iterator<Item = u64>, mistake: Option<Mistake>) -> Tally {
+fn play_each(
+    seeds: impl Iterator<Item = u64>,
+    mistake: Option<Mistake>,
+    replicas: Option<usize>,
+) -> Tally {
     let mut tally = Tally::default();
     for seed in seeds {
-        let outcome = World::new(seed, mistake, false).play();
+        let outcome = World::new(seed, mistake, replicas, false).play();
         tally.add(Tally {
             played: 1,
             runs: outcome.runs,
@@ -209,6 +122,12 @@ fn play_each(seeds: impl Iterator<Item = u64>, mistake: Option<Mistake>) -> Tall
 fn setting(name: &str, default: u64) -> u64 {
     let text = std::env::var(name).ok();
     text.map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// How many replicas stand in each history, unless that is drawn.
+fn replicas() -> Option<usize> {
+    let count = setting("INCUMBENT_HISTORIES_REPLICAS", 0);
+    usize::try_from(count).ok().filter(|count| *count > 0)
 }
 
 #[test]
@@ -238,26 +157,56 @@ fn no_history_breaks_a_rule() {
     assert!(tally.runs >= count && tally.terms >= count && tally.hooks > 0);
 }
 
+/// In which history, counted from `first`, a mistake is caught, and as what.
+fn caught(mistake: Mistake, first: u64, within: u64) -> Option<(u64, String)> {
+    let mut batches = (0..within).step_by(usize::try_from(BATCH).expect("a number"));
+    batches.find_map(|from| {
+        let from = first + from;
+        let tally = play(from..from + BATCH, Some(mistake));
+        let (seed, what) = tally.violations.into_iter().min()?;
+        Some((seed - first + 1, what))
+    })
+}
+
 #[test]
 fn every_mistake_is_caught() {
     let mut missed = Vec::new();
     for mistake in Mistake::ALL {
-        let mut batches = (0..TO_FIND_A_MISTAKE).step_by(usize::try_from(BATCH).expect("a number"));
-        let caught = batches.find_map(|from| {
-            let tally = play(from..from + BATCH, Some(mistake));
-            let found = tally.violations.len();
-            let first = tally.violations.into_iter().min();
-            first.map(|(seed, what)| (seed, found, what))
-        });
-        match caught {
-            Some((seed, found, what)) => {
+        match caught(mistake, 0, TO_FIND_A_MISTAKE) {
+            Some((number, what)) => {
                 let what: String = what.chars().take(100).collect();
-                println!("{mistake:?}: {found} of {BATCH} histories, first {seed}: {what}");
+                println!("{mistake:?}: in history {number}: {what}");
             }
             None => missed.push(mistake),
         }
     }
     assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+/// Prints the table of docs/internals.md.
+#[test]
+#[ignore = "for people to read"]
+fn how_soon_mistakes_are_caught() {
+    const SEEDS: [u64; 5] = [0, 1_000_000, 2_000_000, 3_000_000, 4_000_000];
+    const MOST: u64 = 20_000;
+    for mistake in Mistake::ALL {
+        let found = SEEDS.map(|first| caught(mistake, first, MOST));
+        let mut numbers = found
+            .each_ref()
+            .map(|it| it.as_ref().map_or(MOST, |it| it.0));
+        numbers.sort_unstable();
+        let [least, _, median, _, most] = numbers;
+        println!("| `{mistake:?}` | {median} | {least}–{most} |");
+    }
+}
+
+#[test]
+fn the_page_has_every_mistake() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/internals.md");
+    let page = std::fs::read_to_string(page).expect("a page");
+    let missing = |mistake: &Mistake| !page.contains(&format!("| `{mistake:?}` |"));
+    let missing: Vec<_> = Mistake::ALL.into_iter().filter(missing).collect();
+    assert!(missing.is_empty(), "not in docs/internals.md: {missing:?}");
 }
 
 /// Tells all of the history `INCUMBENT_HISTORY`, of the mistake with the number
@@ -267,6 +216,6 @@ fn every_mistake_is_caught() {
 fn one_history() {
     let mistake = std::env::var("INCUMBENT_HISTORY_MISTAKE").ok();
     let mistake = mistake.map(|number| Mistake::ALL[number.parse::<usize>().expect("a number")]);
-    let outcome = World::new(setting("INCUMBENT_HISTORY", 0), mistake, true).play();
+    let outcome = World::new(setting("INCUMBENT_HISTORY", 0), mistake, replicas(), true).play();
     println!("{outcome:?}");
 }

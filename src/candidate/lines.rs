@@ -1,23 +1,18 @@
-//! The log lines of a candidate: constant messages, with the fields that scripts rely on.
-
-use std::time::Duration;
+//! The log lines of a candidate: constant messages, with the fields that scripts rely on. Those that its
+//! guardian or the stop hook may write as well stand in [`lines`](crate::lines).
 
 use tracing::field::display;
 
 use super::decide::End;
 use super::decide::words::Line;
 use crate::keys::Prefix;
-use crate::proc::survivor::listed;
+use crate::lines::{HookEnd, Speaker, Voice, ms};
 
 /// Who speaks.
 #[derive(Clone, Debug)]
 pub(super) struct Lines {
     pub(super) election: Prefix,
     pub(super) candidate: String,
-}
-
-fn ms(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Writes one line of the given level with the fields that all lines have.
@@ -32,6 +27,14 @@ macro_rules! line {
 }
 
 impl Lines {
+    fn speaker(&self) -> Speaker<'_> {
+        Speaker {
+            voice: Voice::Candidate,
+            election: &self.election,
+            candidate: &self.candidate,
+        }
+    }
+
     #[expect(clippy::too_many_lines, reason = "an arm for each line of the log")]
     pub(super) fn say(&self, line: &Line) {
         match line {
@@ -77,14 +80,17 @@ impl Lines {
                 pid,
                 killed,
                 took,
-            } => line!(info, self, %lease, token, pid, killed, took_ms = ms(*took), "job stopped"),
+            } => {
+                let speaker = self.speaker();
+                speaker.job_stopped(Some(*lease), *token, *pid, *killed, *took);
+            }
             Line::JobCanNotBeKilled {
                 lease,
                 token,
                 survivors,
             } => {
-                let (lease, pids) = (lease.map(display), listed(survivors));
-                line!(error, self, lease, token, pids, "job can't be killed");
+                let speaker = self.speaker();
+                speaker.job_can_not_be_killed(*lease, *token, survivors, None);
             }
             Line::LastHookKilled { .. } | Line::HookEnded { .. } => self.hook_ended(line),
             Line::Healthy => line!(info, self, "healthy"),
@@ -95,12 +101,12 @@ impl Lines {
                 lease,
                 token,
                 confirmed,
-            } => line!(info, self, %lease, token, confirmed, by = "daemon", "resigned"),
+            } => self.speaker().resigned(*lease, *token, *confirmed),
             Line::TermLost {
                 lease,
                 token,
                 reason,
-            } => line!(error, self, %lease, token, reason, "term lost"),
+            } => self.speaker().term_lost(Some(*lease), *token, *reason),
             Line::StoreUnreachable { since, error } => {
                 line!(
                     warn,
@@ -114,7 +120,13 @@ impl Lines {
                 line!(info, self, away_ms = ms(*away), "store reachable again");
             }
             Line::Rejoining { after, reason } => {
-                line!(info, self, after_ms = ms(*after), reason, "rejoining");
+                line!(
+                    info,
+                    self,
+                    after_ms = ms(*after),
+                    reason = reason.word(),
+                    "rejoining"
+                );
             }
             Line::CoolingDown { after } => {
                 line!(
@@ -184,14 +196,16 @@ impl Lines {
                 killed,
                 ran,
             } => {
-                let hook = "on_elected";
-                let (pid, code, signal, ran_ms) = (end.pid, end.code, end.signal, ms(*ran));
-                let error = end.error.as_deref();
-                if end.failed() || *killed {
-                    line!(warn, self, %lease, token, pid, hook, code, signal, error, killed, ran_ms, "hook ended");
-                } else {
-                    line!(info, self, %lease, token, pid, hook, code, ran_ms, "hook ended");
-                }
+                let end = HookEnd {
+                    hook: "on_elected",
+                    pid: end.pid,
+                    code: end.code,
+                    signal: end.signal,
+                    error: end.error.as_deref(),
+                    killed: *killed,
+                    ran: *ran,
+                };
+                self.speaker().hook_ended(Some(*lease), *token, &end);
             }
             _ => {}
         }

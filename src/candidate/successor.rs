@@ -25,9 +25,9 @@ const LOOKS_AGAIN: Duration = Duration::from_millis(100);
 
 /// The look that is under way: there is one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Look(Option<AbortHandle>);
+pub(super) struct SuccessorLook(Option<AbortHandle>);
 
-impl Look {
+impl SuccessorLook {
     /// Looks as asked now, no more as asked before, and tells what is found.
     pub(super) fn begin(
         &mut self,

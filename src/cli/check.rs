@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::exit::Failure;
-use super::options::{Options, block_on, span};
+use super::options::{CommonOptions, block_on, span};
 use super::output;
 use crate::config;
 use crate::job::Jobs;
@@ -24,7 +24,7 @@ Examples:
   incumbent check --print-role -c /etc/incumbent/backup.toml | sh -ex")]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 
     /// Ask the store too: versions with known bugs, the smallest TTL, round trips, the queue; and
     /// look at this host's clock and unit

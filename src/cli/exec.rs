@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::exit::Failure;
-use super::options::{HEADING, Options, block_on, span, warned};
+use super::options::{CommonOptions, HEADING, block_on, span, warned};
 use super::output;
-use super::progress::Progress;
-use crate::config::{self, Config, Flag, Restart};
+use super::progress::ProgressLine;
+use crate::config::{self, Config, Flag, Restart, keys};
 use crate::daemon::once::{self, Outcome, Public, Role};
 use crate::etcd::{Error, Store};
 use crate::runtime_dir::own::OwnDir;
@@ -31,7 +31,7 @@ Examples:
   incumbent exec -c /etc/incumbent/backup.toml --wait 10m -- sh -c 'pg_dump shop > shop.sql'")]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 
     /// Name of this candidate, instead of candidate.name
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
@@ -53,12 +53,15 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let flags = &mut source.flags;
     flags.extend(
         args.name
-            .map(|name| Flag::text("candidate.name", "--name", name)),
+            .map(|name| Flag::text(keys::CANDIDATE_NAME.name, "--name", name)),
     );
-    flags.push(Flag::text("job.kind", "--", "command"));
-    flags.push(Flag::list("job.command", "--", args.command));
+    flags.push(Flag::text(keys::JOB_KIND.name, "--", "command"));
+    flags.push(Flag::list(keys::JOB_COMMAND.name, "--", args.command));
     let loaded = config::load(&source)?;
-    let is_quiet = !loaded.set.iter().any(|set| set.key == "log.filter");
+    let is_quiet = !loaded
+        .set
+        .iter()
+        .any(|set| set.key == keys::LOG_FILTER.name);
     let mut config = warned(loaded);
     config.job.restart = Restart::Never;
     if is_quiet {
@@ -97,7 +100,7 @@ fn wait_and_run(
     directory: &OwnDir,
     wait: Option<Duration>,
 ) -> anyhow::Result<Outcome> {
-    let progress = Progress::new();
+    let progress = ProgressLine::new();
     let election = crate::log::printable(config.election.prefix.as_str());
     let watched = |public: &Public| match public.role {
         Role::Waiting | Role::Campaigning => {

@@ -17,7 +17,7 @@ use super::output;
 use crate::config::Config;
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix, shown};
-use crate::kv::{self, Guard, Keys, Span, json, plain, watch};
+use crate::kv::{self, Keys, Span, WriteGuard, json, plain, watch};
 
 /// Read and write the store's keys, as etcdctl does
 ///
@@ -30,15 +30,15 @@ Examples:
   incumbent kv get /backup/ --prefix -o json")]
 pub(super) struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: KvCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
-    Get(Get),
-    Put(Put),
+enum KvCommand {
+    Get(GetArgs),
+    Put(PutArgs),
     Del(Del),
-    Watch(Watch),
+    Watch(WatchArgs),
 }
 
 /// What all of them take.
@@ -48,12 +48,12 @@ struct Common {
     asking: Asking,
 
     /// How to print the answer; json has the shape of `etcdctl -w json`
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Plain)]
-    output: Format,
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = KvFormat::Plain)]
+    output: KvFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum KvFormat {
     Plain,
     Json,
 }
@@ -79,7 +79,7 @@ struct Range {
 Examples:
   incumbent kv get /backup/last --print-value-only
   incumbent kv get /backup/ --prefix --keys-only")]
-struct Get {
+struct GetArgs {
     #[command(flatten)]
     range: Range,
 
@@ -109,7 +109,7 @@ struct Get {
 Examples:
   incumbent kv put /backup/last 2031-05-04
   incumbent kv put /backup/report - < report.txt")]
-struct Put {
+struct PutArgs {
     /// The key
     key: OsString,
 
@@ -126,7 +126,7 @@ struct Put {
     lease: Option<LeaseId>,
 
     #[command(flatten)]
-    guarding: Guarding,
+    guarding: GuardArgs,
 
     #[command(flatten)]
     common: Common,
@@ -147,7 +147,7 @@ struct Del {
     prev_kv: bool,
 
     #[command(flatten)]
-    guarding: Guarding,
+    guarding: GuardArgs,
 
     #[command(flatten)]
     common: Common,
@@ -161,7 +161,7 @@ struct Del {
 Examples:
   incumbent kv watch /backup/ --prefix
   incumbent kv watch /backup/last --rev 1000 -o json")]
-struct Watch {
+struct WatchArgs {
     #[command(flatten)]
     range: Range,
 
@@ -179,7 +179,7 @@ struct Watch {
 
 /// Whether a write in a job is tied to the job's term.
 #[derive(Debug, clap::Args)]
-struct Guarding {
+struct GuardArgs {
     /// In a job: write even if the job's term is over
     #[arg(long)]
     unguarded: bool,
@@ -189,10 +189,10 @@ struct Guarding {
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     block_on(async {
         match args.command {
-            Command::Get(get) => get.run().await,
-            Command::Put(put) => put.run().await,
-            Command::Del(del) => del.run().await,
-            Command::Watch(watch) => tokio::select! {
+            KvCommand::Get(get) => get.run().await,
+            KvCommand::Put(put) => put.run().await,
+            KvCommand::Del(del) => del.run().await,
+            KvCommand::Watch(watch) => tokio::select! {
                 ended = watch.run() => ended,
                 () = output::closed() => Ok(()),
             },
@@ -201,7 +201,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Get {
+impl GetArgs {
     async fn run(self) -> Result<(), Failure> {
         let (keys, _) = self.common.keys(false)?;
         let get = kv::Get {
@@ -220,7 +220,7 @@ impl Get {
     }
 }
 
-impl Put {
+impl PutArgs {
     async fn run(self) -> Result<(), Failure> {
         let guard = self.guarding.guard()?;
         let (keys, config) = self.common.keys(guard.is_some())?;
@@ -251,10 +251,10 @@ impl Del {
     }
 }
 
-impl Watch {
+impl WatchArgs {
     async fn run(self) -> Result<(), Failure> {
         let (keys, _) = self.common.keys(false)?;
-        let request = watch::Request {
+        let request = watch::WatchRequest {
             span: self.range.span(),
             revision: self.rev,
             prev_kv: self.prev_kv,
@@ -299,8 +299,8 @@ impl Common {
         as_text: impl Fn(&T) -> Vec<u8>,
     ) -> Result<(), Failure> {
         match self.output {
-            Format::Plain => output::write_foreign(&as_text(answer)),
-            Format::Json => output::write(as_json(answer).context("no JSON")? + "\n"),
+            KvFormat::Plain => output::write_foreign(&as_text(answer)),
+            KvFormat::Json => output::write(as_json(answer).context("no JSON")? + "\n"),
         }
     }
 }
@@ -316,12 +316,12 @@ impl Range {
     }
 }
 
-impl Guarding {
-    fn guard(&self) -> Result<Option<Guard>, Failure> {
+impl GuardArgs {
+    fn guard(&self) -> Result<Option<WriteGuard>, Failure> {
         if self.unguarded {
             return Ok(None);
         }
-        let guard = Guard::of_job(|name| std::env::var_os(name));
+        let guard = WriteGuard::of_job(|name| std::env::var_os(name));
         guard.map_err(|bad| Failure::Refused(bad.to_string()))
     }
 }

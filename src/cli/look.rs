@@ -8,7 +8,7 @@ use crate::log;
 
 /// What is worth a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum LookMark {
     /// Who leads.
     Leader,
     /// On purpose, and not for long.
@@ -17,7 +17,7 @@ pub(super) enum Mark {
     Trouble,
 }
 
-impl Mark {
+impl LookMark {
     const fn code(self) -> &'static str {
         match self {
             Self::Leader => "\x1b[1;32m",
@@ -46,7 +46,7 @@ impl Look {
     }
 
     /// Appends a line, marked as a whole; nothing else in it reaches the terminal's own language.
-    pub(super) fn line(self, text: &mut String, line: &str, mark: Option<Mark>) {
+    pub(super) fn line(self, text: &mut String, line: &str, mark: Option<LookMark>) {
         let line = log::printable(line);
         // Writing to a String can't fail.
         _ = match mark.filter(|_| self.colour) {

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::away::Away;
 use super::exit::Failure;
-use super::options::{Options, block_on};
+use super::options::{CommonOptions, block_on};
 use super::output;
 use crate::config;
-use crate::election::observe::{Event, Observer};
-use crate::election::queue::Candidate;
+use crate::election::observe::{LeaderEvent, Observer};
+use crate::election::queue::QueuedCandidate;
 use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::LeaseId;
@@ -26,12 +26,12 @@ Example:
   incumbent observe --election /backup | jq --unbuffered -r '.leader.name // \"nobody\"'")]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 }
 
 /// One line.
 #[derive(Serialize)]
-struct Line<'a> {
+struct ObserveLine<'a> {
     event: &'static str,
     revision: i64,
     leader: Option<Leader<'a>>,
@@ -62,7 +62,7 @@ async fn follow(store: Store, prefix: crate::keys::Prefix) -> Result<ExitCode, F
     loop {
         match observer.next().await {
             Ok(event) => {
-                let line = log::json(&Line::of(&event)).context("no JSON")?;
+                let line = log::json(&ObserveLine::of(&event)).context("no JSON")?;
                 output::write(line + "\n")?;
             }
             Err(error) => away.wait(error).await?,
@@ -70,15 +70,15 @@ async fn follow(store: Store, prefix: crate::keys::Prefix) -> Result<ExitCode, F
     }
 }
 
-impl<'a> Line<'a> {
-    fn of(event: &'a Event) -> Self {
+impl<'a> ObserveLine<'a> {
+    fn of(event: &'a LeaderEvent) -> Self {
         match event {
-            Event::Leader { revision, leader } => Self {
+            LeaderEvent::Leader { revision, leader } => Self {
                 event: "leader",
                 revision: *revision,
                 leader: leader.as_ref().map(Leader::of),
             },
-            Event::Value { revision, leader } => Self {
+            LeaderEvent::Value { revision, leader } => Self {
                 event: "value",
                 revision: *revision,
                 leader: Some(Leader::of(leader)),
@@ -88,7 +88,7 @@ impl<'a> Line<'a> {
 }
 
 impl<'a> Leader<'a> {
-    fn of(candidate: &'a Candidate) -> Self {
+    fn of(candidate: &'a QueuedCandidate) -> Self {
         Self {
             name: &candidate.name,
             lease: candidate.lease,

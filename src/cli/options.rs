@@ -15,9 +15,9 @@ use crate::http::client;
 
 /// The variables in which a job finds the endpoints and the election of its daemon, and the keys
 /// that they set.
-const OF_THE_JOB: [(&str, &str); 2] = [
-    ("INCUMBENT_ENDPOINTS", "etcd.endpoints"),
-    ("INCUMBENT_ELECTION", "election.prefix"),
+const OF_THE_JOB: [(&str, keys::Entry); 2] = [
+    ("INCUMBENT_ENDPOINTS", keys::ETCD_ENDPOINTS.entry),
+    ("INCUMBENT_ELECTION", keys::ELECTION_PREFIX.entry),
 ];
 
 /// How long a daemon may take to say by what it runs now. One that takes longer may be stopped, and
@@ -29,7 +29,7 @@ pub(super) const HEADING: &str = "Configuration";
 
 /// What every command takes.
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct CommonOptions {
     /// Configuration file [default: $INCUMBENT_CONFIG, else /etc/incumbent/incumbent.toml if it
     /// is there]
     #[arg(short, long, value_name = "FILE", help_heading = HEADING)]
@@ -44,7 +44,7 @@ pub(super) struct Options {
     election: Option<String>,
 }
 
-impl Options {
+impl CommonOptions {
     /// Where the configuration comes from: built-in defaults, the file, `INCUMBENT__…` variables,
     /// flags.
     pub(super) fn source(&self) -> Source {
@@ -54,8 +54,8 @@ impl Options {
         let mut source = Source::of_process();
         source.file.clone_from(&self.config);
         source.flags = [
-            flag("etcd.endpoints", "--endpoints", &self.endpoints),
-            flag("election.prefix", "--election", &self.election),
+            flag(keys::ETCD_ENDPOINTS.name, "--endpoints", &self.endpoints),
+            flag(keys::ELECTION_PREFIX.name, "--election", &self.election),
         ]
         .into_iter()
         .flatten()
@@ -78,13 +78,13 @@ impl Options {
             handed.apply(&mut source, client::settings(&directory, NOW_LIMIT));
         }
         for (variable, key) in OF_THE_JOB {
-            let explicit = keys::variable(key);
+            let explicit = key.variable();
             let value = std::env::var_os(variable).unwrap_or_default();
             let is_told = handed.as_ref().is_some_and(|it| it.has(&explicit, &value));
             if is_told || is_set(&explicit) || !is_set(variable) {
                 continue;
             }
-            let told = Flag::text(key, variable, value);
+            let told = Flag::text(key.name, variable, value);
             source.flags.insert(0, told);
         }
         source
@@ -95,7 +95,7 @@ impl Options {
 #[derive(Debug, Args)]
 pub(super) struct Asking {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 
     /// How long to try to reach the store in all
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = span)]

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::oneshot;
 
 use super::exit::Failure;
-use super::look::{Look, Mark};
+use super::look::{Look, LookMark};
 use crate::log::{printable, printable_lines};
 
 /// Writes to standard output, and flushes it: a reader acts on each line as it comes.
@@ -43,7 +43,7 @@ pub(super) fn report(lines: &str) -> Result<(), Failure> {
     let mut text = String::new();
     for line in lines.lines() {
         let warns = line.starts_with("warning: ");
-        look.line(&mut text, line, warns.then_some(Mark::Trouble));
+        look.line(&mut text, line, warns.then_some(LookMark::Trouble));
     }
     write(text)
 }

@@ -6,7 +6,7 @@ use super::away::Away;
 use super::exit::Failure;
 use super::options::{Asking, block_on, who};
 use super::output;
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use crate::clock;
 use crate::election::follow::Follower;
 use crate::election::queue::Queue;
@@ -15,7 +15,7 @@ use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::Prefix;
 use crate::log::printable;
-use crate::term::record::Pause;
+use crate::term::record::PauseRecord;
 
 /// Let nobody lead until it is resumed; returns once no job runs
 ///
@@ -58,14 +58,14 @@ async fn pause(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fa
     if let Some(why) = deaf(&queue, args.keep_leader) {
         return Err(Failure::Refused(why));
     }
-    let record = Pause {
+    let record = PauseRecord {
         by: who(),
         since: clock::wall_time(),
         keep_leader: args.keep_leader,
     };
     let put = async |limit| wishes::pause(&store, limit, &prefix, &record).await;
     let paused_at = patience.ask(put).await?;
-    let progress = Progress::new();
+    let progress = ProgressLine::new();
     let election = printable(prefix.as_str());
     let mut follower = Follower::new(store, prefix, LONGEST_ATTEMPT);
     let mut away = Away::new();

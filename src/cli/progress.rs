@@ -14,11 +14,11 @@ const PATIENCE: Duration = Duration::from_millis(100);
 ///
 /// Does nothing where standard error is no terminal. Cleared on drop.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct ProgressLine {
     writer: Option<(Sender<Option<String>>, JoinHandle<()>)>,
 }
 
-impl Progress {
+impl ProgressLine {
     pub(super) fn new() -> Self {
         if !io::stderr().is_terminal() {
             return Self { writer: None };
@@ -67,7 +67,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         self.clear();
         let Some((lines, thread)) = self.writer.take() else {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::exit::Failure;
-use super::options::{Options, block_on};
+use super::options::{CommonOptions, block_on};
 use super::output;
 use crate::config;
 use crate::{log, release};
@@ -17,7 +17,7 @@ Example, in the [Service] section of a unit:
   ExecStopPost=/usr/bin/incumbent release")]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 }
 
 /// Runs the hook.

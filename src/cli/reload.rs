@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::exit::Failure;
-use super::options::{Options, block_on, span};
+use super::options::{CommonOptions, block_on, span};
 use super::output;
 use crate::config;
 use crate::http::Reloaded;
@@ -23,7 +23,7 @@ Examples:
   incumbent reload -c /etc/incumbent/backup.toml")]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 
     /// How long to wait for the daemon's answer
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = span)]

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use super::exit::Failure;
-use super::options::{HEADING, Options, warned};
-use crate::config::{self, Flag};
+use super::options::{CommonOptions, HEADING, warned};
+use crate::config::{self, Flag, keys};
 use crate::fencing;
 use crate::job::Jobs;
 use crate::runtime_dir::RuntimeDir;
@@ -17,7 +17,7 @@ Examples:
   incumbent run --endpoints http://etcd1:2379,http://etcd2:2379 --election /backup -- backup --loop")]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    options: CommonOptions,
 
     /// Name of this candidate, instead of candidate.name
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
@@ -37,12 +37,12 @@ pub(super) fn run(args: Args, jobs: Jobs) -> Result<ExitCode, Failure> {
     if let Some(name) = args.name {
         source
             .flags
-            .push(Flag::text("candidate.name", "--name", name));
+            .push(Flag::text(keys::CANDIDATE_NAME.name, "--name", name));
     }
     if !args.command.is_empty() {
         source
             .flags
-            .push(Flag::list("job.command", "--", args.command));
+            .push(Flag::list(keys::JOB_COMMAND.name, "--", args.command));
     }
     let config = warned(config::load(&source)?);
     fencing::leave_the_term(&config.election.prefix);

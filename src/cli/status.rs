@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::away::Away;
 use super::exit::Failure;
-use super::look::{Look, Mark};
+use super::look::{Look, LookMark};
 use super::options::{Asking, block_on};
 use super::output;
 use super::table::{Table, short};
@@ -18,7 +18,7 @@ use crate::etcd::patience::{self, LONGEST_ATTEMPT};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
 use crate::log;
-use crate::status::{Candidate, InPause, OF_LAST_TERM, Status};
+use crate::status::{CandidateStatus, ElectionStatus, InPause, OF_LAST_TERM};
 
 /// How often the time that the leases have left is asked for anew.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -38,8 +38,8 @@ pub(super) struct Args {
     asking: Asking,
 
     /// How to print it
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
-    output: Format,
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = StatusFormat::Table)]
+    output: StatusFormat,
 
     /// Go on, and show each change: on a terminal in place of the last, else below it
     #[arg(long)]
@@ -47,7 +47,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum StatusFormat {
     Table,
     Json,
 }
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let patience = args.asking.patience(&store);
     let prefix = &config.election.prefix;
     block_on(async {
-        let failure = match Status::read(&store, prefix, &patience).await {
+        let failure = match ElectionStatus::read(&store, prefix, &patience).await {
             Ok(status) => {
                 output::write(render(&status, args.output)?)?;
                 return Ok(ExitCode::SUCCESS);
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         if matches!(failure, patience::Failure::Store(Error::Disputed(_))) {
             // What most of the endpoints say is shown all the same.
             let store = Store::new(&config.etcd);
-            if let Ok(status) = Status::read(&store, prefix, &patience).await {
+            if let Ok(status) = ElectionStatus::read(&store, prefix, &patience).await {
                 output::write(render(&status, args.output)?)?;
             }
         }
@@ -85,20 +85,20 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     })
 }
 
-fn render(status: &Status, format: Format) -> Result<String, Failure> {
+fn render(status: &ElectionStatus, format: StatusFormat) -> Result<String, Failure> {
     Ok(match format {
-        Format::Table => table(status, Look::of_stdout()),
-        Format::Json => log::json(status).context("no JSON")? + "\n",
+        StatusFormat::Table => table(status, Look::of_stdout()),
+        StatusFormat::Json => log::json(status).context("no JSON")? + "\n",
     })
 }
 
 /// Shows each change until nobody reads any more; goes on while the store is away.
-async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode, Failure> {
-    let redraws = format == Format::Table && output::width().is_some();
+async fn watch(store: Store, prefix: Prefix, format: StatusFormat) -> Result<ExitCode, Failure> {
+    let redraws = format == StatusFormat::Table && output::width().is_some();
     let mut follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
     let mut away = Away::new();
     let mut queue = None;
-    let mut shown: Option<Status> = None;
+    let mut shown: Option<ElectionStatus> = None;
     loop {
         // Only the time that the leases have left changes without a word of the store's.
         let due = async {
@@ -118,13 +118,13 @@ async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode,
             () = due => {}
         }
         let Some(queue) = queue.clone() else { continue };
-        let status = Status::with_lifetimes(&store, &prefix, queue, LONGEST_ATTEMPT).await;
+        let status = ElectionStatus::with_lifetimes(&store, &prefix, queue, LONGEST_ATTEMPT).await;
         let text = render(&status, format)?;
         let bare = status.without_time();
         if redraws {
             output::write(format!("{CLEAR}{text}"))?;
         } else if shown.as_ref() != Some(&bare) {
-            let gap = if format == Format::Table && shown.is_some() {
+            let gap = if format == StatusFormat::Table && shown.is_some() {
                 "\n"
             } else {
                 ""
@@ -136,22 +136,22 @@ async fn watch(store: Store, prefix: Prefix, format: Format) -> Result<ExitCode,
 }
 
 /// The status for people; the table in lines that fit, if that is possible.
-fn table(status: &Status, look: Look) -> String {
+fn table(status: &ElectionStatus, look: Look) -> String {
     let mut text = String::new();
     let election = short(status.election.as_str());
     look.line(&mut text, &format!("election  {election}"), None);
     let (leader, mark) = match &status.leader {
         Some(leader) => {
             let name = short(&leader.name);
-            (format!("{name}, token {}", leader.token), Mark::Leader)
+            (format!("{name}, token {}", leader.token), LookMark::Leader)
         }
         // Nobody is wanted while it is paused.
-        None if status.paused => ("nobody".to_owned(), Mark::Paused),
-        None => ("nobody".to_owned(), Mark::Trouble),
+        None if status.paused => ("nobody".to_owned(), LookMark::Paused),
+        None => ("nobody".to_owned(), LookMark::Trouble),
     };
     look.line(&mut text, &format!("leader    {leader}"), Some(mark));
     if status.paused {
-        look.line(&mut text, &pause(status), Some(Mark::Paused));
+        look.line(&mut text, &pause(status), Some(LookMark::Paused));
     }
     for blocking in &status.blocked_by {
         let key = short(blocking);
@@ -161,16 +161,16 @@ fn table(status: &Status, look: Look) -> String {
         } else {
             format!("BLOCKED   by {key}, which is no candidate's key: delete it")
         };
-        look.line(&mut text, &line, Some(Mark::Trouble));
+        look.line(&mut text, &line, Some(LookMark::Trouble));
     }
     for key in &status.unreadable {
         let line = format!("UNREAD    {}: that record can't be read", short(key));
-        look.line(&mut text, &line, Some(Mark::Trouble));
+        look.line(&mut text, &line, Some(LookMark::Trouble));
     }
     for candidate in status.queue.iter().filter(|it| it.off_lease) {
         let key = short(&candidate.key);
         let line = format!("OFF LEASE {key}, which its daemon will put back");
-        look.line(&mut text, &line, Some(Mark::Trouble));
+        look.line(&mut text, &line, Some(LookMark::Trouble));
     }
     for candidate in &status.queue {
         let Some(stuck) = candidate.stuck() else {
@@ -181,13 +181,13 @@ fn table(status: &Status, look: Look) -> String {
         let line = format!(
             "STUCK     {name} on {host}: its job can't be killed, and nobody else leads before it is dead: {stuck}"
         );
-        look.line(&mut text, &line, Some(Mark::Trouble));
+        look.line(&mut text, &line, Some(LookMark::Trouble));
     }
     for candidate in status.queue.iter().filter(|it| it.differs) {
         let name = short(&candidate.name);
         let line =
             format!("DIFFERS   {name}: its election.*, job.* or hooks.* aren't the leader's");
-        look.line(&mut text, &line, Some(Mark::Trouble));
+        look.line(&mut text, &line, Some(LookMark::Trouble));
     }
     if let (Some((token, waits)), Some(first)) = (&status.waits, status.queue.first()) {
         let (name, waits) = (short(&first.name), short(waits));
@@ -208,13 +208,13 @@ fn table(status: &Status, look: Look) -> String {
             .leader
             .as_ref()
             .is_some_and(|leader| leader.token == candidate.token);
-        table.push(leads.then_some(Mark::Leader), row(candidate, leads));
+        table.push(leads.then_some(LookMark::Leader), row(candidate, leads));
     }
     text + "\n" + &table.render(look)
 }
 
 /// The line of a paused election.
-fn pause(status: &Status) -> String {
+fn pause(status: &ElectionStatus) -> String {
     let unreadable = "by a record that can't be read".to_owned();
     let by = status.pause.as_ref().map_or(unreadable, |pause| {
         let (by, since) = (short(&pause.by), in_seconds(&short(&pause.since)));
@@ -241,7 +241,7 @@ fn in_seconds(time: &str) -> String {
     seconds.map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-fn row(candidate: &Candidate, leads: bool) -> [String; 8] {
+fn row(candidate: &CandidateStatus, leads: bool) -> [String; 8] {
     let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), short);
     let left = candidate.lease_remaining_s;
     [
@@ -264,10 +264,10 @@ mod tests {
     use crate::keys::LeaseId;
     use crate::term::record::Unkillable;
 
-    fn candidate(position: usize, name: &str, token: i64) -> Candidate {
+    fn candidate(position: usize, name: &str, token: i64) -> CandidateStatus {
         let lease = LeaseId::new(0x3269_6bd0_d159_d067 + token).unwrap();
         let prefix = Prefix::new("/backup");
-        Candidate {
+        CandidateStatus {
             position,
             name: name.to_owned(),
             lease,
@@ -286,8 +286,8 @@ mod tests {
         }
     }
 
-    fn status(queue: Vec<Candidate>) -> Status {
-        Status {
+    fn status(queue: Vec<CandidateStatus>) -> ElectionStatus {
+        ElectionStatus {
             election: Prefix::new("/backup"),
             leader: queue.first().cloned(),
             queue,
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_table_marks_the_leader_and_keeps_the_order() {
-        let go = Candidate {
+        let go = CandidateStatus {
             lease_remaining_s: None,
             host: None,
             since: None,

@@ -6,11 +6,11 @@ use super::away::Away;
 use super::exit::Failure;
 use super::options::{Asking, block_on, who};
 use super::output;
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use crate::clock;
 use crate::election::follow::Follower;
 use crate::election::make_way::{Way, way};
-use crate::election::queue::{Candidate, Queue};
+use crate::election::queue::{Queue, QueuedCandidate};
 use crate::election::wishes;
 use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
@@ -104,9 +104,9 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
         output::write(format!("asked {name} to step down\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let progress = Progress::new();
+    let progress = ProgressLine::new();
     progress.say(format!("waiting for {name} to step down"));
-    let wish = Wish {
+    let wish = StepDownWish {
         leader,
         asked_at,
         to: chosen.map(|chosen| chosen.lease),
@@ -118,15 +118,15 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
 }
 
 /// What was asked, and of whom.
-struct Wish<'a> {
-    leader: &'a Candidate,
+struct StepDownWish<'a> {
+    leader: &'a QueuedCandidate,
     asked_at: i64,
     to: Option<crate::keys::LeaseId>,
 }
 
-impl Wish<'_> {
+impl StepDownWish<'_> {
     /// Waits until another leads; goes on while the store is away.
-    async fn granted(&self, store: Store, prefix: Prefix) -> Result<Candidate, Failure> {
+    async fn granted(&self, store: Store, prefix: Prefix) -> Result<QueuedCandidate, Failure> {
         let mut follower = Follower::new(store, prefix, LONGEST_ATTEMPT);
         let mut away = Away::new();
         loop {
@@ -142,7 +142,7 @@ impl Wish<'_> {
     }
 
     /// Who leads in the old one's place, or why nobody will.
-    fn outcome(&self, queue: &Queue) -> Result<Option<Candidate>, Failure> {
+    fn outcome(&self, queue: &Queue) -> Result<Option<QueuedCandidate>, Failure> {
         let leader = shown(self.leader);
         let first = queue.first();
         if first.is_some_and(|first| first.token == self.leader.token) {
@@ -183,7 +183,7 @@ impl Wish<'_> {
 }
 
 /// The leader, if it is one that hears.
-fn leader(queue: &Queue) -> Result<&Candidate, Failure> {
+fn leader(queue: &Queue) -> Result<&QueuedCandidate, Failure> {
     let nobody = || {
         refused(match (queue.is_paused(), queue.first(), &queue.waits) {
             (true, ..) => "nobody leads: the election is paused".to_owned(),
@@ -205,8 +205,8 @@ fn leader(queue: &Queue) -> Result<&Candidate, Failure> {
 }
 
 /// The candidate with this name or lease, if there is one and no other.
-fn find<'a>(queue: &'a Queue, text: &str) -> Result<&'a Candidate, Failure> {
-    let is_lease = |candidate: &&Candidate| candidate.lease.to_string() == text;
+fn find<'a>(queue: &'a Queue, text: &str) -> Result<&'a QueuedCandidate, Failure> {
+    let is_lease = |candidate: &&QueuedCandidate| candidate.lease.to_string() == text;
     if let Some(found) = queue.candidates.iter().find(is_lease) {
         return Ok(found);
     }
@@ -214,7 +214,7 @@ fn find<'a>(queue: &'a Queue, text: &str) -> Result<&'a Candidate, Failure> {
         .candidates
         .iter()
         .filter(|candidate| candidate.name == text);
-    let found: Vec<&Candidate> = of_name.collect();
+    let found: Vec<&QueuedCandidate> = of_name.collect();
     match found[..] {
         [one] => Ok(one),
         [] => Err(refused(format!(
@@ -231,7 +231,7 @@ fn find<'a>(queue: &'a Queue, text: &str) -> Result<&'a Candidate, Failure> {
     }
 }
 
-fn shown(candidate: &Candidate) -> String {
+fn shown(candidate: &QueuedCandidate) -> String {
     format!("{} (lease {})", printable(&candidate.name), candidate.lease)
 }
 

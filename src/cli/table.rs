@@ -1,6 +1,6 @@
 //! Tables that fit the width of a terminal.
 
-use super::look::{Look, Mark};
+use super::look::{Look, LookMark};
 use crate::log::printable;
 
 /// The space between two columns.
@@ -17,7 +17,7 @@ const WIDEST: usize = 255;
 /// left out.
 pub(super) struct Table<const N: usize> {
     headings: [&'static str; N],
-    rows: Vec<(Option<Mark>, [String; N])>,
+    rows: Vec<(Option<LookMark>, [String; N])>,
     flexible: &'static [&'static str],
     dispensable: &'static [&'static str],
 }
@@ -39,7 +39,7 @@ impl<const N: usize> Table<N> {
     }
 
     /// Adds a row.
-    pub(super) fn push(&mut self, mark: Option<Mark>, row: [String; N]) {
+    pub(super) fn push(&mut self, mark: Option<LookMark>, row: [String; N]) {
         self.rows.push((mark, row.map(|cell| short(&cell))));
     }
 

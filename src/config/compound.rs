@@ -4,33 +4,33 @@ use std::collections::BTreeMap;
 
 use ::config::{Map, Value, ValueKind};
 
-use super::keys::{Key, Kind};
+use super::keys::Entry;
+use super::kinds::{DATETIME, ListKind, Parsed, expected, place_of, shown};
 use super::place::{Problem, quoted};
 use super::toml_file::shown_key;
 use super::url;
-use super::value::{DATETIME, Typed, expected, place_of, shown};
 
 /// What the name of a variable of ours begins with; the job's own may not.
 const OUR_VARIABLES: &str = "INCUMBENT_";
 
 /// URLs or arguments; each faulty item is named by its index.
-pub(super) fn list(key: &Key, value: &Value) -> Result<Typed, Vec<Problem>> {
+pub(super) fn list(kind: ListKind, key: &Entry, value: &Value) -> Parsed<Vec<String>> {
     let ValueKind::Array(items) = &value.kind else {
         let what = format!(
             "expected {}, found {}",
             expected(key, &[]),
-            without_user(value, key)
+            without_user(kind, key, value)
         );
         return Err(vec![Problem::new(place_of(value), key.name, what)]);
     };
-    if items.is_empty() && key.kind != Kind::Hosts {
+    if items.is_empty() && kind != ListKind::Hosts {
         let what = format!("expected {}, found an empty one", expected(key, &[]));
         return Err(vec![Problem::new(place_of(value), key.name, what)]);
     }
     let mut texts = Vec::new();
     let mut problems = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        match list_item(key, index, item) {
+        match list_item(kind, key, index, item) {
             Ok(text) => texts.push(text),
             Err(what) => {
                 let name = format!("{}[{index}]", key.name);
@@ -39,17 +39,17 @@ pub(super) fn list(key: &Key, value: &Value) -> Result<Typed, Vec<Problem>> {
         }
     }
     if problems.is_empty() {
-        Ok(Typed::List(texts))
+        Ok(texts)
     } else {
         Err(problems)
     }
 }
 
-fn list_item(key: &Key, index: usize, item: &Value) -> Result<String, String> {
-    match (&item.kind, key.kind) {
-        (ValueKind::String(text), Kind::Urls) => url::endpoint(text),
-        (ValueKind::String(text), Kind::Hosts) if url::is_host(text) => Ok(text.clone()),
-        (ValueKind::String(text), Kind::Hosts) => Err(format!(
+fn list_item(kind: ListKind, key: &Entry, index: usize, item: &Value) -> Result<String, String> {
+    match (&item.kind, kind) {
+        (ValueKind::String(text), ListKind::Urls) => url::endpoint(text),
+        (ValueKind::String(text), ListKind::Hosts) if url::is_host(text) => Ok(text.clone()),
+        (ValueKind::String(text), ListKind::Hosts) => Err(format!(
             r#"expected a name or an address without a port, such as "node1.example.com", found {}"#,
             quoted(text)
         )),
@@ -60,20 +60,20 @@ fn list_item(key: &Key, index: usize, item: &Value) -> Result<String, String> {
             Err("expected a command, found empty text".to_owned())
         }
         (ValueKind::String(text), _) => Ok(text.clone()),
-        (_, Kind::Urls) => Err(url::expected(&shown(item, key.secret))),
+        (_, ListKind::Urls) => Err(url::expected(&shown(item, key.secret))),
         _ => Err(format!("expected text, found {}", shown(item, key.secret))),
     }
 }
 
 /// The value, but for URLs without what stands before the host.
-fn without_user(value: &Value, key: &Key) -> String {
-    match (&value.kind, key.kind) {
-        (ValueKind::String(text), Kind::Urls) => quoted(&url::without_secrets(text)),
+fn without_user(kind: ListKind, key: &Entry, value: &Value) -> String {
+    match (&value.kind, kind) {
+        (ValueKind::String(text), ListKind::Urls) => quoted(&url::without_secrets(text)),
         _ => shown(value, key.secret),
     }
 }
 
-fn table<'a>(key: &Key, value: &'a Value) -> Result<&'a Map<String, Value>, Vec<Problem>> {
+fn table<'a>(key: &Entry, value: &'a Value) -> Parsed<&'a Map<String, Value>> {
     match &value.kind {
         ValueKind::Table(table) if !table.contains_key(DATETIME) => Ok(table),
         _ => {
@@ -85,7 +85,7 @@ fn table<'a>(key: &Key, value: &'a Value) -> Result<&'a Map<String, Value>, Vec<
 }
 
 /// The environment of a command; its values may be secrets and are never shown.
-pub(super) fn variables(key: &Key, value: &Value) -> Result<Typed, Vec<Problem>> {
+pub(super) fn variables(key: &Entry, value: &Value) -> Parsed<BTreeMap<String, String>> {
     let mut variables = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, item) in table(key, value)? {
@@ -111,18 +111,18 @@ pub(super) fn variables(key: &Key, value: &Value) -> Result<Typed, Vec<Problem>>
         problems.push(Problem::new(place_of(item), name, what));
     }
     if problems.is_empty() {
-        Ok(Typed::Variables(variables))
+        Ok(variables)
     } else {
         Err(problems)
     }
 }
 
 /// The settings of a Rust job, as TOML again.
-pub(super) fn settings(key: &Key, value: &Value) -> Result<Typed, Vec<Problem>> {
+pub(super) fn settings(key: &Entry, value: &Value) -> Parsed<toml::Table> {
     let mut problems = Vec::new();
     let settings = toml_table(key.name, table(key, value)?, &mut problems);
     if problems.is_empty() {
-        Ok(Typed::Table(settings))
+        Ok(settings)
     } else {
         Err(problems)
     }

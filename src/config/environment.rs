@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::keys::variable;
-use super::{Config, advice::Shown};
+use super::advice::Shown;
+use super::{Config, keys};
 
 impl Config {
     /// The `INCUMBENT__…` variables with which a command in the job finds the store and the
@@ -19,31 +19,43 @@ impl Config {
         let span = |span| Some(Shown(span).to_string().into());
         let tls = &self.etcd.tls;
         let set = [
-            ("candidate.name", Some(self.candidate_name.clone().into())),
-            ("etcd.endpoints", Some(self.etcd.endpoints.join(",").into())),
-            ("etcd.connect_timeout", span(self.etcd.connect_timeout)),
-            ("etcd.username", text(&self.etcd.username)),
-            ("etcd.password_file", path(&self.etcd.password_file)),
-            ("etcd.tls.ca_file", path(&tls.ca_file)),
-            ("etcd.tls.cert_file", path(&tls.cert_file)),
-            ("etcd.tls.key_file", path(&tls.key_file)),
-            ("etcd.tls.server_name", text(&tls.server_name)),
             (
-                "election.prefix",
+                keys::CANDIDATE_NAME.entry,
+                Some(self.candidate_name.clone().into()),
+            ),
+            (
+                keys::ETCD_ENDPOINTS.entry,
+                Some(self.etcd.endpoints.join(",").into()),
+            ),
+            (
+                keys::ETCD_CONNECT_TIMEOUT.entry,
+                span(self.etcd.connect_timeout),
+            ),
+            (keys::ETCD_USERNAME.entry, text(&self.etcd.username)),
+            (
+                keys::ETCD_PASSWORD_FILE.entry,
+                path(&self.etcd.password_file),
+            ),
+            (keys::ETCD_TLS_CA_FILE.entry, path(&tls.ca_file)),
+            (keys::ETCD_TLS_CERT_FILE.entry, path(&tls.cert_file)),
+            (keys::ETCD_TLS_KEY_FILE.entry, path(&tls.key_file)),
+            (keys::ETCD_TLS_SERVER_NAME.entry, text(&tls.server_name)),
+            (
+                keys::ELECTION_PREFIX.entry,
                 Some(self.election.prefix.as_str().into()),
             ),
-            ("election.ttl", span(self.election.ttl)),
+            (keys::ELECTION_TTL.entry, span(self.election.ttl)),
             (
-                "election.takeover_delay",
+                keys::ELECTION_TAKEOVER_DELAY.entry,
                 span(self.election.takeover_delay),
             ),
             // Without its graces a short TTL would be refused.
-            ("job.lost_grace", span(self.job.lost_grace)),
-            ("job.kill_budget", span(self.job.kill_budget)),
+            (keys::JOB_LOST_GRACE.entry, span(self.job.lost_grace)),
+            (keys::JOB_KILL_BUDGET.entry, span(self.job.kill_budget)),
         ];
         let set = set
             .into_iter()
-            .filter_map(|(key, value)| Some((variable(key), value?)));
+            .filter_map(|(key, value)| Some((key.variable(), value?)));
         set.collect()
     }
 }

@@ -21,19 +21,19 @@ const FILE: &str = "INCUMBENT_CONFIG";
 
 /// `INCUMBENT__…` variables that say how to reach the store and what the election is, all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings(BTreeMap<String, OsText>);
+pub struct HandedSettings(BTreeMap<String, OsText>);
 
 /// What a run is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handed {
-    set: Settings,
+    set: HandedSettings,
     /// What `INCUMBENT_CONFIG` was set to.
     file: Option<OsText>,
     /// The runtime directory of the daemon, which tells what holds now.
     runtime_dir: OsText,
 }
 
-impl Settings {
+impl HandedSettings {
     /// Those of `config`.
     pub fn of(config: &Config) -> Self {
         let set = config.to_env().into_iter();
@@ -54,7 +54,7 @@ impl Handed {
         let runtime_dir = std::path::absolute(&config.runtime_dir);
         let runtime_dir = runtime_dir.unwrap_or_else(|_| config.runtime_dir.clone());
         Self {
-            set: Settings::of(config),
+            set: HandedSettings::of(config),
             file: config.file.as_deref().map(|file| file.as_os_str().into()),
             runtime_dir: runtime_dir.into(),
         }
@@ -87,7 +87,7 @@ impl Handed {
 
     /// Has `source` say what holds `now`, else what the run was told. A variable that somebody has
     /// set to something else since is stronger.
-    pub fn apply(&self, source: &mut Source, now: Option<Settings>) {
+    pub fn apply(&self, source: &mut Source, now: Option<HandedSettings>) {
         source.default_file = PathBuf::new();
         source
             .env
@@ -148,7 +148,7 @@ mod tests {
             }
             source
         };
-        let applied = |mut source: Source, now: Option<Settings>| {
+        let applied = |mut source: Source, now: Option<HandedSettings>| {
             Handed::of_source(&source).unwrap().apply(&mut source, now);
             let config = config::load(&source).unwrap().config;
             (config.etcd.endpoints.join(","), config.election)
@@ -160,7 +160,7 @@ mod tests {
         // What the daemon has told otherwise too, where it has the variable itself.
         let variable = "INCUMBENT__ETCD__ENDPOINTS";
         let had = in_job(&[(variable, OsStr::new("http://a:1"))]);
-        let now = Settings::of(&config("http://b:1", None));
+        let now = HandedSettings::of(&config("http://b:1", None));
         assert_eq!(applied(had, Some(now.clone())).0, "http://b:1");
         let own = in_job(&[(variable, OsStr::new("http://c:1"))]);
         assert_eq!(applied(own, Some(now)).0, "http://c:1");

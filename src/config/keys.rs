@@ -1,59 +1,22 @@
 //! The one table of keys: what may be written, as what, and why.
 //!
 //! The merged tree is walked along this table, and the shipped `config/incumbent.toml` is written
-//! from it, so neither can know a key that the other doesn't.
+//! from it, so neither can know a key that the other doesn't. A key is added here and where it is
+//! used; what its value is for a type follows from its kind.
 
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use strsim::{jaro, levenshtein};
 
-/// What a value is, and so how text from the environment or a flag becomes one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A duration in words, at least so long.
-    Span(Duration),
-    /// A duration in words that is whole seconds, within what etcd grants.
-    Ttl,
-    /// A whole number from 1.
-    Count,
-    /// Text that is not empty and has no control characters.
-    Text,
-    /// The value of a candidate key.
-    Name,
-    /// The prefix of an election.
-    Prefix,
-    /// A path.
-    Path,
-    /// The path of a file that must be readable.
-    File,
-    /// URLs of the store's members.
-    Urls,
-    /// Names by which this host is asked.
-    Hosts,
-    /// A command and its arguments.
-    Argv,
-    /// Variables of an environment.
-    Variables,
-    /// A table whose shape a Rust job knows.
-    Table,
-    /// One of these words.
-    Choice(&'static [&'static str]),
-    /// `command`, or a registered Rust job.
-    JobKind,
-    /// A signal by name.
-    Signal,
-    /// An address to listen on, or `off`.
-    Address,
-    /// Levels of logging.
-    Filter,
-}
-
-impl Kind {
-    /// Whether a table stands there, so that deeper keys are the user's own.
-    pub(super) const fn is_table(self) -> bool {
-        matches!(self, Self::Variables | Self::Table)
-    }
-}
+use super::kinds::{
+    AddressKind, CountKind, Kind, ListKind, PathKind, SignalKind, SpanKind, TableKind, TextKind,
+    VariablesKind,
+};
 
 /// What holds where the user writes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +38,7 @@ impl Preset {
 
 /// One key.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub struct Entry {
     /// Its name with the sections before it.
     pub name: &'static str,
     /// What its value is.
@@ -88,21 +51,19 @@ pub struct Key {
     pub secret: bool,
 }
 
-impl Key {
-    const fn new(name: &'static str, kind: Kind, preset: Preset, doc: &'static str) -> Self {
+impl Entry {
+    pub(super) const fn new(
+        name: &'static str,
+        kind: Kind,
+        preset: Preset,
+        doc: &'static str,
+    ) -> Self {
         Self {
             name,
             kind,
             preset,
             doc,
             secret: false,
-        }
-    }
-
-    const fn secret(self) -> Self {
-        Self {
-            secret: true,
-            ..self
         }
     }
 
@@ -117,6 +78,46 @@ impl Key {
     }
 }
 
+/// One key, with the type that its value has.
+#[derive(Debug)]
+pub struct Key<T> {
+    /// What doesn't depend on that type.
+    pub entry: Entry,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> Key<T> {
+    pub(super) const fn of(entry: Entry) -> Self {
+        Self {
+            entry,
+            value: PhantomData,
+        }
+    }
+
+    const fn secret(self) -> Self {
+        Self::of(Entry {
+            secret: true,
+            ..self.entry
+        })
+    }
+}
+
+impl<T> Clone for Key<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Key<T> {}
+
+impl<T> Deref for Key<T> {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
 /// The variable of the environment that sets the key `name`.
 pub fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('.', "__").to_uppercase())
@@ -125,112 +126,116 @@ pub fn variable(name: &str) -> String {
 /// What the variables of the environment that set keys begin with.
 pub const PREFIX: &str = "INCUMBENT__";
 
-const fn at_least(millis: u64) -> Kind {
-    Kind::Span(Duration::from_millis(millis))
-}
-
-use Kind::{
-    Address, Argv, Choice, Count, File, Filter, Hosts, JobKind, Name, Path, Prefix, Signal, Table,
-    Text, Ttl, Urls, Variables,
-};
 use Preset::{Constant, Depends};
 
-/// Every key, in the order of the shipped file.
+/// Declares the keys, and lists them.
+macro_rules! keys {
+    ($($key:ident: $type:ty = $name:literal, $kind:expr, $preset:expr, $doc:literal $(, $secret:ident)?;)*) => {
+        $(
+            #[doc = concat!("`", $name, "`")]
+            pub const $key: Key<$type> = <Key<$type>>::new($name, $kind, $preset, $doc)$(.$secret())?;
+        )*
+
+        /// Every key, in the order of the shipped file.
+        pub const KEYS: &[Entry] = &[$($key.entry),*];
+    };
+}
+
 #[rustfmt::skip]
-pub const KEYS: &[Key] = &[
-    Key::new("runtime_dir", Path, Depends(r#""/run/incumbent""#),
-        "Lease file, control socket. Default: $RUNTIME_DIRECTORY, else incumbent/ in $XDG_RUNTIME_DIR or /run."),
+keys! {
+    RUNTIME_DIR: PathBuf = "runtime_dir", PathKind::Any, Depends(r#""/run/incumbent""#),
+        "Lease file, control socket. Default: $RUNTIME_DIRECTORY, else incumbent/ in $XDG_RUNTIME_DIR or /run.";
 
-    Key::new("candidate.name", Name, Depends(r#""host-a""#),
-        "Who this replica is in the election, for people and for the job. Default: the host name."),
+    CANDIDATE_NAME: String = "candidate.name", TextKind::Name, Depends(r#""host-a""#),
+        "Who this replica is in the election, for people and for the job. Default: the host name.";
 
-    Key::new("candidate.check.command", Argv, Depends(r#"["/usr/bin/pg_isready", "--quiet"]"#),
-        "Exit code 0 says that this replica may lead; without one it always may.").secret(),
-    Key::new("candidate.check.interval", at_least(100), Constant(r#""5s""#),
-        "From the start of one check to the next."),
-    Key::new("candidate.check.timeout", at_least(10), Constant(r#""2s""#),
-        "A check that takes longer is killed, and has failed."),
-    Key::new("candidate.check.rise", Count, Constant("2"),
-        "After so many successes in a row an unhealthy replica is healthy again; the first check alone decides."),
-    Key::new("candidate.check.fall", Count, Constant("3"),
-        "After so many failures in a row a healthy replica is unhealthy."),
+    CANDIDATE_CHECK_COMMAND: Vec<String> = "candidate.check.command", ListKind::Argv, Depends(r#"["/usr/bin/pg_isready", "--quiet"]"#),
+        "Exit code 0 says that this replica may lead; without one it always may.", secret;
+    CANDIDATE_CHECK_INTERVAL: Duration = "candidate.check.interval", SpanKind::at_least(100), Constant(r#""5s""#),
+        "From the start of one check to the next.";
+    CANDIDATE_CHECK_TIMEOUT: Duration = "candidate.check.timeout", SpanKind::at_least(10), Constant(r#""2s""#),
+        "A check that takes longer is killed, and has failed.";
+    CANDIDATE_CHECK_RISE: u32 = "candidate.check.rise", CountKind, Constant("2"),
+        "After so many successes in a row an unhealthy replica is healthy again; the first check alone decides.";
+    CANDIDATE_CHECK_FALL: u32 = "candidate.check.fall", CountKind, Constant("3"),
+        "After so many failures in a row a healthy replica is unhealthy.";
 
-    Key::new("etcd.endpoints", Urls, Constant(r#"["http://127.0.0.1:2379"]"#),
-        "The members of the store; name all of them, so that any one may be away."),
-    Key::new("etcd.connect_timeout", at_least(1), Constant(r#""2s""#),
-        "How long one member may take to be reached before the next one is tried."),
-    Key::new("etcd.username", Text, Depends(r#""incumbent""#),
-        "The store's user, where it asks for one; needs password_file."),
-    Key::new("etcd.password_file", File, Depends(r#""${CREDENTIALS_DIRECTORY}/etcd-password""#),
-        "The user's password; a path, best that of a systemd credential, as here."),
+    ETCD_ENDPOINTS: Vec<String> = "etcd.endpoints", ListKind::Urls, Constant(r#"["http://127.0.0.1:2379"]"#),
+        "The members of the store; name all of them, so that any one may be away.";
+    ETCD_CONNECT_TIMEOUT: Duration = "etcd.connect_timeout", SpanKind::at_least(1), Constant(r#""2s""#),
+        "How long one member may take to be reached before the next one is tried.";
+    ETCD_USERNAME: String = "etcd.username", TextKind::Any, Depends(r#""incumbent""#),
+        "The store's user, where it asks for one; needs password_file.";
+    ETCD_PASSWORD_FILE: PathBuf = "etcd.password_file", PathKind::File, Depends(r#""${CREDENTIALS_DIRECTORY}/etcd-password""#),
+        "The user's password; a path, best that of a systemd credential, as here.";
 
-    Key::new("etcd.tls.ca_file", File, Depends(r#""/etc/incumbent/ca.pem""#),
-        "Certificates of the authorities to trust; needed where endpoints are https."),
-    Key::new("etcd.tls.cert_file", File, Depends(r#""/etc/incumbent/client.pem""#),
-        "Our certificate, where the store asks for one; needs key_file."),
-    Key::new("etcd.tls.key_file", File, Depends(r#""${CREDENTIALS_DIRECTORY}/client-key""#),
-        "The key of our certificate."),
-    Key::new("etcd.tls.server_name", Text, Depends(r#""etcd.example.com""#),
-        "The name in the members' certificates, where it isn't the endpoint's host."),
+    ETCD_TLS_CA_FILE: PathBuf = "etcd.tls.ca_file", PathKind::File, Depends(r#""/etc/incumbent/ca.pem""#),
+        "Certificates of the authorities to trust; needed where endpoints are https.";
+    ETCD_TLS_CERT_FILE: PathBuf = "etcd.tls.cert_file", PathKind::File, Depends(r#""/etc/incumbent/client.pem""#),
+        "Our certificate, where the store asks for one; needs key_file.";
+    ETCD_TLS_KEY_FILE: PathBuf = "etcd.tls.key_file", PathKind::File, Depends(r#""${CREDENTIALS_DIRECTORY}/client-key""#),
+        "The key of our certificate.";
+    ETCD_TLS_SERVER_NAME: String = "etcd.tls.server_name", TextKind::Any, Depends(r#""etcd.example.com""#),
+        "The name in the members' certificates, where it isn't the endpoint's host.";
 
-    Key::new("election.prefix", Prefix, Constant(r#""/incumbent/default""#),
-        "Which election to stand in: replicas of one job share it, other jobs have another."),
-    Key::new("election.ttl", Ttl, Constant(r#""15s""#),
-        "Whole seconds until a lost host is given up; from 15s on, a hung leader of etcd costs no term."),
-    Key::new("election.takeover_delay", at_least(0), Depends(r#""1500ms""#),
-        "Wait after an end that nobody proved. Default: kill_budget + 500ms; at least kill_budget + 200ms."),
+    ELECTION_PREFIX: String = "election.prefix", TextKind::Prefix, Constant(r#""/incumbent/default""#),
+        "Which election to stand in: replicas of one job share it, other jobs have another.";
+    ELECTION_TTL: Duration = "election.ttl", SpanKind::Ttl, Constant(r#""15s""#),
+        "Whole seconds until a lost host is given up; from 15s on, a hung leader of etcd costs no term.";
+    ELECTION_TAKEOVER_DELAY: Duration = "election.takeover_delay", SpanKind::at_least(0), Depends(r#""1500ms""#),
+        "Wait after an end that nobody proved. Default: kill_budget + 500ms; at least kill_budget + 200ms.";
 
-    Key::new("job.kind", JobKind, Constant(r#""command""#),
-        "\"command\", or the name of a job written in Rust and registered in this binary."),
-    Key::new("job.command", Argv, Depends(r#"["/usr/bin/backup", "--full"]"#),
-        "The command and its arguments; no shell looks at them.").secret(),
-    Key::new("job.working_dir", Path, Depends(r#""/var/lib/backup""#),
-        "Where the command starts. Default: where the daemon does."),
-    Key::new("job.env", Variables, Constant("{}"),
-        "More variables for the command, such as { LANG = \"C\" }.").secret(),
-    Key::new("job.stop_signal", Signal, Constant(r#""SIGTERM""#),
-        "The signal that asks the job to end."),
-    Key::new("job.stop_grace", at_least(0), Constant(r#""30s""#),
-        "How long the job may take to end on a planned stop, before SIGKILL."),
-    Key::new("job.lost_grace", at_least(0), Depends(r#""2s""#),
-        "How long it may take while the term is being lost. Default: the smaller of 2s and ttl/5."),
-    Key::new("job.kill_budget", at_least(10), Depends(r#""1s""#),
-        "How long SIGKILL may take to empty the job's tree. Default: the smaller of 1s and ttl/5."),
-    Key::new("job.restart", Choice(&["always", "on-failure", "never"]), Constant(r#""always""#),
-        "Start the job again when it ends: always, on-failure, never. If not, the term is given back."),
-    Key::new("job.restart_delay", at_least(1), Constant(r#""1s""#),
-        "The first pause before a restart; doubled each time, and jittered."),
-    Key::new("job.restart_delay_max", at_least(1), Constant(r#""60s""#),
-        "The longest pause; after a run that lasts longer than this, the first again."),
-    Key::new("job.yield_after", Count, Constant("5"),
-        "After so many failures in a row another host may try."),
-    Key::new("job.yield_cooldown", at_least(0), Constant(r#""60s""#),
-        "How long this host then stays out of the election."),
-    Key::new("job.settings", Table, Constant("{}"),
-        "Handed to a job written in Rust, which knows what belongs there.").secret(),
+    JOB_KIND: String = "job.kind", TextKind::JobKind, Constant(r#""command""#),
+        "\"command\", or the name of a job written in Rust and registered in this binary.";
+    JOB_COMMAND: Vec<String> = "job.command", ListKind::Argv, Depends(r#"["/usr/bin/backup", "--full"]"#),
+        "The command and its arguments; no shell looks at them.", secret;
+    JOB_WORKING_DIR: PathBuf = "job.working_dir", PathKind::Any, Depends(r#""/var/lib/backup""#),
+        "Where the command starts. Default: where the daemon does.";
+    JOB_ENV: BTreeMap<String, String> = "job.env", VariablesKind, Constant("{}"),
+        "More variables for the command, such as { LANG = \"C\" }.", secret;
+    JOB_STOP_SIGNAL: i32 = "job.stop_signal", SignalKind, Constant(r#""SIGTERM""#),
+        "The signal that asks the job to end.";
+    JOB_STOP_GRACE: Duration = "job.stop_grace", SpanKind::at_least(0), Constant(r#""30s""#),
+        "How long the job may take to end on a planned stop, before SIGKILL.";
+    JOB_LOST_GRACE: Duration = "job.lost_grace", SpanKind::at_least(0), Depends(r#""2s""#),
+        "How long it may take while the term is being lost. Default: the smaller of 2s and ttl/5.";
+    JOB_KILL_BUDGET: Duration = "job.kill_budget", SpanKind::at_least(10), Depends(r#""1s""#),
+        "How long SIGKILL may take to empty the job's tree. Default: the smaller of 1s and ttl/5.";
+    JOB_RESTART: String = "job.restart", TextKind::Choice(&["always", "on-failure", "never"]), Constant(r#""always""#),
+        "Start the job again when it ends: always, on-failure, never. If not, the term is given back.";
+    JOB_RESTART_DELAY: Duration = "job.restart_delay", SpanKind::at_least(1), Constant(r#""1s""#),
+        "The first pause before a restart; doubled each time, and jittered.";
+    JOB_RESTART_DELAY_MAX: Duration = "job.restart_delay_max", SpanKind::at_least(1), Constant(r#""60s""#),
+        "The longest pause; after a run that lasts longer than this, the first again.";
+    JOB_YIELD_AFTER: u32 = "job.yield_after", CountKind, Constant("5"),
+        "After so many failures in a row another host may try.";
+    JOB_YIELD_COOLDOWN: Duration = "job.yield_cooldown", SpanKind::at_least(0), Constant(r#""60s""#),
+        "How long this host then stays out of the election.";
+    JOB_SETTINGS: toml::Table = "job.settings", TableKind, Constant("{}"),
+        "Handed to a job written in Rust, which knows what belongs there.", secret;
 
-    Key::new("hooks.on_elected", Argv, Depends(r#"["/usr/local/bin/take-address"]"#),
-        "Runs in each term before the job; unless it ends with 0 in its time, the term is given back.").secret(),
-    Key::new("hooks.on_elected_timeout", at_least(1), Constant(r#""10s""#),
-        "How long it may take; this host then stays out of the election for job.yield_cooldown."),
-    Key::new("hooks.on_lost", Argv, Depends(r#"["/usr/local/bin/drop-address"]"#),
-        "Runs at the end of a term, after the job and before the next leader's, if the lease leaves time.").secret(),
-    Key::new("hooks.on_lost_timeout", at_least(1), Constant(r#""10s""#),
-        "How long it may take; less where the term is being lost."),
+    HOOKS_ON_ELECTED: Vec<String> = "hooks.on_elected", ListKind::Argv, Depends(r#"["/usr/local/bin/take-address"]"#),
+        "Runs in each term before the job; unless it ends with 0 in its time, the term is given back.", secret;
+    HOOKS_ON_ELECTED_TIMEOUT: Duration = "hooks.on_elected_timeout", SpanKind::at_least(1), Constant(r#""10s""#),
+        "How long it may take; this host then stays out of the election for job.yield_cooldown.";
+    HOOKS_ON_LOST: Vec<String> = "hooks.on_lost", ListKind::Argv, Depends(r#"["/usr/local/bin/drop-address"]"#),
+        "Runs at the end of a term, after the job and before the next leader's, if the lease leaves time.", secret;
+    HOOKS_ON_LOST_TIMEOUT: Duration = "hooks.on_lost_timeout", SpanKind::at_least(1), Constant(r#""10s""#),
+        "How long it may take; less where the term is being lost.";
 
-    Key::new("http.listen", Address, Constant(r#""off""#),
-        "Where the status endpoints listen, such as \"127.0.0.1:9180\"; \"off\" for nowhere."),
-    Key::new("http.hosts", Hosts, Constant("[]"),
-        "Names by which they are asked, such as \"node1.example.com\"; by its address and as localhost always."),
+    HTTP_LISTEN: Option<SocketAddr> = "http.listen", AddressKind, Constant(r#""off""#),
+        "Where the status endpoints listen, such as \"127.0.0.1:9180\"; \"off\" for nowhere.";
+    HTTP_HOSTS: Vec<String> = "http.hosts", ListKind::Hosts, Constant("[]"),
+        "Names by which they are asked, such as \"node1.example.com\"; by its address and as localhost always.";
 
-    Key::new("log.filter", Filter, Constant(r#""info""#),
-        "off, error, warn, info, debug or trace; or, by part, \"info,incumbent::session=debug\"."),
-    Key::new("log.format", Choice(&["text", "json", "journald"]), Constant(r#""text""#),
-        "text for people, json for one object a line, journald for the journal with its fields."),
-];
+    LOG_FILTER: String = "log.filter", TextKind::Filter, Constant(r#""info""#),
+        "off, error, warn, info, debug or trace; or, by part, \"info,incumbent::session=debug\".";
+    LOG_FORMAT: String = "log.format", TextKind::Choice(&["text", "json", "journald"]), Constant(r#""text""#),
+        "text for people, json for one object a line, journald for the journal with its fields.";
+}
 
 /// The key of that name.
-pub fn find(name: &str) -> Option<&'static Key> {
+pub fn find(name: &str) -> Option<&'static Entry> {
     KEYS.iter().find(|key| key.name == name)
 }
 

@@ -8,10 +8,11 @@ use std::ffi::{OsStr, OsString};
 use ::config::{ConfigError, Map, Source, Value, ValueKind};
 use toml::de::DeValue;
 
-use super::keys::{self, KEYS, Key, Kind, PREFIX, Preset};
+use super::keys::{self, Entry, KEYS, PREFIX, Preset};
+use super::kinds::{Kind, ListKind};
 use super::place::{Place, Problem};
 use super::source::{Flag, FlagValue};
-use super::{toml_file, value};
+use super::{file_path, toml_file};
 
 /// One layer; holds known keys only.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +46,7 @@ impl Layer {
         self
     }
 
-    fn set_key(&mut self, key: &Key, value: Value) {
+    fn set_key(&mut self, key: &Entry, value: Value) {
         self.set(&key.name.split('.').collect::<Vec<_>>(), value);
     }
 }
@@ -62,9 +63,9 @@ impl Source for Layer {
 
 /// The merged layers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tree(Map<String, Value>);
+pub(super) struct MergedTree(Map<String, Value>);
 
-impl Tree {
+impl MergedTree {
     /// Merges the layers, the weakest first.
     pub(super) fn merged(layers: impl IntoIterator<Item = Layer>) -> Result<Self, ConfigError> {
         layers
@@ -78,7 +79,7 @@ impl Tree {
     }
 
     /// The value of `key`.
-    pub(super) fn get(&self, key: &Key) -> Option<&Value> {
+    pub(super) fn get(&self, key: &Entry) -> Option<&Value> {
         let mut parts = key.name.split('.');
         let mut value = self.0.get(parts.next()?)?;
         for part in parts {
@@ -101,12 +102,13 @@ pub(super) fn defaults(host_name: &str, runtime_dir: &OsStr) -> Layer {
             layer.set_key(key, value);
         }
     }
-    layer.set(&["candidate", "name"], text_at(host_name, &Place::Default));
+    let name = text_at(host_name, &Place::Default);
+    layer.set_key(&keys::CANDIDATE_NAME, name);
     let runtime_dir = match runtime_dir.to_str() {
         Some(text) => text_at(text, &Place::Default),
-        None => value::of_bytes(runtime_dir, &Place::Default),
+        None => file_path::of_bytes(runtime_dir, &Place::Default),
     };
-    layer.set(&["runtime_dir"], runtime_dir);
+    layer.set_key(&keys::RUNTIME_DIR, runtime_dir);
     layer
 }
 
@@ -137,7 +139,7 @@ pub(super) fn environment(env: &[(String, OsString)], problems: &mut Vec<Problem
 }
 
 /// The key that a variable sets and its path in the tree, which goes deeper for a table.
-fn key_of_variable(variable: &str) -> Option<(&'static Key, Vec<String>)> {
+fn key_of_variable(variable: &str) -> Option<(&'static Entry, Vec<String>)> {
     KEYS.iter().find_map(|key| {
         let mut path: Vec<String> = key.name.split('.').map(str::to_owned).collect();
         let rest = variable.strip_prefix(&key.variable())?;
@@ -149,8 +151,8 @@ fn key_of_variable(variable: &str) -> Option<(&'static Key, Vec<String>)> {
             .filter(|deeper| !deeper.is_empty())?;
         match key.kind {
             // Names of variables are the user's own, in capitals as a rule.
-            Kind::Variables => path.push(deeper.to_owned()),
-            Kind::Table => path.extend(deeper.to_lowercase().split("__").map(str::to_owned)),
+            Kind::Variables(_) => path.push(deeper.to_owned()),
+            Kind::Table(_) => path.extend(deeper.to_lowercase().split("__").map(str::to_owned)),
             _ => return None,
         }
         Some((key, path))
@@ -160,7 +162,7 @@ fn key_of_variable(variable: &str) -> Option<(&'static Key, Vec<String>)> {
 fn unknown_variable(place: Place, dotted: String) -> Problem {
     let what = if keys::sections().contains(&dotted.as_str()) {
         let first = KEYS.iter().find(|key| key.split().0 == dotted);
-        let example = first.map(Key::variable).unwrap_or_default();
+        let example = first.map(Entry::variable).unwrap_or_default();
         format!("expected a key after the section, such as {example}")
     } else {
         let nearest = keys::nearest(&dotted, KEYS.iter().map(|key| key.name));
@@ -191,10 +193,10 @@ pub(super) fn flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Layer {
 }
 
 /// As [`from_text`] for what may be no UTF-8: a path may be any bytes, and nothing else may.
-fn from_os(key: &Key, text: &OsStr, place: &Place, problems: &mut Vec<Problem>) -> Option<Value> {
+fn from_os(key: &Entry, text: &OsStr, place: &Place, problems: &mut Vec<Problem>) -> Option<Value> {
     match (key.kind, text.to_str()) {
         (kind, Some(text)) => Some(from_text(kind, text, place)),
-        (Kind::Path | Kind::File, None) => Some(value::of_bytes(text, place)),
+        (Kind::Path(_), None) => Some(file_path::of_bytes(text, place)),
         (_, None) => {
             let what = "expected UTF-8 text, found other bytes";
             problems.push(Problem::new(place.clone(), key.name, what));
@@ -207,25 +209,25 @@ fn from_os(key: &Key, text: &OsStr, place: &Place, problems: &mut Vec<Problem>) 
 /// text, and is found wrong later, where the file's values are.
 fn from_text(kind: Kind, text: &str, place: &Place) -> Value {
     let value = match kind {
-        Kind::Count => text
+        Kind::Count(_) => text
             .trim()
             .parse()
             .ok()
             .map(|count: i64| Value::new(Some(&place.origin()), ValueKind::I64(count))),
         // A comma in a password would cut a URL in two, and the halves would look harmless.
-        Kind::Urls if text.contains('@') => Some(list_at([text], place)),
-        Kind::Urls => {
+        Kind::List(ListKind::Urls) if text.contains('@') => Some(list_at([text], place)),
+        Kind::List(ListKind::Urls) => {
             let urls = text.split(',').map(str::trim);
             Some(list_at(urls.filter(|url| !url.is_empty()), place))
         }
-        Kind::Hosts => {
+        Kind::List(ListKind::Hosts) => {
             let hosts = text.split(',').map(str::trim);
             Some(list_at(hosts.filter(|host| !host.is_empty()), place))
         }
-        Kind::Argv => {
+        Kind::List(ListKind::Argv) => {
             from_toml(text, place).filter(|value| matches!(value.kind, ValueKind::Array(_)))
         }
-        Kind::Table => from_toml(text, place),
+        Kind::Table(_) => from_toml(text, place),
         _ => None,
     };
     value.unwrap_or_else(|| text_at(text, place))

@@ -1,8 +1,8 @@
 //! What may change while the daemon runs.
 
-use super::Config;
 use super::advice::Shown;
 use super::timing::default_takeover_delay;
+use super::{Config, keys};
 
 /// The new configuration, if it changes nothing that a daemon keeps for life: its name, its
 /// election, its runtime directory, and whether it is checked. Logs, HTTP, the store's endpoints and
@@ -23,17 +23,17 @@ pub fn reload(old: &Config, new: Config) -> Result<Config, Vec<String>> {
     };
     let quoted = |text: &str| super::place::quoted(text);
     keep(
-        "candidate.name",
+        keys::CANDIDATE_NAME.name,
         quoted(&old.candidate_name),
         quoted(&new.candidate_name),
     );
     keep(
-        "election.prefix",
+        keys::ELECTION_PREFIX.name,
         quoted(old.election.prefix.as_str()),
         quoted(new.election.prefix.as_str()),
     );
     keep(
-        "election.ttl",
+        keys::ELECTION_TTL.name,
         Shown(old.election.ttl).to_string(),
         Shown(new.election.ttl).to_string(),
     );
@@ -42,13 +42,13 @@ pub fn reload(old: &Config, new: Config) -> Result<Config, Vec<String>> {
     // A delay that nobody set follows the job's kill budget, which may change.
     if !(has_default_delay(old) && has_default_delay(&new)) {
         keep(
-            "election.takeover_delay",
+            keys::ELECTION_TAKEOVER_DELAY.name,
             Shown(old.election.takeover_delay).to_string(),
             Shown(new.election.takeover_delay).to_string(),
         );
     }
     keep(
-        "runtime_dir",
+        keys::RUNTIME_DIR.name,
         super::place::path_quoted(&old.runtime_dir),
         super::place::path_quoted(&new.runtime_dir),
     );

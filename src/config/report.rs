@@ -4,12 +4,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use super::advice::Shown;
-use super::keys;
+use super::keys::{ETCD_PASSWORD_FILE, ETCD_TLS_KEY_FILE};
+use super::kinds::shown_typed;
 use super::place::{Place, path_quoted, path_shown, quoted};
-use super::rules::Settings;
+use super::rules::PassedValues;
 use super::source::Source;
 use super::timing::{SURVIVES_HUNG_FOLLOWER, SURVIVES_HUNG_LEADER};
-use super::value::Typed;
 use super::{Config, Loaded, SetByUser};
 use crate::log::printable;
 
@@ -94,8 +94,8 @@ fn exposures(config: &Config) -> Vec<String> {
         ));
     }
     for (key, file) in [
-        ("etcd.password_file", &etcd.password_file),
-        ("etcd.tls.key_file", &etcd.tls.key_file),
+        (ETCD_PASSWORD_FILE.name, &etcd.password_file),
+        (ETCD_TLS_KEY_FILE.name, &etcd.tls.key_file),
     ] {
         let Some(file) = file else { continue };
         let mode = std::fs::metadata(file).map_or(0, |found| found.mode());
@@ -156,34 +156,14 @@ pub fn ttl_warnings(config: &Config) -> Vec<String> {
 }
 
 /// What the user set, without secrets.
-pub(super) fn set_by_user(settings: &Settings) -> Vec<SetByUser> {
+pub(super) fn set_by_user(settings: &PassedValues) -> Vec<SetByUser> {
     let set = settings
         .iter()
         .filter(|(.., place)| *place != Place::Default);
     set.map(|(key, typed, place)| SetByUser {
-        key,
-        value: shown(key, typed),
+        key: key.name,
+        value: shown_typed(key, typed),
         place: place.clone(),
     })
     .collect()
-}
-
-pub(super) fn shown(key: &str, typed: &Typed) -> String {
-    if keys::find(key).is_none_or(|key| key.secret) {
-        return "…".to_owned();
-    }
-    match typed {
-        Typed::Span(span) => format!("\"{}\"", Shown(*span)),
-        Typed::Count(count) => count.to_string(),
-        Typed::Text(text) => quoted(text),
-        Typed::Path(path) => path_quoted(path),
-        Typed::List(items) => {
-            let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
-            format!("[{}]", items.join(", "))
-        }
-        Typed::Signal(number) => quoted(&super::signal::name(*number)),
-        Typed::Address(None) => "\"off\"".to_owned(),
-        Typed::Address(Some(address)) => format!("\"{address}\""),
-        Typed::Variables(_) | Typed::Table(_) => "…".to_owned(),
-    }
 }

@@ -1,35 +1,37 @@
 //! What must hold between keys, and what is allowed but not what it seems.
 
-use std::time::Duration;
-
 use super::advice::{Chosen, Shown};
-use super::keys::{self, KEYS};
-use super::layers::Tree;
+use super::keys::{self, Entry, KEYS, Key};
+use super::kinds::{self, Context, Typed};
+use super::layers::MergedTree;
 use super::place::{Place, Problem};
 use super::source::Source;
 use super::timing::{SLACK, smallest_takeover_delay};
-use super::value::{self, Context, Typed};
 
 /// The values that passed, each with its place.
-#[derive(Debug)]
-pub(super) struct Settings {
-    passed: Vec<(&'static str, Typed, Place)>,
+#[derive(Debug, Default)]
+pub(super) struct PassedValues {
+    passed: Vec<(&'static Entry, Typed, Place)>,
     failed: Vec<&'static str>,
 }
 
-impl Settings {
+impl PassedValues {
     /// Walks the table of keys over the tree.
-    pub(super) fn read(tree: &Tree, context: &Context<'_>, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn read(
+        tree: &MergedTree,
+        context: &Context<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let mut settings = Self {
             passed: Vec::new(),
             failed: Vec::new(),
         };
         for key in KEYS {
             let Some(value) = tree.get(key) else { continue };
-            match value::parse(key, value, context) {
+            match kinds::parse(key, value, context) {
                 Ok(typed) => {
-                    let place = value::place_of(value);
-                    settings.passed.push((key.name, typed, place));
+                    let place = kinds::place_of(value);
+                    settings.passed.push((key, typed, place));
                 }
                 Err(found) => {
                     problems.extend(found);
@@ -40,58 +42,76 @@ impl Settings {
         settings
     }
 
-    /// The value of the key `name`, if it has one that passed.
-    pub(super) fn get<T: TryFrom<Typed>>(&self, name: &str) -> Option<T> {
-        let (_, typed, _) = self.passed.iter().find(|(known, ..)| *known == name)?;
+    /// The value of `key`, if it has one that passed.
+    pub(super) fn get<T: TryFrom<Typed>>(&self, key: Key<T>) -> Option<T> {
+        let (_, typed, _) = self.find(&key)?;
         typed.clone().try_into().ok()
     }
 
+    /// The value of `key`, which has one wherever nothing is wrong.
+    ///
+    /// # Errors
+    /// The key's name.
+    pub(super) fn need<T: TryFrom<Typed>>(&self, key: Key<T>) -> Result<T, &'static str> {
+        self.get(key).ok_or(key.name)
+    }
+
     /// All that passed.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &(&'static str, Typed, Place)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(&'static Entry, Typed, Place)> {
         self.passed.iter()
     }
 
-    /// Where the user wrote the key `name`; [`Place::Default`] if nowhere.
-    fn place(&self, name: &str) -> Place {
-        let found = self.passed.iter().find(|(known, ..)| *known == name);
+    fn find(&self, key: &Entry) -> Option<&(&'static Entry, Typed, Place)> {
+        self.passed
+            .iter()
+            .find(|(known, ..)| known.name == key.name)
+    }
+
+    /// Where the user wrote `key`; [`Place::Default`] if nowhere.
+    fn place(&self, key: &Entry) -> Place {
+        let found = self.find(key);
         found.map_or(Place::Default, |(.., place)| place.clone())
     }
 
-    /// Whether the user has set the key `name`.
-    pub(super) fn is_set(&self, name: &str) -> bool {
-        self.place(name) != Place::Default
+    /// Whether the user has set `key`.
+    pub(super) fn is_set(&self, key: &Entry) -> bool {
+        self.place(key) != Place::Default
     }
 
-    /// Whether the user has set the key `name` to something else than its default.
-    fn is_changed(&self, name: &str) -> bool {
-        let Some(key) = keys::find(name) else {
-            return false;
-        };
-        let typed = |(known, typed, place): &(&'static str, Typed, Place)| {
-            (*known == name && *place != Place::Default).then(|| super::report::shown(name, typed))
-        };
-        let set = self.passed.iter().find_map(typed);
-        set.is_some_and(|set| set != key.preset.example())
+    /// Whether the user has set `key` to something else than its default.
+    fn is_changed(&self, key: &Entry) -> bool {
+        let set = self.find(key).filter(|_| self.is_set(key));
+        set.is_some_and(|(_, typed, _)| kinds::shown_typed(key, typed) != key.preset.example())
+    }
+
+    fn has_failed(&self, key: &Entry) -> bool {
+        self.failed.contains(&key.name)
     }
 
     /// Whether the key has no value, not even a wrong one.
-    fn is_missing(&self, name: &str) -> bool {
-        !self.failed.contains(&name) && !self.passed.iter().any(|(known, ..)| *known == name)
+    fn is_missing(&self, key: &Entry) -> bool {
+        !self.has_failed(key) && self.find(key).is_none()
+    }
+
+    /// Whether the job is a command.
+    fn runs_command(&self) -> bool {
+        self.get(keys::JOB_KIND)
+            .is_some_and(|kind| kind == "command")
     }
 
     /// The user's choices of timing; `None` if one of them is wrong.
     pub(super) fn chosen(&self) -> Option<Chosen> {
         let keys = [
-            "job.lost_grace",
-            "job.kill_budget",
-            "election.takeover_delay",
+            keys::JOB_LOST_GRACE,
+            keys::JOB_KILL_BUDGET,
+            keys::ELECTION_TAKEOVER_DELAY,
         ];
-        if keys.iter().any(|key| self.failed.contains(key)) {
+        if keys.iter().any(|key| self.has_failed(key)) {
             return None;
         }
         let [lost_grace, kill_budget, takeover_delay] = keys.map(|key| self.get(key));
         Some(Chosen {
-            ttl: self.get("election.ttl")?,
+            ttl: self.get(keys::ELECTION_TTL)?,
             lost_grace,
             kill_budget,
             takeover_delay,
@@ -100,7 +120,7 @@ impl Settings {
 }
 
 /// Everything that is wrong between keys. `file` is where a missing key would stand.
-pub(super) fn broken(settings: &Settings, source: &Source, file: &Place) -> Vec<Problem> {
+pub(super) fn broken(settings: &PassedValues, source: &Source, file: &Place) -> Vec<Problem> {
     let mut problems = Vec::new();
     // The lease's times have to leave room for the job's.
     if let Some(chosen) = settings.chosen().filter(|_| !source.ignores_job) {
@@ -108,56 +128,69 @@ pub(super) fn broken(settings: &Settings, source: &Source, file: &Place) -> Vec<
     }
     restart_delays(settings, &mut problems);
     for (one, other) in [
-        ("etcd.username", "etcd.password_file"),
-        ("etcd.password_file", "etcd.username"),
-        ("etcd.tls.cert_file", "etcd.tls.key_file"),
-        ("etcd.tls.key_file", "etcd.tls.cert_file"),
+        (keys::ETCD_USERNAME.entry, keys::ETCD_PASSWORD_FILE.entry),
+        (keys::ETCD_PASSWORD_FILE.entry, keys::ETCD_USERNAME.entry),
+        (
+            keys::ETCD_TLS_CERT_FILE.entry,
+            keys::ETCD_TLS_KEY_FILE.entry,
+        ),
+        (
+            keys::ETCD_TLS_KEY_FILE.entry,
+            keys::ETCD_TLS_CERT_FILE.entry,
+        ),
     ] {
-        if settings.is_set(one) && settings.is_missing(other) {
-            let what = format!("expected {other} beside it, found none");
-            problems.push(Problem::new(settings.place(one), one, what));
+        if settings.is_set(&one) && settings.is_missing(&other) {
+            let what = format!("expected {} beside it, found none", other.name);
+            problems.push(Problem::new(settings.place(&one), one.name, what));
         }
     }
     tls(settings, &mut problems);
     job_settings(settings, source, &mut problems);
-    let is_command = settings
-        .get("job.kind")
-        .is_some_and(|kind: String| kind == "command");
-    if source.needs_job && is_command && settings.is_missing("job.command") {
+    let has_no_command = settings.is_missing(&keys::JOB_COMMAND);
+    if source.needs_job && settings.runs_command() && has_no_command {
         let what = r#"expected a command to run, such as ["/usr/bin/backup", "--full"] here or "incumbent run -- /usr/bin/backup --full", found none"#;
-        problems.push(Problem::new(file.clone(), "job.command", what));
+        problems.push(Problem::new(file.clone(), keys::JOB_COMMAND.name, what));
     }
     problems
 }
 
 /// A job in Rust says itself what it takes.
-fn job_settings(settings: &Settings, source: &Source, problems: &mut Vec<Problem>) {
-    let key = "job.settings";
-    let kind = settings.get::<String>("job.kind");
-    let Some(kind) = kind.filter(|_| !settings.failed.contains(&key)) else {
+fn job_settings(settings: &PassedValues, source: &Source, problems: &mut Vec<Problem>) {
+    let key = keys::JOB_SETTINGS;
+    let kind = settings.get(keys::JOB_KIND);
+    let Some(kind) = kind.filter(|_| !settings.has_failed(&key)) else {
         return;
     };
     let table = settings.get(key).unwrap_or_default();
     if let Err(why) = source.judge.ask(&kind, table) {
-        let place = [key, "job.kind"].map(|key| settings.place(key));
+        let place = [key.entry, keys::JOB_KIND.entry].map(|key| settings.place(&key));
         let place = place.into_iter().find(|place| *place != Place::Default);
         let what = format!(
             "expected what the job {} takes: {why}",
             super::place::quoted(&kind)
         );
-        problems.push(Problem::new(place.unwrap_or(Place::Default), key, what));
+        problems.push(Problem::new(
+            place.unwrap_or(Place::Default),
+            key.name,
+            what,
+        ));
     }
 }
 
 /// R3, and the delay of R13.
-fn timing(settings: &Settings, chosen: &Chosen, problems: &mut Vec<Problem>) {
+fn timing(settings: &PassedValues, chosen: &Chosen, problems: &mut Vec<Problem>) {
     if let Err(advice) = chosen.check() {
-        let keys = ["election.ttl", "job.lost_grace", "job.kill_budget"];
+        let keys = [
+            keys::ELECTION_TTL,
+            keys::JOB_LOST_GRACE,
+            keys::JOB_KILL_BUDGET,
+        ];
         let key = keys
             .into_iter()
             .find(|key| settings.is_set(key))
-            .unwrap_or("election.ttl");
-        problems.push(Problem::new(settings.place(key), key, advice.to_string()));
+            .unwrap_or(keys::ELECTION_TTL);
+        let what = advice.to_string();
+        problems.push(Problem::new(settings.place(&key), key.name, what));
     }
     let kill_budget = chosen.timing().kill_budget();
     let (least, found) = (
@@ -172,35 +205,37 @@ fn timing(settings: &Settings, chosen: &Chosen, problems: &mut Vec<Problem>) {
             Shown(SLACK),
             Shown(found),
         );
-        let key = "election.takeover_delay";
-        problems.push(Problem::new(settings.place(key), key, what));
+        let key = keys::ELECTION_TAKEOVER_DELAY;
+        problems.push(Problem::new(settings.place(&key), key.name, what));
     }
 }
 
-fn restart_delays(settings: &Settings, problems: &mut Vec<Problem>) {
-    let (first, largest) = ("job.restart_delay", "job.restart_delay_max");
-    let delays: (Option<Duration>, Option<Duration>) = (settings.get(first), settings.get(largest));
+fn restart_delays(settings: &PassedValues, problems: &mut Vec<Problem>) {
+    let (first, largest) = (keys::JOB_RESTART_DELAY, keys::JOB_RESTART_DELAY_MAX);
+    let delays = (settings.get(first), settings.get(largest));
     if let (Some(delay), Some(longest)) = delays
         && delay > longest
     {
-        let (key, what) = if settings.is_set(first) {
+        let (key, what) = if settings.is_set(&first) {
             let what = format!(
-                "at most {largest} {}, found {}",
+                "at most {} {}, found {}",
+                largest.name,
                 Shown(longest),
                 Shown(delay)
             );
             (first, what)
         } else {
             let what = format!(
-                "at least {first} {}, found {}",
+                "at least {} {}, found {}",
+                first.name,
                 Shown(delay),
                 Shown(longest)
             );
             (largest, what)
         };
         problems.push(Problem::new(
-            settings.place(key),
-            key,
+            settings.place(&key),
+            key.name,
             format!("expected {what}"),
         ));
     }
@@ -208,67 +243,83 @@ fn restart_delays(settings: &Settings, problems: &mut Vec<Problem>) {
 
 /// Without authorities to trust no https member can be reached, and without https no certificate
 /// is ever used.
-fn tls(settings: &Settings, problems: &mut Vec<Problem>) {
-    let key = "etcd.endpoints";
-    let Some(endpoints) = settings.get::<Vec<String>>(key) else {
+fn tls(settings: &PassedValues, problems: &mut Vec<Problem>) {
+    let key = keys::ETCD_ENDPOINTS;
+    let Some(endpoints) = settings.get(key) else {
         return;
     };
     let has_https = endpoints.iter().any(|url| url.starts_with("https:"));
-    if has_https && settings.is_missing("etcd.tls.ca_file") {
+    if has_https && settings.is_missing(&keys::ETCD_TLS_CA_FILE) {
         let what = "expected etcd.tls.ca_file beside https, found none";
-        problems.push(Problem::new(settings.place(key), key, what));
+        problems.push(Problem::new(settings.place(&key), key.name, what));
     }
-    for (name, _, place) in settings.iter() {
-        if !has_https && name.starts_with("etcd.tls.") {
-            let what = format!("expected {key} with https, found none but http");
-            problems.push(Problem::new(place.clone(), *name, what));
+    for (set, _, place) in settings.iter() {
+        if !has_https && set.name.starts_with("etcd.tls.") {
+            let what = format!("expected {} with https, found none but http", key.name);
+            problems.push(Problem::new(place.clone(), set.name, what));
         }
     }
 }
 
 /// What the user should know though nothing is wrong.
-pub(super) fn warnings(settings: &Settings) -> Vec<String> {
+pub(super) fn warnings(settings: &PassedValues) -> Vec<String> {
     let mut warnings = Vec::new();
-    let mut warn = |name: &str, what: &str| {
-        let place = settings.place(name);
-        warnings.push(Problem::new(place, name, what).to_string());
+    let mut warn = |key: &Entry, what: &str| {
+        let place = settings.place(key);
+        warnings.push(Problem::new(place, key.name, what).to_string());
     };
-    let is_command = settings
-        .get("job.kind")
-        .is_some_and(|kind: String| kind == "command");
-    if !is_command && settings.is_set("job.command") {
+    let is_command = settings.runs_command();
+    if !is_command && settings.is_set(&keys::JOB_COMMAND) {
         warn(
-            "job.command",
+            &keys::JOB_COMMAND,
             "has no effect: job.kind names a job written in Rust",
         );
     }
-    for (name, needs) in [
-        ("candidate.check.interval", "candidate.check.command"),
-        ("candidate.check.timeout", "candidate.check.command"),
-        ("candidate.check.rise", "candidate.check.command"),
-        ("candidate.check.fall", "candidate.check.command"),
-        ("hooks.on_elected_timeout", "hooks.on_elected"),
-        ("hooks.on_lost_timeout", "hooks.on_lost"),
+    for (key, needs) in [
+        (
+            keys::CANDIDATE_CHECK_INTERVAL.entry,
+            keys::CANDIDATE_CHECK_COMMAND.entry,
+        ),
+        (
+            keys::CANDIDATE_CHECK_TIMEOUT.entry,
+            keys::CANDIDATE_CHECK_COMMAND.entry,
+        ),
+        (
+            keys::CANDIDATE_CHECK_RISE.entry,
+            keys::CANDIDATE_CHECK_COMMAND.entry,
+        ),
+        (
+            keys::CANDIDATE_CHECK_FALL.entry,
+            keys::CANDIDATE_CHECK_COMMAND.entry,
+        ),
+        (
+            keys::HOOKS_ON_ELECTED_TIMEOUT.entry,
+            keys::HOOKS_ON_ELECTED.entry,
+        ),
+        (keys::HOOKS_ON_LOST_TIMEOUT.entry, keys::HOOKS_ON_LOST.entry),
     ] {
         // The shipped file sets them to what they are anyway.
-        if settings.is_changed(name) && settings.is_missing(needs) {
-            warn(name, &format!("has no effect without {needs}"));
+        if settings.is_changed(&key) && settings.is_missing(&needs) {
+            warn(&key, &format!("has no effect without {}", needs.name));
         }
     }
     let has_settings = settings
-        .get("job.settings")
-        .is_some_and(|table: toml::Table| !table.is_empty());
+        .get(keys::JOB_SETTINGS)
+        .is_some_and(|table| !table.is_empty());
     if is_command && has_settings {
         warn(
-            "job.settings",
+            &keys::JOB_SETTINGS,
             "has no effect: a command gets job.env and its arguments",
         );
     }
-    let endpoints: Vec<String> = settings.get("etcd.endpoints").unwrap_or_default();
+    let endpoints = settings.get(keys::ETCD_ENDPOINTS).unwrap_or_default();
     let is_https = |url: &&String| url.starts_with("https:");
     let secure = endpoints.iter().filter(is_https).count();
     if secure > 0 && secure < endpoints.len() {
-        warn("etcd.endpoints", "some members are reached without TLS");
+        warn(
+            &keys::ETCD_ENDPOINTS,
+            "some members are reached without TLS",
+        );
     }
     warnings
 }

@@ -46,9 +46,9 @@ pub struct Source {
 
 /// Says whether a job of a kind in Rust takes its settings, and if not, why. By itself it takes all.
 #[derive(Clone, Default)]
-pub struct Judge(Option<Arc<Verdict>>);
+pub struct Judge(Option<Arc<JobVerdict>>);
 
-type Verdict = dyn Fn(&str, toml::Table) -> Result<(), String> + Send + Sync;
+type JobVerdict = dyn Fn(&str, toml::Table) -> Result<(), String> + Send + Sync;
 
 impl Judge {
     /// One that is asked with the kind and the settings.
@@ -208,7 +208,7 @@ impl Source {
     }
 
     /// The file to read, and what it says; `None` for the built-in defaults.
-    pub(super) fn read(&self) -> Result<Option<Found>, Problem> {
+    pub(super) fn read(&self) -> Result<Option<FoundFile>, Problem> {
         let (path, named_by) = if let Some(file) = &self.file {
             (file.clone(), Some("-c"))
         } else if let Some(file) = self.variable("INCUMBENT_CONFIG") {
@@ -220,7 +220,7 @@ impl Source {
         };
         let absolute = self.current_dir.join(&path);
         match std::fs::read(&absolute) {
-            Ok(bytes) => Ok(Some(Found {
+            Ok(bytes) => Ok(Some(FoundFile {
                 shown: path_shown(&path),
                 path: absolute,
                 bytes,
@@ -246,7 +246,7 @@ fn unit(instance: &str) -> String {
 
 /// A file that was read.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundFile {
     /// Its name as the user gave it.
     pub(super) shown: String,
     /// Its path, absolute.

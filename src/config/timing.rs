@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::advice::{Advice, Chosen, smallest_ttl};
 use crate::clock::Instant;
 
@@ -56,28 +58,57 @@ pub fn smallest_takeover_delay(kill_budget: Duration) -> Duration {
     kill_budget.saturating_add(SLACK)
 }
 
+/// What a job gets when its term is being lost, counted back from the deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graces {
+    /// `G`: what a polite stop gets.
+    pub lost_grace: Duration,
+    /// `K`: what a SIGKILL gets to take effect.
+    pub kill_budget: Duration,
+}
+
+impl Graces {
+    /// `D−G−K`: from here on the job is asked to stop, and the candidate leads no more (R2).
+    pub fn polite_stop(&self, deadline: Instant) -> Instant {
+        self.kill(deadline) - self.lost_grace
+    }
+
+    /// `D−K`: from here on the job's whole tree is killed (R2).
+    pub fn kill(&self, deadline: Instant) -> Instant {
+        deadline - self.kill_budget
+    }
+
+    fn sum(&self) -> Duration {
+        self.lost_grace.saturating_add(self.kill_budget)
+    }
+}
+
 /// The times of a term that follow from its TTL and the job's graces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     ttl: Duration,
-    lost_grace: Duration,
-    kill_budget: Duration,
+    graces: Graces,
 }
 
 impl Timing {
     /// The times for `T`, `G` and `K`.
     pub const fn new(ttl: Duration, lost_grace: Duration, kill_budget: Duration) -> Self {
-        Self {
-            ttl,
+        let graces = Graces {
             lost_grace,
             kill_budget,
-        }
+        };
+        Self { ttl, graces }
     }
 
     /// The same graces under another TTL: the one that the store granted.
     #[must_use]
     pub const fn with_ttl(self, ttl: Duration) -> Self {
         Self { ttl, ..self }
+    }
+
+    /// `G` and `K`.
+    pub const fn graces(&self) -> Graces {
+        self.graces
     }
 
     /// `T`.
@@ -87,12 +118,12 @@ impl Timing {
 
     /// `G`.
     pub const fn lost_grace(&self) -> Duration {
-        self.lost_grace
+        self.graces.lost_grace
     }
 
     /// `K`.
     pub const fn kill_budget(&self) -> Duration {
-        self.kill_budget
+        self.graces.kill_budget
     }
 
     /// `R`: from one renewal to the next, `T/5`.
@@ -115,14 +146,14 @@ impl Timing {
         sent + self.lifetime()
     }
 
-    /// `D−G−K`: from here on the job is asked to stop, and the candidate leads no more (R2).
+    /// `D−G−K`; see [`Graces::polite_stop`].
     pub fn polite_stop(&self, deadline: Instant) -> Instant {
-        deadline - self.lost_grace - self.kill_budget
+        self.graces.polite_stop(deadline)
     }
 
-    /// `D−K`: from here on the job's whole tree is killed (R2).
+    /// `D−K`; see [`Graces::kill`].
     pub fn kill(&self, deadline: Instant) -> Instant {
-        deadline - self.kill_budget
+        self.graces.kill(deadline)
     }
 
     /// Whether two failed attempts leave a term standing (R3).
@@ -132,8 +163,8 @@ impl Timing {
     pub fn check(&self) -> Result<(), Advice> {
         let chosen = Chosen {
             ttl: self.ttl,
-            lost_grace: Some(self.lost_grace),
-            kill_budget: Some(self.kill_budget),
+            lost_grace: Some(self.lost_grace()),
+            kill_budget: Some(self.kill_budget()),
             takeover_delay: None,
         };
         chosen.check()
@@ -159,11 +190,7 @@ impl Timing {
 
     /// R3, with all terms on one side.
     pub(super) fn passes(&self) -> bool {
-        self.graces().saturating_add(self.overhead()) <= self.ttl
-    }
-
-    fn graces(&self) -> Duration {
-        self.lost_grace.saturating_add(self.kill_budget)
+        self.graces.sum().saturating_add(self.overhead()) <= self.ttl
     }
 }
 

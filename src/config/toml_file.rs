@@ -7,14 +7,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, KEYS};
+use super::kinds::{self, DATETIME};
 use super::layers::Layer;
 use super::place::{Place, Problem};
-use super::value::{self, DATETIME};
 use crate::log::printable;
 
 /// What a file holds.
 #[derive(Debug, Default)]
-pub(super) struct Read {
+pub(super) struct ReadFile {
     /// Its known keys.
     pub(super) layer: Layer,
     /// Its unknown keys, and tables where none belong.
@@ -24,8 +24,8 @@ pub(super) struct Read {
 }
 
 /// Reads the bytes of the file that is shown as `file`.
-pub(super) fn read(file: &str, bytes: &[u8]) -> Read {
-    let mut read = Read::default();
+pub(super) fn read(file: &str, bytes: &[u8]) -> ReadFile {
+    let mut read = ReadFile::default();
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
@@ -189,7 +189,7 @@ fn tables(
 
 /// The walk over the tables of a file.
 struct Walk<'a> {
-    read: &'a mut Read,
+    read: &'a mut ReadFile,
     place: &'a dyn Fn(Range<usize>) -> Place,
 }
 
@@ -207,7 +207,7 @@ impl Walk<'_> {
         let is_table = value.get_ref().is_table();
         if let Some(key) = keys::find(&dotted) {
             if is_table && !key.kind.is_table() {
-                let what = format!("expected {}, found a table", value::expected(key, &[]));
+                let what = format!("expected {}, found a table", kinds::expected(key, &[]));
                 let place = (self.place)(value.span());
                 self.read.problems.push(Problem::new(place, dotted, what));
                 return;

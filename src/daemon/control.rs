@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::stops::{Stop, Stops};
+use super::stops::{DaemonStop, Stops};
 use crate::candidate::{Cluster, Order};
 use crate::clock;
 use crate::config::{self, Config, Loaded, Problems, Source};
@@ -19,7 +19,7 @@ pub(super) struct Control {
     source: Source,
     loads: mpsc::UnboundedSender<Load>,
     cluster: Cluster,
-    logs: Arc<log::Guard>,
+    logs: Arc<log::LogGuard>,
     loading: Loading,
     server: Server,
     /// Who waits for the outcome of a reload.
@@ -52,7 +52,7 @@ impl Control {
         source: Source,
         loads: mpsc::UnboundedSender<Load>,
         cluster: Cluster,
-        logs: Arc<log::Guard>,
+        logs: Arc<log::LogGuard>,
         server: Server,
     ) -> Self {
         Self {
@@ -73,12 +73,12 @@ impl Control {
         let (election, candidate) = self.who();
         let order = match signal {
             Signal::Stop => match self.stops.asked(clock::now()) {
-                Stop::Begin => {
+                DaemonStop::Begin => {
                     tracing::info!(election, candidate, "stopping");
                     Order::Shutdown
                 }
-                Stop::Same => return,
-                Stop::Hurry => {
+                DaemonStop::Same => return,
+                DaemonStop::Hurry => {
                     tracing::warn!(election, candidate, "stopping at once");
                     Order::ShutdownNow
                 }

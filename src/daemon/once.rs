@@ -6,17 +6,16 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
-use super::stops::{Stop, Stops};
-use super::{make_ready, reap_orphans, start_and_fence};
+use super::stops::{DaemonStop, Stops};
+use super::{keeper, make_ready, reap_orphans, start_and_fence, start_log};
 pub use crate::candidate::Role;
 use crate::candidate::{Candidate, Order, Parts};
 pub use crate::candidate::{Outcome, Public};
 use crate::clock;
 use crate::config::Config;
 use crate::job::Jobs;
-use crate::log;
 use crate::runtime_dir::RuntimeDir;
-use crate::runtime_dir::lease_file::Keeper;
+use crate::shortage::until_had;
 use crate::signals::{Passed, PassedOn};
 use crate::vital;
 
@@ -33,11 +32,11 @@ pub fn run(
     wait: Option<Duration>,
     mut watched: impl FnMut(&Public),
 ) -> anyhow::Result<Outcome> {
-    let logs = Arc::new(log::init(&config.log).context("no thread for the log")?);
-    logs.speak_for(&config.election.prefix, &config.candidate_name);
+    let logs = start_log(&config).context("no thread for the log")?;
     let runtime = make_ready()?;
     let outcome = runtime.block_on(async {
-        let mut signals = PassedOn::new().context("signals can't be handled")?;
+        let signals = until_had("what hears signals", PassedOn::new).await;
+        let mut signals = signals.context("signals can't be handled")?;
         let over = async {
             match wait {
                 Some(wait) => clock::sleep(wait).await,
@@ -62,7 +61,7 @@ pub fn run(
         let parts = Parts {
             config: Arc::clone(&config),
             jobs: Jobs::default(),
-            files: Keeper::start(directory).context("no thread for the lease file")?,
+            files: keeper(directory).await?,
             logs,
             orders: inbox,
         };
@@ -116,9 +115,9 @@ fn obey(passed: Passed, stops: &mut Stops) -> Option<Order> {
         return Some(Order::ShutdownNow);
     }
     match passed.is_stop.then(|| stops.asked(clock::now())) {
-        Some(Stop::Hurry) => Some(Order::ShutdownNow),
-        Some(Stop::Same) => None,
-        Some(Stop::Begin) | None => Some(Order::PassOn {
+        Some(DaemonStop::Hurry) => Some(Order::ShutdownNow),
+        Some(DaemonStop::Same) => None,
+        Some(DaemonStop::Begin) | None => Some(Order::PassOn {
             signal: passed.signal,
             ends: passed.ends,
         }),

@@ -17,7 +17,7 @@ pub(super) struct Stops {
 
 /// What a signal that asks for the end means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum DaemonStop {
     /// The stop begins.
     Begin,
     /// It has begun already, and this says the same.
@@ -28,14 +28,14 @@ pub(super) enum Stop {
 
 impl Stops {
     /// What SIGTERM or SIGINT means, which arrived now.
-    pub(super) fn asked(&mut self, now: Instant) -> Stop {
+    pub(super) fn asked(&mut self, now: Instant) -> DaemonStop {
         match self.first {
             None => {
                 self.first = Some(now);
-                Stop::Begin
+                DaemonStop::Begin
             }
-            Some(first) if now.since(first) < SAME => Stop::Same,
-            Some(_) => Stop::Hurry,
+            Some(first) if now.since(first) < SAME => DaemonStop::Same,
+            Some(_) => DaemonStop::Hurry,
         }
     }
 
@@ -54,13 +54,13 @@ mod tests {
         let mut stops = Stops::default();
         assert!(!stops.have_begun());
         let at = |millis: u64| Instant::BOOT + Duration::from_millis(5000 + millis);
-        assert_eq!(stops.asked(at(0)), Stop::Begin);
+        assert_eq!(stops.asked(at(0)), DaemonStop::Begin);
         assert!(stops.have_begun());
         for millis in [0, 1, 500, 999] {
-            assert_eq!(stops.asked(at(millis)), Stop::Same, "{millis}");
+            assert_eq!(stops.asked(at(millis)), DaemonStop::Same, "{millis}");
         }
         for millis in [1000, 1001, 90_000] {
-            assert_eq!(stops.asked(at(millis)), Stop::Hurry, "{millis}");
+            assert_eq!(stops.asked(at(millis)), DaemonStop::Hurry, "{millis}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etcd_client::KeyValue;
 
-use super::claim::{self, Claim, Next, WaitedFor};
+use super::claim::{self, Claim, ClaimStep, WaitedFor};
 use super::{Candidacy, Election, until_lost};
 use crate::clock;
 use crate::etcd::Error;
@@ -136,8 +136,8 @@ impl Election {
                 }
                 Claim::First(standing) => {
                     match standing.next(&self.prefix, mine, self.waited_for, waited_out.is_some()) {
-                        Next::Refuse(why) => return Err(CampaignError::Refused(why)),
-                        Next::Pause(at) => {
+                        ClaimStep::Refuse(why) => return Err(CampaignError::Refused(why)),
+                        ClaimStep::Pause(at) => {
                             if heeded != Some(at) {
                                 progress(Progress::Paused);
                                 if standing.pause_unreadable {
@@ -149,7 +149,7 @@ impl Election {
                             self.wait(session, candidacy, None, seen.revision, &mut watch)
                                 .await?;
                         }
-                        Next::Delay => {
+                        ClaimStep::Delay => {
                             let delay = standing.delay(self.takeover_delay.get());
                             for key in &standing.unreadable {
                                 progress(Progress::Unreadable(key.clone()));
@@ -158,7 +158,7 @@ impl Election {
                             self.delay(session, candidacy, seen.revision, delay).await?;
                             waited_out = Some(standing.last(mine, self.waited_for));
                         }
-                        Next::Lead => {
+                        ClaimStep::Lead => {
                             let own = OwnKey {
                                 key: candidacy.key.clone(),
                                 token: mine,

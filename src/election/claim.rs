@@ -7,7 +7,7 @@ use etcd_client::{Txn, TxnOp, TxnOpResponse, TxnResponse};
 
 use crate::config::timing::smallest_takeover_delay;
 use crate::keys::{LeaseId, Prefix};
-use crate::term::record::{self, Pause, Record, StepDown};
+use crate::term::record::{self, PauseRecord, Record, StepDown};
 
 /// What a claim found.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Front {
     /// The note of a foreign candidate, as it can be read, and its mod_revision; 0 for none.
     pub(super) foreign: (Record<i64>, i64),
     /// The term on record, if it can be read.
-    pub(super) recorded: Option<record::Term>,
+    pub(super) recorded: Option<record::TermRecord>,
 }
 
 /// What a candidate that stands first has to know before it leads.
@@ -41,7 +41,7 @@ pub(crate) struct Standing {
     /// Every term up to this token was proven dead or waited out; 0 for none.
     pub(crate) marker: i64,
     /// The term on record.
-    pub(crate) recorded: Option<record::Term>,
+    pub(crate) recorded: Option<record::TermRecord>,
     /// create_revision of the youngest candidate of a Go program that was noted; 0 for none.
     pub(crate) foreign: i64,
     /// mod_revision of the pause, if there is one.
@@ -127,7 +127,7 @@ impl Standing {
         let mut standing = Self {
             paused: pause.as_ref().map(KeyValue::mod_revision),
             pause_unreadable: pause
-                .is_some_and(|kv| record::json::<Pause>(kv.value()).is_unreadable()),
+                .is_some_and(|kv| record::json::<PauseRecord>(kv.value()).is_unreadable()),
             ..Self::default()
         };
         let mut token = |kv: Option<KeyValue>, key: String| {
@@ -152,7 +152,7 @@ impl Standing {
 
 /// What a candidate that stands first does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum ClaimStep {
     /// Lead.
     Lead,
     /// Wait `takeover_delay`, then claim again.
@@ -182,17 +182,17 @@ impl Standing {
         mine: i64,
         waited_for: WaitedFor,
         delayed: bool,
-    ) -> Next {
+    ) -> ClaimStep {
         if let Some(why) = self.impossible(prefix, mine) {
-            return Next::Refuse(why);
+            return ClaimStep::Refuse(why);
         }
         if let Some(at) = self.paused {
-            return Next::Pause(at);
+            return ClaimStep::Pause(at);
         }
         if delayed || self.last(mine, waited_for) <= self.marker {
-            Next::Lead
+            ClaimStep::Lead
         } else {
-            Next::Delay
+            ClaimStep::Delay
         }
     }
 
@@ -200,10 +200,10 @@ impl Standing {
     /// store tells.
     pub(super) fn waits(&self, prefix: &Prefix, mine: i64) -> String {
         match self.next(prefix, mine, WaitedFor::default(), false) {
-            Next::Pause(_) => "paused".to_owned(),
-            Next::Delay => "waiting out the last term, whose end is not proven".to_owned(),
-            Next::Refuse(why) => format!("refusing to lead: {why}"),
-            Next::Lead => "its claim is not complete yet".to_owned(),
+            ClaimStep::Pause(_) => "paused".to_owned(),
+            ClaimStep::Delay => "waiting out the last term, whose end is not proven".to_owned(),
+            ClaimStep::Refuse(why) => format!("refusing to lead: {why}"),
+            ClaimStep::Lead => "its claim is not complete yet".to_owned(),
         }
     }
 
@@ -256,7 +256,7 @@ mod tests {
     fn standing(marker: i64, recorded: i64) -> Standing {
         Standing {
             marker,
-            recorded: (recorded > 0).then(|| record::Term {
+            recorded: (recorded > 0).then(|| record::TermRecord {
                 token: recorded,
                 candidate: "a".into(),
                 lease: crate::keys::LeaseId::new(1).unwrap(),
@@ -277,31 +277,31 @@ mod tests {
     }
 
     impl Standing {
-        fn then(&self, mine: i64, token: i64, delayed: bool) -> Next {
+        fn then(&self, mine: i64, token: i64, delayed: bool) -> ClaimStep {
             self.next(&Prefix::new("/a"), mine, before(token), delayed)
         }
     }
 
     #[test]
     fn a_new_election_goes_on_at_once() {
-        assert_eq!(standing(0, 0).then(5, 0, false), Next::Lead);
+        assert_eq!(standing(0, 0).then(5, 0, false), ClaimStep::Lead);
     }
 
     #[test]
     fn after_a_marked_end_the_next_goes_on_at_once() {
-        assert_eq!(standing(5, 5).then(9, 5, false), Next::Lead);
-        assert_eq!(standing(5, 5).then(9, 0, false), Next::Lead);
+        assert_eq!(standing(5, 5).then(9, 5, false), ClaimStep::Lead);
+        assert_eq!(standing(5, 5).then(9, 0, false), ClaimStep::Lead);
     }
 
     #[test]
     fn after_an_unmarked_end_the_next_waits_once() {
-        assert_eq!(standing(3, 5).then(9, 0, false), Next::Delay);
-        assert_eq!(standing(3, 5).then(9, 0, true), Next::Lead);
+        assert_eq!(standing(3, 5).then(9, 0, false), ClaimStep::Delay);
+        assert_eq!(standing(3, 5).then(9, 0, true), ClaimStep::Lead);
     }
 
     #[test]
     fn a_predecessor_without_a_record_is_an_unmarked_end() {
-        assert_eq!(standing(3, 3).then(9, 7, false), Next::Delay);
+        assert_eq!(standing(3, 3).then(9, 7, false), ClaimStep::Delay);
     }
 
     #[test]
@@ -310,13 +310,19 @@ mod tests {
             paused: Some(7),
             ..standing(5, 5)
         };
-        assert_eq!(paused.then(9, 5, true), Next::Pause(7));
+        assert_eq!(paused.then(9, 5, true), ClaimStep::Pause(7));
     }
 
     #[test]
     fn tokens_that_fell_are_refused() {
-        assert!(matches!(standing(9, 3).then(9, 0, true), Next::Refuse(_)));
-        assert!(matches!(standing(3, 12).then(9, 0, true), Next::Refuse(_)));
+        assert!(matches!(
+            standing(9, 3).then(9, 0, true),
+            ClaimStep::Refuse(_)
+        ));
+        assert!(matches!(
+            standing(3, 12).then(9, 0, true),
+            ClaimStep::Refuse(_)
+        ));
     }
 
     #[test]
@@ -325,9 +331,9 @@ mod tests {
             foreign: 7,
             ..standing(marker, 5)
         };
-        assert_eq!(noted(5).then(9, 0, false), Next::Delay);
+        assert_eq!(noted(5).then(9, 0, false), ClaimStep::Delay);
         assert_eq!(noted(5).last(9, before(0)), 7);
-        assert_eq!(noted(7).then(9, 0, false), Next::Lead);
+        assert_eq!(noted(7).then(9, 0, false), ClaimStep::Lead);
     }
 
     #[test]
@@ -336,9 +342,9 @@ mod tests {
             unreadable: vec!["/a.meta/term".to_owned()],
             ..standing(5, 0)
         };
-        assert_eq!(unreadable.then(9, 0, false), Next::Delay);
+        assert_eq!(unreadable.then(9, 0, false), ClaimStep::Delay);
         assert_eq!(unreadable.last(9, before(0)), 8);
-        assert_eq!(unreadable.then(9, 0, true), Next::Lead);
+        assert_eq!(unreadable.then(9, 0, true), ClaimStep::Lead);
     }
 
     #[test]
@@ -359,7 +365,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_key_that_is_in_the_way() {
         let refused = |standing: Standing| match standing.then(9, 0, true) {
-            Next::Refuse(why) => why,
+            ClaimStep::Refuse(why) => why,
             other => panic!("{other:?}"),
         };
         assert!(refused(standing(9, 3)).contains("/a.meta/ended tells"));
@@ -372,10 +378,10 @@ mod tests {
             foreign: 10,
             ..standing(3, 3)
         };
-        assert_eq!(noted.then(9, 0, false), Next::Delay);
+        assert_eq!(noted.then(9, 0, false), ClaimStep::Delay);
         assert_eq!(noted.last(9, before(0)), 8);
         assert_eq!(noted.last(9, before(3)), 8);
-        assert_eq!(noted.then(9, 0, true), Next::Lead);
+        assert_eq!(noted.then(9, 0, true), ClaimStep::Lead);
     }
 
     #[test]
@@ -392,8 +398,8 @@ mod tests {
         };
         // One that waits behind, and one that stood between and left.
         for foreign in [10, 5] {
-            assert_eq!(then(foreign, 3), (Next::Lead, 3));
-            assert_eq!(then(foreign, 7), (Next::Delay, 7));
+            assert_eq!(then(foreign, 3), (ClaimStep::Lead, 3));
+            assert_eq!(then(foreign, 7), (ClaimStep::Delay, 7));
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
 use crate::session::Loss;
 use crate::term::Term;
-use crate::term::record::{self, Pause, Record, StepDown};
+use crate::term::record::{self, PauseRecord, Record, StepDown};
 
 /// What reaches a leader from the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Notice {
     /// The election was paused.
     Paused {
         /// How, if that can be read.
-        pause: Record<Pause>,
+        pause: Record<PauseRecord>,
         /// mod_revision of the record.
         at: i64,
     },

@@ -8,8 +8,8 @@ use crate::clock;
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::session;
-use crate::term::member::Place;
-use crate::term::record::Member;
+use crate::term::member::MemberPlace;
+use crate::term::record::MemberRecord;
 
 /// The digest of a candidate's settings. Clones share it, so that a new configuration reaches
 /// whoever is campaigning.
@@ -50,10 +50,10 @@ pub(crate) async fn tell_digest(
     lease: LeaseId,
     digest: &Digest,
 ) -> Result<(), Error> {
-    let place = Place { prefix, lease };
+    let place = MemberPlace { prefix, lease };
     let mut backoff = session::backoff();
     loop {
-        let tell = |member: &mut Member| member.digest = digest.get();
+        let tell = |member: &mut MemberRecord| member.digest = digest.get();
         match place.amend(store, limit, None, tell).await {
             Ok(true) => return Ok(()),
             Err(error) if error.is_definite() => return Err(error),

@@ -6,7 +6,7 @@
 use etcd_client::{GetOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse};
 
 use super::Election;
-use super::queue::{Candidate, Queue};
+use super::queue::{Queue, QueuedCandidate};
 use crate::etcd::Error;
 use crate::keys::LeaseId;
 use crate::session::Session;
@@ -25,7 +25,8 @@ pub enum Way {
 
 /// How the leader of the term `token` stands to `chosen`.
 pub fn way(queue: &Queue, token: i64, chosen: LeaseId) -> Way {
-    let position = |wanted: &dyn Fn(&Candidate) -> bool| queue.candidates.iter().position(wanted);
+    let position =
+        |wanted: &dyn Fn(&QueuedCandidate) -> bool| queue.candidates.iter().position(wanted);
     let Some(leader) = position(&|candidate| candidate.token == token) else {
         return Way::Barred(format!("the term with token {token} is over"));
     };
@@ -100,7 +101,7 @@ impl Election {
 mod tests {
     use super::*;
     use crate::keys::Prefix;
-    use crate::term::record::{Member, Record};
+    use crate::term::record::{MemberRecord, Record};
 
     fn lease(token: i64) -> LeaseId {
         LeaseId::new(token).unwrap()
@@ -108,12 +109,12 @@ mod tests {
 
     /// A queue of these tokens; those below zero are Go's.
     fn queue(tokens: &[i64]) -> Queue {
-        let candidate = |token: &i64| Candidate {
+        let candidate = |token: &i64| QueuedCandidate {
             name: "a".to_owned(),
             lease: lease(token.abs()),
             token: token.abs(),
             key: Prefix::new("/a").candidate(lease(token.abs())),
-            member: (*token > 0).then(|| Record::Read(Member::of_this_process("a"))),
+            member: (*token > 0).then(|| Record::Read(MemberRecord::of_this_process("a"))),
             off_lease: false,
         };
         Queue {

@@ -7,7 +7,7 @@ use super::{Candidacy, Election, Progress, until_lost};
 use crate::etcd::Error;
 use crate::keys::{LeaseId, shown};
 use crate::session::{Loss, Session};
-use crate::term::record::{self, Member, Record};
+use crate::term::record::{self, MemberRecord, Record};
 
 impl Election {
     /// What there is to wait for in front, under a key of the candidate with the lease `of`; what that
@@ -84,7 +84,7 @@ impl Election {
         &self,
         session: &Session,
         lease: LeaseId,
-    ) -> Result<Option<Record<Member>>, Loss> {
+    ) -> Result<Option<Record<MemberRecord>>, Loss> {
         let read = Txn::new().and_then([TxnOp::get(self.prefix.member(lease), None)]);
         let (answer, _) = until_lost(session, || self.txn(session, read.clone())).await?;
         Ok(answer.op_responses().iter().find_map(|response| {
@@ -97,7 +97,7 @@ impl Election {
 
     /// Whether the candidate with this member record has other settings, and that was not found
     /// before.
-    fn differs(&mut self, member: Option<&Record<Member>>) -> bool {
+    fn differs(&mut self, member: Option<&Record<MemberRecord>>) -> bool {
         let Some(theirs) = member
             .and_then(Record::as_ref)
             .and_then(|member| member.digest.clone())

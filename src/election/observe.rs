@@ -5,28 +5,28 @@ use std::time::Duration;
 
 use etcd_client::{GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 
-use super::queue::Candidate;
+use super::queue::QueuedCandidate;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
-use crate::term::record::{self, Member, Record};
+use crate::term::record::{self, MemberRecord, Record};
 
 /// What an observer sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum LeaderEvent {
     /// Another leader, or nobody; the first event tells the state as it is.
     Leader {
         /// The revision since which it is so.
         revision: i64,
         /// The leader; its name is the value of its key.
-        leader: Option<Candidate>,
+        leader: Option<QueuedCandidate>,
     },
     /// The leader proclaimed another value.
     Value {
         /// The revision of the proclamation.
         revision: i64,
         /// The leader, with the new value as its name.
-        leader: Candidate,
+        leader: QueuedCandidate,
     },
 }
 
@@ -37,15 +37,15 @@ enum Told {
     /// That nobody leads.
     Nobody,
     /// That this candidate leads.
-    Leader(Box<Candidate>),
+    Leader(Box<QueuedCandidate>),
 }
 
 /// A key under the prefix.
 #[derive(Clone, Debug)]
-struct Entry {
+struct LeaderEntry {
     kv: KeyValue,
     /// The member record that belongs to it.
-    member: Option<Record<Member>>,
+    member: Option<Record<MemberRecord>>,
 }
 
 /// Follows one election; sees every change, however quickly one follows another, as long as the
@@ -56,14 +56,14 @@ pub struct Observer {
     limit: Duration,
     watch: Option<Watch>,
     /// What stands under the prefix, by create_revision.
-    queue: BTreeMap<i64, Entry>,
+    queue: BTreeMap<i64, LeaderEntry>,
     /// The term on record.
-    term: Option<record::Term>,
+    term: Option<record::TermRecord>,
     /// What the watch has brought and is not taken in yet.
     changes: VecDeque<Change>,
     /// What was told last.
     told: Told,
-    events: VecDeque<Event>,
+    events: VecDeque<LeaderEvent>,
 }
 
 impl Observer {
@@ -90,7 +90,7 @@ impl Observer {
     ///
     /// # Cancel safety
     /// Safe.
-    pub async fn next(&mut self) -> Result<Event, Error> {
+    pub async fn next(&mut self) -> Result<LeaderEvent, Error> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(event);
@@ -153,7 +153,7 @@ impl Observer {
         });
         let mut next = || reads.next().unwrap_or_default();
         let (keys, members, term) = (next(), next(), next());
-        let members: BTreeMap<&[u8], Record<Member>> = members
+        let members: BTreeMap<&[u8], Record<MemberRecord>> = members
             .iter()
             .map(|kv| (kv.key(), record::json(kv.value())))
             .collect();
@@ -163,7 +163,7 @@ impl Observer {
                 let record = self.prefix.member(lease);
                 members.get(record.as_bytes()).cloned()
             });
-            (kv.create_revision(), Entry { kv, member })
+            (kv.create_revision(), LeaderEntry { kv, member })
         };
         self.queue = keys.into_iter().map(entry).collect();
         let term = term.first().map(|kv| record::json(kv.value()));
@@ -189,7 +189,7 @@ impl Observer {
             }
             (None, None) => None,
         };
-        self.queue.insert(joined, Entry { kv, member });
+        self.queue.insert(joined, LeaderEntry { kv, member });
         Ok(())
     }
 
@@ -198,16 +198,16 @@ impl Observer {
     fn tell(&mut self, revision: i64) {
         let first = self.queue.values().next().cloned();
         let leader = first
-            .and_then(|first| Candidate::read(&self.prefix, &first.kv, first.member).ok())
+            .and_then(|first| QueuedCandidate::read(&self.prefix, &first.kv, first.member).ok())
             .filter(|first| first.leads(self.term.as_ref()));
         let event = match (&self.told, &leader) {
             (Told::Leader(told), Some(leader)) if told.token == leader.token => (**told != *leader)
-                .then(|| Event::Value {
+                .then(|| LeaderEvent::Value {
                     revision,
                     leader: leader.clone(),
                 }),
             (Told::Nobody, None) => None,
-            _ => Some(Event::Leader {
+            _ => Some(LeaderEvent::Leader {
                 revision,
                 leader: leader.clone(),
             }),

@@ -9,11 +9,11 @@ use super::claim::Standing;
 use crate::etcd::patience::{Failure, Patience};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix, shown};
-use crate::term::record::{self, Member, Pause, Record, StepDown};
+use crate::term::record::{self, MemberRecord, PauseRecord, Record, StepDown};
 
 /// One candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct QueuedCandidate {
     /// Its name: the value of its key, which a leader may have proclaimed anew.
     pub name: String,
     /// The lease of its key.
@@ -23,7 +23,7 @@ pub struct Candidate {
     /// Its key.
     pub key: String,
     /// Its member record; Go's candidates leave none.
-    pub member: Option<Record<Member>>,
+    pub member: Option<Record<MemberRecord>>,
     /// Something has taken its key off its lease, which it will put back.
     pub off_lease: bool,
 }
@@ -32,18 +32,18 @@ pub struct Candidate {
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     /// In order: the first leads, or will.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<QueuedCandidate>,
     /// Keys under the prefix that are no candidates and block those behind them, with their
     /// create_revision.
     pub blocked_by: Vec<(i64, String)>,
     /// How the election is paused, if it is.
-    pub pause: Option<Record<Pause>>,
+    pub pause: Option<Record<PauseRecord>>,
     /// mod_revision of the wish that a term step down, if there is one.
     pub step_down: Option<i64>,
     /// Every term up to this token was proven dead or waited out.
     pub marker: Option<i64>,
     /// The term on record.
-    pub term: Option<record::Term>,
+    pub term: Option<record::TermRecord>,
     /// What the first in line waits for, where it doesn't lead.
     pub waits: Option<String>,
     /// The keys of records that can't be read.
@@ -129,7 +129,7 @@ impl Queue {
 
     /// Puts the candidates into the queue, with their member records.
     fn stand(&mut self, prefix: &Prefix, keys: &[KeyValue], members: &[KeyValue]) {
-        let mut records: BTreeMap<LeaseId, Record<Member>> = BTreeMap::new();
+        let mut records: BTreeMap<LeaseId, Record<MemberRecord>> = BTreeMap::new();
         for kv in members {
             let record = record::json(kv.value());
             if record.is_unreadable() {
@@ -142,7 +142,7 @@ impl Queue {
         for kv in keys {
             let lease = prefix.lease_of(kv.key());
             let member = lease.and_then(|lease| records.remove(&lease));
-            match Candidate::read(prefix, kv, member) {
+            match QueuedCandidate::read(prefix, kv, member) {
                 Ok(candidate) => self.candidates.push(candidate),
                 Err(key) => self.blocked_by.push((kv.create_revision(), key)),
             }
@@ -157,7 +157,7 @@ impl Queue {
     }
 
     /// The first in the queue, unless a key that is no candidate stands before it.
-    pub fn first(&self) -> Option<&Candidate> {
+    pub fn first(&self) -> Option<&QueuedCandidate> {
         let first = self.candidates.first()?;
         let blocked = self.blocked_by.iter().any(|(at, _)| *at < first.token);
         (!blocked).then_some(first)
@@ -165,19 +165,19 @@ impl Queue {
 
     /// The leader: the first, once its claim is complete, which the term on record tells. One of a
     /// Go program claims nothing.
-    pub fn leader(&self) -> Option<&Candidate> {
+    pub fn leader(&self) -> Option<&QueuedCandidate> {
         let first = self.first()?;
         first.leads(self.term.as_ref()).then_some(first)
     }
 }
 
-impl Candidate {
+impl QueuedCandidate {
     /// Reads one key under the prefix, and the member record that belongs to it; the key's name if
     /// it is no candidate.
     pub(super) fn read(
         prefix: &Prefix,
         kv: &KeyValue,
-        member: Option<Record<Member>>,
+        member: Option<Record<MemberRecord>>,
     ) -> Result<Self, String> {
         // The member record goes with the lease: where it is, the candidate lives.
         let lives = |lease: &LeaseId| lease.get() == kv.lease() || member.is_some();
@@ -195,7 +195,7 @@ impl Candidate {
     }
 
     /// Whether it leads if it is the first in the queue, with this term on record.
-    pub fn leads(&self, recorded: Option<&record::Term>) -> bool {
+    pub fn leads(&self, recorded: Option<&record::TermRecord>) -> bool {
         self.member.is_none() || recorded.is_some_and(|term| term.token == self.token)
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse};
 
-use super::queue::{Candidate, Queue};
+use super::queue::{Queue, QueuedCandidate};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::term::guarded;
-use crate::term::record::{Pause, Record, StepDown};
+use crate::term::record::{PauseRecord, Record, StepDown};
 
 /// Asks the term that `record` names to step down, if its key under `lease` still is; returns the
 /// record's mod_revision then. One attempt of at most `limit`; may be repeated: a record that is
@@ -66,7 +66,7 @@ pub async fn pause(
     store: &Store,
     limit: Duration,
     prefix: &Prefix,
-    record: &Pause,
+    record: &PauseRecord,
 ) -> Result<i64, Error> {
     let text = serde_json::to_string(record).unwrap_or_default();
     let txn = Txn::new().and_then([TxnOp::put(prefix.pause(), text, None)]);
@@ -89,7 +89,7 @@ pub async fn resume(store: &Store, limit: Duration, prefix: &Prefix) -> Result<b
 ///
 /// Who joined after it claims after it, and is told. Who joined before may have claimed before;
 /// it heeds the pause once its member record says so.
-pub fn unpaused(queue: &Queue, paused_at: i64) -> Option<&Candidate> {
+pub fn unpaused(queue: &Queue, paused_at: i64) -> Option<&QueuedCandidate> {
     let first = queue.first()?;
     let member = first.member.as_ref().and_then(Record::as_ref);
     let heeded = member.and_then(|member| member.paused);
@@ -99,19 +99,19 @@ pub fn unpaused(queue: &Queue, paused_at: i64) -> Option<&Candidate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::term::record::Member;
+    use crate::term::record::MemberRecord;
 
     fn queue(token: i64, heeded: Option<i64>) -> Queue {
         let lease = LeaseId::new(1).unwrap();
         Queue {
-            candidates: vec![Candidate {
+            candidates: vec![QueuedCandidate {
                 name: "a".to_owned(),
                 lease,
                 token,
                 key: Prefix::new("/a").candidate(lease),
-                member: Some(Record::Read(Member {
+                member: Some(Record::Read(MemberRecord {
                     paused: heeded,
-                    ..Member::of_this_process("a")
+                    ..MemberRecord::of_this_process("a")
                 })),
                 off_lease: false,
             }],

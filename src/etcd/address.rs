@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Uri;
 use tower_service::Service;
 
+use super::departure::{Outflow, Stream};
 use crate::clock;
 use crate::worker::STORE;
 
@@ -192,10 +193,14 @@ async fn race(mut addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Tcp
 
 /// What the client crate's transport connects by.
 #[derive(Clone, Debug)]
-pub(super) struct Connector(pub(super) Arc<Address>);
+pub(super) struct Connector {
+    pub(super) address: Arc<Address>,
+    /// Of what it connects.
+    pub(super) outflow: Outflow,
+}
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
+    type Response = Stream<TokioIo<TcpStream>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -204,7 +209,10 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let address = Arc::clone(&self.0);
-        Box::pin(async move { address.connect().await.map(TokioIo::new) })
+        let Self { address, outflow } = self.clone();
+        Box::pin(async move {
+            let stream = address.connect().await?;
+            Ok(Stream::new(TokioIo::new(stream), outflow))
+        })
     }
 }

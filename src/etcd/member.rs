@@ -8,8 +8,11 @@ use std::time::Duration;
 use etcd_client::{Certificate, Channel, Client, ConnectOptions, Identity, TlsOptions};
 use tokio::sync::watch;
 use tonic::transport::Endpoint;
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
 
 use super::address::{Address, Connector};
+use super::departure::{Outflow, Way};
 use super::secret::{self, Pair, PairFiles};
 use super::{Error, Seen, Settings, Tls, Token, token};
 use crate::worker::STORE;
@@ -130,20 +133,38 @@ impl Member {
     /// Asks it whether it leads, which it answers without the others; returns the answer's header
     /// if it does.
     pub(super) async fn leads(&self) -> Result<Option<Seen>, Error> {
-        let client = self.any_client().await?;
-        let answer = client.maintenance_client().status().await;
-        let answer = answer.map_err(|error| self.classify(&error))?;
+        let status = async |client: Client| client.maintenance_client().status().await;
+        let answer = self.ask_of_itself(status).await?;
         let header = answer.header();
         let own = header.filter(|header| header.member_id() == answer.leader());
         Ok(own.map(Seen::from))
     }
 
-    /// A client for what is asked of anybody: one that has not logged in, where none has yet. A
-    /// login is dear to the store.
-    pub(super) async fn any_client(&self) -> Result<Client, Error> {
-        match self.connected() {
-            None if self.settings.username.is_some() => self.connect(Login::None).await,
-            _ => self.client().await,
+    /// Asks what a member tells of itself: without logging in, where that will do, as a login is dear
+    /// to the store. Later releases of etcd ask for one, with authentication on.
+    pub(super) async fn ask_of_itself<T>(
+        &self,
+        ask: impl AsyncFn(Client) -> Result<T, etcd_client::Error>,
+    ) -> Result<T, Error> {
+        let connected = self.connected();
+        let has_user = self.settings.username.is_some();
+        let is_known = connected.is_some();
+        let client = match connected {
+            Some(client) => client,
+            None if has_user => self.connect(Login::None).await?,
+            None => self.client().await?,
+        };
+        let answer = ask(client).await.map_err(|error| self.classify(&error));
+        match answer {
+            Err(Error::Unauthenticated { .. }) if has_user => {
+                // It was a login that the store has forgotten.
+                if is_known {
+                    self.disconnect();
+                }
+                let answer = ask(self.client().await?).await;
+                answer.map_err(|error| self.classify(&error))
+            }
+            answer => answer,
         }
     }
 
@@ -278,13 +299,16 @@ impl Member {
                 reason: "not a URL".to_owned(),
             });
         };
-        let channel = endpoint.connect_with_connector_lazy(Connector(Arc::clone(address)));
+        let outflow = Outflow::default();
+        let connector = Connector {
+            address: Arc::clone(address),
+            outflow: outflow.clone(),
+        };
+        let way = Way::new(endpoint.connect_with_connector_lazy(connector), outflow);
         let channel = match login {
-            Login::None => Channel::Tonic(channel),
-            Login::Password(..) => token::channel(channel, &self.endpoint, None, &self.token),
-            Login::Token(handed) => {
-                token::channel(channel, &self.endpoint, Some(handed), &self.token)
-            }
+            Login::None => Channel::Custom(BoxCloneSyncService::new(way.map_err(Into::into))),
+            Login::Password(..) => token::channel(way, &self.endpoint, None, &self.token),
+            Login::Token(handed) => token::channel(way, &self.endpoint, Some(handed), &self.token),
         };
         let connected = Client::from_channel(channel, Some(options)).await;
         connected.map_err(|error| self.classify(&error))

@@ -34,8 +34,9 @@ impl Seen {
 
     /// Takes an answer in; `asked` is what had been seen before a linearizable request was sent.
     ///
-    /// The first answer pins the cluster, where there is but one endpoint to ask. Only a linearizable answer shows how far the history
-    /// goes, and only against what was seen before it was asked for: answers may overtake.
+    /// The first answer pins the cluster, where there is but one endpoint to ask. Any answer shows that the history goes so far at
+    /// least; that it goes no further only a linearizable one does, and only against what was seen before
+    /// it was asked for: answers may overtake.
     pub(super) fn note(&mut self, answer: Self, asked: Option<Self>) -> Result<(), Error> {
         if self.cluster != 0 && answer.cluster != self.cluster {
             return Err(Error::ClusterChanged(format!(
@@ -45,15 +46,15 @@ impl Seen {
         }
         self.cluster = answer.cluster;
         self.raft_term = self.raft_term.max(answer.raft_term);
-        if let Some(asked) = asked {
-            if answer.revision < asked.revision {
-                return Err(Error::ClusterChanged(format!(
-                    "the store is at revision {} after it was at {}: restored from a snapshot?",
-                    answer.revision, asked.revision
-                )));
-            }
-            self.revision = self.revision.max(answer.revision);
+        if let Some(asked) = asked
+            && answer.revision < asked.revision
+        {
+            return Err(Error::ClusterChanged(format!(
+                "the store is at revision {} after it was at {}: restored from a snapshot?",
+                answer.revision, asked.revision
+            )));
         }
+        self.revision = self.revision.max(answer.revision);
         Ok(())
     }
 }
@@ -86,6 +87,14 @@ mod tests {
         let asked = seen;
         assert!(seen.note(answer(7, 4, 2), Some(asked)).is_err());
         assert!(seen.note(answer(7, 5, 2), Some(asked)).is_ok());
+    }
+
+    #[test]
+    fn who_only_renewed_knows_too_how_far_the_history_went() {
+        let mut seen = Seen::default();
+        assert!(seen.note(answer(7, 9, 2), None).is_ok());
+        let asked = seen;
+        assert!(seen.note(answer(7, 5, 2), Some(asked)).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tonic::body::Body;
 use tower::util::{BoxCloneSyncService, ServiceExt as _};
 
 use super::Store;
+use super::departure::Way;
 use crate::clock;
 
 /// The header of a request that holds it.
@@ -57,7 +58,7 @@ impl Token {
 /// The way to the member at `endpoint` that shows it the token `handed` on to us, or tells which one
 /// the client shows it that has logged in.
 pub(super) fn channel(
-    inner: tonic::transport::Channel,
+    inner: Way<tonic::transport::Channel>,
     endpoint: &str,
     handed: Option<&Token>,
     told: &watch::Sender<Option<Token>>,

@@ -28,7 +28,7 @@ use crate::clock;
 mod verdict;
 
 use verdict::disagreement;
-pub use verdict::{Verdict, Word, clusters, judge};
+pub use verdict::{TrustVerdict, Word, clusters, judge};
 
 /// How long a silent endpoint is waited for where the others don't suffice, at most.
 const LONGEST_WAIT: Duration = Duration::from_millis(300);
@@ -140,48 +140,48 @@ impl Store {
         let all = self.in_turn();
         let mut survey = Survey::begin(&all);
         let mut verdict = survey.verdict(limit, unanimous).await;
-        if known == 0 && matches!(verdict, Verdict::Likely(_)) && !survey.awaits_more() {
+        if known == 0 && matches!(verdict, TrustVerdict::Likely(_)) && !survey.awaits_more() {
             // What was refused for a moment, or was cut off, is asked once more.
             clock::sleep(SECOND_LOOK).await;
             survey = Survey::begin(&all);
             verdict = survey.verdict(limit, unanimous).await;
         }
-        if let Verdict::Likely(cluster) = verdict
+        if let TrustVerdict::Likely(cluster) = verdict
             && (known != 0 || survey.awaits_more())
             && known != cluster
         {
-            verdict = Verdict::Disputed(disagreement(&survey.words()));
+            verdict = TrustVerdict::Disputed(disagreement(&survey.words()));
         }
         match verdict {
-            Verdict::Believed(_) | Verdict::Likely(_)
+            TrustVerdict::Believed(_) | TrustVerdict::Likely(_)
                 if unanimous && clusters(&survey.words()).len() > 1 =>
             {
                 return Err(Error::Disputed(disagreement(&survey.words())));
             }
-            Verdict::Believed(cluster) if known != 0 && cluster != known && sure => {
+            TrustVerdict::Believed(cluster) if known != 0 && cluster != known && sure => {
                 return Err(Error::ClusterChanged(format!(
                     "most of etcd.endpoints are of cluster {cluster:x} instead of {known:x}"
                 )));
             }
-            Verdict::Believed(cluster) | Verdict::Likely(cluster) => {
+            TrustVerdict::Believed(cluster) | TrustVerdict::Likely(cluster) => {
                 self.believe(cluster);
                 let mut state = self.shared.trust.state();
                 state.doubt = false;
                 state.unanimous = false;
-                state.sure |= matches!(verdict, Verdict::Believed(_));
+                state.sure |= matches!(verdict, TrustVerdict::Believed(_));
                 drop(state);
                 self.go_to_one_of(cluster, &survey);
             }
             // The term that we hold, or the place, is of the cluster that granted it: it goes on
             // with whoever is of it.
-            Verdict::Disputed(_) if known != 0 && sure => {}
-            Verdict::Silence if known != 0 => {}
-            Verdict::Disputed(why) if known != 0 => {
+            TrustVerdict::Disputed(_) if known != 0 && sure => {}
+            TrustVerdict::Silence if known != 0 => {}
+            TrustVerdict::Disputed(why) if known != 0 => {
                 self.believe(0);
                 return Err(Error::ClusterChanged(why));
             }
-            Verdict::Disputed(why) => return Err(Error::Disputed(why)),
-            Verdict::Silence => return Err(self.silence(&all, survey, limit)),
+            TrustVerdict::Disputed(why) => return Err(Error::Disputed(why)),
+            TrustVerdict::Silence => return Err(self.silence(&all, survey, limit)),
         }
         let known = self.seen().cluster;
         survey.name_strangers(self, known);
@@ -197,8 +197,8 @@ impl Store {
     pub async fn cluster_now(&self, limit: Duration) -> Option<u64> {
         let mut survey = Survey::begin(&self.in_turn());
         match survey.verdict(limit, false).await {
-            Verdict::Believed(cluster) => Some(cluster),
-            Verdict::Likely(_) | Verdict::Disputed(_) | Verdict::Silence => None,
+            TrustVerdict::Believed(cluster) => Some(cluster),
+            TrustVerdict::Likely(_) | TrustVerdict::Disputed(_) | TrustVerdict::Silence => None,
         }
     }
 
@@ -317,10 +317,10 @@ impl Survey {
     }
 
     /// What follows from what is heard.
-    async fn verdict(&mut self, limit: Duration, unanimous: bool) -> Verdict {
+    async fn verdict(&mut self, limit: Duration, unanimous: bool) -> TrustVerdict {
         self.hear(limit, unanimous).await;
         let verdict = judge(&self.words());
-        let is_open = matches!(verdict, Verdict::Disputed(_) | Verdict::Likely(_));
+        let is_open = matches!(verdict, TrustVerdict::Disputed(_) | TrustVerdict::Likely(_));
         if is_open && self.ask_for_lists(limit / 2).await {
             return judge(&self.words());
         }
@@ -342,7 +342,7 @@ impl Survey {
                 }
                 wait = wait.min(LONGEST_LOOK.max(clock::now().since(begun)));
             } else if self.heard.iter().any(Option::is_some)
-                && !matches!(judge(&self.words()), Verdict::Likely(_))
+                && !matches!(judge(&self.words()), TrustVerdict::Likely(_))
             {
                 wait = wait.min(LONGEST_WAIT);
             }
@@ -438,12 +438,12 @@ impl Survey {
                     break;
                 }
                 match judge(&self.words()) {
-                    Verdict::Likely(_) | Verdict::Silence => {}
-                    Verdict::Believed(cluster) if cluster == known => {
+                    TrustVerdict::Likely(_) | TrustVerdict::Silence => {}
+                    TrustVerdict::Believed(cluster) if cluster == known => {
                         trust.be_sure();
                         break;
                     }
-                    Verdict::Believed(_) | Verdict::Disputed(_) => {
+                    TrustVerdict::Believed(_) | TrustVerdict::Disputed(_) => {
                         trust.doubt();
                         break;
                     }
@@ -467,13 +467,15 @@ impl Survey {
 impl Member {
     /// What it says of itself, which it answers without the others.
     ///
-    /// Without logging in, where that will do: a login is dear to the store, and this is asked of
-    /// anybody. The caller bounds it.
+    /// Without logging in, where that will do. The caller bounds it.
     pub(super) async fn word(&self) -> Result<Word, Error> {
-        let client = self.any_client().await?;
-        let mut maintenance = client.maintenance_client();
-        let (status, list) = tokio::join!(maintenance.status(), self.list(&client));
-        let status = status.map_err(|error| self.classify(&error))?;
+        let ask = async |client: Client| {
+            let (mut maintenance, mut cluster) =
+                (client.maintenance_client(), client.cluster_client());
+            let (status, list) = tokio::join!(maintenance.status(), cluster.member_list());
+            Ok((status?, list.ok()))
+        };
+        let (status, list) = self.ask_of_itself(ask).await?;
         let header = status.header();
         let mut word = Word {
             seen: header.map(Seen::from).unwrap_or_default(),
@@ -481,7 +483,7 @@ impl Member {
             leader: status.leader(),
             ..Word::default()
         };
-        if let Ok(list) = list {
+        if let Some(list) = list {
             word.takes(&list);
         }
         Ok(word)

@@ -1,62 +1,11 @@
 //! Versions of the store, and what is wrong with leases in old ones.
 
-use std::fmt;
-use std::str::FromStr;
+use semver::Version;
 
-/// A version of etcd; those before a release sort before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    major: u32,
-    minor: u32,
-    patch: u32,
-    is_release: bool,
-}
-
-impl Version {
-    const fn release(major: u32, minor: u32, patch: u32) -> Self {
-        Self {
-            major,
-            minor,
-            patch,
-            is_release: true,
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
-    }
-}
-
-/// The text is no version of etcd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a version: expected three numbers with dots between")]
-pub struct NotAVersion;
-
-impl FromStr for Version {
-    type Err = NotAVersion;
-
-    fn from_str(text: &str) -> Result<Self, NotAVersion> {
-        // What a distribution appends after a plus says nothing of the code's age.
-        let text = text.split('+').next().unwrap_or(text);
-        let (numbers, before) = match text.split_once('-') {
-            Some((numbers, _)) => (numbers, true),
-            None => (text, false),
-        };
-        let mut numbers = numbers.split('.').map(|number| number.parse().ok());
-        let mut next = || numbers.next().flatten().ok_or(NotAVersion);
-        let version = Self {
-            major: next()?,
-            minor: next()?,
-            patch: next()?,
-            is_release: !before,
-        };
-        match numbers.next() {
-            None => Ok(version),
-            Some(_) => Err(NotAVersion),
-        }
-    }
+/// The version of etcd that `text` is; `None` if it is none. What a distribution appends after a plus
+/// says nothing of the code's age.
+pub fn read(text: &str) -> Option<Version> {
+    Version::parse(text.split('+').next()?).ok()
 }
 
 /// Something wrong with leases, and the releases that mended it: one for each line of them that
@@ -71,33 +20,33 @@ struct Bug {
 const LATE_RENEWALS: Bug = Bug {
     what: "may acknowledge the renewal of a lease that was just revoked",
     fixed: &[
-        Version::release(3, 4, 38),
-        Version::release(3, 5, 23),
-        Version::release(3, 6, 5),
+        Version::new(3, 4, 38),
+        Version::new(3, 5, 23),
+        Version::new(3, 6, 5),
     ],
 };
 
 /// A leader that was stuck revokes leases which have been renewed since with its successor.
 const STUCK_LEADER: Bug = Bug {
     what: "revokes live leases when a leader of etcd that was stuck or frozen goes on",
-    fixed: &[Version::release(3, 4, 31), Version::release(3, 5, 13)],
+    fixed: &[Version::new(3, 4, 31), Version::new(3, 5, 13)],
 };
 
 /// The first releases of the lines in which a short cut goes past the mending of
 /// [`STUCK_LEADER`]: measured on 3.5.16 and 3.5.30, and in 3.6 since its beginning.
 const SHORT_CUT: &[Version] = &[
-    Version::release(3, 4, 34),
-    Version::release(3, 5, 16),
-    Version::release(3, 6, 0),
+    Version::new(3, 4, 34),
+    Version::new(3, 5, 16),
+    Version::new(3, 6, 0),
 ];
 
 /// Whoever reaches the store can renew any lease, without having logged in.
 const OPEN_RENEWALS: Bug = Bug {
     what: "renews leases for clients that have not logged in",
     fixed: &[
-        Version::release(3, 4, 42),
-        Version::release(3, 5, 28),
-        Version::release(3, 6, 9),
+        Version::new(3, 4, 42),
+        Version::new(3, 5, 28),
+        Version::new(3, 6, 9),
     ],
 };
 
@@ -107,19 +56,19 @@ const OPEN_TRANSACTIONS: Bug = Bug {
     what: "asks for no permission within nested transactions (GHSA-rfx7-8w68-q57q): whoever may log \
            in, to read or for another election, can write here and step the leader down",
     fixed: &[
-        Version::release(3, 4, 42),
-        Version::release(3, 5, 28),
-        Version::release(3, 6, 9),
+        Version::new(3, 4, 42),
+        Version::new(3, 5, 28),
+        Version::new(3, 6, 9),
     ],
 };
 
 impl Bug {
     /// The release that mends it for who runs `version`; `None` if it is mended there.
-    fn mended_in(&self, version: Version) -> Option<Version> {
+    fn mended_in(&self, version: &Version) -> Option<&'static Version> {
         let line = |fixed: &Version| (fixed.major, fixed.minor);
-        let theirs = line(&version);
+        let theirs = line(version);
         match self.fixed.iter().find(|fixed| line(fixed) >= theirs) {
-            Some(fixed) if version < *fixed => Some(*fixed),
+            Some(fixed) if version < fixed => Some(fixed),
             _ => None,
         }
     }
@@ -127,7 +76,7 @@ impl Bug {
 
 /// What is wrong with leases in `version`, and which release mends it: a sentence without its
 /// subject for each.
-pub fn lease_bugs(version: Version) -> Vec<String> {
+pub fn lease_bugs(version: &Version) -> Vec<String> {
     let bugs = [&LATE_RENEWALS, &STUCK_LEADER, &OPEN_RENEWALS];
     bugs.into_iter()
         .filter_map(|bug| Some((bug.what, bug.mended_in(version)?)))
@@ -137,17 +86,17 @@ pub fn lease_bugs(version: Version) -> Vec<String> {
 
 /// What is wrong with permissions in `version`, as [`lease_bugs`] puts it: it matters where users of
 /// the store are not to be trusted with all of it.
-pub fn permission_bug(version: Version) -> Option<String> {
+pub fn permission_bug(version: &Version) -> Option<String> {
     let fixed = OPEN_TRANSACTIONS.mended_in(version)?;
     Some(format!("{}; fixed in {fixed}", OPEN_TRANSACTIONS.what))
 }
 
 /// Whether a leader of `version` that was frozen for longer than a lease's TTL can revoke it when
 /// it wakes, though it lives. No release is known to be free of it since the short cut came.
-pub fn revokes_after_a_freeze(version: Version) -> bool {
+pub fn revokes_after_a_freeze(version: &Version) -> bool {
     let of_line = |first: &&Version| (first.major, first.minor) <= (version.major, version.minor);
     let short_cut = SHORT_CUT.iter().rfind(of_line);
-    short_cut.is_some_and(|first| version >= *first)
+    short_cut.is_some_and(|first| version >= first)
 }
 
 #[cfg(test)]
@@ -155,18 +104,18 @@ mod tests {
     use super::*;
 
     fn version(text: &str) -> Version {
-        text.parse().unwrap()
+        read(text).unwrap()
     }
 
     /// Which of the bugs a version has: late renewals, stuck leader, open renewals, short cut.
     fn has(text: &str) -> [bool; 4] {
-        let bugs = lease_bugs(version(text));
+        let bugs = lease_bugs(&version(text));
         let named = |what: &str| bugs.iter().any(|bug| bug.starts_with(what));
         let found = [
             named(LATE_RENEWALS.what),
             named(STUCK_LEADER.what),
             named(OPEN_RENEWALS.what),
-            revokes_after_a_freeze(version(text)),
+            revokes_after_a_freeze(&version(text)),
         ];
         let named = found[..3].iter().filter(|it| **it).count();
         assert_eq!(named, bugs.len(), "{text}");
@@ -209,11 +158,11 @@ mod tests {
     #[test]
     fn nested_transactions_are_checked_since_the_releases_of_march_2026() {
         for text in ["3.3.27", "3.4.23", "3.4.41", "3.5.27", "3.6.8"] {
-            let bug = permission_bug(version(text)).unwrap();
+            let bug = permission_bug(&version(text)).unwrap();
             assert!(bug.contains("GHSA-rfx7-8w68-q57q"), "{text}: {bug}");
         }
         for text in ["3.4.42", "3.5.28", "3.6.9", "3.7.0"] {
-            assert_eq!(permission_bug(version(text)), None, "{text}");
+            assert_eq!(permission_bug(&version(text)), None, "{text}");
         }
     }
 
@@ -224,11 +173,11 @@ mod tests {
             ("3.5.16", "3.5.23"),
             ("3.6.1", "3.6.5"),
         ] {
-            let bugs = lease_bugs(version(text));
+            let bugs = lease_bugs(&version(text));
             assert!(bugs[0].ends_with(&format!("fixed in {fixed}")), "{bugs:?}");
         }
         // That line got no mending: the next one did.
-        let bugs = lease_bugs(version("3.3.27"));
+        let bugs = lease_bugs(&version("3.3.27"));
         assert!(bugs[0].ends_with("fixed in 3.4.38"), "{bugs:?}");
     }
 
@@ -239,7 +188,7 @@ mod tests {
         assert!(version("3.6.5-rc.1") > version("3.6.4"));
         assert!(version("3.4.9") < version("3.4.10"));
         for text in ["", "3", "3.5", "3.5.x", "3.5.1.2", "v3.5.1"] {
-            assert_eq!(text.parse::<Version>(), Err(NotAVersion), "{text}");
+            assert_eq!(read(text), None, "{text}");
         }
     }
 }

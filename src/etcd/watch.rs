@@ -50,6 +50,12 @@ pub struct Watch {
     member: Arc<Member>,
     stream: WatchStream,
     limit: Duration,
+    /// Answers that are owed to its opening: one for each target.
+    opening: usize,
+    /// What opened it, which asks whether it is alive when it is sent once more: its number is taken, so
+    /// that it is refused at once. The store's own question for that, after its progress, is not
+    /// answered where the watch begins with a revision to come, by etcd since 3.5.8.
+    probe: (Vec<u8>, WatchOptions),
     probed: bool,
     /// Whether the member has shown that it is a proxy, by its answer to the first request.
     proxied: Option<bool>,
@@ -88,8 +94,11 @@ impl Watch {
         let mut requests = requests
             .into_iter()
             .zip(FIRST_ID..)
-            .map(|((key, options), id)| (key, options.with_watch_id(id)));
-        let (key, options) = requests.next().ok_or_else(|| Error::Refused {
+            .map(|((key, options), id)| (key.into(), options.with_watch_id(id)))
+            .collect::<Vec<(Vec<u8>, _)>>()
+            .into_iter();
+        let opening = requests.len();
+        let probe = requests.next().ok_or_else(|| Error::Refused {
             endpoint: store.current().endpoint.clone(),
             reason: "nothing to watch".to_owned(),
         })?;
@@ -97,6 +106,7 @@ impl Watch {
             .attempt_on(limit, async |client: Client| {
                 // One revision may hold more than the crate takes in a message by itself.
                 let mut watcher = client.watch_client().max_decoding_message_size(usize::MAX);
+                let (key, options) = probe.clone();
                 let mut stream = watcher.watch(key, Some(options)).await?;
                 for (key, options) in requests {
                     stream.watch(key, Some(options)).await?;
@@ -109,6 +119,8 @@ impl Watch {
             member,
             stream,
             limit,
+            opening,
+            probe,
             probed: false,
             proxied: None,
             bears_proxy: false,
@@ -194,9 +206,12 @@ impl Watch {
                     });
                 }
                 self.probed = true;
-                let probe = tokio::time::timeout(self.limit, self.stream.request_progress());
-                if let Ok(Err(error)) = probe.await {
-                    return Err(self.member.classify(&error));
+                if self.opening == 0 {
+                    let (key, options) = self.probe.clone();
+                    let probe = self.stream.watch(key, Some(options));
+                    if let Ok(Err(error)) = tokio::time::timeout(self.limit, probe).await {
+                        return Err(self.member.classify(&error));
+                    }
                 }
                 continue;
             };
@@ -206,7 +221,12 @@ impl Watch {
                 endpoint: self.member.endpoint.clone(),
                 reason: "the member ended the watch".to_owned(),
             })?;
+            let is_alive = message.created() && self.opening == 0;
             self.take_note_of(&message)?;
+            // Whatever the refusal's reason, such as a login that has expired since.
+            if is_alive {
+                continue;
+            }
             if self.proxied == Some(true) && !self.bears_proxy {
                 return Err(Error::Proxied {
                     endpoint: self.member.endpoint.clone(),
@@ -224,6 +244,9 @@ impl Watch {
     }
 
     fn take_note_of(&mut self, message: &WatchResponse) -> Result<(), Error> {
+        if message.created() {
+            self.opening = self.opening.saturating_sub(1);
+        }
         if self.proxied.is_none() {
             let ours = message.watch_id() >= FIRST_ID;
             let is_nobody = message

@@ -55,7 +55,7 @@ impl Drop for Job {
         let parent = i32::try_from(self.0.id()).unwrap();
         let all = everybody().unwrap().into_iter();
         for (pid, stat) in all.filter(|(_, stat)| stat.parent == parent) {
-            drop(kill(stat.process(pid)));
+            drop(stat.process(pid).kill());
         }
         drop(self.0.kill());
         drop(self.0.wait());
@@ -171,7 +171,7 @@ fn a_fence_that_can_not_look_is_no_proof() {
     let _job = Job::start("plain", &prefix);
     let held = all_descriptors();
     let by_terms = fence(&prefix, &[], Duration::from_millis(100)).is_err();
-    let run = Run {
+    let run = RunRecord {
         session: 1,
         at: 0,
         guardian: Process::this(),

@@ -1,10 +1,11 @@
 //! The daemon's side of its guardian: starts it, speaks to it, and fences when it is gone.
 //!
 //! The invariant: a request is never waited for by who sends it, and an acknowledgement that was
-//! handed on was given by the guardian that lives. On its loss comes [`Event::Gone`], once and
+//! handed on was given by the guardian that lives. On its loss comes [`ClientEvent::Gone`], once and
 //! last; the caller then [fences](Guardian::fence) and may start another.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind::{TimedOut, UnexpectedEof};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -38,7 +39,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What the guardian has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ClientEvent {
     /// A report, acknowledgements included.
     Report(Report),
     /// The guardian is dead or its socket is closed: fence at once. The last event.
@@ -52,7 +53,7 @@ pub struct Gone;
 
 /// What a guardian is handed at its start.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Handed<'a> {
+pub struct HandedOver<'a> {
     /// What a run may have as its standard input.
     pub input: Option<BorrowedFd<'a>>,
     /// The file where its runs are to stand.
@@ -89,14 +90,14 @@ fn started() -> MutexGuard<'static, Vec<Process>> {
 }
 
 /// Those who wait for a lease to be remembered, in the order of sending.
-type Queue = VecDeque<(LeaseId, oneshot::Sender<()>)>;
+type RequestQueue = VecDeque<(LeaseId, oneshot::Sender<()>)>;
 
-/// The [`Queue`], or `None` once the guardian is gone.
+/// The [`RequestQueue`], or `None` once the guardian is gone.
 #[derive(Debug)]
-struct Waiting(Mutex<Option<Queue>>);
+struct Waiting(Mutex<Option<RequestQueue>>);
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Option<Queue>> {
+    fn lock(&self) -> MutexGuard<'_, Option<RequestQueue>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -123,11 +124,11 @@ impl Guardian {
     /// # Cancel safety
     /// Dropping the future closes the guardian's socket, and it leaves.
     pub async fn start(
-        log: &crate::log::Settings,
+        log: &crate::log::LogSettings,
         election: &Prefix,
         candidate: &str,
-    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
-        Self::start_with(log, election, candidate, Handed::default()).await
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<ClientEvent>)> {
+        Self::start_with(log, election, candidate, HandedOver::default()).await
     }
 
     /// As [`start`](Self::start), and hands these descriptors over.
@@ -138,11 +139,11 @@ impl Guardian {
     /// # Cancel safety
     /// As [`start`](Self::start).
     pub async fn start_with(
-        log: &crate::log::Settings,
+        log: &crate::log::LogSettings,
         election: &Prefix,
         candidate: &str,
-        handed: Handed<'_>,
-    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        handed: HandedOver<'_>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<ClientEvent>)> {
         let records = handed.runs.is_some();
         Self::greet(hello(log, election, candidate, false, records), handed).await
     }
@@ -156,19 +157,19 @@ impl Guardian {
     /// # Cancel safety
     /// As [`start`](Self::start).
     pub async fn start_checks(
-        log: &crate::log::Settings,
+        log: &crate::log::LogSettings,
         election: &Prefix,
         candidate: &str,
-        handed: Handed<'_>,
-    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        handed: HandedOver<'_>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<ClientEvent>)> {
         let records = handed.runs.is_some();
         Self::greet(hello(log, election, candidate, true, records), handed).await
     }
 
     async fn greet(
         hello: Request,
-        handed: Handed<'_>,
-    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        handed: HandedOver<'_>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<ClientEvent>)> {
         become_subreaper()?;
         // Whom it can't see, neither it nor this process could kill.
         crate::proc::sees_own_children()?;
@@ -190,7 +191,7 @@ impl Guardian {
             dead,
         };
         let (reader, writer) = socket.into_split();
-        let reader = Reader {
+        let reader = ReportReader {
             socket: reader,
             inbox: Inbox::default(),
             events,
@@ -203,15 +204,16 @@ impl Guardian {
         tokio::spawn(write(queue, writer));
         tokio::spawn(reader.run(guardian.dead.clone()));
         match tokio::time::timeout(START_LIMIT, reports.recv()).await {
-            Ok(Some(Event::Report(Report::Ready { .. }))) => Ok((guardian, reports)),
+            Ok(Some(ClientEvent::Report(Report::Ready { .. }))) => Ok((guardian, reports)),
             answer => {
                 guardian.kill();
                 guardian.dismiss(START_LIMIT).await;
-                let text = match answer {
-                    Err(_) => "the guardian isn't ready in time",
-                    Ok(_) => "the guardian ended before it was ready",
-                };
-                Err(io::Error::other(text))
+                Err(match answer {
+                    Err(_) => io::Error::new(TimedOut, "the guardian isn't ready in time"),
+                    Ok(_) => {
+                        io::Error::new(UnexpectedEof, "the guardian ended before it was ready")
+                    }
+                })
             }
         }
     }
@@ -318,7 +320,7 @@ impl Guardian {
 }
 
 fn hello(
-    log: &crate::log::Settings,
+    log: &crate::log::LogSettings,
     election: &Prefix,
     candidate: &str,
     checks: bool,
@@ -335,7 +337,7 @@ fn hello(
 }
 
 /// Starts the process on a thread of its own: its exec may hang, as that of a job may.
-async fn spawn_aside(hello: Request, handed: Handed<'_>) -> io::Result<(Pid, OwnedFd, Socket)> {
+async fn spawn_aside(hello: Request, handed: HandedOver<'_>) -> io::Result<(Pid, OwnedFd, Socket)> {
     let handed = handed.runs.into_iter().chain(handed.input);
     let handed = handed.map(|it| it.try_clone_to_owned());
     let handed: Vec<_> = handed.collect::<io::Result<_>>()?;
@@ -349,7 +351,10 @@ async fn spawn_aside(hello: Request, handed: Handed<'_>) -> io::Result<(Pid, Own
     match tokio::time::timeout(START_LIMIT, spawned).await {
         Ok(Ok(spawned)) => spawned,
         Ok(Err(_)) => Err(io::Error::other("the guardian can't be started")),
-        Err(_) => Err(io::Error::other("the guardian isn't executed in time")),
+        Err(_) => Err(io::Error::new(
+            TimedOut,
+            "the guardian isn't executed in time",
+        )),
     }
 }
 
@@ -401,15 +406,15 @@ async fn await_death(pidfd: pipe::Receiver, dead: watch::Sender<bool>) {
 }
 
 /// Hands on what the guardian says, until it says no more.
-struct Reader {
+struct ReportReader {
     socket: OwnedReadHalf,
     inbox: Inbox,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<ClientEvent>,
     waiting: Arc<Waiting>,
     acked: watch::Sender<Option<(i64, Instant)>>,
 }
 
-impl Reader {
+impl ReportReader {
     async fn run(mut self, mut dead: watch::Receiver<bool>) {
         let died = async { drop(dead.wait_for(|dead| *dead).await) };
         let dead_first = tokio::select! {
@@ -420,7 +425,7 @@ impl Reader {
             tokio::time::timeout(LAST_WORDS, self.read()).await.ok();
         }
         self.waiting.lock().take();
-        self.events.send(Event::Gone).ok();
+        self.events.send(ClientEvent::Gone).ok();
     }
 
     /// Cancel safe: what has arrived is kept.
@@ -454,6 +459,6 @@ impl Reader {
             _ => {}
         }
         // Who doesn't listen any more has dropped the receiver.
-        self.events.send(Event::Report(report)).ok();
+        self.events.send(ClientEvent::Report(report)).ok();
     }
 }

@@ -15,9 +15,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::protocol::{CommandSpec, Exit, Refusal, Report, Request, Term};
+use super::protocol::{CommandSpec, Exit, Refusal, Report, Request, TermSpec};
 use crate::clock::Instant;
 use crate::keys::LeaseId;
+use crate::reason::EndReason;
 use crate::term::resignation::Resignation;
 
 mod at_end;
@@ -37,12 +38,12 @@ const UNKILLABLE: Duration = Duration::from_millis(100);
 
 /// What happened.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum GuardEvent {
     /// The daemon asks for something.
     Request(Request),
     /// The main process of a run was executed.
     Executed { run: u64, pid: u32 },
-    /// A run's command could not be executed. [`Event::TreeEmpty`] follows if it was alone.
+    /// A run's command could not be executed. [`GuardEvent::TreeEmpty`] follows if it was alone.
     NotExecuted { run: u64, code: i32, error: String },
     /// The exec came too late, by the clock as the child read it. The same follows.
     TooLate { run: u64 },
@@ -67,7 +68,7 @@ pub(crate) enum Event {
 
 /// What is to be done about it, in order.
 #[derive(Debug)]
-pub(crate) enum Action {
+pub(crate) enum GuardAction {
     /// Tell the daemon.
     Report(Report),
     /// Start a run, unless `before` has come; answered, at some time, by one of the events that say
@@ -79,7 +80,7 @@ pub(crate) enum Action {
     },
     /// Ask the tree to stop: the groups of all main processes, or where none is left, everyone.
     StopTree { signal: i32 },
-    /// Pass a signal on to the tree, as [`Action::StopTree`] does.
+    /// Pass a signal on to the tree, as [`GuardAction::StopTree`] does.
     SignalTree { signal: i32 },
     /// Send SIGKILL to the whole tree.
     KillTree,
@@ -91,25 +92,25 @@ pub(crate) enum Action {
     Connect(Resignation),
     /// Renew a lease once.
     Renew(Resignation),
-    /// Give a lease back; answered by [`Event::GivenBack`].
+    /// Give a lease back; answered by [`GuardEvent::GivenBack`].
     GiveBack {
         resignation: Resignation,
         until: Instant,
     },
     /// Write a line to the log.
-    Say(Line),
+    Say(GuardLine),
     /// Nothing is left to guard.
     Exit,
 }
 
 /// A log line that the guardian writes since the daemon can't.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum GuardLine {
     /// `term lost`.
     TermLost {
         lease: Option<LeaseId>,
         token: i64,
-        reason: &'static str,
+        reason: EndReason,
     },
     /// `job stopped`.
     JobStopped {
@@ -139,7 +140,7 @@ pub(crate) enum Line {
 
 /// The state that decisions follow from.
 #[derive(Debug, Default)]
-pub(crate) struct Guard {
+pub(crate) struct TermGuard {
     leases: BTreeMap<LeaseId, Lease>,
     term: Option<Guarded>,
     /// Every term up to this token has ended here.
@@ -147,13 +148,13 @@ pub(crate) struct Guard {
     /// The last run that a start was asked for.
     last_run: u64,
     /// The living processes; `None` if proven empty.
-    tree: Option<Tree>,
+    tree: Option<GuardedTree>,
     daemon: Daemon,
     /// When SIGKILL was sent to the daemon.
     daemon_killed: Option<Instant>,
     /// When the leases are renewed next, should somebody have to.
     next_renewal: Option<Instant>,
-    actions: Vec<Action>,
+    actions: Vec<GuardAction>,
 }
 
 /// What is known of the daemon.
@@ -179,7 +180,7 @@ struct Lease {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Guarded {
-    term: Term,
+    term: TermSpec,
     /// Whether starts are refused for good.
     closed: bool,
     /// Whether D−G−K has come; the deadline doesn't move any more.
@@ -191,7 +192,7 @@ struct Guarded {
     /// When the guardian gives the lease back, unless the daemon speaks up.
     silent_until: Option<Instant>,
     /// The job's end, for the log, should the daemon not speak up.
-    stopped: Option<Line>,
+    stopped: Option<GuardLine>,
     /// When to get ready to speak to the store, unless that was done.
     connect_at: Option<Instant>,
     /// What is to run at its end, until that begins or there is no time for it.
@@ -202,21 +203,21 @@ struct Guarded {
 
 /// The living processes.
 #[derive(Debug)]
-struct Tree {
+struct GuardedTree {
     /// The term they belong to.
     token: i64,
     /// The runs whose main process lives, or is being started.
     mains: BTreeSet<u64>,
     /// The main process that was started last.
     pid: Option<u32>,
-    stop: Option<Stop>,
+    stop: Option<TreeStop>,
     /// The hook at the term's end, if the tree is that.
-    at_end: Option<at_end::Running>,
+    at_end: Option<at_end::RunningHook>,
 }
 
 /// A stop of the tree.
 #[derive(Debug)]
-struct Stop {
+struct TreeStop {
     signal: i32,
     began: Instant,
     /// When SIGKILL follows, unless D−K comes first.
@@ -234,38 +235,42 @@ struct Killing {
     next_word: Instant,
 }
 
-impl Guard {
+impl TermGuard {
     /// Takes in one event and returns what is to be done, in order.
-    pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+    pub(crate) fn handle(&mut self, event: GuardEvent, now: Instant) -> Vec<GuardAction> {
         match event {
-            Event::Request(request) if self.daemon == Daemon::Alive => self.asked(request, now),
+            GuardEvent::Request(request) if self.daemon == Daemon::Alive => {
+                self.asked(request, now);
+            }
             // What a daemon said that is being killed counts no more; of a hook that came too late there
             // is nothing to say.
-            Event::Request(_) | Event::TooLate { run: HOOK } => {}
-            Event::Executed { run: HOOK, pid } => self.at_end_executed(pid),
-            Event::NotExecuted {
+            GuardEvent::Request(_) | GuardEvent::TooLate { run: HOOK } => {}
+            GuardEvent::Executed { run: HOOK, pid } => self.at_end_executed(pid),
+            GuardEvent::NotExecuted {
                 run: HOOK,
                 code,
                 error,
             } => self.at_end_ended(Exit::NotExecuted { code, error }),
-            Event::KilledEarly { run: HOOK, signal } => self.at_end_ended(Exit::Signal(signal)),
-            Event::MainEnded {
+            GuardEvent::KilledEarly { run: HOOK, signal } => {
+                self.at_end_ended(Exit::Signal(signal));
+            }
+            GuardEvent::MainEnded {
                 run: HOOK, exit, ..
             } => self.at_end_ended(exit),
-            Event::Executed { run, pid } => self.executed(run, pid),
-            Event::NotExecuted { run, code, error } => self.not_executed(run, code, error),
-            Event::KilledEarly { run, signal } => self.killed_early(run, signal),
-            Event::TreeEmpty => self.tree_empty(now),
-            Event::TooLate { run } => {
+            GuardEvent::Executed { run, pid } => self.executed(run, pid),
+            GuardEvent::NotExecuted { run, code, error } => self.not_executed(run, code, error),
+            GuardEvent::KilledEarly { run, signal } => self.killed_early(run, signal),
+            GuardEvent::TreeEmpty => self.tree_empty(now),
+            GuardEvent::TooLate { run } => {
                 self.not_started(run);
                 self.refuse(run, Refusal::Deadline);
             }
-            Event::MainEnded { run, pid, exit } => self.main_ended(run, pid, exit),
-            Event::Reaped => self.reaped(now),
-            Event::DaemonClosed => self.daemon_closed(now),
-            Event::DaemonDead => self.daemon_dead(now),
-            Event::GivenBack { lease, confirmed } => self.given_back(lease, confirmed),
-            Event::Tick => self.tick(now),
+            GuardEvent::MainEnded { run, pid, exit } => self.main_ended(run, pid, exit),
+            GuardEvent::Reaped => self.reaped(now),
+            GuardEvent::DaemonClosed => self.daemon_closed(now),
+            GuardEvent::DaemonDead => self.daemon_dead(now),
+            GuardEvent::GivenBack { lease, confirmed } => self.given_back(lease, confirmed),
+            GuardEvent::Tick => self.tick(now),
         }
         std::mem::take(&mut self.actions)
     }
@@ -276,7 +281,7 @@ impl Guard {
         term.is_some_and(|guarded| guarded.term.in_daemon)
     }
 
-    /// When the next [`Event::Tick`] is due.
+    /// When the next [`GuardEvent::Tick`] is due.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let term = self.term.as_ref().filter(|guarded| !guarded.over);
         let killing = self.killing();
@@ -344,12 +349,12 @@ impl Guard {
         Some(*lease.0)
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, action: GuardAction) {
         self.actions.push(action);
     }
 
     fn report(&mut self, report: Report) {
-        self.act(Action::Report(report));
+        self.act(GuardAction::Report(report));
     }
 
     fn refuse(&mut self, run: u64, reason: Refusal) {

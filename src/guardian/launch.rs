@@ -44,7 +44,7 @@ struct Plan {
     script: Vec<*const c_char>,
     environment: Vec<*const c_char>,
     /// Where it stands for who comes after all of us.
-    record: Option<runs::Next>,
+    record: Option<runs::NextRun>,
 }
 
 /// Why a child has not come to its exec.
@@ -82,7 +82,7 @@ impl Failure {
 
 /// How far a child has come that was forked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum LaunchStage {
     /// It has not come to its exec, and may never do.
     Underway,
     /// It was executed.
@@ -97,21 +97,21 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Starting {
     pub(super) pid: Pid,
-    stage: Stage,
+    stage: LaunchStage,
     /// Ends with the exec, and with the child.
     news: OwnedFd,
 }
 
 impl Starting {
     /// Looks how far it has come. Not after it was reaped.
-    pub(super) fn look(&mut self) -> Stage {
-        if self.stage == Stage::Underway {
+    pub(super) fn look(&mut self) -> LaunchStage {
+        if self.stage == LaunchStage::Underway {
             let mut failure = [0; 5];
             self.stage = match read(&self.news, &mut failure) {
-                Ok(5) => Stage::Failed(Failure::decode(failure)),
-                Err(Errno::AGAIN | Errno::INTR) => Stage::Underway,
-                _ if self.was_executed() => Stage::Executed,
-                _ => Stage::Killed,
+                Ok(5) => LaunchStage::Failed(Failure::decode(failure)),
+                Err(Errno::AGAIN | Errno::INTR) => LaunchStage::Underway,
+                _ if self.was_executed() => LaunchStage::Executed,
+                _ => LaunchStage::Killed,
             };
         }
         self.stage
@@ -119,7 +119,7 @@ impl Starting {
 
     /// What becomes readable when it has come further; nothing once that is known.
     pub(super) fn news(&self) -> Option<BorrowedFd<'_>> {
-        (self.stage == Stage::Underway).then(|| self.news.as_fd())
+        (self.stage == LaunchStage::Underway).then(|| self.news.as_fd())
     }
 
     /// Whether code of the program may have run, by the kernel's own mark.
@@ -139,7 +139,7 @@ pub(super) fn launch(
     input: BorrowedFd<'_>,
     guardian: Pid,
     before: Instant,
-    record: Option<runs::Next>,
+    record: Option<runs::NextRun>,
 ) -> io::Result<Starting> {
     let text = |text: Vec<u8>| CString::new(text).map_err(|_| io::Error::from(Errno::INVAL));
     let [program, ..] = spec.argv.as_slice() else {
@@ -174,7 +174,7 @@ pub(super) fn launch(
     let pid = signals::with_all_blocked(|| fork(&mut plan, &tell))??;
     Ok(Starting {
         pid,
-        stage: Stage::Underway,
+        stage: LaunchStage::Underway,
         news,
     })
 }

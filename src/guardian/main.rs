@@ -17,10 +17,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, getpid, getppid, pidfd_open, pidfd_send_signal, setsid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-use tracing::field::display;
 
-use super::decide::checks::Checks;
-use super::decide::{Action, Event, Guard, Line};
+use super::decide::checks::CheckGuard;
+use super::decide::{GuardAction, GuardEvent, GuardLine, TermGuard};
 use super::link::Link;
 use super::offspring::{Orphans, Round};
 use super::proc;
@@ -31,7 +30,8 @@ use super::tree::Tree;
 use super::waits::Waits;
 use crate::clock::{self, Instant, Timer};
 use crate::keys::{LeaseId, Prefix};
-use crate::proc::survivor::{Survivor, learn_names, listed};
+use crate::lines::{HookEnd, Speaker, Voice};
+use crate::proc::survivor::{Survivor, learn_names};
 use crate::term::record::Unkillable;
 
 /// Guards until nothing is left to guard; the exit code of the process.
@@ -77,9 +77,9 @@ fn run() -> io::Result<ExitCode> {
     tree.take_input(link.take_handed_over());
     let mind = if hello.checks {
         rustix::thread::set_name(crate::proc::CHECKS)?;
-        Mind::Checks(Checks::default())
+        GuardianMind::Checks(CheckGuard::default())
     } else {
-        Mind::Guard(Box::default())
+        GuardianMind::Guard(Box::default())
     };
     let mut resigner = Resigner::new()?;
     if !hello.checks {
@@ -93,12 +93,12 @@ fn run() -> io::Result<ExitCode> {
     waits.add(&timer)?;
     waits.add(&resigner)?;
     log.speak_for(&hello.election, &hello.candidate);
-    let mut guardian = Guardian {
+    let mut guardian = GuardianLoop {
         log,
         mind,
         tree,
         link,
-        daemon: Daemon {
+        daemon: WatchedDaemon {
             pidfd,
             orphans: Orphans::of(parent.as_raw_pid()),
             exited: false,
@@ -155,7 +155,7 @@ fn listen_to_signals() -> io::Result<UnixStream> {
 /// The daemon's first message.
 struct Hello {
     daemon: u32,
-    log: crate::log::Settings,
+    log: crate::log::LogSettings,
     election: Prefix,
     candidate: String,
     checks: bool,
@@ -196,7 +196,7 @@ fn greet(link: &mut Link, waits: &mut Waits) -> io::Result<Option<(Hello, Vec<Re
 const PROGRESS: Duration = Duration::from_millis(20);
 
 /// The daemon, as the guardian sees it.
-struct Daemon {
+struct WatchedDaemon {
     pidfd: OwnedFd,
     /// What its Rust job leaves behind.
     orphans: Orphans,
@@ -209,13 +209,13 @@ struct Daemon {
 }
 
 /// Who decides: of a term, or of checks.
-enum Mind {
-    Guard(Box<Guard>),
-    Checks(Checks),
+enum GuardianMind {
+    Guard(Box<TermGuard>),
+    Checks(CheckGuard),
 }
 
-impl Mind {
-    fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+impl GuardianMind {
+    fn handle(&mut self, event: GuardEvent, now: Instant) -> Vec<GuardAction> {
         match self {
             Self::Guard(guard) => guard.handle(event, now),
             Self::Checks(checks) => checks.handle(event, now),
@@ -236,12 +236,12 @@ impl Mind {
 }
 
 /// Everything that the loop works with.
-struct Guardian {
-    log: crate::log::Guard,
-    mind: Mind,
+struct GuardianLoop {
+    log: crate::log::LogGuard,
+    mind: GuardianMind,
     tree: Tree,
     link: Link,
-    daemon: Daemon,
+    daemon: WatchedDaemon,
     resigner: Resigner,
     timer: Timer,
     waits: Waits,
@@ -256,11 +256,11 @@ struct Guardian {
     leaving: bool,
 }
 
-impl Guardian {
+impl GuardianLoop {
     fn work(&mut self, first: Vec<Request>) -> io::Result<()> {
         let now = clock::now();
         for request in first {
-            self.feed(Event::Request(request), now);
+            self.feed(GuardEvent::Request(request), now);
         }
         let mut daemon_died = false;
         loop {
@@ -278,7 +278,7 @@ impl Guardian {
         // due meanwhile wait for the next round, and so for what the daemon has sent meanwhile.
         let now = clock::now();
         for request in self.link.receive() {
-            self.feed(Event::Request(request), now);
+            self.feed(GuardEvent::Request(request), now);
         }
         self.notice_closed(now);
         let mut wakes = [0; 64];
@@ -287,12 +287,12 @@ impl Guardian {
         self.daemon.exited |= daemon_died;
         if self.daemon.exited && !self.daemon.dead && self.is_rid_of_orphans(now) {
             self.daemon.dead = true;
-            self.feed(Event::DaemonDead, now);
+            self.feed(GuardEvent::DaemonDead, now);
         }
         for (lease, confirmed) in self.resigner.outcomes() {
-            self.feed(Event::GivenBack { lease, confirmed }, now);
+            self.feed(GuardEvent::GivenBack { lease, confirmed }, now);
         }
-        self.feed(Event::Tick, now);
+        self.feed(GuardEvent::Tick, now);
         self.link.flush();
         self.notice_closed(now);
     }
@@ -307,8 +307,8 @@ impl Guardian {
             Round::Clean => true,
             Round::Left(pids) => {
                 if !pids.is_empty() {
-                    let (election, candidate) = (&self.election, &self.candidate);
-                    tracing::error!(%election, candidate, ?pids, "job can't be killed");
+                    let text = format!("{pids:?}");
+                    self.speaker().leftovers_can_not_be_killed(&text);
                     let them: Vec<_> = pids
                         .iter()
                         .map(|pid| Survivor::of(pid.cast_signed()))
@@ -329,7 +329,7 @@ impl Guardian {
     fn notice_closed(&mut self, now: Instant) {
         if !self.link.is_open() && !self.daemon.closed {
             self.daemon.closed = true;
-            self.feed(Event::DaemonClosed, now);
+            self.feed(GuardEvent::DaemonClosed, now);
         }
     }
 
@@ -354,8 +354,8 @@ impl Guardian {
         self.waits.wait()
     }
 
-    fn feed(&mut self, event: Event, now: Instant) {
-        if let Event::Request(Request::Log(settings)) = &event {
+    fn feed(&mut self, event: GuardEvent, now: Instant) {
+        if let GuardEvent::Request(Request::Log(settings)) = &event {
             self.log.reload(settings);
         }
         for action in self.mind.handle(event, now) {
@@ -363,15 +363,15 @@ impl Guardian {
         }
     }
 
-    fn act(&mut self, action: Action, now: Instant) {
+    fn act(&mut self, action: GuardAction, now: Instant) {
         match action {
-            Action::Report(report) => {
+            GuardAction::Report(report) => {
                 if matches!(report, Report::Empty { .. } | Report::AtEnd { .. }) {
                     self.stuck.clear();
                 }
                 self.link.send(&report);
             }
-            Action::Spawn {
+            GuardAction::Spawn {
                 run,
                 command,
                 before,
@@ -382,25 +382,27 @@ impl Guardian {
                     self.reap(now);
                 }
             }
-            Action::StopTree { signal } => self.tree.stop(signal),
-            Action::SignalTree { signal } => self.tree.signal(signal),
-            Action::KillTree => self.kill_tree(now),
-            Action::KillDaemon => {
+            GuardAction::StopTree { signal } => self.tree.stop(signal),
+            GuardAction::SignalTree { signal } => self.tree.signal(signal),
+            GuardAction::KillTree => self.kill_tree(now),
+            GuardAction::KillDaemon => {
                 if let Err(error) = pidfd_send_signal(&self.daemon.pidfd, Signal::KILL)
                     && error != Errno::SRCH
                 {
                     tracing::error!(%error, "daemon not killed");
                 }
             }
-            Action::SayStuck { token, lease } => self.say_stuck(token, lease),
-            Action::Connect(resignation) => self.resigner.connect(resignation),
-            Action::Renew(resignation) => {
+            GuardAction::SayStuck { token, lease } => self.say_stuck(token, lease),
+            GuardAction::Connect(resignation) => self.resigner.connect(resignation),
+            GuardAction::Renew(resignation) => {
                 let shown = resignation.token.map(|_| self.stuck.clone());
                 self.resigner.renew(resignation, shown.unwrap_or_default());
             }
-            Action::GiveBack { resignation, until } => self.resigner.give_back(resignation, until),
-            Action::Say(line) => self.say(&line),
-            Action::Exit => self.leaving = true,
+            GuardAction::GiveBack { resignation, until } => {
+                self.resigner.give_back(resignation, until);
+            }
+            GuardAction::Say(line) => self.say(&line),
+            GuardAction::Exit => self.leaving = true,
         }
     }
 
@@ -417,41 +419,36 @@ impl Guardian {
 
     fn say_stuck(&mut self, token: i64, lease: Option<LeaseId>) {
         let survivors = self.tree.survivors();
-        tracing::error!(
-            election = %self.election,
-            candidate = self.candidate,
-            lease = lease.map(display),
-            token,
-            pids = listed(&survivors),
-            "job can't be killed"
-        );
+        self.speaker()
+            .job_can_not_be_killed(lease, Some(token), &survivors, None);
         self.stuck = Unkillable::first_of(&survivors);
         self.link.send(&Report::Stuck { token, survivors });
     }
 
-    fn say(&self, line: &Line) {
-        let (election, candidate) = (&self.election, &self.candidate);
+    fn speaker(&self) -> Speaker<'_> {
+        Speaker {
+            voice: Voice::Guardian,
+            election: &self.election,
+            candidate: &self.candidate,
+        }
+    }
+
+    fn say(&self, line: &GuardLine) {
+        let speaker = self.speaker();
         match *line {
-            Line::TermLost {
+            GuardLine::TermLost {
                 lease,
                 token,
                 reason,
-            } => {
-                let lease = lease.map(display);
-                tracing::error!(%election, candidate, lease, token, reason, "term lost");
-            }
-            Line::JobStopped {
+            } => speaker.term_lost(lease, token, reason),
+            GuardLine::JobStopped {
                 lease,
                 token,
                 pid,
                 killed,
                 took,
-            } => {
-                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                let lease = lease.map(display);
-                tracing::info!(%election, candidate, lease, token, pid, killed, took_ms, "job stopped");
-            }
-            Line::HookEnded {
+            } => speaker.job_stopped(lease, token, pid, killed, took),
+            GuardLine::HookEnded {
                 lease,
                 token,
                 pid,
@@ -459,23 +456,23 @@ impl Guardian {
                 killed,
                 ran,
             } => {
-                let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
-                let (lease, hook) = (lease.map(display), "on_lost");
                 let (code, signal, error) = exit.as_ref().map(Exit::parts).unwrap_or_default();
-                if code == Some(0) && !killed {
-                    tracing::info!(%election, candidate, lease, token, pid, hook, code, ran_ms, "hook ended");
-                } else {
-                    tracing::warn!(%election, candidate, lease, token, pid, hook, code, signal, error, killed, ran_ms, "hook ended");
-                }
+                let end = HookEnd {
+                    hook: "on_lost",
+                    pid,
+                    code,
+                    signal,
+                    error,
+                    killed,
+                    ran,
+                };
+                speaker.hook_ended(lease, token, &end);
             }
-            Line::Resigned {
+            GuardLine::Resigned {
                 lease,
                 token,
                 confirmed,
-            } => {
-                let by = "guardian";
-                tracing::info!(%election, candidate, %lease, token, confirmed, by, "resigned");
-            }
+            } => speaker.resigned(lease, token, confirmed),
         }
     }
 }

@@ -62,14 +62,14 @@ impl Mark {
 
 /// What `/proc/PID/status` says of a process or thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Status {
+pub(crate) struct MarkStatus {
     /// The parent's process id.
     pub(crate) parent: i32,
     /// The signals that it blocks; a bit each.
     blocked: u64,
 }
 
-impl Status {
+impl MarkStatus {
     /// The process with this number now, unless it is gone or hides from us.
     ///
     /// # Errors
@@ -126,11 +126,11 @@ mod tests {
     #[test]
     fn the_mask_is_read_by_its_bits() {
         let text = "Name:\tx\nPPid:\t7\nSigBlk:\t4000000000000000\nSigIgn:\t0000000000000001\n";
-        let status = Status::parse(text).unwrap();
+        let status = MarkStatus::parse(text).unwrap();
         assert_eq!(status.parent, 7);
         assert!(status.blocks(63));
         assert!(!status.blocks(62) && !status.blocks(1));
-        assert_eq!(Status::parse("Name:\tx\n"), None);
+        assert_eq!(MarkStatus::parse("Name:\tx\n"), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::client::is_guardian;
-use super::mark::{Mark, Status};
+use super::mark::{Mark, MarkStatus};
 use super::proc::{is_own_child, kill_child};
 use crate::clock::Instant;
 use crate::proc::look::{listed, own_children, seen};
@@ -96,7 +96,8 @@ impl Child {
 
     fn kill(self) {
         match self {
-            Self::Seen(process) => kill(process),
+            // One that may not be killed lives on, and is found again.
+            Self::Seen(process) => drop(process.kill()),
             Self::Hidden(pid) => kill_child(pid),
         }
     }
@@ -116,13 +117,6 @@ fn children() -> io::Result<Vec<(Child, bool)>> {
         }
     }
     Ok(children)
-}
-
-/// Sends SIGKILL; one that may not be killed lives on, and is found again.
-fn kill(process: Process) {
-    if let Ok(Some(handle)) = process.open() {
-        handle.kill().ok();
-    }
 }
 
 /// The processes of the Rust job of a daemon that is dead, in its guardian.
@@ -174,7 +168,9 @@ impl Orphans {
         };
         // A look that may have been blind is no proof of anything.
         let left = left.unwrap_or_default();
-        left.iter().copied().for_each(kill);
+        for process in &left {
+            process.kill().ok();
+        }
         let vain = now.since(since) > LONG;
         self.next_round = Some(now + if vain { ROUNDS.1 } else { ROUNDS.0 });
         if !vain || self.next_word.is_some_and(|at| now < at) {
@@ -194,7 +190,7 @@ fn bearers(mark: Mark) -> io::Result<Vec<Process>> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     let mut open = Vec::new();
     for pid in listed()? {
-        if let Some(status) = Status::of(pid)? {
+        if let Some(status) = MarkStatus::of(pid)? {
             children.entry(status.parent).or_default().push(pid);
             if status.bears(mark) {
                 open.push(pid);

@@ -10,6 +10,7 @@ use tokio_stream::StreamExt;
 
 use crate::proc::look::own_children;
 use crate::proc::{Process, Stat};
+use crate::shortage::until_had;
 
 /// Reaps them as they end, for ever. `spares_own`: code of others in this process may wait for what it
 /// has started itself, so what is in this process's session is left to it.
@@ -17,12 +18,12 @@ use crate::proc::{Process, Stat};
 /// It may reap a guardian, too: who waits for that asks its pidfd.
 ///
 /// # Errors
-/// When the kernel has no descriptor to spare.
+/// When the signal can't be listened to at all.
 ///
 /// # Cancel safety
 /// Safe.
 pub(crate) async fn reap(spares_own: bool) -> io::Result<()> {
-    let mut ends = Signals::new([SIGCHLD])?;
+    let mut ends = until_had("what hears that children end", || Signals::new([SIGCHLD])).await?;
     loop {
         reap_ended(spares_own);
         if ends.next().await.is_none() {

@@ -23,14 +23,14 @@ const LOOKS: usize = 16;
 
 /// A living process, as it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Found {
+enum FoundProcess {
     /// Told apart from all others.
     Seen(Process),
     /// A child of this process, of which `/proc` shows us nothing.
     Hidden(i32),
 }
 
-impl Found {
+impl FoundProcess {
     fn pid(self) -> i32 {
         match self {
             Self::Seen(process) => process.pid,
@@ -78,7 +78,7 @@ fn is_kept(pid: i32) -> bool {
 }
 
 /// Every living descendant of `root` that can be seen, its own children in any case.
-fn descendants(root: Pid) -> Vec<Found> {
+fn descendants(root: Pid) -> Vec<FoundProcess> {
     let root = root.as_raw_pid();
     let mut family = Family::default();
     if !family.descend(root) {
@@ -92,7 +92,7 @@ fn descendants(root: Pid) -> Vec<Found> {
 #[derive(Default)]
 struct Family {
     known: HashSet<i32>,
-    found: Vec<Found>,
+    found: Vec<FoundProcess>,
 }
 
 impl Family {
@@ -111,17 +111,17 @@ impl Family {
             let Ok(children) = children else {
                 // One that has ended meanwhile has none.
                 whole &= parent != root && Stat::of(parent).is_none_or(|stat| stat.has_ended());
-                whole &= !self.found.contains(&Found::Hidden(parent));
+                whole &= !self.found.contains(&FoundProcess::Hidden(parent));
                 continue;
             };
             for pid in children.into_iter().filter(|pid| self.known.insert(*pid)) {
                 parents.push(pid);
                 match Stat::of(pid) {
                     Some(stat) if is_over(pid, &stat) => {}
-                    Some(stat) => self.found.push(Found::Seen(stat.process(pid))),
+                    Some(stat) => self.found.push(FoundProcess::Seen(stat.process(pid))),
                     // Only own children are sure to be there still.
                     None if parent == root && root == getpid().as_raw_pid() => {
-                        self.found.push(Found::Hidden(pid));
+                        self.found.push(FoundProcess::Hidden(pid));
                     }
                     None => whole = false,
                 }
@@ -145,7 +145,7 @@ impl Family {
             for (pid, stat) in children.remove(&parent).unwrap_or_default() {
                 parents.push(pid);
                 if self.known.insert(pid) && !is_over(pid, &stat) {
-                    self.found.push(Found::Seen(stat.process(pid)));
+                    self.found.push(FoundProcess::Seen(stat.process(pid)));
                 }
             }
         }
@@ -158,7 +158,7 @@ fn is_over(pid: i32, stat: &Stat) -> bool {
 }
 
 /// Sends signals to a process; returns it, open, unless it has ended or may not be signalled.
-fn signal(found: Found, signals: &[Signal]) -> Option<Handle> {
+fn signal(found: FoundProcess, signals: &[Signal]) -> Option<Handle> {
     let Ok(handle) = found.open() else {
         signal_child(found.pid(), signals);
         return None;
@@ -305,9 +305,9 @@ mod tests {
     #[test]
     fn this_process_is_found_below_its_parent() {
         let parent = rustix::process::getppid().unwrap();
-        assert!(descendants(parent).contains(&Found::Seen(Process::this())));
+        assert!(descendants(parent).contains(&FoundProcess::Seen(Process::this())));
         let mut family = Family::default();
         family.scan(parent.as_raw_pid());
-        assert!(family.found.contains(&Found::Seen(Process::this())));
+        assert!(family.found.contains(&FoundProcess::Seen(Process::this())));
     }
 }

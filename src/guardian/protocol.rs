@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
+use crate::config::timing::Graces;
 use crate::keys::{LeaseId, Prefix};
 use crate::os_text::OsText;
 use crate::proc::survivor::Survivor;
@@ -28,7 +29,7 @@ pub enum Request {
         /// The process to hold for the daemon. The guardian kills no other: it must be its parent.
         daemon: u32,
         /// How the guardian logs.
-        log: crate::log::Settings,
+        log: crate::log::LogSettings,
         /// The election, for the guardian's log lines.
         election: Prefix,
         /// The candidate's name, for the guardian's log lines.
@@ -39,7 +40,7 @@ pub enum Request {
         records: bool,
     },
     /// The guardian is to log so from now on.
-    Log(crate::log::Settings),
+    Log(crate::log::LogSettings),
     /// A lease to give back in the daemon's place; acknowledged by [`Report::Remembered`], and not
     /// granted before that (R6).
     ///
@@ -54,7 +55,7 @@ pub enum Request {
     },
     /// A term begins. For the present term's token: its times and its stop signal change.
     /// Acknowledged by [`Report::Guarded`].
-    Term(Term),
+    Term(TermSpec),
     /// A renewal was proven. Acknowledged by [`Report::Guarded`]; a deadline never goes back.
     Deadline {
         /// The term.
@@ -144,30 +145,29 @@ pub enum Request {
 
 /// A term, as far as the guardian needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Term {
+pub struct TermSpec {
     /// The fencing token. Only rises: a token that isn't above every ended one is ignored.
     pub token: i64,
     /// The instant by which nothing of the term may run (D).
     pub deadline: Instant,
-    /// What a polite stop gets when the term is being lost (G).
-    pub lost_grace: Duration,
-    /// What a SIGKILL gets to take effect (K).
-    pub kill_budget: Duration,
+    /// What its job gets when it is being lost (G and K).
+    #[serde(flatten)]
+    pub graces: Graces,
     /// The number of the signal by which the guardian asks the job to stop, on its own account.
     pub stop_signal: i32,
     /// Whether a Rust job runs in the daemon itself, which then is killed where a tree would be.
     pub in_daemon: bool,
 }
 
-impl Term {
+impl TermSpec {
     /// When the polite stop begins, and starts end: D−G−K.
     pub fn stop_at(&self) -> Instant {
-        self.kill_at() - self.lost_grace
+        self.graces.polite_stop(self.deadline)
     }
 
     /// When all that is left is killed: D−K.
     pub fn kill_at(&self) -> Instant {
-        self.deadline - self.kill_budget
+        self.graces.kill(self.deadline)
     }
 }
 

@@ -19,20 +19,18 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::clock::{self, Instant};
 use crate::etcd::{Settings, Store};
 use crate::keys::LeaseId;
+use crate::reason::EndReason;
 use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
 use crate::vital;
 use crate::worker::STORE;
-
-/// Why a term ended that its daemon did not give back: in the history.
-const DAEMON_LOST: &str = "daemon_lost";
 
 /// Pause before another try to begin to work.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the thread is to do.
 #[derive(Debug)]
-enum Order {
+enum ResignerOrder {
     Connect(Resignation),
     Renew(Resignation, Vec<Unkillable>),
     GiveBack(Resignation, Instant),
@@ -41,16 +39,16 @@ enum Order {
 }
 
 /// How a lease was given back, and whether the store confirmed it.
-type Outcome = (LeaseId, bool);
+type ResignerOutcome = (LeaseId, bool);
 
 /// The thread, when there is one, and what it has to tell.
 #[derive(Debug)]
 pub(super) struct Resigner {
-    orders: Option<UnboundedSender<Order>>,
+    orders: Option<UnboundedSender<ResignerOrder>>,
     /// Leases whose outcome is awaited.
     awaited: usize,
     tell: Telephone,
-    outcomes: mpsc::Receiver<Outcome>,
+    outcomes: mpsc::Receiver<ResignerOutcome>,
     /// Readable when there are outcomes.
     bell: UnixStream,
 }
@@ -58,12 +56,12 @@ pub(super) struct Resigner {
 /// How the thread tells an outcome, and wakes the first thread with it.
 #[derive(Clone, Debug)]
 struct Telephone {
-    outcomes: mpsc::Sender<Outcome>,
+    outcomes: mpsc::Sender<ResignerOutcome>,
     bell: Arc<UnixStream>,
 }
 
 impl Telephone {
-    fn tell(&self, outcome: Outcome) {
+    fn tell(&self, outcome: ResignerOutcome) {
         if self.outcomes.send(outcome).is_ok() {
             // A full socket rings already.
             (&*self.bell).write_all(&[0]).ok();
@@ -103,34 +101,34 @@ impl Resigner {
 
     /// Connects to the store that `resignation` names, for what will follow.
     pub(super) fn connect(&mut self, resignation: Resignation) {
-        self.order(Order::Connect(resignation));
+        self.order(ResignerOrder::Connect(resignation));
     }
 
     /// Renews a lease once, and shows what can't be killed to whoever looks.
     pub(super) fn renew(&mut self, resignation: Resignation, unkillable: Vec<Unkillable>) {
-        self.order(Order::Renew(resignation, unkillable));
+        self.order(ResignerOrder::Renew(resignation, unkillable));
     }
 
     /// Gives a lease back; the outcome follows, by `until` or soon after.
     pub(super) fn give_back(&mut self, resignation: Resignation, until: Instant) {
         self.awaited += 1;
-        self.order(Order::GiveBack(resignation, until));
+        self.order(ResignerOrder::GiveBack(resignation, until));
     }
 
     /// The outcomes that have come since the last call.
-    pub(super) fn outcomes(&mut self) -> Vec<Outcome> {
+    pub(super) fn outcomes(&mut self) -> Vec<ResignerOutcome> {
         let mut rings = [0; 64];
         while matches!(self.bell.read(&mut rings), Ok(length) if length > 0) {}
-        let outcomes: Vec<Outcome> = self.outcomes.try_iter().collect();
+        let outcomes: Vec<ResignerOutcome> = self.outcomes.try_iter().collect();
         self.awaited = self.awaited.saturating_sub(outcomes.len());
         if !outcomes.is_empty() && self.awaited == 0 {
             // Its memory is free again, should the daemon wake up.
-            self.order(Order::Rest);
+            self.order(ResignerOrder::Rest);
         }
         outcomes
     }
 
-    fn order(&mut self, order: Order) {
+    fn order(&mut self, order: ResignerOrder) {
         if self.orders.is_none() {
             self.start()
                 .inspect_err(|error| tracing::error!(%error, "store not reached"))
@@ -142,8 +140,10 @@ impl Resigner {
                 orders.send(order).ok();
             }
             // Nothing can be done but to let the lease lapse.
-            (None, Order::GiveBack(resignation, _)) => self.tell.tell((resignation.lease, false)),
-            (None, Order::Connect(_) | Order::Renew(..) | Order::Rest) => {}
+            (None, ResignerOrder::GiveBack(resignation, _)) => {
+                self.tell.tell((resignation.lease, false));
+            }
+            (None, ResignerOrder::Connect(_) | ResignerOrder::Renew(..) | ResignerOrder::Rest) => {}
         }
     }
 }
@@ -154,7 +154,7 @@ impl AsFd for Resigner {
     }
 }
 
-fn start(tell: Telephone) -> io::Result<UnboundedSender<Order>> {
+fn start(tell: Telephone) -> io::Result<UnboundedSender<ResignerOrder>> {
     let (orders, mut todo) = unbounded_channel();
     vital::spawn("resigner", move || {
         while let Some(first) = todo.blocking_recv() {
@@ -170,19 +170,21 @@ fn start(tell: Telephone) -> io::Result<UnboundedSender<Order>> {
 
 /// A runtime for the orders that wait, tried until there is one or their time is over.
 fn runtime(
-    waiting: &mut VecDeque<Order>,
-    todo: &mut UnboundedReceiver<Order>,
+    waiting: &mut VecDeque<ResignerOrder>,
+    todo: &mut UnboundedReceiver<ResignerOrder>,
     tell: &Telephone,
 ) -> Option<Runtime> {
     let mut said = false;
     loop {
         waiting.retain(|order| match order {
-            Order::GiveBack(resignation, until) if until.has_passed() => {
+            ResignerOrder::GiveBack(resignation, until) if until.has_passed() => {
                 tell.tell((resignation.lease, false));
                 false
             }
-            Order::Rest => false,
-            Order::Connect(_) | Order::Renew(..) | Order::GiveBack(..) => true,
+            ResignerOrder::Rest => false,
+            ResignerOrder::Connect(_) | ResignerOrder::Renew(..) | ResignerOrder::GiveBack(..) => {
+                true
+            }
         });
         if waiting.is_empty() {
             return None;
@@ -204,7 +206,11 @@ fn runtime(
 }
 
 /// Carries out all orders side by side, over one set of connections, until there is time to rest.
-async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>, tell: &Telephone) {
+async fn work(
+    mut waiting: VecDeque<ResignerOrder>,
+    todo: &mut UnboundedReceiver<ResignerOrder>,
+    tell: &Telephone,
+) {
     let mut stores: Vec<Known> = Vec::new();
     loop {
         let order = match waiting.pop_front() {
@@ -212,7 +218,7 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
             None => todo.recv().await,
         };
         let (resignation, until) = match order {
-            Some(Order::Connect(resignation)) => {
+            Some(ResignerOrder::Connect(resignation)) => {
                 let store = store(&mut stores, &resignation);
                 drop(spawn_local(async move {
                     // What it could not reach, the next order will try again.
@@ -220,7 +226,7 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
                 }));
                 continue;
             }
-            Some(Order::Renew(resignation, unkillable)) => {
+            Some(ResignerOrder::Renew(resignation, unkillable)) => {
                 let store = store(&mut stores, &resignation);
                 drop(spawn_local(async move {
                     resignation.renew(&store).await;
@@ -228,8 +234,8 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
                 }));
                 continue;
             }
-            Some(Order::GiveBack(resignation, until)) => (resignation, until),
-            Some(Order::Rest) | None => return,
+            Some(ResignerOrder::GiveBack(resignation, until)) => (resignation, until),
+            Some(ResignerOrder::Rest) | None => return,
         };
         let store = store(&mut stores, &resignation);
         let tell = tell.clone();
@@ -238,7 +244,8 @@ async fn work(mut waiting: VecDeque<Order>, todo: &mut UnboundedReceiver<Order>,
             let ended = clock::wall_time();
             let confirmed = resignation.carry_out(&store, until).await;
             if confirmed {
-                resignation.explain(&store, ended, DAEMON_LOST).await;
+                let reason = EndReason::DaemonLost;
+                resignation.explain(&store, ended, reason).await;
             }
             tell.tell((resignation.lease, confirmed));
         }));

@@ -15,8 +15,8 @@ use rustix::process::{
     Pid, Signal, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper,
 };
 
-use super::decide::Event;
-use super::launch::{Failure, Stage, Starting, launch};
+use super::decide::GuardEvent;
+use super::launch::{Failure, LaunchStage, Starting, launch};
 use super::proc::{self, Reaped};
 use super::protocol::{CommandSpec, Exit, Stdin};
 use crate::clock::Instant;
@@ -70,13 +70,18 @@ impl Tree {
 
     /// Starts a run, unless `before` has come. What becomes of it is told by [`reap`](Self::reap), or
     /// at once where there is no process.
-    pub(super) fn spawn(&mut self, run: u64, spec: CommandSpec, before: Instant) -> Option<Event> {
+    pub(super) fn spawn(
+        &mut self,
+        run: u64,
+        spec: CommandSpec,
+        before: Instant,
+    ) -> Option<GuardEvent> {
         let input = match (spec.stdin, &self.input) {
             (Stdin::Null, _) => &self.null,
             (Stdin::Inherit, Some(input)) => input,
             (Stdin::Inherit, None) => {
                 let (code, error) = (126, "there is no standard input to pass on".to_owned());
-                return Some(Event::NotExecuted { run, code, error });
+                return Some(GuardEvent::NotExecuted { run, code, error });
             }
         };
         let record = self.runs.as_mut().and_then(|runs| runs.prepare().ok());
@@ -91,7 +96,7 @@ impl Tree {
             Err(error) => {
                 let error = Errno::from_io_error(&error).unwrap_or(Errno::INVAL);
                 let (code, error) = explain(&spec, Failure::Other(error));
-                Some(Event::NotExecuted { run, code, error })
+                Some(GuardEvent::NotExecuted { run, code, error })
             }
         }
     }
@@ -139,7 +144,7 @@ impl Tree {
     }
 
     /// Sends SIGKILL to every process of the tree; says what follows where it is over then.
-    pub(super) fn kill(&mut self) -> Vec<Event> {
+    pub(super) fn kill(&mut self) -> Vec<GuardEvent> {
         for (starting, _) in self.starting.values() {
             kill_process(starting.pid, Signal::KILL).ok();
         }
@@ -152,7 +157,7 @@ impl Tree {
 
     /// What follows where all that is left of the tree has ended, and can't be reaped, since a tracer
     /// keeps it: nothing of it runs.
-    fn held(&mut self) -> Vec<Event> {
+    fn held(&mut self) -> Vec<GuardEvent> {
         let Some(held) = proc::held().filter(|held| !held.is_empty()) else {
             return Vec::new();
         };
@@ -164,14 +169,14 @@ impl Tree {
         let signal = Signal::KILL.as_raw();
         let mut events = self.executed();
         let starting = std::mem::take(&mut self.starting).into_keys();
-        events.extend(starting.map(|run| Event::KilledEarly { run, signal }));
+        events.extend(starting.map(|run| GuardEvent::KilledEarly { run, signal }));
         let mains = std::mem::take(&mut self.mains).into_iter();
-        events.extend(mains.map(|(run, pid)| Event::MainEnded {
+        events.extend(mains.map(|(run, pid)| GuardEvent::MainEnded {
             run,
             pid: proc::id(pid),
             exit: Exit::Signal(signal),
         }));
-        events.push(Event::TreeEmpty);
+        events.push(GuardEvent::TreeEmpty);
         events
     }
 
@@ -182,7 +187,7 @@ impl Tree {
 
     /// Looks what was executed and reaps all that has ended; says what that means for the runs and
     /// the tree. Never blocks.
-    pub(super) fn reap(&mut self) -> Vec<Event> {
+    pub(super) fn reap(&mut self) -> Vec<GuardEvent> {
         let mut events = self.executed();
         let mut reaped = false;
         loop {
@@ -205,7 +210,7 @@ impl Tree {
                         self.held()
                     };
                     if held.is_empty() && reaped {
-                        events.push(Event::Reaped);
+                        events.push(GuardEvent::Reaped);
                     }
                     events.extend(held);
                     return events;
@@ -215,7 +220,7 @@ impl Tree {
                         runs.all_ended();
                     }
                     self.held.clear();
-                    events.push(Event::TreeEmpty);
+                    events.push(GuardEvent::TreeEmpty);
                     return events;
                 }
             }
@@ -223,10 +228,10 @@ impl Tree {
     }
 
     /// Those that were executed since the last look.
-    fn executed(&mut self) -> Vec<Event> {
-        let executed = self
-            .starting
-            .extract_if(.., |_, (starting, _)| starting.look() == Stage::Executed);
+    fn executed(&mut self) -> Vec<GuardEvent> {
+        let executed = self.starting.extract_if(.., |_, (starting, _)| {
+            starting.look() == LaunchStage::Executed
+        });
         let mut events = Vec::new();
         for (run, (starting, spec)) in executed {
             self.mains.insert(run, starting.pid);
@@ -235,26 +240,26 @@ impl Tree {
                 self.input = None;
             }
             let pid = proc::id(starting.pid);
-            events.push(Event::Executed { run, pid });
+            events.push(GuardEvent::Executed { run, pid });
         }
         events
     }
 
     /// What it means that a process has ended.
-    fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<Event> {
+    fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<GuardEvent> {
         let signal = status.terminating_signal();
         let of_pid = |(_, (starting, _)): &(&u64, &(Starting, _))| starting.pid == pid;
         if let Some(run) = self.starting.iter().find(of_pid).map(|(run, _)| *run) {
             let (mut starting, spec) = self.starting.remove(&run)?;
             return Some(match starting.look() {
-                Stage::Failed(Failure::TooLate) => Event::TooLate { run },
-                Stage::Failed(failure) => {
+                LaunchStage::Failed(Failure::TooLate) => GuardEvent::TooLate { run },
+                LaunchStage::Failed(failure) => {
                     let (code, error) = explain(&spec, failure);
-                    Event::NotExecuted { run, code, error }
+                    GuardEvent::NotExecuted { run, code, error }
                 }
                 _ => {
                     let signal = signal.unwrap_or(Signal::KILL.as_raw());
-                    Event::KilledEarly { run, signal }
+                    GuardEvent::KilledEarly { run, signal }
                 }
             });
         }
@@ -265,7 +270,7 @@ impl Tree {
             None => Exit::Code(status.exit_status().unwrap_or(0)),
         };
         let pid = proc::id(pid);
-        Some(Event::MainEnded { run, pid, exit })
+        Some(GuardEvent::MainEnded { run, pid, exit })
     }
 }
 

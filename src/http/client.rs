@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::Reloaded;
-use crate::config::handed::{PATH, Settings};
+use crate::config::handed::{HandedSettings, PATH};
 use crate::runtime_dir::{CONTROL_SOCKET, Dir};
 
 /// The longest answer that is read.
@@ -57,7 +57,7 @@ impl Reloaded {
 
 /// The settings that the daemon whose runtime directory is `directory` runs by; `None` if it can't be
 /// asked. Blocks, but no longer than `limit` at each step.
-pub fn settings(directory: &Path, limit: Duration) -> Option<Settings> {
+pub fn settings(directory: &Path, limit: Duration) -> Option<HandedSettings> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, sockopt};
     let stream = rustix::net::socket_with(
         AddressFamily::UNIX,

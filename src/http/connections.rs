@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 
-use super::{State, Via, routes};
+use super::{ServerState, Via, routes};
 
 /// How long a client may take to send its request's head.
 const HEAD_TIME: Duration = Duration::from_secs(3);
@@ -31,13 +31,13 @@ const MOST_HEADERS: usize = 64;
 /// The connections that came by one way.
 pub(super) struct Connections {
     most: usize,
-    state: Arc<State>,
+    state: Arc<ServerState>,
     /// The oldest first.
     open: VecDeque<AbortHandle>,
 }
 
 impl Connections {
-    pub(super) fn new(most: usize, state: &Arc<State>) -> Self {
+    pub(super) fn new(most: usize, state: &Arc<ServerState>) -> Self {
         Self {
             most,
             state: Arc::clone(state),

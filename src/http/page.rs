@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::State;
-use super::reader::Read;
+use super::ServerState;
+use super::reader::OverviewRead;
 use crate::candidate::Public;
 use crate::clock;
 use crate::config::Config;
-use crate::status::{Candidate, InPause, OF_LAST_TERM, Overview, Status};
+use crate::status::{CandidateStatus, ElectionStatus, InPause, OF_LAST_TERM, Overview};
 
 mod picture;
 mod text;
@@ -26,14 +26,14 @@ const TERMS_LISTED: usize = 8;
 const QUEUE_LISTED: usize = 50;
 
 /// The page as it is now.
-pub(super) async fn render(state: &State) -> String {
+pub(super) async fn render(state: &ServerState) -> String {
     let config = state.config();
     let read = state.reader.overview(&config.election.prefix).await;
     let public = state.view.public.borrow().clone();
     page(&config, &public, &read, &clock::wall_time())
 }
 
-fn page(config: &Config, public: &Public, read: &Read, now: &str) -> String {
+fn page(config: &Config, public: &Public, read: &OverviewRead, now: &str) -> String {
     let election = Escaped(config.election.prefix.as_str());
     let mut body = String::new();
     let shown = write_body(&mut body, config, public, read, now);
@@ -56,7 +56,7 @@ fn write_body(
     out: &mut String,
     config: &Config,
     public: &Public,
-    read: &Read,
+    read: &OverviewRead,
     now: &str,
 ) -> std::fmt::Result {
     writeln!(
@@ -84,7 +84,7 @@ fn write_body(
     writeln!(out, "<p class=\"soft\">As of {} UTC.</p>", moment(now))
 }
 
-fn leader(out: &mut String, status: &Status, now: &str) -> std::fmt::Result {
+fn leader(out: &mut String, status: &ElectionStatus, now: &str) -> std::fmt::Result {
     match &status.leader {
         Some(leader) => {
             let name = Escaped(&leader.name);
@@ -152,7 +152,7 @@ fn leader(out: &mut String, status: &Status, now: &str) -> std::fmt::Result {
     Ok(())
 }
 
-fn pause(out: &mut String, status: &Status) -> std::fmt::Result {
+fn pause(out: &mut String, status: &ElectionStatus) -> std::fmt::Result {
     write!(out, "<p class=\"warn\">Paused by ")?;
     match &status.pause {
         Some(pause) => {
@@ -204,7 +204,7 @@ fn replica(out: &mut String, config: &Config, public: &Public) -> std::fmt::Resu
     }
 }
 
-fn queue(out: &mut String, status: &Status) -> std::fmt::Result {
+fn queue(out: &mut String, status: &ElectionStatus) -> std::fmt::Result {
     writeln!(out, "<h2>Queue</h2>")?;
     if status.queue.is_empty() {
         return writeln!(out, "<p class=\"soft\">Nobody stands in it.</p>");
@@ -223,7 +223,7 @@ fn queue(out: &mut String, status: &Status) -> std::fmt::Result {
     }
 }
 
-fn row(out: &mut String, candidate: &Candidate) -> std::fmt::Result {
+fn row(out: &mut String, candidate: &CandidateStatus) -> std::fmt::Result {
     let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "–".to_owned());
     let left = match candidate.lease_remaining_s {
         Some(left) => format!(

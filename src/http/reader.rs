@@ -23,20 +23,20 @@ const FRESH_EACH: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_secs(30);
 
 /// The election as it was read last, or why it could not be.
-pub(super) type Read = Result<Arc<Overview>, String>;
+pub(super) type OverviewRead = Result<Arc<Overview>, String>;
 
 /// Reads on demand, one reader at a time.
-pub(super) struct Reader(Mutex<Inner>);
+pub(super) struct OverviewReader(Mutex<Inner>);
 
 struct Inner {
     settings: Settings,
     store: Option<Store>,
     used: Instant,
-    overview: Option<(Instant, Read)>,
+    overview: Option<(Instant, OverviewRead)>,
     position: Option<(Instant, LeaseId, Option<usize>)>,
 }
 
-impl Reader {
+impl OverviewReader {
     pub(super) fn new(settings: Settings) -> Self {
         Self(Mutex::new(Inner {
             settings,
@@ -58,7 +58,7 @@ impl Reader {
     }
 
     /// The election under `prefix`.
-    pub(super) async fn overview(self: &Arc<Self>, prefix: &Prefix) -> Read {
+    pub(super) async fn overview(self: &Arc<Self>, prefix: &Prefix) -> OverviewRead {
         let mut inner = self.0.lock().await;
         if let Some((until, read)) = &inner.overview
             && !until.has_passed()

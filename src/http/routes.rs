@@ -9,8 +9,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::status::Status;
-use super::{Ask, State, Via, hosts, page};
+use super::status::StatusBody;
+use super::{Ask, ServerState, Via, hosts, page};
 use crate::candidate::Role;
 use crate::config::handed;
 use crate::log;
@@ -49,10 +49,10 @@ const PATHS: [&str; 8] = [
 /// What may be done with what anybody may read.
 const READS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
-type Answer = Response<Full<Bytes>>;
+type RouteAnswer = Response<Full<Bytes>>;
 
 /// Answers a request. Its body, if it has one, is never read.
-pub(super) async fn answer<B>(state: &State, via: Via, request: &Request<B>) -> Answer {
+pub(super) async fn answer<B>(state: &ServerState, via: Via, request: &Request<B>) -> RouteAnswer {
     if let Via::Tcp(local) = via
         && !hosts::is_for_us(request, local, &state.config().http_hosts)
     {
@@ -70,7 +70,7 @@ pub(super) async fn answer<B>(state: &State, via: Via, request: &Request<B>) -> 
     }
     if path == handed::PATH && via == Via::Control {
         return match *request.method() {
-            Method::GET => json(StatusCode::OK, &handed::Settings::of(&state.config())),
+            Method::GET => json(StatusCode::OK, &handed::HandedSettings::of(&state.config())),
             _ => not_allowed(HeaderValue::from_static("GET")),
         };
     }
@@ -90,7 +90,7 @@ pub(super) async fn answer<B>(state: &State, via: Via, request: &Request<B>) -> 
 }
 
 /// What is read at `path`, which is one of [`PATHS`].
-async fn read(state: &State, path: &str) -> Answer {
+async fn read(state: &ServerState, path: &str) -> RouteAnswer {
     match path {
         "/livez" => livez(state).await,
         "/readyz" => {
@@ -101,7 +101,7 @@ async fn read(state: &State, path: &str) -> Answer {
             let public = state.view.public.borrow();
             yes_or_no(public.leads(), public.role.word())
         }
-        "/status" => json(StatusCode::OK, &Status::of(state).await),
+        "/status" => json(StatusCode::OK, &StatusBody::of(state).await),
         "/metrics" => with_type(
             StatusCode::OK,
             PROMETHEUS,
@@ -124,7 +124,7 @@ fn is_ready(role: Role) -> bool {
 }
 
 /// Whether all loops of the daemon come round.
-async fn livez(state: &State) -> Answer {
+async fn livez(state: &ServerState) -> RouteAnswer {
     for (name, pulse) in &state.view.pulses {
         if !pulse.beats(STUCK).await {
             let what = format!("the {name} is stuck\n");
@@ -134,7 +134,7 @@ async fn livez(state: &State) -> Answer {
     text(StatusCode::OK, "ok\n")
 }
 
-async fn reload(state: &State) -> Answer {
+async fn reload(state: &ServerState) -> RouteAnswer {
     let (tell, told) = oneshot::channel();
     // The daemon hears as long as it lives.
     drop(state.asks.send(Ask::Reload(tell)));
@@ -145,7 +145,7 @@ async fn reload(state: &State) -> Answer {
     }
 }
 
-fn gauges(state: &State) -> Gauges {
+fn gauges(state: &ServerState) -> Gauges {
     let public = state.view.public.borrow();
     let leader = public.leads();
     Gauges {
@@ -163,7 +163,7 @@ fn gauges(state: &State) -> Gauges {
     }
 }
 
-fn yes_or_no(yes: bool, word: &str) -> Answer {
+fn yes_or_no(yes: bool, word: &str) -> RouteAnswer {
     let status = if yes {
         StatusCode::OK
     } else {
@@ -172,23 +172,23 @@ fn yes_or_no(yes: bool, word: &str) -> Answer {
     text(status, format!("{word}\n"))
 }
 
-fn not_allowed(methods: HeaderValue) -> Answer {
+fn not_allowed(methods: HeaderValue) -> RouteAnswer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
     answer.headers_mut().insert(ALLOW, methods);
     answer
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+fn text(status: StatusCode, body: impl Into<Bytes>) -> RouteAnswer {
     with_type(status, TEXT, body)
 }
 
-fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer {
+fn json<T: Serialize>(status: StatusCode, body: &T) -> RouteAnswer {
     // Plain data of our own: nothing in it can fail.
     let body = log::json(body).unwrap_or_default() + "\n";
     with_type(status, JSON, body)
 }
 
-fn with_type(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Answer {
+fn with_type(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> RouteAnswer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();

@@ -2,42 +2,42 @@
 
 use serde::Serialize;
 
-use super::State;
+use super::ServerState;
 use crate::candidate::Public;
 use crate::candidate::Role;
 use crate::config::Config;
 use crate::proc::survivor::Survivor;
-use crate::status::Candidate;
+use crate::status::CandidateStatus;
 use crate::term::record::host_name;
 
 /// The answer's shape.
 #[derive(Debug, Serialize)]
-pub(super) struct Status {
+pub(super) struct StatusBody {
     role: &'static str,
-    candidate: Option<Candidate>,
-    term: Option<Term>,
-    job: Option<Job>,
+    candidate: Option<CandidateStatus>,
+    term: Option<TermBody>,
+    job: Option<JobBody>,
     deadline_in_s: Option<f64>,
     /// Only where there is a check.
     #[serde(skip_serializing_if = "Option::is_none")]
-    health: Option<Health>,
+    health: Option<HealthBody>,
 }
 
 #[derive(Debug, Serialize)]
-struct Health {
+struct HealthBody {
     state: &'static str,
     /// What the last check came to.
     last: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Term {
+struct TermBody {
     token: i64,
     since: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Job {
+struct JobBody {
     kind: String,
     pid: Option<u32>,
     up: bool,
@@ -50,18 +50,18 @@ struct Job {
     unkillable: Vec<Survivor>,
 }
 
-impl Status {
-    pub(super) async fn of(state: &State) -> Self {
+impl StatusBody {
+    pub(super) async fn of(state: &ServerState) -> Self {
         let public = state.view.public.borrow().clone();
         let config = state.config();
         Self {
             role: public.role.word(),
             candidate: candidate(state, &public, &config).await,
-            term: public.token.map(|token| Term {
+            term: public.token.map(|token| TermBody {
                 token,
                 since: public.since.as_deref().map(ToOwned::to_owned),
             }),
-            job: Some(Job {
+            job: Some(JobBody {
                 kind: config.job.kind.clone(),
                 pid: public.pid,
                 up: public.job.up,
@@ -72,7 +72,7 @@ impl Status {
             deadline_in_s: public
                 .deadline
                 .map(|deadline| deadline.remaining().as_secs_f64()),
-            health: public.health.as_ref().map(|health| Health {
+            health: public.health.as_ref().map(|health| HealthBody {
                 state: health.word(),
                 last: health.last.as_deref().map(ToOwned::to_owned),
             }),
@@ -80,7 +80,11 @@ impl Status {
     }
 }
 
-async fn candidate(state: &State, public: &Public, config: &Config) -> Option<Candidate> {
+async fn candidate(
+    state: &ServerState,
+    public: &Public,
+    config: &Config,
+) -> Option<CandidateStatus> {
     let lease = public.lease?;
     let joined_at = usize::try_from(public.position?).ok()?;
     let position = match public.role {
@@ -93,7 +97,7 @@ async fn candidate(state: &State, public: &Public, config: &Config) -> Option<Ca
         _ => joined_at,
     };
     let since = public.since.as_deref().or(public.joined.as_deref());
-    Some(Candidate {
+    Some(CandidateStatus {
         position,
         name: config.candidate_name.clone(),
         lease,

@@ -31,7 +31,7 @@ const WORKERS: usize = 2;
 
 /// What becomes of a run.
 #[derive(Debug)]
-pub struct Progress {
+pub struct NativeProgress {
     /// The daemon's number for the run.
     pub run: u64,
     /// How far it has come.
@@ -49,7 +49,7 @@ pub enum Stage {
 
 /// A run of a Rust job.
 #[derive(Debug)]
-pub struct Native {
+pub struct NativeJob {
     stopping: watch::Sender<bool>,
 }
 
@@ -69,19 +69,22 @@ pub struct Start {
     pub run: u64,
 }
 
-impl Native {
+impl NativeJob {
     /// Starts a run on a thread of its own, which tells `progress` of its end.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(start: Start, progress: mpsc::UnboundedSender<Progress>) -> io::Result<Self> {
+    pub fn start(
+        start: Start,
+        progress: mpsc::UnboundedSender<NativeProgress>,
+    ) -> io::Result<Self> {
         let (stopping, stop) = watch::channel(false);
         std::thread::Builder::new()
             .name("job".to_owned())
             .spawn(move || {
                 let run = start.run;
                 // Nobody listens only when the daemon is ending.
-                let tell = |stage| drop(progress.send(Progress { run, stage }));
+                let tell = |stage| drop(progress.send(NativeProgress { run, stage }));
                 let returned = || tell(Stage::Returned);
                 let ran = catch_unwind(AssertUnwindSafe(|| run_to_end(start, stop, returned)));
                 tell(match ran {

@@ -7,7 +7,7 @@ use crate::config::{self, Restart};
 
 /// What is to follow a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RestartVerdict {
     /// Another run in this term, after this pause.
     Again(Duration),
     /// The term is given back; this candidate stays out of the queue for this long.
@@ -40,7 +40,7 @@ impl Restarts {
     }
 
     /// Decides what follows a run that took `ran`, and failed or not.
-    pub fn decide(&mut self, failed: bool, ran: Duration, random: u32) -> Verdict {
+    pub fn decide(&mut self, failed: bool, ran: Duration, random: u32) -> RestartVerdict {
         if ran > self.long {
             self.backoff.reset();
             self.failures = 0;
@@ -54,14 +54,14 @@ impl Restarts {
         if !again {
             self.failures = 0;
             self.backoff.reset();
-            return Verdict::GiveBack(self.long);
+            return RestartVerdict::GiveBack(self.long);
         }
         if self.yield_after > 0 && self.failures >= self.yield_after {
             self.failures = 0;
             self.backoff.reset();
-            return Verdict::GiveBack(self.yield_cooldown);
+            return RestartVerdict::GiveBack(self.yield_cooldown);
         }
-        Verdict::Again(self.backoff.next(random))
+        RestartVerdict::Again(self.backoff.next(random))
     }
 }
 
@@ -86,34 +86,37 @@ mod tests {
     fn pauses_double_and_a_long_run_resets_them() {
         let mut restarts = restarts(Restart::Always);
         let mut next = |failed, ran| restarts.decide(failed, ran, u32::MAX);
-        assert_eq!(next(false, SECOND), Verdict::Again(SECOND));
-        assert_eq!(next(false, SECOND), Verdict::Again(2 * SECOND));
-        assert_eq!(next(false, 9 * SECOND), Verdict::Again(SECOND));
+        assert_eq!(next(false, SECOND), RestartVerdict::Again(SECOND));
+        assert_eq!(next(false, SECOND), RestartVerdict::Again(2 * SECOND));
+        assert_eq!(next(false, 9 * SECOND), RestartVerdict::Again(SECOND));
     }
 
     #[test]
     fn so_many_failures_in_a_row_yield() {
         let mut restarts = restarts(Restart::Always);
         let mut next = |failed| restarts.decide(failed, SECOND, u32::MAX);
-        assert!(matches!(next(true), Verdict::Again(_)));
-        assert!(matches!(next(true), Verdict::Again(_)));
-        assert!(matches!(next(false), Verdict::Again(_)));
-        assert!(matches!(next(true), Verdict::Again(_)));
-        assert!(matches!(next(true), Verdict::Again(_)));
-        assert_eq!(next(true), Verdict::GiveBack(60 * SECOND));
-        assert!(matches!(next(true), Verdict::Again(_)));
+        assert!(matches!(next(true), RestartVerdict::Again(_)));
+        assert!(matches!(next(true), RestartVerdict::Again(_)));
+        assert!(matches!(next(false), RestartVerdict::Again(_)));
+        assert!(matches!(next(true), RestartVerdict::Again(_)));
+        assert!(matches!(next(true), RestartVerdict::Again(_)));
+        assert_eq!(next(true), RestartVerdict::GiveBack(60 * SECOND));
+        assert!(matches!(next(true), RestartVerdict::Again(_)));
     }
 
     #[test]
     fn the_policy_says_who_runs_again() {
         let mut never = restarts(Restart::Never);
-        assert_eq!(never.decide(true, SECOND, 0), Verdict::GiveBack(8 * SECOND));
+        assert_eq!(
+            never.decide(true, SECOND, 0),
+            RestartVerdict::GiveBack(8 * SECOND)
+        );
         let mut on_failure = restarts(Restart::OnFailure);
         assert!(matches!(
             on_failure.decide(true, SECOND, 0),
-            Verdict::Again(_)
+            RestartVerdict::Again(_)
         ));
         let done = on_failure.decide(false, SECOND, 0);
-        assert_eq!(done, Verdict::GiveBack(8 * SECOND));
+        assert_eq!(done, RestartVerdict::GiveBack(8 * SECOND));
     }
 }

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 
-use crate::guardian::mark::{Mark, SIGNAL, Status};
+use crate::guardian::mark::{Mark, MarkStatus, SIGNAL};
 
 /// The threads of one run.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ fn marked() -> io::Result<BTreeSet<OsString>> {
     let mut marked = BTreeSet::new();
     for thread in fs::read_dir("/proc/self/task")? {
         let thread = thread?;
-        let status = Status::of_thread(&thread.path())?;
+        let status = MarkStatus::of_thread(&thread.path())?;
         if status.is_some_and(|status| status.blocks(SIGNAL)) {
             marked.insert(thread.file_name());
         }

@@ -12,7 +12,7 @@ const LEADER_KEY: &str = "INCUMBENT_LEADER_KEY";
 
 /// What a write is tied to: the leader's key, as the term created it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guard {
+pub struct WriteGuard {
     key: String,
     token: i64,
 }
@@ -28,7 +28,7 @@ pub enum BadGuard {
     Key,
 }
 
-impl Guard {
+impl WriteGuard {
     /// The guard that the daemon gave its job along; `None` outside of a job.
     ///
     /// # Errors
@@ -79,8 +79,8 @@ impl Guard {
 mod tests {
     use super::*;
 
-    fn of(token: Option<&str>, key: Option<&str>) -> Result<Option<Guard>, BadGuard> {
-        Guard::of_job(|name| match name {
+    fn of(token: Option<&str>, key: Option<&str>) -> Result<Option<WriteGuard>, BadGuard> {
+        WriteGuard::of_job(|name| match name {
             TOKEN => token.map(OsString::from),
             LEADER_KEY => key.map(OsString::from),
             _ => None,

@@ -13,7 +13,7 @@ use super::{Deleted, Written};
 
 /// The answer to `get`.
 pub fn get(answer: &GetResponse) -> serde_json::Result<String> {
-    serde_json::to_string(&Get {
+    serde_json::to_string(&GetJson {
         header: answer.header().map(Header::from),
         kvs: answer.kvs().iter().map(KeyValue::from).collect(),
         more: answer.more(),
@@ -23,7 +23,7 @@ pub fn get(answer: &GetResponse) -> serde_json::Result<String> {
 
 /// The answer to `put`.
 pub fn put(answer: &Written) -> serde_json::Result<String> {
-    serde_json::to_string(&Put {
+    serde_json::to_string(&PutJson {
         header: answer.header.as_ref().map(Header::from),
         prev_kv: answer.prev_kv.as_ref().map(KeyValue::from),
     })
@@ -40,7 +40,7 @@ pub fn delete(answer: &Deleted) -> serde_json::Result<String> {
 
 /// One message of a watch.
 pub fn watch(message: &WatchResponse) -> serde_json::Result<String> {
-    let event = |event: &etcd_client::Event| Event {
+    let event = |event: &etcd_client::Event| EventJson {
         kind: match event.event_type() {
             EventType::Put => 0,
             EventType::Delete => 1,
@@ -48,7 +48,7 @@ pub fn watch(message: &WatchResponse) -> serde_json::Result<String> {
         kv: event.kv().map(KeyValue::from),
         prev_kv: event.prev_kv().map(KeyValue::from),
     };
-    serde_json::to_string(&Watch {
+    serde_json::to_string(&WatchJson {
         header: message.header().map(Header::from).unwrap_or_default(),
         events: message.events().iter().map(event).collect(),
         compact_revision: message.compact_revision(),
@@ -58,7 +58,7 @@ pub fn watch(message: &WatchResponse) -> serde_json::Result<String> {
 }
 
 #[derive(Serialize)]
-struct Get {
+struct GetJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     header: Option<Header>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -70,7 +70,7 @@ struct Get {
 }
 
 #[derive(Serialize)]
-struct Put {
+struct PutJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     header: Option<Header>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,16 +89,16 @@ struct Delete {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Watch {
+struct WatchJson {
     header: Header,
-    events: Vec<Event>,
+    events: Vec<EventJson>,
     compact_revision: i64,
     canceled: bool,
     created: bool,
 }
 
 #[derive(Serialize)]
-struct Event {
+struct EventJson {
     #[serde(rename = "type", skip_serializing_if = "is_default")]
     kind: i32,
     #[serde(skip_serializing_if = "Option::is_none")]

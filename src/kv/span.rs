@@ -6,11 +6,11 @@ use etcd_client::{DeleteOptions, GetOptions, WatchOptions};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     start: Vec<u8>,
-    end: End,
+    end: SpanEnd,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum End {
+enum SpanEnd {
     /// No other key.
     Start,
     /// Every key that begins so.
@@ -23,9 +23,9 @@ enum End {
 macro_rules! bounded {
     ($span:expr, $options:expr) => {
         match &$span.end {
-            End::Start => $options,
-            End::Prefix => $options.with_prefix(),
-            End::Before(end) => $options.with_range(end.clone()),
+            SpanEnd::Start => $options,
+            SpanEnd::Prefix => $options.with_prefix(),
+            SpanEnd::Before(end) => $options.with_range(end.clone()),
         }
     };
 }
@@ -35,7 +35,7 @@ impl Span {
     pub const fn key(key: Vec<u8>) -> Self {
         Self {
             start: key,
-            end: End::Start,
+            end: SpanEnd::Start,
         }
     }
 
@@ -43,7 +43,7 @@ impl Span {
     pub const fn prefix(prefix: Vec<u8>) -> Self {
         Self {
             start: prefix,
-            end: End::Prefix,
+            end: SpanEnd::Prefix,
         }
     }
 
@@ -51,7 +51,7 @@ impl Span {
     pub const fn range(start: Vec<u8>, end: Vec<u8>) -> Self {
         Self {
             start,
-            end: End::Before(end),
+            end: SpanEnd::Before(end),
         }
     }
 

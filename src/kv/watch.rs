@@ -9,7 +9,7 @@ use crate::etcd::{self, Store};
 
 /// What to watch.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct WatchRequest {
     /// Which keys.
     pub span: Span,
     /// From which revision on; 0 for what comes after now.
@@ -20,9 +20,9 @@ pub struct Request {
 
 /// Follows keys over one member after another, from where the last one left off: nothing is lost
 /// and nothing told twice, as long as the history isn't compacted under it.
-pub struct Follower {
+pub struct KeyFollower {
     store: Store,
-    request: Request,
+    request: WatchRequest,
     /// The first revision that was not told yet.
     from: i64,
     watch: Option<Watch>,
@@ -36,14 +36,14 @@ impl Keys {
     ///
     /// # Errors
     /// As [`Error`] lists them, within the patience; what follows has no such bound.
-    pub async fn watch(&self, request: Request) -> Result<Follower, Failure> {
+    pub async fn watch(&self, request: WatchRequest) -> Result<KeyFollower, Failure> {
         let mut from = request.revision;
         if from == 0 {
             let look = GetOptions::new().with_limit(1).with_keys_only();
             let seen = self.read(&request.span, &look).await?;
             from = seen.header().map_or(0, |header| header.revision() + 1);
         }
-        let mut follower = Follower {
+        let mut follower = KeyFollower {
             store: self.store.clone(),
             request,
             from,
@@ -55,7 +55,7 @@ impl Keys {
     }
 }
 
-impl Follower {
+impl KeyFollower {
     /// Waits for the next message with events; the last one says how far the history was
     /// compacted.
     ///

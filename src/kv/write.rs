@@ -4,14 +4,14 @@ use etcd_client::{
     Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
-use super::{Deleted, Error, Guard, Keys, Put, Span, Written};
+use super::{Deleted, Error, Keys, Put, Span, WriteGuard, Written};
 
 impl Keys {
     /// Writes a key.
     ///
     /// # Errors
     /// As [`Error`] lists them.
-    pub async fn put(&self, put: &Put, guard: Option<&Guard>) -> Result<Written, Error> {
+    pub async fn put(&self, put: &Put, guard: Option<&WriteGuard>) -> Result<Written, Error> {
         let span = Span::key(put.key.clone());
         // What was there before a write that was not answered, and as of which revision it was
         // before the first of them.
@@ -71,7 +71,7 @@ impl Keys {
         &self,
         span: &Span,
         prev_kv: bool,
-        guard: Option<&Guard>,
+        guard: Option<&WriteGuard>,
     ) -> Result<Deleted, Error> {
         let look = span.of_get().with_keys_only().with_limit(1);
         self.read(span, &look).await?;
@@ -82,7 +82,7 @@ impl Keys {
             options
         };
         let txn = Txn::new()
-            .when(guard.map(Guard::holds).into_iter().collect::<Vec<_>>())
+            .when(guard.map(WriteGuard::holds).into_iter().collect::<Vec<_>>())
             .and_then([TxnOp::delete(span.start(), Some(options))]);
         let sent = self.store.txn(self.patience.remaining(), txn).await;
         let (mut answer, _) = sent.map_err(|error| {
@@ -108,7 +108,7 @@ impl Keys {
 
 impl Put {
     /// The transaction that writes if the key still is as it was when it was looked at.
-    fn over(&self, now: Option<&KeyValue>, guard: Option<&Guard>) -> Txn {
+    fn over(&self, now: Option<&KeyValue>, guard: Option<&WriteGuard>) -> Txn {
         let revision = mod_revision(now);
         let unchanged = Compare::mod_revision(self.key.clone(), CompareOp::Equal, revision);
         let mut options = PutOptions::new();
@@ -119,7 +119,7 @@ impl Put {
             options = options.with_prev_key();
         }
         let put = TxnOp::put(self.key.clone(), self.value.clone(), Some(options));
-        let conditions: Vec<Compare> = [Some(unchanged), guard.map(Guard::holds)]
+        let conditions: Vec<Compare> = [Some(unchanged), guard.map(WriteGuard::holds)]
             .into_iter()
             .flatten()
             .collect();

@@ -10,11 +10,11 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::writer::Queue;
+use super::writer::LogQueue;
 
 /// One event with its fields, not yet turned into a line.
 #[derive(Clone, Debug)]
-pub(super) struct Record {
+pub(super) struct LogRecord {
     /// When it happened, on the wall clock: for readers, never for decisions.
     pub(super) at: SystemTime,
     /// How grave it is.
@@ -42,7 +42,7 @@ pub(super) enum Value {
     Text(String),
 }
 
-impl Record {
+impl LogRecord {
     /// A record of our own crate, made now.
     pub(super) fn new(level: Level, message: &str, fields: Vec<(&'static str, Value)>) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Record {
 }
 
 /// The record of a `tracing` event.
-impl From<&Event<'_>> for Record {
+impl From<&Event<'_>> for LogRecord {
     fn from(event: &Event<'_>) -> Self {
         let metadata = event.metadata();
         let mut record = Self {
@@ -76,7 +76,7 @@ impl From<&Event<'_>> for Record {
     }
 }
 
-impl Record {
+impl LogRecord {
     /// Adds what every line of this process says, unless the record says it itself.
     pub(super) fn complete(&mut self, always: &[(&'static str, Value)]) {
         let missing = always
@@ -101,7 +101,7 @@ impl Record {
     }
 }
 
-impl Visit for Record {
+impl Visit for LogRecord {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.push_text(field, format!("{value:?}"));
     }
@@ -168,11 +168,11 @@ fn wall_clock() -> SystemTime {
 
 /// The layer that takes every event that passes the filter into the queue.
 #[derive(Debug)]
-pub(super) struct Lines(pub(super) Arc<Queue>);
+pub(super) struct LogLines(pub(super) Arc<LogQueue>);
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for LogLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        self.0.push(Record::from(event));
+        self.0.push(LogRecord::from(event));
     }
 }
 
@@ -187,9 +187,9 @@ mod tests {
     use super::*;
 
     /// The one record that `log` leaves.
-    fn recorded(log: impl FnOnce()) -> Record {
-        let queue = Arc::new(Queue::new(Format::Text));
-        let subscriber = Registry::default().with(Lines(Arc::clone(&queue)));
+    fn recorded(log: impl FnOnce()) -> LogRecord {
+        let queue = Arc::new(LogQueue::new(Format::Text));
+        let subscriber = Registry::default().with(LogLines(Arc::clone(&queue)));
         tracing::subscriber::with_default(subscriber, log);
         queue
             .take(Duration::ZERO)

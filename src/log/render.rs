@@ -6,24 +6,24 @@ use serde::ser::{SerializeMap, Serializer};
 use tracing::Level;
 
 use super::foreign::{escaped_json, is_printable, printable};
-use super::record::{Record, Value};
+use super::record::{LogRecord, Value};
 
 /// What the journal's fields of ours begin with.
 const JOURNAL_PREFIX: &str = "INCUMBENT_";
 
 /// Whether the record comes from our own crate; others' lines name their module.
-fn is_ours(record: &Record) -> bool {
+fn is_ours(record: &LogRecord) -> bool {
     let ours = env!("CARGO_PKG_NAME");
     record.target.split("::").next() == Some(ours)
 }
 
 /// The moment as text: RFC 3339, UTC, milliseconds.
-fn timestamp(record: &Record) -> String {
+fn timestamp(record: &LogRecord) -> String {
     humantime::format_rfc3339_millis(record.at).to_string()
 }
 
 /// A line for people: time, level, message, then the fields that have a value.
-pub(super) fn text(record: &Record, colour: bool) -> Vec<u8> {
+pub(super) fn text(record: &LogRecord, colour: bool) -> Vec<u8> {
     let (dim, on, off) = match (colour, record.level) {
         (false, _) => ("", "", ""),
         (true, Level::ERROR) => ("\x1b[2m", "\x1b[1;31m", "\x1b[0m"),
@@ -70,7 +70,7 @@ fn push_value(line: &mut String, value: &str) {
 }
 
 /// One JSON object: timestamp, level, message, then the fields, without nesting.
-pub(super) fn json(record: &Record) -> Vec<u8> {
+pub(super) fn json(record: &LogRecord) -> Vec<u8> {
     let mut line = Vec::with_capacity(256);
     // Only a writer that fails, or a map key that is no text, could make this fail.
     _ = json_object(record, &mut line);
@@ -79,7 +79,7 @@ pub(super) fn json(record: &Record) -> Vec<u8> {
     line
 }
 
-fn json_object(record: &Record, line: &mut Vec<u8>) -> serde_json::Result<()> {
+fn json_object(record: &LogRecord, line: &mut Vec<u8>) -> serde_json::Result<()> {
     let mut serializer = serde_json::Serializer::new(line);
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("timestamp", &timestamp(record))?;
@@ -101,7 +101,7 @@ fn json_object(record: &Record, line: &mut Vec<u8>) -> serde_json::Result<()> {
 }
 
 /// A datagram in the journal's native protocol.
-pub(super) fn journal(record: &Record) -> Vec<u8> {
+pub(super) fn journal(record: &LogRecord) -> Vec<u8> {
     let mut datagram = Vec::with_capacity(256);
     let priority = match record.level {
         Level::ERROR => "3",
@@ -144,10 +144,10 @@ mod tests {
 
     use super::*;
 
-    fn record(fields: Vec<(&'static str, Value)>) -> Record {
-        Record {
+    fn record(fields: Vec<(&'static str, Value)>) -> LogRecord {
+        LogRecord {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_381_200_123),
-            ..Record::new(Level::INFO, "elected", fields)
+            ..LogRecord::new(Level::INFO, "elected", fields)
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::Format;
-use super::record::{Record, Value};
+use super::record::{LogRecord, Value};
 use super::render;
 use crate::vital;
 
@@ -35,8 +35,8 @@ thread_local! {
 ///
 /// The lock is held for as long as it takes to move a record, never while anything is written.
 #[derive(Debug)]
-pub(super) struct Queue {
-    state: Mutex<State>,
+pub(super) struct LogQueue {
+    state: Mutex<WriterState>,
     /// Signalled when there is something to write.
     filled: Condvar,
     /// Signalled when everything is written.
@@ -44,8 +44,8 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug)]
-struct State {
-    records: VecDeque<Record>,
+struct WriterState {
+    records: VecDeque<LogRecord>,
     dropped: u64,
     format: Format,
     /// Fields of every line.
@@ -58,7 +58,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Batch {
     /// The records that waited, oldest first.
-    pub(super) records: Vec<Record>,
+    pub(super) records: Vec<LogRecord>,
     /// How many were dropped after the last of them.
     pub(super) dropped: u64,
     /// How to write them.
@@ -67,11 +67,11 @@ pub(super) struct Batch {
     always: Arc<[(&'static str, Value)]>,
 }
 
-impl Queue {
+impl LogQueue {
     /// An empty queue.
     pub(super) fn new(format: Format) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(WriterState {
                 records: VecDeque::new(),
                 dropped: 0,
                 format,
@@ -83,12 +83,12 @@ impl Queue {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WriterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves a record for the writer, or counts it as dropped if too many wait. Never blocks.
-    pub(super) fn push(&self, record: Record) {
+    pub(super) fn push(&self, record: LogRecord) {
         let mut state = self.state();
         if state.records.len() < CAPACITY {
             state.records.push_back(record);
@@ -124,7 +124,7 @@ impl Queue {
 
     /// Takes all that waits; `None` if nothing came within `patience`.
     pub(super) fn take(&self, patience: Duration) -> Option<Batch> {
-        let is_empty = |state: &mut State| state.records.is_empty() && state.dropped == 0;
+        let is_empty = |state: &mut WriterState| state.records.is_empty() && state.dropped == 0;
         let state = self.state();
         let (mut state, _) = self
             .filled
@@ -151,7 +151,7 @@ impl Queue {
     /// Waits until everything is written, for at most `limit`.
     pub(super) fn flush(&self, limit: Duration) {
         self.filled.notify_one();
-        let is_busy = |state: &mut State| state.writing || !state.records.is_empty();
+        let is_busy = |state: &mut WriterState| state.writing || !state.records.is_empty();
         let outcome = self
             .drained
             .wait_timeout_while(self.state(), limit, is_busy);
@@ -164,7 +164,7 @@ impl Queue {
 /// # Errors
 /// When there is none to be had.
 pub(super) fn spawn<W: Write + Send + 'static>(
-    queue: Arc<Queue>,
+    queue: Arc<LogQueue>,
     mut output: Output<W>,
 ) -> io::Result<()> {
     let body = move || loop {
@@ -214,7 +214,7 @@ impl<W: Write> Output<W> {
     fn tell_lost(&mut self, format: Format, always: &[(&'static str, Value)]) {
         if self.lost > 0 {
             let lost = Value::Integer(self.lost.into());
-            let notice = Record::new(Level::WARN, "log lines dropped", vec![("dropped", lost)]);
+            let notice = LogRecord::new(Level::WARN, "log lines dropped", vec![("dropped", lost)]);
             if self.write_record(notice, format, always) {
                 self.lost = 0;
             }
@@ -224,7 +224,7 @@ impl<W: Write> Output<W> {
     /// Returns whether it was written.
     fn write_record(
         &mut self,
-        mut record: Record,
+        mut record: LogRecord,
         format: Format,
         always: &[(&'static str, Value)],
     ) -> bool {
@@ -313,18 +313,18 @@ mod tests {
     /// How long a test waits for the writer thread.
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    fn line(message: &str) -> Record {
-        Record::new(Level::INFO, message, vec![])
+    fn line(message: &str) -> LogRecord {
+        LogRecord::new(Level::INFO, message, vec![])
     }
 
-    fn started(format: Format, output: Output<impl Write + Send + 'static>) -> Arc<Queue> {
-        let queue = Arc::new(Queue::new(format));
+    fn started(format: Format, output: Output<impl Write + Send + 'static>) -> Arc<LogQueue> {
+        let queue = Arc::new(LogQueue::new(format));
         spawn(Arc::clone(&queue), output).unwrap();
         queue
     }
 
     /// Lines with so much in them that the pipe is full long before the queue.
-    fn flood(queue: &Queue, lines: usize) {
+    fn flood(queue: &LogQueue, lines: usize) {
         let long = "x".repeat(200);
         for _ in 0..lines {
             queue.push(line(&long));
@@ -371,7 +371,7 @@ mod tests {
         let words = |text: &str| Value::Text(text.to_owned());
         queue.say_always(vec![("election", words("/a")), ("candidate", words("b"))]);
         queue.push(line("one"));
-        queue.push(Record::new(
+        queue.push(LogRecord::new(
             Level::INFO,
             "two",
             vec![("candidate", words("c"))],

@@ -8,8 +8,8 @@ use crate::keys::{LeaseId, Prefix};
 
 const UNIT: &str = "/system.slice/system-incumbent.slice/incumbent@a.service";
 
-fn place() -> Place {
-    Place {
+fn place() -> UnitPlace {
+    UnitPlace {
         boot_id: Some("boot".to_owned()),
         invocation_id: Some("run".to_owned()),
         cgroup: Some(UNIT.to_owned()),
@@ -46,7 +46,7 @@ fn dead(_: Process, _: &str) -> Whereabouts {
 }
 
 /// What is decided at a place that differs from the recorded one as `change` says.
-fn decided_at(change: impl FnOnce(&mut Place)) -> Result<String, Refusal> {
+fn decided_at(change: impl FnOnce(&mut UnitPlace)) -> Result<String, ReleaseRefusal> {
     let mut here = place();
     change(&mut here);
     may_touch(&file(), &here, dead).map(str::to_owned)
@@ -65,28 +65,28 @@ fn anyone_else_is_refused() {
     let other = || Some("other".to_owned());
     assert_eq!(
         decided_at(|here| here.boot_id = other()),
-        Err(Refusal::OtherBoot)
+        Err(ReleaseRefusal::OtherBoot)
     );
     assert_eq!(
         decided_at(|here| here.boot_id = None),
-        Err(Refusal::OtherBoot)
+        Err(ReleaseRefusal::OtherBoot)
     );
     let run = decided_at(|here| here.invocation_id = other());
-    assert_eq!(run, Err(Refusal::OtherInvocation));
+    assert_eq!(run, Err(ReleaseRefusal::OtherInvocation));
     for group in [
         "/",
         "/system.slice/ssh.service",
         "/user.slice/session-1.scope",
     ] {
         let decided = decided_at(|here| here.cgroup = Some(group.to_owned()));
-        assert_eq!(decided, Err(Refusal::OtherGroup), "{group}");
+        assert_eq!(decided, Err(ReleaseRefusal::OtherGroup), "{group}");
     }
     let below = format!("{UNIT}/below");
     let decided = decided_at(|here| here.cgroup = Some(below));
-    assert_eq!(decided, Err(Refusal::OtherGroup));
+    assert_eq!(decided, Err(ReleaseRefusal::OtherGroup));
     assert_eq!(
         decided_at(|here| here.cgroup = None),
-        Err(Refusal::OtherGroup)
+        Err(ReleaseRefusal::OtherGroup)
     );
 }
 
@@ -94,11 +94,14 @@ fn anyone_else_is_refused() {
 fn what_is_unknown_on_both_sides_is_not_the_same() {
     let mut file = file();
     file.place.boot_id = None;
-    assert_eq!(may_touch(&file, &file.place, dead), Err(Refusal::OtherBoot));
+    assert_eq!(
+        may_touch(&file, &file.place, dead),
+        Err(ReleaseRefusal::OtherBoot)
+    );
     file.place = place();
     file.place.invocation_id = None;
     let decided = may_touch(&file, &file.place, dead);
-    assert_eq!(decided, Err(Refusal::OtherInvocation));
+    assert_eq!(decided, Err(ReleaseRefusal::OtherInvocation));
 }
 
 #[test]
@@ -112,7 +115,7 @@ fn a_group_that_is_no_service_is_never_fenced() {
         let mut file = file();
         file.place.cgroup = group.map(str::to_owned);
         let decided = may_touch(&file, &file.place, dead);
-        assert_eq!(decided, Err(Refusal::NoService), "{group:?}");
+        assert_eq!(decided, Err(ReleaseRefusal::NoService), "{group:?}");
     }
 }
 
@@ -123,7 +126,7 @@ fn a_daemon_or_guardian_that_lives_outside_the_unit_forbids_it() {
     assert_eq!(decided(Whereabouts::Dead), Ok(UNIT));
     assert_eq!(decided(Whereabouts::Inside), Ok(UNIT));
     let refused = decided(Whereabouts::Elsewhere);
-    assert_eq!(refused, Err(Refusal::LivesElsewhere));
+    assert_eq!(refused, Err(ReleaseRefusal::LivesElsewhere));
 }
 
 #[test]
@@ -157,7 +160,7 @@ async fn by_hand_it_touches_nothing() {
     let dir = tempfile::tempdir().unwrap();
     if std::env::var_os("SERVICE_RESULT").is_none() {
         let outcome = run(dir.path()).await;
-        assert_eq!(outcome, Outcome::Refused(Refusal::NotAHook));
+        assert_eq!(outcome, ReleaseOutcome::Refused(ReleaseRefusal::NotAHook));
         assert_eq!(outcome.code(), 3);
     }
 }

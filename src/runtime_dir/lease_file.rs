@@ -34,7 +34,7 @@ pub struct LeaseFile {
     /// [`resignation_with_credentials`](Self::resignation_with_credentials).
     pub resignation: Resignation,
     /// Where the daemon runs.
-    pub place: Place,
+    pub place: UnitPlace,
     /// The daemon.
     pub daemon: Process,
     /// Its guardian.
@@ -45,7 +45,7 @@ pub struct LeaseFile {
 
 /// Which run of which unit on which boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct UnitPlace {
     /// The id of the machine's boot.
     pub boot_id: Option<String>,
     /// systemd's id of this run of the unit.
@@ -54,7 +54,7 @@ pub struct Place {
     pub cgroup: Option<String>,
 }
 
-impl Place {
+impl UnitPlace {
     /// Whether a unit's stop hook may come to read the file: nobody else needs what is secret.
     fn has_a_hook(&self) -> bool {
         let in_service = |cgroup: &String| {
@@ -124,14 +124,14 @@ struct Stored {
     server_name: Option<String>,
     credentials: Credentials,
     #[serde(flatten)]
-    place: Place,
+    place: UnitPlace,
     daemon: Process,
     guardian: Option<Process>,
 }
 
 impl LeaseFile {
     /// The file of a lease of this process and its guardian.
-    pub fn new(resignation: Resignation, place: Place, guardian: Option<Process>) -> Self {
+    pub fn new(resignation: Resignation, place: UnitPlace, guardian: Option<Process>) -> Self {
         Self {
             resignation,
             place,
@@ -328,12 +328,12 @@ fn millis(span: Duration) -> u64 {
 /// The thread that keeps the file; and the files that others write themselves.
 #[derive(Clone, Debug)]
 pub struct Keeper {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<FileOrder>,
     runs: Arc<RunFiles>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum FileOrder {
     Write(Box<LeaseFile>, Duration, oneshot::Sender<io::Result<()>>),
     Remove(LeaseId, oneshot::Sender<io::Result<()>>),
 }
@@ -345,17 +345,17 @@ impl Keeper {
     /// # Errors
     /// Fails if no thread can be started.
     pub fn start(held: &RuntimeDir) -> io::Result<Self> {
-        let (sender, orders) = mpsc::channel::<Order>();
+        let (sender, orders) = mpsc::channel::<FileOrder>();
         let dir = Arc::clone(held.dir());
         let body = move || {
             for order in orders {
                 // Whoever doesn't wait for the outcome has dropped the other end.
                 drop(match order {
-                    Order::Write(file, pause, done) => {
+                    FileOrder::Write(file, pause, done) => {
                         std::thread::sleep(pause);
                         done.send(file.write(&dir))
                     }
-                    Order::Remove(lease, done) => done.send(remove(&dir, lease)),
+                    FileOrder::Remove(lease, done) => done.send(remove(&dir, lease)),
                 });
             }
             Ok(())
@@ -381,25 +381,25 @@ impl Keeper {
     /// the file has to be there, drop it elsewhere.
     pub fn write(&self, file: LeaseFile) -> oneshot::Receiver<io::Result<()>> {
         let (done, outcome) = oneshot::channel();
-        self.order(Order::Write(Box::new(file), Duration::ZERO, done));
+        self.order(FileOrder::Write(Box::new(file), Duration::ZERO, done));
         outcome
     }
 
     /// As [`write`](Self::write), a moment later: a job is being started, and comes first.
     pub fn write_soon(&self, file: LeaseFile) {
         let (done, _) = oneshot::channel();
-        self.order(Order::Write(Box::new(file), JOBS_TURN, done));
+        self.order(FileOrder::Write(Box::new(file), JOBS_TURN, done));
     }
 
     /// Removes the file if it is still that of `lease`: the next lease's may have replaced it.
     pub fn remove(&self, lease: LeaseId) -> oneshot::Receiver<io::Result<()>> {
         let (done, outcome) = oneshot::channel();
-        self.order(Order::Remove(lease, done));
+        self.order(FileOrder::Remove(lease, done));
         outcome
     }
 
     /// To a thread that is gone the order is lost, which whoever awaits its outcome sees.
-    fn order(&self, order: Order) {
+    fn order(&self, order: FileOrder) {
         drop(self.orders.send(order));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::Dir;
-use crate::runs::{self, Run};
+use crate::runs::{self, RunRecord};
 
 /// The runs of the job and the hooks.
 pub(super) const OF_JOB: &str = "runs";
@@ -38,15 +38,15 @@ impl RunFiles {
 
 /// The runs of an earlier daemon, and the files where they stand.
 #[derive(Clone, Debug)]
-pub struct Left {
+pub struct Leftovers {
     /// Those of all files and directories.
-    runs: Vec<Run>,
+    runs: Vec<RunRecord>,
     /// What stood in the file of the job's guardian, and in that of checks.
-    stood: [Vec<Run>; 2],
+    stood: [Vec<RunRecord>; 2],
     files: Arc<RunFiles>,
 }
 
-impl Left {
+impl Leftovers {
     /// Reads what stands in the files in `dir`, and makes those that aren't there.
     pub(super) fn open(dir: &Dir) -> io::Result<Self> {
         let (job, of_job) = open(dir, OF_JOB)?;
@@ -60,19 +60,19 @@ impl Left {
     }
 
     /// Those in a directory that nobody holds.
-    pub(super) fn in_abandoned(dir: &Dir) -> Vec<Run> {
+    pub(super) fn in_abandoned(dir: &Dir) -> Vec<RunRecord> {
         let texts = [OF_JOB, OF_CHECKS].map(|name| dir.read(name).ok().flatten());
         let texts = texts.into_iter().flatten();
         texts.flat_map(|text| runs::read(&text)).collect()
     }
 
     /// Those of another directory, too.
-    pub(super) fn add(&mut self, runs: &[Run]) {
+    pub(super) fn add(&mut self, runs: &[RunRecord]) {
         self.runs.extend(runs);
     }
 
     /// The runs.
-    pub fn runs(&self) -> &[Run] {
+    pub fn runs(&self) -> &[RunRecord] {
         &self.runs
     }
 
@@ -86,14 +86,14 @@ impl Left {
     pub fn forget(&self) {
         let files = [&self.files.job, &self.files.checks];
         for (file, stood) in files.into_iter().zip(&self.stood) {
-            let held: Vec<Run> = stood.iter().filter(|run| run.is_held()).copied().collect();
+            let held: Vec<RunRecord> = stood.iter().filter(|run| run.is_held()).copied().collect();
             // What stays is about processes that are dead.
             drop(file.write_all_at(&runs::listing(&held), 0));
         }
     }
 }
 
-fn open(dir: &Dir, name: &str) -> io::Result<(File, Vec<Run>)> {
+fn open(dir: &Dir, name: &str) -> io::Result<(File, Vec<RunRecord>)> {
     let mut file = dir.open_file(name, OFlags::RDWR | OFlags::CREATE)?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
@@ -118,7 +118,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = Dir::open(folder.path()).unwrap();
         let mut guardian = Command::new("sleep").arg("60").spawn().unwrap();
-        let held = Run {
+        let held = RunRecord {
             session: 5,
             at: 50,
             guardian: Process::with_pid(i32::try_from(guardian.id()).unwrap()).unwrap(),
@@ -127,7 +127,7 @@ mod tests {
             start_time: held.guardian.start_time + 1,
             ..held.guardian
         };
-        let orphaned = Run {
+        let orphaned = RunRecord {
             session: 6,
             guardian: dead,
             ..held
@@ -136,7 +136,7 @@ mod tests {
         for name in [OF_JOB, OF_CHECKS] {
             std::fs::write(folder.path().join(name), &text).unwrap();
         }
-        let again = || Left::open(&dir).unwrap();
+        let again = || Leftovers::open(&dir).unwrap();
         let left = again();
         assert_eq!(left.runs(), [orphaned, held, orphaned, held]);
         left.forget();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::{Dir, Error, LOCK, Left, RuntimeDir, unusable};
+use super::{Dir, Error, LOCK, Leftovers, RuntimeDir, unusable};
 
 /// What the names of such directories begin with.
 const PREFIX: &str = "incumbent-exec-";
@@ -62,7 +62,7 @@ impl OwnDir {
             let is_ours = dir.stat().is_ok_and(|found| found.st_uid == user);
             // Locked until all is removed: who has made it just now sees that one way or the other.
             if is_ours && let Some(_locked) = lock(&dir) {
-                let mut left = Left::in_abandoned(&dir);
+                let mut left = Leftovers::in_abandoned(&dir);
                 left.retain(|run| run.lives().unwrap_or(true));
                 if left.is_empty() {
                     drop(dir.remove_from(&self.parent, &name));

@@ -1,6 +1,7 @@
 //! Why a session, and with it a term, is over.
 
 use crate::etcd::Error;
+use crate::reason::EndReason;
 
 /// Why the lease, or the term that it carried, is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,15 +21,15 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// The word for logs and metrics.
-    pub const fn reason(&self) -> &'static str {
+    /// What it makes a term end for.
+    pub const fn reason(&self) -> EndReason {
         match self {
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::Deleted => "deleted",
-            Self::ClusterChanged(_) => "cluster_changed",
-            Self::Refused(_) => "refused",
-            Self::Closed => "closed",
+            Self::Expired => EndReason::Expired,
+            Self::Revoked => EndReason::Revoked,
+            Self::Deleted => EndReason::Deleted,
+            Self::ClusterChanged(_) => EndReason::ClusterChanged,
+            Self::Refused(_) => EndReason::Refused,
+            Self::Closed => EndReason::Closed,
         }
     }
 
@@ -44,7 +45,7 @@ impl Loss {
 
 impl std::fmt::Display for Loss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.reason())?;
+        f.write_str(self.reason().word())?;
         match self {
             Self::ClusterChanged(what) | Self::Refused(what) => write!(f, ": {what}"),
             _ => Ok(()),

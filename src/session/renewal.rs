@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::deadline::is_proven;
-use super::status::Trouble;
+use super::status::LeaseTrouble;
 use super::{Loss, Options, OwnKey, Status};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
@@ -29,7 +29,7 @@ pub(crate) fn backoff() -> Backoff {
 
 /// What the session tells its renewals.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum RenewalOrder {
     /// The lease carries a term now; `proven` is the renewal that the claim has proven, if any.
     Lead { own: OwnKey, proven: Option<Ack> },
     /// The term is gone.
@@ -76,9 +76,9 @@ impl Renewal {
     }
 
     /// Renews until the lease is lost or the session is dropped.
-    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<RenewalOrder>) {
         let loss = self.renew_until_lost(&mut inbox).await;
-        tracing::debug!(lease = %self.lease, reason = loss.reason(), "session over");
+        tracing::debug!(lease = %self.lease, reason = loss.reason().word(), "session over");
         let expired = loss == Loss::Expired;
         self.publish.send_modify(|status| {
             status.loss.get_or_insert(loss);
@@ -108,21 +108,24 @@ impl Renewal {
         }
     }
 
-    async fn renew_until_lost(&mut self, inbox: &mut mpsc::UnboundedReceiver<Order>) -> Loss {
+    async fn renew_until_lost(
+        &mut self,
+        inbox: &mut mpsc::UnboundedReceiver<RenewalOrder>,
+    ) -> Loss {
         let mut due = self.next_due();
         loop {
             let deadline = self.publish.borrow().deadline;
             tokio::select! {
                 biased;
                 order = inbox.recv() => match order {
-                    Some(Order::Lead { own, proven }) => {
+                    Some(RenewalOrder::Lead { own, proven }) => {
                         self.own = Some(own);
                         due = match proven {
                             Some(ack) => { self.prove(ack); due }
                             None => clock::now(),
                         };
                     }
-                    Some(Order::Lose(loss)) => return loss,
+                    Some(RenewalOrder::Lose(loss)) => return loss,
                     None => return Loss::Closed,
                 },
                 () = clock::sleep_until(deadline) => return Loss::Expired,
@@ -138,7 +141,7 @@ impl Renewal {
     /// when the next one is due.
     async fn attempt(
         &mut self,
-        inbox: &mut mpsc::UnboundedReceiver<Order>,
+        inbox: &mut mpsc::UnboundedReceiver<RenewalOrder>,
     ) -> Result<Instant, Loss> {
         if self.main_loop_hangs() {
             tracing::error!(lease = %self.lease, "the main loop hangs: not renewing");
@@ -149,22 +152,22 @@ impl Renewal {
         let outcome = tokio::select! {
             biased;
             order = inbox.recv() => match order {
-                Some(Order::Lose(loss)) => return Err(loss),
+                Some(RenewalOrder::Lose(loss)) => return Err(loss),
                 // The claim proves an earlier renewal; with one in flight, that one is followed
                 // by another at once instead, which does the same.
-                Some(Order::Lead { own, .. }) => Ok(Renewed::Interrupted(own)),
+                Some(RenewalOrder::Lead { own, .. }) => Ok(RenewalOutcome::Interrupted(own)),
                 None => return Err(Loss::Closed),
             },
             () = clock::sleep_until(deadline) => return Err(Loss::Expired),
-            outcome = self.renew() => outcome.map(Renewed::Acked),
+            outcome = self.renew() => outcome.map(RenewalOutcome::Acked),
         };
         match outcome {
-            Ok(Renewed::Acked(true)) => {
+            Ok(RenewalOutcome::Acked(true)) => {
                 self.backoff.reset();
                 Ok(self.next_due())
             }
-            Ok(Renewed::Acked(false)) => Ok(self.after_pause()),
-            Ok(Renewed::Interrupted(own)) => {
+            Ok(RenewalOutcome::Acked(false)) => Ok(self.after_pause()),
+            Ok(RenewalOutcome::Interrupted(own)) => {
                 self.stream = None;
                 self.own = Some(own);
                 Ok(clock::now())
@@ -181,7 +184,7 @@ impl Renewal {
                 self.publish.send_modify(|status| {
                     let since = status.trouble.as_ref().map_or_else(clock::now, |t| t.since);
                     let error = error.clone();
-                    status.trouble = Some(Trouble { since, error });
+                    status.trouble = Some(LeaseTrouble { since, error });
                 });
                 // A silent member has cost its limit already.
                 match error {
@@ -318,7 +321,7 @@ impl Drop for Renewal {
 }
 
 /// How an attempt came out that did not fail.
-enum Renewed {
+enum RenewalOutcome {
     /// The store acknowledged; whether the deadline has moved.
     Acked(bool),
     /// A term began meanwhile.

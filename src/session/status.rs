@@ -17,14 +17,14 @@ pub struct Status {
     /// Whether the deadline counts from proven renewals only: the session carries a term.
     pub proven: bool,
     /// Since when, and why, no renewal has come through; `None` while they do.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<LeaseTrouble>,
     /// Why it is over; final.
     pub loss: Option<Loss>,
 }
 
 /// A row of failed attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct LeaseTrouble {
     /// When the first of them failed.
     pub since: Instant,
     /// What the last one said.

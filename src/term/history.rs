@@ -17,8 +17,8 @@ const MOST_OPERATIONS: usize = 100;
 
 impl Term {
     /// The record of this term, beginning now.
-    pub(crate) fn record(&self) -> record::Term {
-        record::Term {
+    pub(crate) fn record(&self) -> record::TermRecord {
+        record::TermRecord {
             token: self.token(),
             candidate: self.candidate().to_owned(),
             lease: self.lease(),
@@ -34,7 +34,7 @@ impl Term {
     ///
     /// # Errors
     /// As [`put`](Self::put).
-    pub(crate) async fn put_record(&self, record: &record::Term) -> Result<(), WriteError> {
+    pub(crate) async fn put_record(&self, record: &record::TermRecord) -> Result<(), WriteError> {
         let put = |key: String, value: String| TxnOp::put(key, value, None);
         let mut operations = vec![put(self.election().term(), json(record))];
         let Before {

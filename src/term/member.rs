@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 
-use super::record::{self, Member};
+use super::record::{self, MemberRecord};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 
 /// Where a member record stands.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct MemberPlace<'a> {
     pub(crate) prefix: &'a Prefix,
     /// The lease of the candidate, and of the record.
     pub(crate) lease: LeaseId,
 }
 
-impl Place<'_> {
+impl MemberPlace<'_> {
     /// Changes the record as it stands, in one attempt; one that is missing, or can't be read, is
     /// written anew from `otherwise`, or left alone. Returns whether nothing is left to do: the record
     /// may have changed since it was read.
@@ -28,13 +28,13 @@ impl Place<'_> {
         self,
         store: &Store,
         limit: Duration,
-        otherwise: Option<&Member>,
-        change: impl FnOnce(&mut Member),
+        otherwise: Option<&MemberRecord>,
+        change: impl FnOnce(&mut MemberRecord),
     ) -> Result<bool, Error> {
         let key = self.prefix.member(self.lease);
         let (found, _) = store.get(limit, key.as_str(), None).await?;
         let found = found.kvs().first();
-        let as_found = found.and_then(|kv| record::json::<Member>(kv.value()).read());
+        let as_found = found.and_then(|kv| record::json::<MemberRecord>(kv.value()).read());
         let Some(mut member) = as_found.clone().or_else(|| otherwise.cloned()) else {
             return Ok(true);
         };

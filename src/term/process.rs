@@ -45,14 +45,14 @@ pub(crate) type Spawner = mpsc::UnboundedSender<SpawnRequest>;
 /// command job in its environment. Whatever the Rust job does, it is dead before another
 /// candidate's job starts.
 #[derive(Debug)]
-pub struct Command {
+pub struct JobCommand {
     spawner: Option<Spawner>,
     argv: Vec<String>,
     working_dir: Option<PathBuf>,
     env: BTreeMap<String, String>,
 }
 
-impl Command {
+impl JobCommand {
     pub(super) fn new(spawner: Option<Spawner>, program: String) -> Self {
         Self {
             spawner,
@@ -97,7 +97,7 @@ impl Command {
     ///
     /// # Cancel safety
     /// Dropping it may leave the process running until the run ends.
-    pub async fn spawn(self) -> Result<Process, ProcessError> {
+    pub async fn spawn(self) -> Result<JobProcess, ProcessError> {
         let spawner = self.spawner.ok_or(ProcessError::NoGuardian)?;
         let (started, pid) = oneshot::channel();
         let (ended, status) = oneshot::channel();
@@ -113,13 +113,13 @@ impl Command {
             .send(request)
             .map_err(|_| ProcessError::GuardianGone)?;
         let pid = pid.await.map_err(gone)??;
-        Ok(Process { pid, status })
+        Ok(JobProcess { pid, status })
     }
 
     /// Starts it and waits for its end.
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn) and [`Process::wait`].
+    /// As [`spawn`](Self::spawn) and [`JobProcess::wait`].
     pub async fn status(self) -> Result<ExitStatus, ProcessError> {
         self.spawn().await?.wait().await
     }
@@ -127,12 +127,12 @@ impl Command {
 
 /// A running process. Dropping it does not stop it; the end of the run does.
 #[derive(Debug)]
-pub struct Process {
+pub struct JobProcess {
     pid: u32,
     status: oneshot::Receiver<ExitStatus>,
 }
 
-impl Process {
+impl JobProcess {
     /// Its process id.
     pub const fn pid(&self) -> u32 {
         self.pid

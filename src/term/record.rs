@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::keys::LeaseId;
+use crate::reason::EndReason;
 
 /// `members/<lease>`: who stands behind a candidate key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
+pub struct MemberRecord {
     /// The candidate's name.
     pub name: String,
     /// The host it runs on.
@@ -59,7 +60,7 @@ impl fmt::Display for Unkillable {
     }
 }
 
-impl Member {
+impl MemberRecord {
     /// The record of a candidate in this process, joining now.
     pub fn of_this_process(name: &str) -> Self {
         Self {
@@ -82,7 +83,7 @@ impl Member {
     }
 }
 
-impl Member {
+impl MemberRecord {
     /// The record as JSON, once its candidate heeds the pause with this mod_revision.
     pub(crate) fn heeding(&self, paused_at: i64) -> String {
         let member = Self {
@@ -103,7 +104,7 @@ pub fn host_name() -> String {
 
 /// `term`: who leads, or led last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Term {
+pub struct TermRecord {
     /// The fencing token.
     pub token: i64,
     /// The candidate's name.
@@ -125,36 +126,36 @@ pub struct Term {
 pub struct PastTerm {
     /// The term as it was on record.
     #[serde(flatten)]
-    pub term: Term,
+    pub term: TermRecord,
     /// When it ended, RFC 3339 in UTC; `None` if its own daemon didn't say.
     pub ended: Option<String>,
-    /// Why it ended.
+    /// Why it ended: the word of an [`EndReason`], or one that a newer version knows.
     pub reason: String,
 }
 
 impl PastTerm {
     /// The record of a term whose job was proven dead at `ended`, RFC 3339 in UTC.
-    pub fn ended_at(term: Term, ended: String, reason: &str) -> Self {
+    pub fn ended_at(term: TermRecord, ended: String, reason: EndReason) -> Self {
         Self {
             term,
             ended: Some(ended),
-            reason: reason.to_owned(),
+            reason: reason.to_string(),
         }
     }
 
     /// The record of a term whose own daemon may not have come to writing it.
-    pub fn unexplained(term: Term) -> Self {
+    pub fn unexplained(term: TermRecord) -> Self {
         Self {
             term,
             ended: None,
-            reason: "unknown".to_owned(),
+            reason: EndReason::Unknown.to_string(),
         }
     }
 }
 
 /// `control/pause`: nobody new starts a job while it is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
+pub struct PauseRecord {
     /// Who asked.
     pub by: String,
     /// When, RFC 3339 in UTC.
@@ -214,7 +215,7 @@ impl<T> Record<T> {
     }
 }
 
-/// Reads a record in JSON: [`Member`], [`Term`], [`PastTerm`], [`Pause`] or [`StepDown`].
+/// Reads a record in JSON: [`MemberRecord`], [`TermRecord`], [`PastTerm`], [`PauseRecord`] or [`StepDown`].
 pub fn json<T: serde::de::DeserializeOwned>(value: &[u8]) -> Record<T> {
     serde_json::from_slice(value).map_or(Record::Unreadable, Record::Read)
 }
@@ -236,7 +237,10 @@ mod tests {
     #[test]
     fn a_record_that_can_not_be_read_is_there() {
         for text in ["", "{", "{}", r#"{"by":"x","since":"s"}"#, "17"] {
-            assert!(json::<Pause>(text.as_bytes()).is_unreadable(), "{text}");
+            assert!(
+                json::<PauseRecord>(text.as_bytes()).is_unreadable(),
+                "{text}"
+            );
         }
         for text in ["", "x", "-1", "99999999999999999999", "1.5"] {
             assert!(number(text.as_bytes()).is_unreadable(), "{text}");
@@ -247,7 +251,7 @@ mod tests {
     #[test]
     fn a_term_on_record_of_an_older_version_is_read() {
         let older = r#"{"token":5,"candidate":"a","lease":"1f","host":"h","since":"s"}"#;
-        let term: Term = json(older.as_bytes()).read().unwrap();
+        let term: TermRecord = json(older.as_bytes()).read().unwrap();
         assert_eq!(term.kill_budget_ms, None);
         assert_eq!(serde_json::to_string(&term).unwrap(), older);
     }

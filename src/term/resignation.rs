@@ -6,13 +6,14 @@ use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use serde::{Deserialize, Serialize};
 
 use super::history::put_past;
-use super::member::Place;
+use super::member::MemberPlace;
 use super::record::Unkillable;
 use super::{guarded, record};
 use crate::clock::{self, Instant};
 use crate::etcd::keep_alive::KeepAlive;
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::reason::EndReason;
 use crate::session;
 
 /// Between the deletion of a leader's key and the revocation of its lease. The successor claims in
@@ -63,26 +64,20 @@ impl Resignation {
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown; it may be called again.
     pub async fn carry_out(&self, store: &Store, until: Instant) -> bool {
-        let mut backoff = session::backoff();
-        loop {
-            match self.attempt(store).await {
-                Ok(_) => return true,
-                Err(error) if error.is_definite() => {
+        match session::insist(until, || self.attempt(store)).await {
+            Ok(_) => true,
+            Err(error) => {
+                if error.is_definite() {
                     tracing::warn!(lease = %self.lease, %error, "resignation refused");
-                    return false;
                 }
-                Err(_) if until.has_passed() => return false,
-                Err(_) => {
-                    let pause = backoff.next(crate::backoff::jitter());
-                    clock::sleep_until(until.min(clock::now() + pause)).await;
-                }
+                false
             }
         }
     }
 
     /// Gives the term, whose job was proven dead at `ended`, its place in the history, for a daemon
     /// that can't; one attempt, since the next term says at least that it was.
-    pub(crate) async fn explain(&self, store: &Store, ended: String, reason: &str) {
+    pub(crate) async fn explain(&self, store: &Store, ended: String, reason: EndReason) {
         if let Err(error) = self.try_to_explain(store, ended, reason).await {
             tracing::debug!(%error, "history not written");
         }
@@ -92,7 +87,7 @@ impl Resignation {
         &self,
         store: &Store,
         ended: String,
-        reason: &str,
+        reason: EndReason,
     ) -> Result<(), Error> {
         let Some(token) = self.token else {
             return Ok(());
@@ -101,7 +96,7 @@ impl Resignation {
         for place in [self.prefix.past_term(token), self.prefix.term()] {
             let (found, _) = store.get(self.attempt_limit, place, None).await?;
             let record = found.kvs().first();
-            let record: Option<record::Term> =
+            let record: Option<record::TermRecord> =
                 record.and_then(|kv| record::json(kv.value()).read());
             if let Some(term) = record.filter(|term| term.token == token) {
                 let past = record::PastTerm::ended_at(term, ended, reason);
@@ -165,11 +160,11 @@ impl Resignation {
         if unkillable.is_empty() {
             return;
         }
-        let place = Place {
+        let place = MemberPlace {
             prefix: &self.prefix,
             lease: self.lease,
         };
-        let show = |member: &mut record::Member| member.unkillable = unkillable;
+        let show = |member: &mut record::MemberRecord| member.unkillable = unkillable;
         if let Err(error) = place.amend(store, self.attempt_limit, None, show).await {
             tracing::debug!(%error, "member record not changed");
         }

@@ -15,7 +15,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use incumbent::config::keys::{KEYS, Kind, Preset};
+use incumbent::config::keys::{KEYS, Preset};
+use incumbent::config::kinds::{Kind, SpanKind};
 use incumbent::config::source::FlagValue;
 use incumbent::config::{
     Config, Flag, Loaded, Place, Problems, Restart, Source, check_report, load, readable, reload,

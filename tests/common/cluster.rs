@@ -1,5 +1,6 @@
 //! A real etcd cluster on this machine, and the faults its members can have.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -10,10 +11,13 @@ use etcd_client::Client;
 use tokio::runtime::Runtime;
 
 use super::process;
+use super::programs;
 use super::sandbox::{Sandbox, Slot};
 use super::security::Tls;
 use super::store;
 use super::wait::{eventually, secs};
+
+mod life;
 
 /// How often a whole cluster is tried on new ports before that is a failure.
 const TRIES: usize = 5;
@@ -59,6 +63,8 @@ struct Member {
 #[derive(Default)]
 struct Process {
     child: Option<Child>,
+    /// What it is started as, if not as the etcd of the tests.
+    program: Option<PathBuf>,
     frozen: bool,
     astray: bool,
 }
@@ -255,7 +261,7 @@ impl Cluster {
             process::monotonic_ns()
         ));
         let peer = format!("http://127.0.0.1:{}", free_ports(1)[0]);
-        let binary = std::env::var_os("ETCD").unwrap_or_else(|| "etcd".into());
+        let binary = programs::etcd();
         let log = File::create(self.sandbox.join("stray.log")).unwrap();
         let mut command = Command::new(binary);
         command
@@ -430,7 +436,8 @@ impl Member {
         if process.child.is_some() {
             return;
         }
-        let binary = std::env::var_os("ETCD").unwrap_or_else(|| "etcd".into());
+        let program = process.program.clone().map(OsString::from);
+        let binary = program.unwrap_or_else(programs::etcd);
         let log = File::options()
             .create(true)
             .append(true)

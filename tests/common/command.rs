@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::cluster::Cluster;
 use super::daemon::{PREFIX, program};
 use super::example::example;
+use super::programs;
 use super::sandbox::Sandbox;
 use super::security::Tls;
 use super::wait::{eventually, secs};
@@ -93,7 +94,7 @@ impl Cluster {
 
     /// `etcdctl …` for this cluster.
     pub fn etcdctl<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Typed {
-        let typed = Typed::new(OsStr::new("etcdctl"), arguments, self.sandbox())
+        let typed = Typed::new(&programs::etcdctl(), arguments, self.sandbox())
             .env("ETCDCTL_API", "3")
             .env("ETCDCTL_ENDPOINTS", self.endpoints().join(","));
         let tls = self.tls().into_iter().flat_map(Tls::variables);
@@ -103,7 +104,7 @@ impl Cluster {
     /// `etcdctl …` for this cluster, to be started beside a test; `name` is for the sandbox. Its
     /// standard output is left to the caller.
     pub fn etcdctl_beside<S: AsRef<OsStr>>(&self, name: &str, arguments: &[S]) -> Command {
-        let mut command = Command::new("etcdctl");
+        let mut command = Command::new(programs::etcdctl());
         command
             .args(arguments)
             .env("ETCDCTL_API", "3")

@@ -9,7 +9,7 @@ use incumbent::election::{Candidacy, Election};
 use incumbent::etcd::{Settings, Store};
 use incumbent::keys::Prefix;
 use incumbent::session::{Options, Session};
-use incumbent::term::record::Member;
+use incumbent::term::record::MemberRecord;
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -87,7 +87,7 @@ impl Joined {
         let opened = Session::open(&store, Options::new(timing)).await;
         let session = opened.expect("a lease is granted");
         let election = Election::new(store, Prefix::new(prefix), &name, secs(1));
-        let member = Member::of_this_process(&name);
+        let member = MemberRecord::of_this_process(&name);
         let candidacy = election.join(&session, &member).await.unwrap();
         Self {
             session,

@@ -149,6 +149,26 @@ impl Builder {
         self
     }
 
+    /// May have only so much of a resource, by its name in `prlimit`, until the limit is raised.
+    #[must_use]
+    pub fn limited(mut self, resource: &str, to: u64) -> Self {
+        let limit = format!("--{resource}={to}:");
+        self.starter.extend(["prlimit".to_owned(), limit]);
+        self
+    }
+
+    /// Writes to `file` what it and all that it starts send, fork and execute, in that order; takes
+    /// `strace`.
+    #[must_use]
+    pub fn traced(mut self, file: &Path) -> Self {
+        let calls = "--trace=write,writev,sendto,sendmsg,fork,vfork,clone,clone3,execve";
+        // The tracer is not the parent, so that the daemon is the process that was started.
+        let strace = ["strace", "-D", "-f", "-s", "4096", calls, "-o"];
+        self.starter.extend(strace.map(str::to_owned));
+        self.starter.push(file.display().to_string());
+        self
+    }
+
     /// Any other part of the config; what is set already is replaced.
     #[must_use]
     pub fn toml(mut self, text: &str) -> Self {

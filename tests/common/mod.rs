@@ -6,7 +6,7 @@
 //!
 //! | variable | means |
 //! |---|---|
-//! | `ETCD` | the etcd to run, instead of the one in `PATH` |
+//! | `ETCD`, `ETCDCTL` | the etcd and the `etcdctl` to run, instead of those in `PATH` |
 //! | `INCUMBENT_BIN` | the daemon to test, instead of the one just built |
 //! | `INCUMBENT_TEST_PATIENCE` | factor on every budget, for slow machines (default 1) |
 //! | `INCUMBENT_TEST_SLOTS` | how many clusters may run at once on this machine (default 2) |
@@ -35,6 +35,7 @@ pub mod names;
 pub mod ordinary;
 pub mod output;
 pub mod process;
+pub mod programs;
 pub mod proxy;
 pub mod random;
 pub mod record;

@@ -46,6 +46,7 @@ impl Secured {
         );
         let tls = self.scene.cluster.tls().into_iter();
         shell.envs(tls.flat_map(security::Tls::variables));
+        programs::with_etcdctl(&mut shell);
         let output = shell.output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{lines}{errors}");
@@ -146,6 +147,7 @@ fn a_client_certificate_can_be_the_login() {
         .env("ETCDCTL_CACERT", tls.ca())
         .env("ETCDCTL_CERT", tls.file("root.pem"))
         .env("ETCDCTL_KEY", tls.file("root.key"));
+    programs::with_etcdctl(&mut shell);
     assert!(shell.output().unwrap().status.success(), "{lines}");
     secured.cluster.turn_auth_on();
     let (a, _) = secured.leader(secured.daemon("a"));

@@ -60,6 +60,43 @@ fn comes_back(cluster: &Cluster, settings: &str) {
 }
 
 #[test]
+fn a_daemon_that_starts_without_threads_to_spare_waits_for_them() {
+    if !is_root("a start without threads") {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let check = "candidate.check = { command = ['true'], interval = '100ms', timeout = '2s', rise = 1, \
+                 fall = 2 }";
+    // Threads of the daemon and its guardians and these themselves: at each number the next one is missing.
+    let starts: Vec<_> = (1..16)
+        .map(|most| {
+            Daemon::builder(&cluster, &format!("a-{most}"))
+                .prefix(&format!("/election-{most}"))
+                .toml(check)
+                .limited("nproc", most)
+                .ordinary()
+                .spawn()
+        })
+        .collect();
+    throughout(secs(2), "each waits, or has all that it needs", || {
+        starts.iter().all(Daemon::is_alive)
+    });
+    for daemon in &starts {
+        limit(daemon.pid(), "nproc", None);
+        for guardian in process::children(daemon.pid()) {
+            limit(guardian, "nproc", None);
+        }
+    }
+    for daemon in &starts {
+        daemon.wait_elected(SOON);
+        daemon.sigterm();
+    }
+    for daemon in &starts {
+        assert!(daemon.wait_exit(STOPPED).success());
+    }
+}
+
+#[test]
 fn a_password_is_read_without_a_thread_to_spare() {
     if !is_root("a password without threads") {
         return;

@@ -16,12 +16,14 @@ impl GrpcProxy {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = port.local_addr().unwrap();
         drop(port);
-        let etcd = std::env::var_os("ETCD").unwrap_or_else(|| "etcd".into());
-        let mut command = Command::new(etcd);
+        let mut command = Command::new(programs::etcd());
         command
             .args(["grpc-proxy", "start", "--endpoints"])
             .arg(cluster.endpoints().join(","))
             .arg("--listen-addr")
+            .arg(address.to_string())
+            // Those of 3.5 and 3.6 end if they don't reach themselves there.
+            .arg("--advertise-client-url")
             .arg(address.to_string())
             .arg("--data-dir")
             .arg(cluster.sandbox().join("grpc-proxy.data"))

@@ -8,7 +8,7 @@ use etcd_client::{DeleteOptions, Txn};
 use incumbent::Term;
 use incumbent::clock;
 use incumbent::config::timing::Timing;
-use incumbent::election::observe::Event;
+use incumbent::election::observe::LeaderEvent;
 use incumbent::election::{CampaignError, Election, Observer};
 use incumbent::etcd::{Settings, Store};
 use incumbent::keys::{NotAPrefix, Prefix};
@@ -87,8 +87,8 @@ impl Library {
     /// What the next event says: the leader's name, `None` for nobody.
     fn seen(&self, observer: &mut Observer) -> Option<String> {
         match self.wait(observer.next()).unwrap() {
-            Event::Leader { leader, .. } => leader.map(|leader| leader.name),
-            Event::Value { leader, .. } => Some(leader.name),
+            LeaderEvent::Leader { leader, .. } => leader.map(|leader| leader.name),
+            LeaderEvent::Value { leader, .. } => Some(leader.name),
         }
     }
 
@@ -166,7 +166,7 @@ fn an_observer_tells_of_a_hand_over_once_the_next_claim_is_complete() {
     let event = library.wait(observer.next()).unwrap();
     let (_b, second) = library.wait(b).unwrap();
     match event {
-        Event::Leader {
+        LeaderEvent::Leader {
             leader: Some(leader),
             ..
         } => {

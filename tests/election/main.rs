@@ -7,8 +7,10 @@ mod common;
 
 mod crowd;
 mod failover;
+mod go;
 mod grpc_proxy;
 mod library;
+mod life;
 mod members;
 mod partition;
 mod queue;

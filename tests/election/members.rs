@@ -1,9 +1,11 @@
-//! Which member of the store is asked: the one that leads it, where it can be had.
+//! Which member of the store is asked: the one that leads it, where it can be had; and how a watch
+//! tells a quiet one from one that hangs.
 
 use std::time::Duration;
 
 use crate::common::*;
 use incumbent::clock;
+use incumbent::etcd::watch::{Target, Watch};
 use incumbent::etcd::{Settings, Store};
 
 /// Limit of one look at the store.
@@ -95,4 +97,31 @@ fn a_leader_resigns_through_the_member_that_leads() {
     let took = clock::now().since(begun);
     assert!(took < patience(secs(1)).min(millis(1400)), "{took:?}");
     scene.assert_no_overlap();
+}
+
+#[test]
+fn a_watch_lives_on_while_nothing_happens_and_ends_when_its_member_hangs() {
+    let cluster = Cluster::start(1);
+    let store = store(&cluster);
+    let from = cluster.revision() + 1;
+    let targets = || {
+        vec![
+            Target::Key(b"/key".to_vec()),
+            Target::Prefix("/keys/".into()),
+        ]
+    };
+    let mut watch = cluster
+        .block_on(Watch::open(&store, LIMIT, targets(), from))
+        .unwrap();
+    // It is asked three times whether it lives.
+    let quiet = cluster.block_on(async { tokio::time::timeout(secs(8), watch.next()).await });
+    assert!(quiet.is_err(), "{quiet:?}");
+    cluster.put("/key", "x");
+    let heard = cluster.block_on(watch.next()).unwrap();
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    cluster.freeze(0);
+    let hangs = async { tokio::time::timeout(patience(secs(8)), watch.next()).await };
+    let hangs = cluster.block_on(hangs).expect("it is given up");
+    assert!(hangs.is_err(), "{hangs:?}");
+    cluster.thaw(0);
 }

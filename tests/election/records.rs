@@ -304,3 +304,41 @@ fn a_term_ended_in_the_history_when_its_job_did_though_the_store_was_away() {
     let late = ended.duration_since(stopped.unwrap()).unwrap_or_default();
     assert!(late < Duration::from_secs(2), "{late:?}");
 }
+
+#[test]
+fn the_term_record_is_on_its_way_before_the_job_is_forked() {
+    if !is_there("strace", "the order of term record and fork") {
+        return;
+    }
+    let scene = Scene::start(1);
+    for round in 0..5 {
+        let file = scene
+            .cluster
+            .sandbox()
+            .path()
+            .join(format!("calls-{round}"));
+        let a = scene.daemon(&format!("a-{round}")).traced(&file).spawn();
+        let job = a.wait_log("job started", SOON).int("pid");
+        a.sigterm();
+        a.wait_exit(SOON);
+        let calls = std::fs::read_to_string(file).unwrap();
+        let calls: Vec<_> = calls.lines().collect();
+        let at = |what: &str, is_it: &dyn Fn(&str) -> bool| {
+            let found = calls.iter().position(|call| is_it(call));
+            found.unwrap_or_else(|| panic!("{what} is not among {} calls", calls.len()))
+        };
+        let record = at("the record", &|call| call.contains("kill_budget_ms"));
+        let born = at("the fork", &|call| call.ends_with(&format!("= {job}")));
+        // Where the child came to be traced before its parent went on, the call is on an earlier line.
+        let parent = calls[born].split(' ').next().unwrap();
+        let is_fork = |call: &&str| {
+            let forks = call.contains("fork(") || call.contains("clone(");
+            call.starts_with(parent) && forks && !call.contains("CLONE_THREAD")
+        };
+        let fork = calls[..=born].iter().rposition(is_fork).unwrap();
+        assert!(
+            record < fork,
+            "the job was forked in line {fork}, the record sent in {record}"
+        );
+    }
+}

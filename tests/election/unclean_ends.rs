@@ -13,7 +13,7 @@ use incumbent::election::Election;
 use incumbent::etcd::{Settings, Store};
 use incumbent::keys::Prefix;
 use incumbent::session::{Options, Session};
-use incumbent::term::record::Member;
+use incumbent::term::record::MemberRecord;
 
 /// The `takeover_delay` of these tests: no hand-over takes as long by chance.
 const DELAY: Duration = Duration::from_secs(3);
@@ -300,7 +300,7 @@ fn late_writes_do_not_bring_back_a_candidate_that_was_given_up() {
             let prefix = Prefix::new(PREFIX);
             let election = Election::new(store.clone(), prefix, "late", DELAY);
             tokio::spawn(async move {
-                let member = Member::of_this_process("late");
+                let member = MemberRecord::of_this_process("late");
                 let joined = election.join(&session, &member).await;
                 joined.expect("it joins when another member leads");
                 session

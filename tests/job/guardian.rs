@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::common::patience;
 use crate::stand::{self, LONG, SHORT, Stand, kill, pidfd, sh, wait_for_end};
 use incumbent::clock;
-use incumbent::guardian::protocol::{Exit, Refusal, Report, Request, Term};
+use incumbent::config::timing::Graces;
+use incumbent::guardian::protocol::{Exit, Refusal, Report, Request, TermSpec};
 use rustix::process::{Pid, getpgid, getsid};
 
 /// Runs until it is killed, whatever it is asked.
@@ -217,8 +218,8 @@ fn a_job_is_dead_before_the_deadline() {
     // The same term again, with what is left of it.
     let short = patience(SHORT);
     let mut term = stand::times(7, short * 3);
-    term.lost_grace = short;
-    term.kill_budget = short;
+    term.graces.lost_grace = short;
+    term.graces.kill_budget = short;
     stand.send(&Request::EndTerm { token: 6 });
     let mut other = Stand::new();
     other.send(&Request::Term(term.clone()));
@@ -296,7 +297,7 @@ fn a_daemon_that_dies_takes_its_job_with_it_in_milliseconds() {
 fn a_daemon_that_dies_before_a_stubborn_job_has_it_killed_after_the_lost_grace() {
     let mut stand = Stand::new();
     let mut term = stand::times(7, LONG);
-    term.lost_grace = SHORT;
+    term.graces.lost_grace = SHORT;
     stand.send(&Request::Term(term));
     stand.guarded(7);
     stand.start(7, 1, sh(STUBBORN));
@@ -313,10 +314,12 @@ fn a_daemon_that_dies_before_a_stubborn_job_has_it_killed_after_the_lost_grace()
 fn a_daemon_with_a_rust_job_is_killed_before_the_deadline() {
     let mut stand = Stand::new();
     let short = patience(SHORT);
-    let term = Term {
+    let term = TermSpec {
         in_daemon: true,
-        lost_grace: short,
-        kill_budget: short,
+        graces: Graces {
+            lost_grace: short,
+            kill_budget: short,
+        },
         ..stand::times(7, short * 3)
     };
     let deadline = term.deadline;
@@ -339,8 +342,8 @@ fn a_guardian_with_nothing_to_guard_lets_its_daemon_live() {
 fn a_guardian_that_was_stopped_takes_the_newer_deadline_first() {
     let mut stand = Stand::new();
     let mut term = stand::times(7, patience(SHORT * 3));
-    term.lost_grace = Duration::ZERO;
-    term.kill_budget = Duration::ZERO;
+    term.graces.lost_grace = Duration::ZERO;
+    term.graces.kill_budget = Duration::ZERO;
     let old = term.deadline;
     stand.send(&Request::Term(term));
     stand.guarded(7);
@@ -368,8 +371,8 @@ fn a_guardian_that_was_stopped_past_the_deadline_kills_at_once() {
     let mut stand = Stand::new();
     let short = patience(SHORT);
     let mut term = stand::times(7, short * 3);
-    term.lost_grace = short;
-    term.kill_budget = short;
+    term.graces.lost_grace = short;
+    term.graces.kill_budget = short;
     let deadline = term.deadline;
     stand.send(&Request::Term(term));
     stand.guarded(7);
@@ -438,10 +441,12 @@ fn a_daemon_that_does_not_read_holds_up_nothing() {
         stand.send(&Request::Term(term.clone()));
     }
     // However long that took, the next term is heard of while it is to be acted on.
-    stand.send(&Request::Term(Term {
+    stand.send(&Request::Term(TermSpec {
         in_daemon: true,
-        lost_grace: SHORT,
-        kill_budget: SHORT,
+        graces: Graces {
+            lost_grace: SHORT,
+            kill_budget: SHORT,
+        },
         ..stand::times(8, SHORT * 3)
     }));
     assert_eq!(stand.daemon_ended(), Some(9));

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use crate::common::patience;
 use incumbent::clock::{self, Instant};
+use incumbent::config::timing::Graces;
 use incumbent::guardian::protocol::{
-    CommandSpec, Exit, Inbox, Refusal, Report, Request, Term, encode,
+    CommandSpec, Exit, Inbox, Refusal, Report, Request, TermSpec, encode,
 };
 use incumbent::keys::Prefix;
-use incumbent::log::{Format, Settings};
+use incumbent::log::{Format, LogSettings};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
@@ -59,7 +60,7 @@ impl Stand {
         let output = BufReader::new(daemon.stdout.take().unwrap());
         let hello = Request::Hello {
             daemon: daemon.id(),
-            log: Settings {
+            log: LogSettings {
                 filter: "info".into(),
                 format: Format::Text,
             },
@@ -233,12 +234,14 @@ fn read(mut socket: &UnixStream, inbox: &mut Inbox) -> Report {
 }
 
 /// A term that ends after `left`, with graces that fit in.
-pub(crate) fn times(token: i64, left: Duration) -> Term {
-    Term {
+pub(crate) fn times(token: i64, left: Duration) -> TermSpec {
+    TermSpec {
         token,
         deadline: clock::now() + left,
-        lost_grace: LONG / 4,
-        kill_budget: LONG / 4,
+        graces: Graces {
+            lost_grace: LONG / 4,
+            kill_budget: LONG / 4,
+        },
         stop_signal: 15,
         in_daemon: false,
     }

@@ -83,7 +83,7 @@ fn a_start_that_hangs_is_dead_before_the_deadline() {
     let Some(mut held) = Held::new() else { return };
     let mut stand = Stand::new();
     let mut term = times(7, patience(SHORT * 6));
-    (term.lost_grace, term.kill_budget) = (SHORT, SHORT);
+    (term.graces.lost_grace, term.graces.kill_budget) = (SHORT, SHORT);
     stand.send(&Request::Term(term.clone()));
     stand.guarded(7);
     stand.start(7, 1, held.command());

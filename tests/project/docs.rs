@@ -12,7 +12,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use incumbent::reason::EndReason;
+
 use crate::common::*;
+
+/// Why a term ends that no page of lost terms needs: a session that its own program closed, a
+/// candidacy that never led, and what nobody wrote down.
+const NEVER_LOST: [EndReason; 3] = [
+    EndReason::Closed,
+    EndReason::Unknown,
+    EndReason::Unreachable,
+];
 
 fn page(name: &str) -> String {
     fs::read_to_string(Path::new("docs").join(name)).unwrap()
@@ -153,6 +163,47 @@ fn the_table_of_ttls_is_what_check_reckons() {
         for (cell, whose) in [(cells[4], "a follower"), (cells[5], "the leader")] {
             let warned = check.contains(&format!("when {whose} of etcd hangs"));
             assert_eq!(warned, cell == "may cost the term", "ttl {ttl}, {whose}");
+        }
+    }
+}
+
+#[test]
+fn the_ends_of_terms_are_those_that_the_program_knows() {
+    let (planned, lost): (Vec<_>, Vec<_>) = EndReason::ALL
+        .into_iter()
+        .filter(|reason| !NEVER_LOST.contains(reason))
+        .partition(|reason| reason.is_planned());
+
+    let page = page("troubleshoot.md");
+    let table = page.split("| reason | means |").nth(1).unwrap();
+    let rows = table.split("\n\n").next().unwrap().lines().skip(2);
+    let cells = rows.map(|row| row.split('|').nth(1).unwrap());
+    let mut told: Vec<_> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    told.sort_unstable();
+    let lost: Vec<_> = lost.into_iter().map(EndReason::word).collect();
+    assert_eq!(told, lost, "docs/troubleshoot.md");
+
+    let readme = fs::read_to_string("README.md").unwrap();
+    let mut metrics = readme.lines();
+    let row = metrics.find(|line| line.contains("`incumbent_terms_total{reason}`"));
+    let told = row.unwrap().split(" or the `reason`").next().unwrap();
+    let mut told: Vec<_> = told.split('`').skip(3).step_by(2).collect();
+    told.sort_unstable();
+    let planned: Vec<_> = planned.into_iter().map(EndReason::word).collect();
+    assert_eq!(told, planned, "README.md");
+
+    for name in ["docs/alerts.yml", "docs/alerts_test.yml", "docs/health.md"] {
+        let text = fs::read_to_string(name).unwrap();
+        let words: Vec<_> = ["reason=\"", "reason!=\""]
+            .into_iter()
+            .flat_map(|start| text.split(start).skip(1))
+            .map(|rest| rest.split('"').next().unwrap())
+            .collect();
+        assert!(!words.is_empty(), "{name}");
+        for word in words {
+            assert!(EndReason::read(word).is_some(), "{name} has {word:?}");
         }
     }
 }

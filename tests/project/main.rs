@@ -10,6 +10,7 @@ mod docs;
 mod examples;
 mod harness;
 mod harness_faults;
+mod names;
 mod proof;
 mod rooms;
 mod unit_file;

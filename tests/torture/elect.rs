@@ -9,7 +9,6 @@ use std::sync::{Mutex, PoisonError};
 use etcd_client::{GetOptions, SortOrder, SortTarget};
 use rustix::process::Signal;
 
-use crate::PREFIX;
 use crate::burial::{NAME, Standing, Undertaker};
 use crate::checker::{After, Thrown};
 use crate::common::process::{self, monotonic_ns};
@@ -17,6 +16,7 @@ use crate::common::record::Life;
 use crate::common::{Cluster, Random, millis};
 use crate::faults::nanos;
 use crate::lapse::{LEADS, Lapse, Stage};
+use crate::prefix;
 use crate::store::{lease_of, try_ask};
 use crate::worlds::NESTED_TTL;
 
@@ -155,7 +155,7 @@ impl Elect {
                 .with_prefix()
                 .with_sort(SortTarget::Create, SortOrder::Ascend)
                 .with_limit(1);
-            client.get(format!("{PREFIX}/"), Some(first)).await
+            client.get(format!("{}/", prefix()), Some(first)).await
         });
         let first = answer.and_then(|mut answer| answer.take_kvs().pop());
         let Some(first) = first.filter(|first| first.key() == key.as_bytes()) else {
@@ -196,7 +196,7 @@ impl Elect {
 
 fn start(cluster: &Cluster, name: &str, printed: &std::path::Path) -> Child {
     cluster
-        .etcdctl_beside(name, &["elect", PREFIX, name])
+        .etcdctl_beside(name, &["elect", prefix(), name])
         .stdout(File::create(printed).unwrap())
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run etcdctl: {error}; apt-get install etcd-client"))
@@ -206,7 +206,7 @@ fn start(cluster: &Cluster, name: &str, printed: &std::path::Path) -> Child {
 fn queue(cluster: &Cluster) -> Option<Vec<Standing>> {
     let queue = try_ask(cluster, async |mut client| {
         let all = GetOptions::new().with_prefix();
-        client.get(format!("{PREFIX}/"), Some(all)).await
+        client.get(format!("{}/", prefix()), Some(all)).await
     })?;
     let standing = queue.kvs().iter().map(|kv| {
         Some(Standing {
@@ -283,7 +283,7 @@ mod tests {
     fn stand(cluster: &Cluster, name: &str) -> (i64, String) {
         cluster.ask("a candidate", async |mut client| {
             let lease = client.lease_grant(60, None).await?.id();
-            let key = format!("{PREFIX}/{lease:x}");
+            let key = format!("{}/{lease:x}", prefix());
             let options = etcd_client::PutOptions::new().with_lease(lease);
             client.put(key.as_str(), name, Some(options)).await?;
             Ok((lease, key))
@@ -298,7 +298,7 @@ mod tests {
         std::thread::scope(|scope| {
             let stopped = crate::StopAll(&[&stop]);
             scope.spawn(|| elect.stand(&cluster, 1, &stop));
-            let stands = |name: &str| cluster.queue(PREFIX).iter().any(|c| c.name == name);
+            let stands = |name: &str| cluster.queue(prefix()).iter().any(|c| c.name == name);
             eventually(secs(10), "it waits", || stands("etcdctl-1"));
             let sandbox = cluster.sandbox().path().file_name().unwrap();
             let mark = format!("TEST_SANDBOX={}/etcdctl-1-", sandbox.to_str().unwrap());

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::PREFIX;
 use crate::common::millis;
 use crate::common::process::monotonic_ns;
 use crate::faults::{Range, nanos};
 use crate::kinds::{Fault, Kind, Target, Whom};
+use crate::prefix;
 use crate::store::{lease_of, try_ask};
 
 /// For how long after the loss of its lease it counts as leading: a little less than the shortest
@@ -107,7 +107,7 @@ impl Range<'_> {
     }
 
     fn is_noted(&self, token: i64) -> bool {
-        let key = format!("{PREFIX}.meta/foreign");
+        let key = format!("{}.meta/foreign", prefix());
         let get = async |mut client: etcd_client::Client| client.get(key.as_str(), None).await;
         let note = try_ask(self.cluster, get);
         let noted = note.iter().flat_map(etcd_client::GetResponse::kvs);

@@ -42,6 +42,7 @@ mod worlds;
 mod writes;
 
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -53,8 +54,11 @@ use faults::{Range, nanos};
 use replicas::{LONGEST_DELAY, LONGEST_TTL, REPLICAS, Replicas};
 use store::{Chronicle, Disks, try_ask};
 
-/// Its election. No other test of this machine may stand in it: whoever starts fences what others left.
-pub(crate) const PREFIX: &str = "/tortured";
+/// Its election, of this run alone: whoever starts fences what others left in the same one.
+pub(crate) fn prefix() -> &'static str {
+    static PREFIX: LazyLock<String> = LazyLock::new(|| format!("/tortured-{}", std::process::id()));
+    &PREFIX
+}
 
 /// One election of etcd's own.
 const ELECTION: Duration = Duration::from_millis(2_500);
@@ -240,7 +244,7 @@ fn wait_led(
     while monotonic_ns() < end {
         let queue = try_ask(cluster, async |mut client| {
             let all = etcd_client::GetOptions::new().with_prefix();
-            client.get(format!("{PREFIX}/"), Some(all)).await
+            client.get(format!("{}/", prefix()), Some(all)).await
         });
         let queue = queue.iter().flat_map(etcd_client::GetResponse::kvs);
         let first = queue.min_by_key(|kv| kv.create_revision());
@@ -276,14 +280,16 @@ fn returns(cluster: &Cluster, replicas: &Replicas<'_>, healed: u64) -> Vec<Retur
             let all = etcd_client::GetOptions::new()
                 .with_prefix()
                 .with_keys_only();
-            client.get(format!("{PREFIX}/"), Some(all)).await
+            client.get(format!("{}/", prefix()), Some(all)).await
         });
         let standing: Vec<_> = queue
             .iter()
             .flat_map(etcd_client::GetResponse::kvs)
             .collect();
         for (replica, back) in replicas.all.iter().zip(&mut all) {
-            let key = replica.candidacy().map(|lease| format!("{PREFIX}/{lease}"));
+            let key = replica
+                .candidacy()
+                .map(|lease| format!("{}/{lease}", prefix()));
             if key.is_some_and(|key| standing.iter().any(|kv| kv.key() == key.as_bytes())) {
                 back.stood.get_or_insert(now);
             }
@@ -297,8 +303,11 @@ fn returns(cluster: &Cluster, replicas: &Replicas<'_>, healed: u64) -> Vec<Retur
 
 /// Candidate keys, members' records and leases that are there after everybody has left.
 fn left_in_store(cluster: &Cluster) -> Vec<String> {
-    let queue = cluster.queue(PREFIX).into_iter().map(|c| format!("{c:?}"));
-    let members = cluster.queue(&format!("{PREFIX}.meta/members"));
+    let queue = cluster
+        .queue(prefix())
+        .into_iter()
+        .map(|c| format!("{c:?}"));
+    let members = cluster.queue(&format!("{}.meta/members", prefix()));
     let members = members.into_iter().map(|c| format!("{c:?}"));
     let leases = elect::leases_of_others(cluster).into_iter();
     let leases = leases.map(|lease| format!("lease {lease:x}"));

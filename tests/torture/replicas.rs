@@ -8,13 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::Signal;
 
-use crate::PREFIX;
 use crate::beside::{self, Ill};
 use crate::checker::tells_of_a_panic;
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, program, secs};
 use crate::faults::nanos;
 use crate::kinds::Whom;
+use crate::prefix;
 use crate::processes::{bears, guardian, guardian_of_checks, job, of_ours, whole_tree};
 use crate::schedule;
 use crate::store::COUNTER;
@@ -157,7 +157,7 @@ impl<'a> Replicas<'a> {
             .ways
             .settle(builder, state.world, folder, &replica.links, job);
         let daemon = builder
-            .prefix(PREFIX)
+            .prefix(prefix())
             .ttl(ttl)
             .toml(&beside)
             .toml(&format!(
@@ -267,7 +267,8 @@ impl<'a> Replicas<'a> {
             let state = replica.state();
             let lines = state.daemons.iter();
             let lines = lines.flat_map(|daemon| daemon.lines("waiting out the last term"));
-            let told = lines.map(|line| (format!("{PREFIX}/{}", line.text("lease")), line.read_at));
+            let told =
+                lines.map(|line| (format!("{}/{}", prefix(), line.text("lease")), line.read_at));
             told.collect::<Vec<_>>()
         });
         all.collect()

@@ -14,10 +14,10 @@ use std::time::Duration;
 use etcd_client::{Client, Error, EventType, WatchOptions};
 use incumbent::keys::LeaseId;
 
-use crate::PREFIX;
 use crate::checker::{Candidacy, Count};
 use crate::common::Cluster;
 use crate::common::process::monotonic_ns;
+use crate::prefix;
 
 /// The key that the jobs count in.
 pub(crate) const COUNTER: &str = "/torture/count";
@@ -128,10 +128,10 @@ impl Chronicle {
             } else {
                 told.late.push(count);
             }
-        } else if key.strip_prefix(PREFIX) == Some(".meta/ended") {
+        } else if key.strip_prefix(prefix()) == Some(".meta/ended") {
             told.marked.insert(revision);
         } else if key
-            .strip_prefix(PREFIX)
+            .strip_prefix(prefix())
             .is_some_and(|rest| rest.starts_with('/'))
         {
             if deleted {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::PREFIX;
 use crate::checker::Wait;
 use crate::common::process::monotonic_ns;
 use crate::common::{millis, patience};
 use crate::faults::{NAMES, Range, nanos};
 use crate::kinds::{Fault, Kind, Record, Target, Whom};
+use crate::prefix;
 use crate::replicas::Replica;
 use crate::store::try_ask;
 
@@ -46,7 +46,7 @@ impl Range<'_> {
             Record::Marker => ("ended", "999999999"),
             Record::Term => ("term", "{"),
         };
-        let key = format!("{PREFIX}.meta/{name}");
+        let key = format!("{}.meta/{name}", prefix());
         let put =
             async |mut client: etcd_client::Client| client.put(key.as_str(), text, None).await;
         let done = try_ask(self.cluster, put).is_some();
@@ -72,7 +72,7 @@ impl Range<'_> {
         let Ok(_members) = self.members.try_lock() else {
             return false;
         };
-        let key = format!("{PREFIX}/nobody");
+        let key = format!("{}/nobody", prefix());
         let put = async |mut client: etcd_client::Client| client.put(key.as_str(), "x", None).await;
         let done = try_ask(self.cluster, put);
         let end = monotonic_ns() + nanos(fault.lasts);

@@ -11,6 +11,7 @@ use crate::election::Progress;
 use crate::etcd;
 use crate::guardian::protocol::Request;
 use crate::keys::LeaseId;
+use crate::reason::EndReason;
 use crate::session::{Loss, Status};
 use crate::term::resignation::Resignation;
 
@@ -107,7 +108,7 @@ impl Mind {
         if let Place::Standing(candidacy) = &self.place
             && candidacy.status.is_none()
         {
-            self.lose("unreachable");
+            self.lose(EndReason::Unreachable);
         }
     }
 
@@ -192,7 +193,7 @@ impl Mind {
         if let Some(candidacy) = self.place.candidacy() {
             let lease = candidacy.lease;
             self.refuses(lease, why);
-            self.lose("refused");
+            self.lose(EndReason::Refused);
         }
     }
 
@@ -204,7 +205,7 @@ impl Mind {
     }
 
     /// The candidacy or the term is gone in the store's eyes, or can never lead.
-    fn lose(&mut self, reason: &'static str) {
+    fn lose(&mut self, reason: EndReason) {
         match self.place {
             Place::Standing(_) => self.give_back(After::Rejoin(Pause::Backoff(reason))),
             Place::Leading(..) => self.lose_term(reason, Stop::Kill),
@@ -224,7 +225,7 @@ impl Mind {
             }
         };
         let (resignation, reason) = match &held {
-            Held::Place(candidacy) => (candidacy.resignation.clone(), "resigned"),
+            Held::Place(candidacy) => (candidacy.resignation.clone(), EndReason::Resigned),
             Held::Term(tenure) => (tenure.candidacy.resignation.clone(), tenure.reason),
         };
         // No word is expected of the guardian any more.
@@ -329,10 +330,10 @@ impl Mind {
                 (after, true)
             }
             Pause::Backoff(reason) => {
-                let after = match reason {
-                    // Only an operator can mend it.
-                    "refused" | "cluster_changed" => REFUSED_PAUSE,
-                    _ => self.rejoin.next(self.jitter()),
+                let after = if reason.needs_operator() {
+                    REFUSED_PAUSE
+                } else {
+                    self.rejoin.next(self.jitter())
                 };
                 self.say(Line::Rejoining { after, reason });
                 (after, false)

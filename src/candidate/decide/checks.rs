@@ -16,6 +16,7 @@ use crate::candidate::view::HealthView;
 use crate::clock::Instant;
 use crate::config::Check;
 use crate::guardian::protocol::{Exit, Report};
+use crate::reason::EndReason;
 
 /// How much later than its timeout a check may be heard of.
 const LATE: Duration = Duration::from_secs(1);
@@ -203,7 +204,7 @@ impl Mind {
         match &mut self.place {
             Place::Standing(_) => self.give_back(after),
             Place::Leading(tenure, _) => {
-                tenure.reason = "unhealthy";
+                tenure.reason = EndReason::Unhealthy;
                 self.end(after, Stop::Planned);
             }
             // What goes on ends in any case, and it stands again only once it is healthy.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::end::End;
+use crate::reason::EndReason;
 
 /// What became of the one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct Outcome {
     /// The signal that ended the candidacy before there was a run.
     pub signal: Option<i32>,
     /// Why the term was lost, which stopped the job.
-    pub lost: Option<&'static str>,
+    pub lost: Option<EndReason>,
     /// Why the store can't be reached, where that was so in the end and there was no run.
     pub unreachable: Option<Arc<str>>,
 }
@@ -47,7 +48,7 @@ impl Once {
     }
 
     /// The term was lost; the first reason is the one that counts.
-    pub(super) fn lost(&mut self, reason: &'static str) {
+    pub(super) fn lost(&mut self, reason: EndReason) {
         if self.outcome.ran && self.outcome.ended.is_none() {
             self.outcome.lost.get_or_insert(reason);
         }

@@ -21,9 +21,10 @@ use super::run::{Run, What};
 use super::words::{Elected, Joined, Left, Line};
 use crate::clock::Instant;
 use crate::config::timing::Timing;
-use crate::job::restart::Verdict;
+use crate::job::restart::RestartVerdict;
 use crate::keys::LeaseId;
-use crate::session::{Loss, Status};
+use crate::reason::EndReason;
+use crate::session::Status;
 use crate::term::resignation::Resignation;
 
 /// Where it stands.
@@ -60,7 +61,7 @@ pub(super) enum Job {
     /// Asked for, or alive.
     Up(Run),
     /// Its main process has ended; the tree isn't proven empty yet.
-    Emptying(Run, Verdict),
+    Emptying(Run, RestartVerdict),
     /// The next run is due then.
     Due(Instant),
 }
@@ -129,7 +130,7 @@ pub(super) enum Pause {
     /// Nothing.
     None,
     /// The growing pause after a loss, for this reason.
-    Backoff(&'static str),
+    Backoff(EndReason),
     /// A fixed time out of the queue.
     Cooldown(Duration),
 }
@@ -173,7 +174,7 @@ pub(super) struct Tenure {
     /// What its deadline has asked for so far.
     due: Due,
     /// Why it ends, for the history.
-    pub(super) reason: &'static str,
+    pub(super) reason: EndReason,
     /// What was said of its loss.
     said: Said,
     /// The guardian has given the lease back in our place, and said so.
@@ -208,7 +209,7 @@ enum Said {
     KeyGone,
     /// By the guardian, in our place.
     ByGuardian,
-    Reason(&'static str),
+    Reason(EndReason),
 }
 
 impl Place {
@@ -320,7 +321,7 @@ impl Tenure {
             hook_since: None,
             wish: None,
             due: Due::default(),
-            reason: "resigned",
+            reason: EndReason::Resigned,
             said: Said::Nothing,
             resigned_by_guardian: false,
         }
@@ -370,7 +371,7 @@ impl Tenure {
     }
 
     /// Says once why the term was lost.
-    pub(super) fn say_lost(&mut self, reason: &'static str) -> Option<Line> {
+    pub(super) fn say_lost(&mut self, reason: EndReason) -> Option<Line> {
         if matches!(self.said, Said::ByGuardian | Said::Reason(_)) {
             return None;
         }
@@ -384,9 +385,9 @@ impl Tenure {
 
     /// The term is lost: says why, or waits with it, since a key that is gone was deleted, or its
     /// lease revoked, and the contest asks which.
-    pub(super) fn lost(&mut self, reason: &'static str) -> Option<Line> {
+    pub(super) fn lost(&mut self, reason: EndReason) -> Option<Line> {
         self.reason = reason;
-        if reason != Loss::Deleted.reason() {
+        if reason != EndReason::Deleted {
             return self.say_lost(reason);
         }
         if self.said == Said::Nothing {
@@ -400,11 +401,11 @@ impl Tenure {
         if self.said != Said::KeyGone {
             return None;
         }
-        self.say_lost(left.explain(Loss::Deleted.reason()))
+        self.say_lost(left.explain(EndReason::Deleted))
     }
 
     /// Why the term ended, by the last that is known.
-    pub(super) const fn ended(&self) -> &'static str {
+    pub(super) const fn ended(&self) -> EndReason {
         match self.said {
             Said::Reason(reason) => reason,
             Said::Nothing | Said::KeyGone | Said::ByGuardian => self.reason,

@@ -9,10 +9,11 @@ use super::run::{Native, Proof, What};
 use super::tenure::Stop;
 use super::words::{Action, Command, Line, Over, Work};
 use crate::guardian::protocol::{Exit, Request};
-use crate::job::restart::Verdict;
+use crate::job::restart::RestartVerdict;
 use crate::keys::LeaseId;
 use crate::metrics::RunResult;
 use crate::proc::survivor::Survivor;
+use crate::reason::EndReason;
 use crate::term::record::Unkillable;
 
 impl Mind {
@@ -201,7 +202,7 @@ impl Mind {
     }
 
     /// What is to follow, once nothing of the run is left.
-    fn follow_with(&mut self, verdict: Verdict) {
+    fn follow_with(&mut self, verdict: RestartVerdict) {
         self.place = match std::mem::take(&mut self.place) {
             Place::Leading(tenure, Job::Up(run)) => {
                 Place::Leading(tenure, Job::Emptying(run, verdict))
@@ -252,15 +253,15 @@ impl Mind {
         }
     }
 
-    fn run_over(&mut self, verdict: Verdict) {
+    fn run_over(&mut self, verdict: RestartVerdict) {
         match verdict {
-            Verdict::Again(pause) => {
+            RestartVerdict::Again(pause) => {
                 if let Place::Leading(_, job) = &mut self.place {
                     *job = Job::Due(self.now + pause);
                 }
             }
             // The tree is empty already, but the term must refuse any further start first.
-            Verdict::GiveBack(pause) => {
+            RestartVerdict::GiveBack(pause) => {
                 self.end(After::Rejoin(Pause::Cooldown(pause)), Stop::Planned);
             }
         }
@@ -408,11 +409,11 @@ impl Mind {
         let refused = end.failed() || killed;
         let verdict = if refused {
             if let Some(tenure) = self.place.tenure_mut() {
-                tenure.reason = "hook_refused";
+                tenure.reason = EndReason::HookRefused;
             }
-            Verdict::GiveBack(self.config.job.yield_cooldown)
+            RestartVerdict::GiveBack(self.config.job.yield_cooldown)
         } else {
-            Verdict::Again(Duration::ZERO)
+            RestartVerdict::Again(Duration::ZERO)
         };
         self.say(Line::HookEnded {
             lease,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::config::timing::Timing;
-use crate::guardian::protocol::{Report, Request, Term};
+use crate::guardian::protocol::{Report, Request, TermSpec};
 
 /// How long after D−K a guardian that is seen to act may take at most to prove the tree empty before
 /// it is taken for stopped.
@@ -60,7 +60,7 @@ impl Silence {
     }
 
     /// The guardian is told of a term, or of what changed in it.
-    fn term(&mut self, term: &Term) {
+    fn term(&mut self, term: &TermSpec) {
         let before = self.sent.filter(|sent| sent.token == term.token);
         let pending = before.map_or(0, |sent| sent.pending) + 1;
         self.sent = Some(Sent {
@@ -153,11 +153,10 @@ mod tests {
     fn of_term(timing: &Timing, deadline: Instant) -> Silence {
         let mut silence = Silence::default();
         let token = 7;
-        let term = Term {
+        let term = TermSpec {
             token,
             deadline,
-            lost_grace: timing.lost_grace(),
-            kill_budget: timing.kill_budget(),
+            graces: timing.graces(),
             stop_signal: 15,
             in_daemon: false,
         };

@@ -4,14 +4,9 @@ use super::deadline::Due;
 use super::place::{After, Ending, Guard, Job, Pause, Place};
 use super::run::What;
 use super::words::{Action, Line, Work};
-use super::{Guardian, Mind};
+use super::{GuardianState, Mind};
 use crate::guardian::protocol::{self, Request, Stdin};
-
-/// Why a term was lost whose polite stop came before another renewal was proven.
-const DEADLINE: &str = "deadline";
-
-/// Why one was lost whose guardian died, or was silent for too long.
-const GUARDIAN: &str = "guardian";
+use crate::reason::EndReason;
 
 /// How the job of a term that ends is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,11 +86,10 @@ impl Mind {
         tenure.in_daemon |= in_daemon;
         let resignation = tenure.candidacy.resignation.clone();
         let token = tenure.token;
-        let term = protocol::Term {
+        let term = protocol::TermSpec {
             token,
             deadline: tenure.deadline(),
-            lost_grace: timing.lost_grace(),
-            kill_budget: timing.kill_budget(),
+            graces: timing.graces(),
             stop_signal: self.config.job.stop_signal,
             in_daemon,
         };
@@ -112,9 +106,9 @@ impl Mind {
     /// The deadline asks for this, by our clock or by the guardian's.
     pub(super) fn deadline_asks(&mut self, due: Due) {
         match (due, &self.place) {
-            (Due::Stop, Place::Leading(..)) => self.lose_term(DEADLINE, Stop::Lost),
+            (Due::Stop, Place::Leading(..)) => self.lose_term(EndReason::Deadline, Stop::Lost),
             (Due::Stop, Place::Ending(_, ending)) if !ending.fencing => self.stop_job(Stop::Lost),
-            (Due::Kill, Place::Leading(..)) => self.lose_term(DEADLINE, Stop::Kill),
+            (Due::Kill, Place::Leading(..)) => self.lose_term(EndReason::Deadline, Stop::Kill),
             (Due::Kill, Place::Ending(..)) => self.kill_job(),
             _ => {}
         }
@@ -123,17 +117,17 @@ impl Mind {
     /// The guardian would not start a run, since the term is ending.
     pub(super) fn not_started(&mut self) {
         if matches!(self.place, Place::Leading(..)) {
-            self.lose_term(DEADLINE, Stop::Lost);
+            self.lose_term(EndReason::Deadline, Stop::Lost);
         }
     }
 
     /// The term is lost for this reason.
-    pub(super) fn lose_term(&mut self, reason: &'static str, stop: Stop) {
+    pub(super) fn lose_term(&mut self, reason: EndReason, stop: Stop) {
         self.say_lost(reason);
         self.end(After::Rejoin(Pause::Backoff(reason)), stop);
     }
 
-    fn say_lost(&mut self, reason: &'static str) {
+    fn say_lost(&mut self, reason: EndReason) {
         if let Some(once) = &mut self.once {
             once.lost(reason);
         }
@@ -238,7 +232,7 @@ impl Mind {
     pub(super) fn kill_daemon(&mut self) {
         if let Some(tenure) = self.place.tenure_mut() {
             let (lease, token) = (tenure.lease(), tenure.token);
-            let line = tenure.say_lost("job_stuck");
+            let line = tenure.say_lost(EndReason::JobStuck);
             self.actions.extend(line.map(Action::Say));
             self.say(Line::DaemonKilled { lease, token });
         }
@@ -251,11 +245,11 @@ impl Mind {
             return;
         }
         self.say(Line::GuardianGone);
-        let after = After::Rejoin(Pause::Backoff(GUARDIAN));
+        let after = After::Rejoin(Pause::Backoff(EndReason::Guardian));
         match &mut self.place {
             Place::Over => {}
             Place::Leading(..) => {
-                self.say_lost(GUARDIAN);
+                self.say_lost(EndReason::Guardian);
                 self.begin_to_end(after, true);
                 self.fence();
             }
@@ -284,7 +278,7 @@ impl Mind {
 
     /// There is a new guardian: it has to know what the last one knew and still matters.
     pub(super) fn guarded_anew(&mut self) {
-        self.guardian = Guardian::default();
+        self.guardian = GuardianState::default();
         // The configuration may have changed while it was being started.
         self.tell(Request::Log(self.config.log.clone()));
         if let Some(tenure) = self.place.tenure_mut() {

@@ -13,6 +13,7 @@ use crate::guardian::protocol::{Report, Request, Stdin};
 use crate::keys::LeaseId;
 use crate::metrics::RunResult;
 use crate::proc::survivor::Survivor;
+use crate::reason::EndReason;
 use crate::session::{Loss, Status};
 use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
@@ -182,9 +183,9 @@ pub(in crate::candidate) enum Left {
 impl Left {
     /// Why the term ended: a key that was gone was deleted, or its lease revoked, which only the
     /// giving back tells.
-    pub(in crate::candidate) fn explain(self, reason: &'static str) -> &'static str {
-        if self == Self::Gone && reason == Loss::Deleted.reason() {
-            Loss::Revoked.reason()
+    pub(in crate::candidate) fn explain(self, reason: EndReason) -> EndReason {
+        if self == Self::Gone && reason == EndReason::Deleted {
+            EndReason::Revoked
         } else {
             reason
         }
@@ -237,7 +238,7 @@ pub(in crate::candidate) enum Action {
     /// A run that had begun is over.
     RunOver(Over),
     /// A term is over, for this reason.
-    TermOver(&'static str),
+    TermOver(EndReason),
     /// The daemon is done.
     Exit,
 }
@@ -269,7 +270,7 @@ pub(in crate::candidate) enum Command {
     /// Stand for election with this lease, by these times. The guardian knows it already (R6).
     Contend(LeaseId, Timing),
     /// Give back what there is, trying until the store answers; and why, for the history.
-    GiveBack(Resignation, &'static str),
+    GiveBack(Resignation, EndReason),
     /// Stop trying to give back at this instant.
     Hurry(crate::clock::Instant),
     /// Tell whether somebody can follow, as asked now; no matter what was asked before.
@@ -395,7 +396,7 @@ pub(in crate::candidate) enum Line {
     TermLost {
         lease: LeaseId,
         token: i64,
-        reason: &'static str,
+        reason: EndReason,
     },
     StoreUnreachable {
         since: Duration,
@@ -406,7 +407,7 @@ pub(in crate::candidate) enum Line {
     },
     Rejoining {
         after: Duration,
-        reason: &'static str,
+        reason: EndReason,
     },
     CoolingDown {
         after: Duration,

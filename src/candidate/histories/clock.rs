@@ -99,7 +99,12 @@ pub(super) fn any_rate(chance: &mut Chance) -> i64 {
     chance.pick(&[-1000, -1000, -300, 0, 700, 1000])
 }
 
+/// Every event of a history comes by here; no span of one is too long for the short way.
+#[inline]
 fn part(span: u64, times: u64, of: u64) -> u64 {
+    if let Some(product) = span.checked_mul(times) {
+        return product / of;
+    }
     let part = u128::from(span) * u128::from(times) / u128::from(of);
     u64::try_from(part).expect("a span of a history")
 }

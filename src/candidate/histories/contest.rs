@@ -18,7 +18,7 @@ use crate::etcd::Error;
 use crate::etcd::keep_alive::Ack;
 use crate::keys::LeaseId;
 use crate::session::{Loss, Status};
-use crate::term::record::{Pause, Record, StepDown};
+use crate::term::record::{PauseRecord, Record, StepDown};
 use crate::term::resignation::Resignation;
 
 /// Between attempts to give back.
@@ -92,7 +92,7 @@ struct GivingBack {
 /// The contest.
 #[derive(Debug, Default)]
 pub(super) struct Contest {
-    candidacy: Option<Candidacy>,
+    candidacy: Option<Box<Candidacy>>,
     giving_back: Option<GivingBack>,
     /// A look for somebody who can follow: the wish, and the number of the request.
     looking: Option<(u64, u64, bool)>,
@@ -107,6 +107,8 @@ pub(super) struct Contest {
     pub(super) requests: Vec<(u64, Request)>,
     /// What the candidate is to be told.
     pub(super) events: Vec<Event>,
+    /// Whether it has begun to wait a term out, since that was asked last.
+    pub(super) began_to_wait: bool,
     /// What is known of the lease, where that is news.
     pub(super) news: Option<Status>,
 }
@@ -136,7 +138,7 @@ impl Contest {
                 let ttl = super::chance::nanos(timing.ttl());
                 let limit = timing.attempt_limit();
                 let pending = self.ask(Request::Grant { lease, ttl }, now, limit);
-                self.candidacy = Some(Candidacy {
+                self.candidacy = Some(Box::new(Candidacy {
                     lease,
                     timing,
                     status: None,
@@ -149,10 +151,14 @@ impl Contest {
                     record: None,
                     changed: false,
                     loss_told: false,
-                });
+                }));
             }
             Command::GiveBack(mut resignation, _) => {
-                if let Some(candidacy) = self.candidacy.take().filter(|it| it.claimed) {
+                let marks_early = self.mistake == Some(Mistake::MarkedInTheDelay);
+                let candidacy = self.candidacy.take();
+                if let Some(candidacy) = candidacy
+                    && (candidacy.claimed || (marks_early && candidacy.mine != 0))
+                {
                     resignation.token = Some(candidacy.mine);
                     resignation.may_mark = true;
                 }
@@ -168,6 +174,7 @@ impl Contest {
                     giving_back.until = Some(until);
                 }
             }
+            Command::LookForSuccessor(_) if self.mistake == Some(Mistake::WishIsForgotten) => {}
             Command::LookForSuccessor(asked) => {
                 let pending = self.ask(Request::Look, now, asked.limit);
                 self.looking = Some((asked.wish, pending.number, asked.force));
@@ -191,7 +198,7 @@ impl Contest {
                 .map_or(it.retry_at, |pending| pending.until);
             it.until.map_or(next, |until| until.min(next))
         });
-        let candidacy = self.candidacy.as_ref().and_then(Candidacy::timer);
+        let candidacy = self.candidacy.as_ref().and_then(|it| it.timer());
         giving_back
             .into_iter()
             .chain(candidacy)
@@ -324,7 +331,8 @@ impl Contest {
         let Some(mut it) = self.candidacy.take() else {
             return;
         };
-        if it.mine == key && it.status.as_ref().is_some_and(|it| it.loss.is_none()) {
+        let watched = self.mistake != Some(Mistake::OwnKeyIsNotWatched);
+        if watched && it.mine == key && it.status.as_ref().is_some_and(|it| it.loss.is_none()) {
             self.lose(&mut it, Loss::Deleted);
             self.go_on(&mut it, now);
         }
@@ -358,7 +366,7 @@ impl Contest {
                     if !pause.keep_leader {
                         let (by, since) = (String::new(), String::new());
                         let keep_leader = false;
-                        let pause_record = Pause {
+                        let pause_record = PauseRecord {
                             by,
                             since,
                             keep_leader,

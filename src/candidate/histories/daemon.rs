@@ -10,10 +10,12 @@ use super::store::{Answer, Paused, Wished};
 use super::world::{Asker, What, World};
 use crate::candidate::actions::REMEMBER_LIMIT;
 use crate::candidate::decide::Mind;
-use crate::candidate::decide::words::{Action, Event, Line, Order, Work};
+use crate::candidate::decide::words::{Action, Command, Event, Line, Order, Work};
 use crate::clock::Instant;
+use crate::guardian::decide::HOOK;
 use crate::guardian::protocol::{CommandSpec, Exit, Report, Request};
 use crate::keys::LeaseId;
+use crate::reason::EndReason;
 
 /// What the daemon hears.
 #[derive(Debug)]
@@ -42,6 +44,14 @@ pub(super) struct Daemon {
     pub(super) contest: Contest,
     /// The lease that the guardian is yet to acknowledge, and until when.
     preparing: Option<(LeaseId, Instant)>,
+    /// The run that was asked for last as the job itself, and how many such have begun.
+    job: (u64, u32),
+    /// When the job's last run ended by itself, if nothing was asked for since.
+    ended_at: Option<u64>,
+    /// When a start was asked for last.
+    pub(super) asked_at: u64,
+    /// The lease that it contends with.
+    lease: Option<LeaseId>,
     /// Guardian and tree are being killed.
     pub(super) fencing: bool,
     /// Turns without time going on.
@@ -70,6 +80,7 @@ impl World {
             return;
         }
         let left = machine.tree.alive.is_some() || machine.tree.starting.is_some();
+        let left = left && self.mistake != Some(Mistake::LeftoversLive);
         if left || !machine.guardian.process.dead && machine.daemon.number > 0 {
             // What an earlier daemon left is killed first, its guardian waited for.
             if machine.guardian.process.dead {
@@ -84,7 +95,15 @@ impl World {
         let config = machine.config(self.mistake);
         let now = machine.shows();
         let takeover_delay = machine.config.election.takeover_delay;
-        let mind = Mind::new(config, vec![NATIVE.to_owned()], now);
+        // What an earlier one left is dead.
+        if machine.excused_until == u64::MAX {
+            machine.excused_until = self.now;
+        }
+        let mind = if machine.once && self.mistake != Some(Mistake::RunsTwice) {
+            Mind::for_one_run(config, now)
+        } else {
+            Mind::new(config, vec![NATIVE.to_owned()], now)
+        };
         machine.daemon = Daemon {
             number,
             mind: Some(mind),
@@ -181,6 +200,10 @@ impl World {
     }
 
     fn guardian_said(&mut self, at: usize, report: Report) {
+        let is_deaf = self.mistake == Some(Mistake::MainEndIsNotHeard);
+        if is_deaf && matches!(report, Report::MainEnded { .. }) {
+            return;
+        }
         if let Report::Remembered { lease } = report {
             let daemon = &mut self.machines[at].daemon;
             if daemon.preparing.take_if(|it| it.0 == lease).is_some() {
@@ -203,6 +226,9 @@ impl World {
         }
         for event in events {
             self.tell_daemon(at, Word::Event(event));
+        }
+        if std::mem::take(&mut self.machines[at].daemon.contest.began_to_wait) {
+            self.wait_begun(at);
         }
     }
 
@@ -247,9 +273,12 @@ impl World {
             }
             Action::Contest(command) => {
                 let machine = &mut self.machines[at];
-                if let crate::candidate::decide::words::Command::GiveBack(resignation, _) = &command
-                {
-                    self.judge.gives_back(at, resignation, machine, self.now);
+                match &command {
+                    Command::GiveBack(resignation, _) => {
+                        self.judge.gives_back(at, resignation, machine, self.now);
+                    }
+                    Command::Contend(lease, _) => machine.daemon.lease = Some(*lease),
+                    _ => {}
                 }
                 machine.daemon.contest.obey(command, now);
                 machine.daemon.contest.run(now, &mut self.chance);
@@ -257,6 +286,11 @@ impl World {
             }
             Action::Start { token, run, what } => {
                 let (command, sole) = (CommandSpec::default(), what != Work::Process);
+                self.machines[at].daemon.asked_at = self.now;
+                if matches!(what, Work::Job(_)) {
+                    self.machines[at].daemon.job.0 = run;
+                    self.restarts(at);
+                }
                 self.ask_guardian(
                     at,
                     Request::Start {
@@ -266,6 +300,7 @@ impl World {
                         sole,
                     },
                 );
+                self.start_asked(at);
             }
             Action::GuardEnd { token } => {
                 let hook = self.machines[at].config.hooks.on_lost.as_ref();
@@ -281,7 +316,13 @@ impl World {
                 );
             }
             Action::StartNative { run } => {
+                self.restarts(at);
                 let token = self.machines[at].guardian.token;
+                if self.machines[at].guardian.acknowledged != token {
+                    self.judge
+                        .found(format!("{at} starts in {token}, unguarded"));
+                }
+                self.judge.begins(at, token, &self.store, self.mood);
                 self.tree_starts(at, run, token, true);
                 self.decide(at, Event::NativeStarted(run));
             }
@@ -296,26 +337,40 @@ impl World {
             Action::KillDaemon => self.daemon_killed(at),
             Action::Check { run, .. } => self.check(at, run),
             Action::Exit => self.daemon_exits(at),
-            Action::Say(line) => {
-                if matches!(line, Line::Elected { .. }) {
-                    self.outcome.terms += 1;
-                }
+            Action::Say(Line::Elected { token, .. }) => {
+                self.outcome.terms += 1;
+                self.judge.elected(at, token, &self.store);
             }
-            Action::WriteLeaseFile { .. }
+            // A Rust job that a planned stop doesn't end takes its daemon with it.
+            Action::Say(Line::TermLost { token, reason, .. })
+                if self.looking && reason != EndReason::JobStuck =>
+            {
+                self.judge
+                    .found(format!("{at} loses {token} though all is well: {reason}"));
+            }
+            Action::RunOver(_) => self.machines[at].daemon.ended_at = Some(self.now),
+            Action::TermOver(_) => self.machines[at].daemon.ended_at = None,
+            Action::Say(_)
+            | Action::WriteLeaseFile { .. }
             | Action::RemoveLeaseFile(_)
             | Action::RefuseProcess
             | Action::ReloadChecks
             | Action::RestoreChecks { .. }
-            | Action::RunBegins
-            | Action::RunOver(_)
-            | Action::TermOver(_) => {}
+            | Action::RunBegins => {}
         }
     }
 
     fn tell(&mut self, at: usize, request: Request) {
         match (self.mistake, &request) {
             (Some(Mistake::StopIsForgotten), Request::Stop { .. })
-            | (Some(Mistake::KillIsForgotten), Request::Kill { .. }) => return,
+            | (Some(Mistake::KillIsForgotten), Request::Kill { .. })
+            | (Some(Mistake::LaterDeadlinesForgotten), Request::Deadline { .. })
+            | (Some(Mistake::RestIsLeft), Request::StopRun { .. }) => return,
+            (Some(Mistake::StartedUnguarded), Request::Term(term)) => {
+                let (token, deadline) = (term.token, term.deadline);
+                let report = Report::Guarded { token, deadline };
+                self.tell_daemon(at, Word::Event(Event::Guardian(report)));
+            }
             (
                 Some(Mistake::EmptyOnceAsked),
                 Request::Stop { token, .. } | Request::Kill { token },
@@ -335,7 +390,8 @@ impl World {
 
     /// The check ends a moment later.
     fn check(&mut self, at: usize, run: u64) {
-        let exit = Exit::Code(i32::from(self.machines[at].ill));
+        let ill = self.machines[at].ill && self.mistake != Some(Mistake::IllnessIsIgnored);
+        let exit = Exit::Code(i32::from(ill));
         let main = Report::MainEnded {
             run,
             pid: None,
@@ -383,7 +439,36 @@ impl World {
         self.tell_daemon(at, Word::Event(Event::NativeEnded(run, result)));
     }
 
+    /// The job is started, or started again: not at once where there is a pause, of which jitter takes
+    /// half at most, and a clock that runs fast a little.
+    fn restarts(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        let Some(ended_at) = machine.daemon.ended_at.take() else {
+            return;
+        };
+        let least = super::chance::nanos(machine.config.job.restart_delay) * 9 / 20;
+        if self.now < ended_at + least && self.now >= machine.clock.suspended_until {
+            self.judge.found(format!("{at} starts again at once"));
+        }
+    }
+
+    /// The run begins: of one that is to run once there is no second one.
+    pub(super) fn runs_once(&mut self, at: usize, run: u64) {
+        let machine = &mut self.machines[at];
+        let (job, begun) = &mut machine.daemon.job;
+        if machine.once && run != HOOK && *job == run {
+            *begun += 1;
+            if *begun > 1 {
+                self.judge.found(format!("{at} runs its command again"));
+            }
+        }
+    }
+
     pub(super) fn order(&mut self, at: usize, order: Order) {
+        let ignores = self.mistake == Some(Mistake::SecondSigtermIgnored);
+        if ignores && matches!(order, Order::ShutdownNow) {
+            return;
+        }
         self.tell_daemon(at, Word::Event(Event::Order(order)));
     }
 
@@ -391,11 +476,8 @@ impl World {
     pub(super) fn daemon_killed(&mut self, at: usize) {
         if !self.machines[at].daemon.process.dead {
             self.machines[at].daemon.process.dead = true;
-            let span = if self.is_native(at) {
-                self.machines[at].death
-            } else {
-                0
-            };
+            let native = self.machines[at].tree.alive.filter(|alive| alive.native);
+            let span = native.map_or(0, |alive| alive.death);
             self.after(span, What::DaemonEnds(at));
         }
     }
@@ -415,6 +497,15 @@ impl World {
         if machine.tree.alive.is_some() {
             self.judge
                 .found(format!("the daemon of {at} exits, and its job lives"));
+        }
+        let kept = machine.daemon.lease.filter(|it| self.store.holds(*it));
+        if self.calm
+            && !self.looking
+            && self.machines[at].retired
+            && let Some(kept) = kept
+        {
+            self.judge
+                .found(format!("the daemon of {at} exits, and keeps {kept}"));
         }
         let pause = 100_000_000 + self.chance.up_to(5_000_000_000);
         self.after(pause, What::DaemonStarts(at));

@@ -7,7 +7,6 @@ use super::world::{What, World};
 use crate::candidate::decide::words::{Event, Order};
 use crate::config::timing::SLACK;
 use crate::keys::LeaseId;
-use std::sync::Arc;
 
 /// What can go wrong, or is wanted by somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +21,8 @@ pub(super) enum Fault {
     GuardianStalls,
     DaemonKilled,
     GuardianKilled,
+    /// Both die at once, and with them the job's main process.
+    BothKilled,
     /// A machine loses its power.
     Crash,
     /// The store gets a new leader.
@@ -34,6 +35,8 @@ pub(super) enum Fault {
     CutOff,
     /// Somebody deletes a key of the queue.
     KeyDeleted,
+    /// Somebody deletes the key of a candidate that waits.
+    WaiterDeleted,
     /// Somebody revokes a lease.
     LeaseRevoked,
     /// A candidate of another program joins, and its lease ends by itself.
@@ -56,6 +59,10 @@ pub(super) enum Fault {
     Pause,
     /// A daemon is given another configuration.
     Reload,
+    /// A signal for the job comes to the daemon.
+    PassOn,
+    /// Whoever waits for leadership gives up.
+    GiveUp,
 }
 
 /// What kinds of fault come together. The rules except some that coincide: a job that can't be killed on
@@ -75,9 +82,10 @@ pub(super) enum Mood {
 impl Mood {
     const fn faults(self) -> &'static [Fault] {
         use Fault::{
-            Crash, CutOff, DaemonKilled, DaemonStalls, DeposedGone, Foreign, GuardianKilled,
-            GuardianStalls, Ill, JobEnds, KeyDeleted, LeaseRevoked, NewLeader, Pause, QuorumLost,
-            Rate, Reload, Shutdown, ShutdownNow, StepDown, Suspend, Unkillable, Wish,
+            BothKilled, Crash, CutOff, DaemonKilled, DaemonStalls, DeposedGone, Foreign, GiveUp,
+            GuardianKilled, GuardianStalls, Ill, JobEnds, KeyDeleted, LeaseRevoked, NewLeader,
+            PassOn, Pause, QuorumLost, Rate, Reload, Shutdown, ShutdownNow, StepDown, Suspend,
+            Unkillable, WaiterDeleted, Wish,
         };
         match self {
             Self::Rough => &[
@@ -90,6 +98,7 @@ impl Mood {
                 GuardianStalls,
                 DaemonKilled,
                 GuardianKilled,
+                BothKilled,
                 Crash,
                 NewLeader,
                 NewLeader,
@@ -107,6 +116,10 @@ impl Mood {
                 Pause,
                 Reload,
                 Foreign,
+                PassOn,
+                GiveUp,
+                WaiterDeleted,
+                WaiterDeleted,
             ],
             Self::Strange => &[
                 KeyDeleted,
@@ -176,13 +189,50 @@ impl World {
         }
     }
 
+    /// A start was asked for: what ends the term may come close behind it.
+    pub(super) fn start_asked(&mut self, at: usize) {
+        let wished = matches!(self.mood, Mood::Rough | Mood::Strange) && !self.calm;
+        if wished && self.chance.one_in(8) {
+            // Often before the guardian hears of the start.
+            let after = self.chance.up_to(3_000_000) * self.chance.up_to(1);
+            let fault = self.chance.pick(&[
+                Fault::Shutdown,
+                Fault::Shutdown,
+                Fault::StepDown,
+                Fault::Reload,
+            ]);
+            self.after(after, What::FaultAt(at, fault));
+        }
+    }
+
+    /// A candidate has begun to wait a term out: what ends it meanwhile must not mark that.
+    pub(super) fn wait_begun(&mut self, at: usize) {
+        let wished = matches!(self.mood, Mood::Rough | Mood::Strange) && !self.calm;
+        if wished && self.chance.one_in(6) {
+            let after = self.chance.span(self.machines[at].truth.kill_budget());
+            let fault = self
+                .chance
+                .pick(&[Fault::Shutdown, Fault::KeyDeleted, Fault::Pause]);
+            self.after(after, What::FaultAt(at, fault));
+        }
+    }
+
+    /// What was sent SIGKILL can't be killed: then its daemon may die as well, and somebody has to go on.
+    pub(super) fn kill_is_in_vain(&mut self, at: usize) {
+        if self.mood == Mood::Stubborn && !self.calm && self.chance.one_in(3) {
+            let after = 100_000_000 + self.chance.up_to(2_000_000_000);
+            self.after(after, What::FaultAt(at, Fault::DaemonKilled));
+        }
+    }
+
+    #[expect(clippy::too_many_lines, reason = "a table: an arm a fault")]
     pub(super) fn fault(&mut self, at: usize, fault: Fault) {
         if self.calm {
             return;
         }
         let (now, both_up) = (self.now, self.machines[at].is_steady(self.now));
         match fault {
-            Fault::Suspend => self.suspend(at),
+            Fault::Suspend => self.suspend(at, self.machines[at].truth.ttl()),
             Fault::Rate => {
                 let (rate, slew) = (any_rate(&mut self.chance), any_slew(&mut self.chance));
                 let clock = &mut self.machines[at].clock;
@@ -196,8 +246,10 @@ impl World {
             Fault::GuardianStalls if self.may_stall_guardian(at) => {
                 self.machines[at].guardian.process.stalled_until = self.stall(at);
             }
-            Fault::DaemonKilled if both_up => self.daemon_killed(at),
-            Fault::GuardianKilled if both_up && !self.is_native(at) => {
+            // No guardian is ever stopped or killed where jobs are stubborn.
+            Fault::DaemonKilled if both_up || self.mood == Mood::Stubborn => self.daemon_killed(at),
+            Fault::BothKilled if both_up && !self.is_native(at) => self.both_killed(at),
+            Fault::GuardianKilled if both_up => {
                 self.guardian_killed(at);
                 self.tell_daemon(at, super::daemon::Word::Event(Event::GuardianGone));
             }
@@ -215,14 +267,27 @@ impl World {
                 self.store_changed();
             }
             Fault::CutOff => {
-                let span = self.chance.up_to(30_000_000_000);
                 let machine = &mut self.machines[at];
+                let longest = nanos(machine.truth.ttl() * 2).max(30_000_000_000);
+                let span = self.chance.up_to(longest);
                 machine.cut_off_until = machine.cut_off_until.max(now + span);
             }
             // Where the daemon is dead nobody watches the key, and its hook may run yet.
             Fault::KeyDeleted if both_up => {
                 let key = self.machines[at].daemon.contest.mine();
                 if self.store.queue.contains_key(&key) {
+                    self.store.remove(key);
+                    self.store_changed();
+                }
+            }
+            // However late its watch is: it has nothing to lose but its place.
+            Fault::WaiterDeleted => {
+                let mut waiters = self.store.queue.keys().skip(1);
+                let key = waiters.next_back().copied();
+                let daemons = self.machines.iter().map(|it| &it.daemon);
+                let mut waits = daemons.filter(|it| it.role() == "campaigning");
+                let key = key.filter(|key| waits.any(|it| it.contest.mine() == *key));
+                if let Some(key) = key {
                     self.store.remove(key);
                     self.store_changed();
                 }
@@ -234,12 +299,6 @@ impl World {
                     self.store_changed();
                 }
             }
-            Fault::DaemonStalls
-            | Fault::GuardianStalls
-            | Fault::DaemonKilled
-            | Fault::GuardianKilled
-            | Fault::KeyDeleted
-            | Fault::LeaseRevoked => {}
             Fault::Foreign => {
                 let lease = LeaseId::random(self.chance.next());
                 let span = self.chance.up_to(10_000_000_000);
@@ -273,6 +332,20 @@ impl World {
                 self.control_changed();
             }
             Fault::Reload => self.reload(at),
+            Fault::PassOn => {
+                let (signal, ends) = (15, self.chance.one_in(2));
+                self.order(at, Order::PassOn { signal, ends });
+            }
+            Fault::GiveUp if self.machines[at].once => self.order(at, Order::GiveUp),
+            // Where it can't be, or would prove nothing.
+            Fault::DaemonStalls
+            | Fault::GuardianStalls
+            | Fault::DaemonKilled
+            | Fault::GuardianKilled
+            | Fault::BothKilled
+            | Fault::KeyDeleted
+            | Fault::LeaseRevoked
+            | Fault::GiveUp => {}
         }
     }
 
@@ -296,22 +369,36 @@ impl World {
         until
     }
 
-    fn suspend(&mut self, at: usize) {
+    pub(super) fn suspend(&mut self, at: usize, longest: std::time::Duration) {
         let now = self.now;
         let machine = &mut self.machines[at];
         if now < machine.clock.suspended_until {
             return;
         }
-        let span = self.chance.up_to(nanos(machine.truth.ttl()));
+        let span = self.chance.up_to(nanos(longest));
         let woken = now + span;
         machine.clock.suspended_until = woken;
         machine.steady_since = machine.steady_since.max(woken);
         // A machine that sleeps when it should kill can but kill on waking.
-        let killing = nanos(SLACK + machine.truth.kill_budget());
+        let killing = nanos(SLACK + machine.longest_kill);
         let lease_ends = self.store.expiry_of(machine.daemon.contest.mine());
         if lease_ends.is_none_or(|end| woken + killing > end) {
             machine.excused_until = machine.excused_until.max(woken + killing);
         }
+    }
+
+    /// What the job's main process has started may live on until the next daemon kills it.
+    fn both_killed(&mut self, at: usize) {
+        let lives_on = self.chance.one_in(2);
+        let tree = &mut self.machines[at].tree;
+        tree.starting = None;
+        tree.alive.take_if(|_| !lives_on);
+        if let Some(alive) = &mut tree.alive {
+            (alive.main, alive.ends_at) = (false, None);
+            self.machines[at].excused_until = u64::MAX;
+        }
+        self.guardian_killed(at);
+        self.daemon_killed(at);
     }
 
     fn crash(&mut self, at: usize) {
@@ -325,9 +412,10 @@ impl World {
     }
 
     fn reload(&mut self, at: usize) {
-        let mut config = crate::config::Config::clone(&self.machines[at].config(self.mistake));
-        config.job.stop_grace = std::time::Duration::from_millis(self.chance.up_to(10_000));
-        self.order(at, Order::Reload(Arc::new(config)));
+        let machine = &mut self.machines[at];
+        machine.reconfigure(&mut self.chance, self.mood);
+        let config = machine.config(self.mistake);
+        self.order(at, Order::Reload(config));
     }
 
     /// Whether the request goes to a leader that was deposed and doesn't know it.

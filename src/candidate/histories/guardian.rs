@@ -9,7 +9,7 @@ use super::machine::Process;
 use super::store::Request as Asked;
 use super::world::{Asker, World};
 use crate::clock::Instant;
-use crate::guardian::decide::{Action, Event, Guard, HOOK};
+use crate::guardian::decide::{GuardAction, GuardEvent, HOOK, TermGuard};
 use crate::guardian::protocol::{Exit, Report, Request};
 use crate::keys::LeaseId;
 use crate::term::resignation::Resignation;
@@ -20,12 +20,14 @@ pub(super) struct Guardian {
     pub(super) process: Process,
     /// Which guardian of the machine it is: what an earlier one says is heard no more.
     pub(super) number: u64,
-    guard: Guard,
-    inbox: VecDeque<Event>,
+    guard: TermGuard,
+    inbox: VecDeque<GuardEvent>,
     /// The run that is being forked, and until when it may be executed.
     forking: Option<(u64, Instant)>,
     /// The term that it guards.
     pub(super) token: i64,
+    /// The term that it has acknowledged.
+    pub(super) acknowledged: i64,
     giving: Vec<Giving>,
 }
 
@@ -43,22 +45,22 @@ impl World {
         if let Request::Term(term) = &request {
             self.machines[at].guardian.token = term.token;
         }
-        self.tell_guardian(at, Event::Request(request));
+        self.tell_guardian(at, GuardEvent::Request(request));
     }
 
     pub(super) fn guardian_reaps_main(&mut self, at: usize, run: u64, exit: Exit) {
         let pid = 1;
-        self.tell_guardian(at, Event::MainEnded { run, pid, exit });
-        self.tell_guardian(at, Event::Reaped);
+        self.tell_guardian(at, GuardEvent::MainEnded { run, pid, exit });
+        self.tell_guardian(at, GuardEvent::Reaped);
     }
 
     pub(super) fn guardian_reaps_all(&mut self, at: usize) {
-        self.tell_guardian(at, Event::TreeEmpty);
+        self.tell_guardian(at, GuardEvent::TreeEmpty);
     }
 
     pub(super) fn guardian_sees_daemon_dead(&mut self, at: usize) {
-        self.tell_guardian(at, Event::DaemonClosed);
-        self.tell_guardian(at, Event::DaemonDead);
+        self.tell_guardian(at, GuardEvent::DaemonClosed);
+        self.tell_guardian(at, GuardEvent::DaemonDead);
     }
 
     /// Daemon or kernel end the guardian.
@@ -75,7 +77,7 @@ impl World {
         };
     }
 
-    fn tell_guardian(&mut self, at: usize, event: Event) {
+    fn tell_guardian(&mut self, at: usize, event: GuardEvent) {
         if !self.machines[at].guardian.process.dead {
             self.machines[at].guardian.inbox.push_back(event);
             let when = self.now + self.soon();
@@ -105,10 +107,10 @@ impl World {
         let guardian = &mut self.machines[at].guardian;
         let inbox = guardian.inbox.make_contiguous();
         inbox.sort_by_key(|event| match event {
-            Event::Request(_) => 0,
-            Event::DaemonClosed => 1,
-            Event::DaemonDead => 3,
-            Event::GivenBack { .. } => 4,
+            GuardEvent::Request(_) => 0,
+            GuardEvent::DaemonClosed => 1,
+            GuardEvent::DaemonDead => 3,
+            GuardEvent::GivenBack { .. } => 4,
             _ => 2,
         });
         while let Some(event) = self.machines[at].guardian.inbox.pop_front() {
@@ -119,43 +121,49 @@ impl World {
             if self.machines[at].guardian.forking.is_some() {
                 // It goes on where it stopped.
                 let until = self.machines[at].guardian.process.stalled_until;
-                return self.guardian_runs_at(at, until);
+                return self.guardian_runs_at(at, until.max(self.now));
             }
         }
         self.go_on_giving(at, now);
         if self.mistake != Some(Mistake::GuardianHasNoTimer) {
-            self.feed(at, Event::Tick, now);
+            self.feed(at, GuardEvent::Tick, now);
         }
     }
 
-    fn feed(&mut self, at: usize, event: Event, now: Instant) {
+    fn feed(&mut self, at: usize, event: GuardEvent, now: Instant) {
         for action in self.machines[at].guardian.guard.handle(event, now) {
             self.guardian_acts(at, action, now);
         }
     }
 
-    fn guardian_acts(&mut self, at: usize, action: Action, now: Instant) {
+    fn guardian_acts(&mut self, at: usize, action: GuardAction, now: Instant) {
         match action {
-            Action::Report(report) => self.reports(at, report),
-            Action::Spawn { run, before, .. } => {
-                if self.may_stall_guardian(at) && self.chance.one_in(10) {
-                    let until = self.stall(at);
-                    let guardian = &mut self.machines[at].guardian;
-                    guardian.process.stalled_until = until;
-                    guardian.forking = Some((run, before));
+            GuardAction::Report(report) => self.reports(at, report),
+            GuardAction::Spawn { run, before, .. } => {
+                let draw = if self.may_stall_guardian(at) {
+                    self.chance.up_to(10)
                 } else {
-                    self.fork(at, run, before, now);
+                    10
+                };
+                match draw {
+                    0 => {
+                        let until = self.stall(at);
+                        self.machines[at].guardian.process.stalled_until = until;
+                    }
+                    1 => self.suspend(at, self.machines[at].truth.ttl() * 2),
+                    _ => return self.fork(at, run, before, now),
                 }
+                self.machines[at].guardian.forking = Some((run, before));
             }
-            Action::StopTree { .. } | Action::SignalTree { .. } => {
+            GuardAction::StopTree { .. } | GuardAction::SignalTree { .. } => {
                 self.tree_asked(at);
             }
-            Action::KillTree => {
+            GuardAction::KillTree => {
                 self.reports(at, Report::Killing);
                 self.tree_killed(at);
             }
-            Action::KillDaemon => self.daemon_killed(at),
-            Action::GiveBack { resignation, until } => {
+            GuardAction::KillDaemon => self.daemon_killed(at),
+            GuardAction::GiveBack { resignation, until } => {
                 self.judge
                     .gives_back(at, &resignation, &self.machines[at], self.now);
                 self.machines[at].guardian.giving.push(Giving {
@@ -165,18 +173,18 @@ impl World {
                 });
                 self.go_on_giving(at, now);
             }
-            Action::Renew(resignation) => {
+            GuardAction::Renew(resignation) => {
                 if self.mistake != Some(Mistake::UnkillableIsNotRenewed) {
                     let lease = resignation.lease;
                     self.ask_store(at, Asker::Nobody, 0, Asked::Renew { lease });
                 }
             }
-            Action::SayStuck { token, .. } => {
+            GuardAction::SayStuck { token, .. } => {
                 let survivors = Vec::new();
                 self.reports(at, Report::Stuck { token, survivors });
             }
-            Action::Exit => self.guardian_killed(at),
-            Action::Connect(_) | Action::Say(_) => {}
+            GuardAction::Exit => self.guardian_killed(at),
+            GuardAction::Connect(_) | GuardAction::Say(_) => {}
         }
     }
 
@@ -184,28 +192,39 @@ impl World {
         if matches!(report, Report::Stopping { .. }) {
             self.stop_begun(at);
         }
+        match &report {
+            Report::Guarded { token, .. } => self.machines[at].guardian.acknowledged = *token,
+            Report::Killing | Report::Stuck { .. }
+                if self.mistake == Some(Mistake::KillsInSilence) =>
+            {
+                return;
+            }
+            _ => {}
+        }
         let number = self.machines[at].guardian.number;
         self.tell_daemon(at, Word::Guardian(number, report));
     }
 
     /// The child looks at the clock before its exec, which may hang.
     fn fork(&mut self, at: usize, run: u64, before: Instant, now: Instant) {
-        if self.machines[at].shows() >= before {
-            self.feed(at, Event::TooLate { run }, now);
-            return self.feed(at, Event::TreeEmpty, now);
+        let looks = self.mistake != Some(Mistake::ChildLooksAtNoClock);
+        if looks && self.machines[at].shows() >= before {
+            self.feed(at, GuardEvent::TooLate { run }, now);
+            return self.feed(at, GuardEvent::TreeEmpty, now);
         }
         let token = self.machines[at].guardian.token;
         match self.chance.up_to(15) {
             0 | 1 => self.tree_hangs(at, run, token),
             2 => {
                 let (code, error) = (127, String::new());
-                self.feed(at, Event::NotExecuted { run, code, error }, now);
-                self.feed(at, Event::TreeEmpty, now);
+                self.feed(at, GuardEvent::NotExecuted { run, code, error }, now);
+                self.feed(at, GuardEvent::TreeEmpty, now);
             }
             _ => {
+                self.judge.begins(at, token, &self.store, self.mood);
                 self.tree_starts(at, run, token, false);
                 self.begins(at, run);
-                self.feed(at, Event::Executed { run, pid: 1 }, now);
+                self.feed(at, GuardEvent::Executed { run, pid: 1 }, now);
             }
         }
     }
@@ -223,12 +242,12 @@ impl World {
 
     pub(super) fn guardian_sees_executed(&mut self, at: usize, run: u64) {
         self.begins(at, run);
-        self.tell_guardian(at, Event::Executed { run, pid: 1 });
+        self.tell_guardian(at, GuardEvent::Executed { run, pid: 1 });
     }
 
     pub(super) fn guardian_sees_killed_early(&mut self, at: usize, run: u64) {
-        self.tell_guardian(at, Event::KilledEarly { run, signal: 9 });
-        self.tell_guardian(at, Event::TreeEmpty);
+        self.tell_guardian(at, GuardEvent::KilledEarly { run, signal: 9 });
+        self.tell_guardian(at, GuardEvent::TreeEmpty);
         if self.machines[at].guardian.process.dead {
             self.fence_looks(at);
         }
@@ -243,7 +262,7 @@ impl World {
             if now >= giving.until {
                 let lease = giving.resignation.lease;
                 let confirmed = false;
-                self.tell_guardian(at, Event::GivenBack { lease, confirmed });
+                self.tell_guardian(at, GuardEvent::GivenBack { lease, confirmed });
                 continue;
             }
             if !waits {
@@ -272,6 +291,6 @@ impl World {
         };
         let lease: LeaseId = present.giving.remove(found).resignation.lease;
         let confirmed = true;
-        self.tell_guardian(at, Event::GivenBack { lease, confirmed });
+        self.tell_guardian(at, GuardEvent::GivenBack { lease, confirmed });
     }
 }

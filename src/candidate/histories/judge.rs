@@ -26,6 +26,37 @@ impl Judge {
         self.violation.get_or_insert(what);
     }
 
+    /// A claim is complete: it was so when the store heard of it, in an election that went on, and
+    /// every term before was proven dead or waited out (R8, R13).
+    pub(super) fn elected(&mut self, at: usize, token: i64, store: &Store) {
+        // What was sent earlier may be heard later.
+        let heard = |paused: bool| store.claims.contains(&(token, paused));
+        if !heard(false) {
+            let why = if heard(true) {
+                "all is paused"
+            } else {
+                "claimed nothing"
+            };
+            self.found(format!("{at} leads in {token}, and {why}"));
+        }
+        let lives = |it: &&super::store::Unproven| {
+            it.token < token && it.token > store.marker && store.now < it.dead_at
+        };
+        if let Some(before) = store.unproven.iter().find(lives) {
+            let before = before.token;
+            self.found(format!(
+                "{at} leads in {token}, and didn't wait {before} out"
+            ));
+        }
+    }
+
+    /// A run's own code begins: its term goes on, unless strangers have ended it just now.
+    pub(super) fn begins(&mut self, at: usize, token: i64, store: &Store, mood: Mood) {
+        if mood != Mood::Strange && !store.queue.contains_key(&token) {
+            self.found(format!("{at} starts in {token}, whose lease is gone"));
+        }
+    }
+
     /// A run starts: tokens rise, one to each term, and nothing else lives.
     pub(super) fn starts(&mut self, at: usize, token: i64, machines: &[Machine], now: u64) {
         let (last, whose) = self.last;
@@ -46,6 +77,9 @@ impl Judge {
     /// Two jobs that live at once, jobs that outlive their lease unless strangers may have ended that,
     /// and marks on terms whose job lives.
     pub(super) fn look(&mut self, machines: &[Machine], store: &Store, mood: Mood, now: u64) {
+        if let Some((marker, early)) = store.marked_early {
+            self.found(format!("{marker} is marked, and {early} not waited out"));
+        }
         let mut alive = None;
         for (at, machine) in machines.iter().enumerate() {
             let Some(job) = machine.tree.alive.filter(|_| !is_excused(machine, now)) else {
@@ -108,23 +142,52 @@ impl Judge {
 /// Who was seen to lead, and to stand in the queue, once the faults were over.
 #[derive(Debug)]
 pub(super) struct Seen {
-    pub(super) led: bool,
-    pub(super) stood: Vec<bool>,
+    led: bool,
+    stood: Vec<bool>,
+    /// Since when a machine leads and runs nothing.
+    idle_since: Vec<Option<u64>>,
+    /// Since when nothing lives but what a main process has left behind.
+    left_since: Vec<Option<u64>>,
 }
+
+/// For how long a leader may run nothing: the longest pause between two runs, and some.
+const IDLE: u64 = 6_000_000_000;
+
+/// For how long what was left behind may live: the longest stop_grace, the longest kill, and some.
+const LEFT: u64 = 14_000_000_000;
 
 impl Seen {
     pub(super) fn nobody(of: usize) -> Self {
         Self {
             led: false,
             stood: vec![false; of],
+            idle_since: vec![None; of],
+            left_since: vec![None; of],
         }
     }
 
-    pub(super) fn look(&mut self, machines: &[Machine], store: &Store) {
+    /// Looks once; returns what has gone on for too long.
+    pub(super) fn look(&mut self, machines: &[Machine], store: &Store, now: u64) -> Option<String> {
+        let mut wrong = None;
+        for (at, machine) in machines.iter().enumerate() {
+            let (tree, role) = (&machine.tree, machine.daemon.role());
+            let idle = role == "leading" && tree.alive.is_none() && tree.starting.is_none();
+            // Some runs are over before anybody looks.
+            let idle_for = lasts(&mut self.idle_since[at], idle, now);
+            if idle_for.min(now - machine.daemon.asked_at) > IDLE {
+                wrong = Some(format!("{at} leads, and runs nothing"));
+            }
+            let left = tree.alive.is_some_and(|alive| !alive.main);
+            if lasts(&mut self.left_since[at], left, now) > LEFT {
+                wrong = Some(format!("what a run of {at} has left behind lives on"));
+            }
+        }
         for (machine, stood) in machines.iter().zip(&mut self.stood) {
             *stood |= store.queue.contains_key(&machine.daemon.contest.mine());
         }
-        self.led |= machines.iter().any(|machine| machine.tree.alive.is_some());
+        let runs = |it: &Machine| it.tree.alive.is_some() || it.tree.starting.is_some();
+        self.led |= machines.iter().any(runs);
+        wrong
     }
 
     /// What is missing after `span`.
@@ -137,4 +200,10 @@ impl Seen {
         let role = machines[out].daemon.role();
         Some(format!("{out} stands nowhere for {span:?}: {role}"))
     }
+}
+
+/// For how long something has been so.
+fn lasts(since: &mut Option<u64>, is_so: bool, now: u64) -> u64 {
+    *since = is_so.then(|| since.unwrap_or(now));
+    since.map_or(0, |since| now - since)
 }

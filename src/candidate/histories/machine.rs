@@ -1,6 +1,7 @@
 //! A machine of a history: our clock on it, and the processes that stand still, die and start anew.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Mistake;
 use super::chance::{Chance, nanos};
@@ -11,8 +12,8 @@ use super::guardian::Guardian;
 use super::settings::{NATIVE, any_config, any_timing};
 use super::tree::Tree;
 use crate::clock::Instant;
-use crate::config::Config;
 use crate::config::timing::{SLACK, Timing};
+use crate::config::{Config, Restart};
 
 /// A process that can stand still.
 #[derive(Debug, Default)]
@@ -56,6 +57,7 @@ impl Process {
 }
 
 /// A machine.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) clock: Clock,
@@ -71,8 +73,10 @@ pub(super) struct Machine {
     pub(super) cut_off_until: u64,
     /// Whether its job heeds a polite stop.
     pub(super) obedient: bool,
-    /// How long the job's processes take to be dead after SIGKILL.
+    /// How long the processes of the job's next run take to be dead after SIGKILL.
     pub(super) death: u64,
+    /// The longest K that any of its runs began with.
+    pub(super) longest_kill: Duration,
     /// Until then the job may live on though its lease is gone: the whole machine stood still when it
     /// was to be killed.
     pub(super) excused_until: u64,
@@ -80,12 +84,24 @@ pub(super) struct Machine {
     pub(super) ill: bool,
     /// Whether the operator has ended it for good.
     pub(super) retired: bool,
+    /// Whether its daemon is to run its command once, and be done.
+    pub(super) once: bool,
 }
 
 impl Machine {
-    pub(super) fn new(chance: &mut Chance, mistake: Option<Mistake>, mood: Mood) -> Self {
-        let truth = any_timing(chance);
-        let config = any_config(chance, truth);
+    pub(super) fn new(
+        chance: &mut Chance,
+        mistake: Option<Mistake>,
+        mood: Mood,
+        long: bool,
+    ) -> Self {
+        let truth = any_timing(chance, long);
+        let mut config = any_config(chance, truth);
+        let once = chance.one_in(8);
+        if once {
+            "command".clone_into(&mut config.job.kind);
+            config.job.restart = Restart::Never;
+        }
         let mut machine = Self {
             clock: Clock::new(chance, mistake),
             config: Arc::new(config),
@@ -97,19 +113,13 @@ impl Machine {
             cut_off_until: 0,
             obedient: chance.one_in(2),
             death: 0,
+            longest_kill: truth.kill_budget(),
             excused_until: 0,
             ill: false,
             retired: false,
+            once,
         };
-        // The daemon gives a guardian that acts some of K before it acts itself.
-        let late = super::world::FENCED_LATE.min(truth.kill_budget() / 2);
-        let native = machine.config.job.kind == NATIVE;
-        let room = match mood {
-            Mood::Rough => truth.kill_budget().saturating_sub(late),
-            // Its daemon is killed only when K is over.
-            Mood::Strange if native => SLACK / 10,
-            Mood::Strange | Mood::Stubborn | Mood::Sharp => truth.kill_budget(),
-        };
+        let room = machine.room(mood);
         machine.death = chance.span(room);
         if mood == Mood::Sharp {
             machine.obedient = false;
@@ -118,6 +128,36 @@ impl Machine {
             machine.clock.slew = 0;
         }
         machine
+    }
+
+    /// How long the death of a job may take at most.
+    fn room(&self, mood: Mood) -> Duration {
+        let kill_budget = self.truth.kill_budget();
+        // The daemon gives a guardian that acts some of K before it acts itself.
+        let late = super::world::FENCED_LATE.min(kill_budget / 2);
+        match mood {
+            Mood::Rough => kill_budget.saturating_sub(late),
+            // Its daemon is killed only when K is over.
+            Mood::Strange if self.config.job.kind == NATIVE => SLACK / 10,
+            Mood::Strange | Mood::Stubborn | Mood::Sharp => kill_budget,
+        }
+    }
+
+    /// Its configuration is to have another stop_grace, and perhaps other graces for a term that is lost.
+    /// They hold from the next run on; a longer K would have to be known to everybody else before.
+    pub(super) fn reconfigure(&mut self, chance: &mut Chance, mood: Mood) {
+        let mut config = Config::clone(&self.config);
+        config.job.stop_grace = Duration::from_millis(chance.up_to(10_000));
+        let lost_grace = Duration::from_millis(chance.up_to(3000));
+        let most = nanos(self.truth.kill_budget());
+        let kill_budget = Duration::from_nanos(most - chance.up_to(most - most / 8));
+        let timing = Timing::new(self.truth.ttl(), lost_grace, kill_budget);
+        if chance.one_in(2) && timing.check().is_ok() {
+            self.truth = timing;
+            (config.job.lost_grace, config.job.kill_budget) = (lost_grace, kill_budget);
+            self.death = self.death.min(nanos(self.room(mood)));
+        }
+        self.config = Arc::new(config);
     }
 
     /// What its processes read from the clock.

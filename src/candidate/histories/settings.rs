@@ -13,10 +13,14 @@ use crate::keys::Prefix;
 /// The kind of a job that is written in Rust.
 pub(super) const NATIVE: &str = "native";
 
-/// What the configuration accepts.
-pub(super) fn any_timing(chance: &mut Chance) -> Timing {
+/// What the configuration accepts, with a TTL of up to 15 s, or one from there to two minutes.
+pub(super) fn any_timing(chance: &mut Chance, long: bool) -> Timing {
     loop {
-        let ttl = Duration::from_secs(2 + chance.up_to(13));
+        let ttl = if long {
+            Duration::from_secs(15 + chance.up_to(105))
+        } else {
+            Duration::from_secs(2 + chance.up_to(13))
+        };
         let lost_grace = Duration::from_millis(chance.up_to(3000));
         let kill_budget = Duration::from_millis(10 + chance.up_to(2000));
         let timing = Timing::new(ttl, lost_grace, kill_budget);
@@ -47,7 +51,8 @@ pub(super) fn any_config(chance: &mut Chance, timing: Timing) -> Config {
     config.job.kind = if chance.one_in(5) { NATIVE } else { "command" }.to_owned();
     config.job.stop_grace = Duration::from_millis(chance.up_to(10_000));
     config.job.restart = chance.pick(&[Restart::Always, Restart::OnFailure, Restart::Never]);
-    config.job.restart_delay = Duration::from_millis(chance.up_to(2000));
+    // Often none at all: then a start comes close behind the end before it.
+    config.job.restart_delay = Duration::from_nanos(chance.span(2 * second));
     config.hooks.on_elected = hook(chance);
     config.hooks.on_lost = hook(chance);
     config
@@ -92,6 +97,6 @@ pub(in crate::candidate) fn config(timing: Timing) -> Config {
         runtime_dir: PathBuf::from("/run/replica"),
         http_listen: None,
         http_hosts: Vec::new(),
-        log: crate::log::Settings::default(),
+        log: crate::log::LogSettings::default(),
     }
 }

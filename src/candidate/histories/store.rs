@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Mistake;
 use crate::election::claim::Standing;
 use crate::keys::LeaseId;
 use crate::term::record;
@@ -98,6 +99,14 @@ pub(super) struct Wished {
     pub(super) token: i64,
 }
 
+/// A term on record whose key is gone, and of which nobody has proven that its job is dead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unproven {
+    pub(super) token: i64,
+    /// From then on its job is dead, as it says itself.
+    pub(super) dead_at: u64,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     ttl: u64,
@@ -110,10 +119,12 @@ struct Lease {
 pub(super) struct Store {
     revision: i64,
     leases: BTreeMap<LeaseId, Lease>,
+    /// No lease ends before.
+    none_ends_before: u64,
     /// By create_revision: the first leads, or will.
     pub(super) queue: BTreeMap<i64, Key>,
     pub(super) marker: i64,
-    pub(super) recorded: Option<record::Term>,
+    pub(super) recorded: Option<record::TermRecord>,
     pub(super) pause: Option<Paused>,
     pub(super) wish: Option<Wished>,
     /// The raft term of the leader that counts.
@@ -122,15 +133,25 @@ pub(super) struct Store {
     pub(super) deposed: Option<u64>,
     /// Whether there is a leader.
     pub(super) has_quorum: bool,
+    /// True time.
+    pub(super) now: u64,
+    mistake: Option<Mistake>,
+    /// The claims that were complete when they were heard, and whether the election was paused then.
+    pub(super) claims: Vec<(i64, bool)>,
+    /// Terms that may live yet, for all that the store was told.
+    pub(super) unproven: Vec<Unproven>,
+    /// A term that was marked though it may live.
+    pub(super) marked_early: Option<(i64, i64)>,
     /// The keys that are gone since that was asked last, by create_revision.
     pub(super) gone: Vec<i64>,
 }
 
 impl Store {
-    pub(super) const fn new() -> Self {
+    pub(super) const fn new(mistake: Option<Mistake>) -> Self {
         Self {
             revision: 10,
             leases: BTreeMap::new(),
+            none_ends_before: u64::MAX,
             queue: BTreeMap::new(),
             marker: 0,
             recorded: None,
@@ -139,6 +160,11 @@ impl Store {
             raft_term: 1,
             deposed: None,
             has_quorum: true,
+            now: 0,
+            mistake,
+            claims: Vec::new(),
+            unproven: Vec::new(),
+            marked_early: None,
             gone: Vec::new(),
         }
     }
@@ -152,6 +178,7 @@ impl Store {
         let answer = match request {
             Request::Grant { lease, ttl } => {
                 let (ttl, expiry) = (*ttl, now + *ttl);
+                self.none_ends_before = self.none_ends_before.min(expiry);
                 self.leases.entry(*lease).or_insert(Lease { ttl, expiry });
                 Answer::Granted
             }
@@ -204,16 +231,18 @@ impl Store {
         Answer::Joined { revision, position }
     }
 
-    fn claim(&self, mine: i64) -> Answer {
-        if !self.queue.contains_key(&mine) {
+    fn claim(&mut self, mine: i64) -> Answer {
+        let there = self.queue.contains_key(&mine);
+        if !there && self.mistake != Some(Mistake::ClaimWithoutOwnKey) {
             return Answer::Gone;
         }
-        match self.queue.range(..mine).next_back() {
-            Some((predecessor, _)) => Answer::Behind {
-                predecessor: *predecessor,
-            },
-            None => Answer::First(self.standing()),
+        if let Some((&predecessor, _)) = self.queue.range(..mine).next_back() {
+            return Answer::Behind { predecessor };
         }
+        if there {
+            self.claims.push((mine, self.pause.is_some()));
+        }
+        Answer::First(self.standing())
     }
 
     /// What a claim finds.
@@ -231,7 +260,7 @@ impl Store {
             return Answer::Gone;
         }
         self.next_revision();
-        self.recorded = Some(record::Term {
+        self.recorded = Some(record::TermRecord {
             token: recorded.token,
             candidate: String::new(),
             lease: recorded.lease,
@@ -240,7 +269,7 @@ impl Store {
             kill_budget_ms: u64::try_from(recorded.kill_budget.as_millis()).ok(),
         });
         if let Some(waited_out) = recorded.waited_out {
-            self.marker = waited_out;
+            self.mark(waited_out, None);
         }
         Answer::Done
     }
@@ -251,10 +280,13 @@ impl Store {
         {
             self.remove(token);
             if resignation.may_mark {
-                self.marker = token;
+                self.mark(token, Some(token));
             }
             let asked = resignation.step_down;
             self.wish.take_if(|wish| Some(wish.at) == asked);
+        }
+        if self.mistake == Some(Mistake::LeaseIsKept) {
+            return Answer::GivenBack { was_there: true };
         }
         let was_there = self.revoke(resignation.lease);
         Answer::GivenBack { was_there }
@@ -268,8 +300,32 @@ impl Store {
         self.leases.remove(&lease).is_some()
     }
 
+    /// Every term up to this one is marked as dead, by `own` if it is the last itself.
+    fn mark(&mut self, token: i64, own: Option<i64>) {
+        let now = self.now;
+        let covered = |it: &&Unproven| it.token <= token && Some(it.token) != own;
+        let mut early = self.unproven.iter().filter(covered);
+        if let Some(early) = early.find(|it| now < it.dead_at) {
+            self.marked_early = Some((token, early.token));
+        }
+        self.marker = token;
+        self.unproven.retain(|it| it.token > token);
+    }
+
+    /// Whether the lease is there.
+    pub(super) fn holds(&self, lease: LeaseId) -> bool {
+        self.leases.contains_key(&lease)
+    }
+
     /// Deletes a key.
     pub(super) fn remove(&mut self, key: i64) {
+        if let Some(term) = self.recorded.as_ref().filter(|term| term.token == key) {
+            let budget = term.kill_budget_ms.unwrap_or(0) * 1_000_000;
+            self.unproven.push(Unproven {
+                token: key,
+                dead_at: self.now + budget,
+            });
+        }
         self.next_revision();
         self.queue.remove(&key);
         self.gone.push(key);
@@ -294,13 +350,14 @@ impl Store {
     /// Somebody of another program joins, under a lease that lasts so long.
     pub(super) fn join_foreign(&mut self, lease: LeaseId, now: u64, span: u64) {
         let (ttl, expiry) = (span, now + span);
+        self.none_ends_before = self.none_ends_before.min(expiry);
         self.leases.insert(lease, Lease { ttl, expiry });
         self.join(lease);
     }
 
     /// What is over by now ends.
     pub(super) fn expire(&mut self, now: u64) {
-        if !self.has_quorum {
+        if !self.has_quorum || now < self.none_ends_before {
             return;
         }
         let over = |(lease, known): (&LeaseId, &Lease)| (known.expiry <= now).then_some(*lease);
@@ -308,12 +365,14 @@ impl Store {
         for lease in ended {
             self.revoke(lease);
         }
+        let expiries = self.leases.values().map(|lease| lease.expiry);
+        self.none_ends_before = expiries.min().unwrap_or(u64::MAX);
     }
 
-    /// When the next lease ends.
+    /// When to look next whether a lease ends.
     pub(super) fn next_expiry(&self) -> Option<u64> {
-        let expiries = self.leases.values().map(|lease| lease.expiry);
-        expiries.min().filter(|_| self.has_quorum)
+        let next = self.none_ends_before;
+        (self.has_quorum && next < u64::MAX).then_some(next)
     }
 
     /// When the lease of the candidate with this key ends, if nothing more is heard of it.
@@ -352,6 +411,7 @@ impl Store {
             // Nothing ended while nobody could end it.
             let late = self.leases.values_mut().filter(|lease| lease.expiry <= now);
             late.for_each(|lease| lease.expiry = now + 1);
+            self.none_ends_before = now + 1;
             self.depose(now, true, false);
         }
     }

@@ -22,6 +22,8 @@ pub(super) struct Alive {
     /// Whether its main process lives; else what that has left behind.
     pub(super) main: bool,
     pub(super) ends_at: Option<u64>,
+    /// How long it takes to be dead after SIGKILL.
+    pub(super) death: u64,
     /// Whether SIGKILL was sent.
     pub(super) killed: bool,
     /// Until then no SIGKILL ends it.
@@ -38,6 +40,7 @@ pub(super) struct Starting {
 impl World {
     pub(super) fn tree_starts(&mut self, at: usize, run: u64, token: i64, native: bool) {
         self.judge.starts(at, token, &self.machines, self.now);
+        self.runs_once(at, run);
         self.machines[at].tree = Tree {
             alive: Some(Alive {
                 run,
@@ -45,6 +48,7 @@ impl World {
                 native,
                 main: true,
                 ends_at: None,
+                death: self.machines[at].death,
                 killed: false,
                 unkillable_until: 0,
             }),
@@ -95,16 +99,19 @@ impl World {
         if let Some(starting) = machine.tree.starting.take() {
             return self.guardian_sees_killed_early(at, starting.run);
         }
-        let death = machine.death;
         if let Some(alive) = &mut machine.tree.alive
             && !alive.native
             && !std::mem::replace(&mut alive.killed, true)
         {
+            let in_vain = alive.unkillable_until > self.now;
             // Whatever it would have done by itself comes to nothing.
-            let end = (self.now + death).max(alive.unkillable_until);
+            let end = (self.now + alive.death).max(alive.unkillable_until);
             let earlier = alive.ends_at.filter(|_| alive.unkillable_until == 0);
             alive.ends_at = None;
             self.tree_ends_by(at, earlier.map_or(end, |earlier| earlier.min(end)));
+            if in_vain {
+                self.kill_is_in_vain(at);
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! The simulated world: true time, the store, the machines, and what travels between them.
 
-use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::daemon::Word;
 use super::faults::{Fault, Mood};
 use super::judge::{Judge, Seen};
 use super::machine::{Machine, Turn};
+use super::planned::Planned;
 use super::store::{Answer, Request, Store};
 use crate::candidate::decide::words::Order;
 use crate::config::timing::SLACK;
@@ -23,15 +23,20 @@ const STEPS: usize = 400_000;
 /// How long faults go on in a history.
 const ROUGH: u64 = 60_000_000_000;
 
-/// How long it may take after them until everybody stands in the queue again and somebody leads: the
-/// longest TTL twice, for a lease that was granted late; and pauses.
-const HEALED: u64 = 75_000_000_000;
+/// How long it may take after them until everybody stands in the queue again and somebody leads,
+/// beside the longest TTL three times: who stands still as they end, and for a lease that was granted
+/// late; and pauses.
+const HEALED: u64 = 30_000_000_000;
 
 /// How long it is then looked whether they do; a job that ends by itself makes for short absences.
 const LOOKED: u64 = 30_000_000_000;
 
-/// How long everybody may take to end: a grace, a hook, a TTL, and some.
-const ENDED: u64 = 60_000_000_000;
+/// After how much of that an operator wants something.
+const WISHED: u64 = 10_000_000_000;
+
+/// How long everybody may take to end, beside the longest TTL twice, for a hook and a lease: a grace,
+/// and some.
+const ENDED: u64 = 30_000_000_000;
 
 /// Between two looks.
 const LOOK: u64 = 250_000_000;
@@ -84,42 +89,20 @@ pub(super) enum What {
     Heal,
     /// It is looked who leads and who stands.
     Look,
+    /// All is well, and an operator wants another leader, or a machine falls ill.
+    Wishes,
     /// Everybody is to end.
     Retire,
+    /// At once.
+    Impatience,
+    /// Every job is dead.
+    Dead,
     /// The history ends.
     End,
 }
 
-/// What happens at an instant of true time; at the same one, in the order of planning.
-#[derive(Debug)]
-struct Planned {
-    at: u64,
-    order: u64,
-    what: What,
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // The heap gives out its largest.
-        (other.at, other.order).cmp(&(self.at, self.order))
-    }
-}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Planned {}
-
 /// Everything.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) chance: Chance,
@@ -132,12 +115,20 @@ pub(super) struct World {
     planned: u64,
     number: u64,
     pub(super) store: Store,
+    /// When it is looked next whether a lease is over.
+    expiry_planned: Option<u64>,
     pub(super) machines: Vec<Machine>,
     pub(super) mood: Mood,
     /// How late a thread may get to run.
     pub(super) late: Duration,
     /// Faults are over.
     pub(super) calm: bool,
+    /// They have been for long, and nobody was told to end: no term is lost.
+    pub(super) looking: bool,
+    /// The wish to step down that was put then, by mod_revision, and for which term.
+    wished: Option<(i64, i64)>,
+    /// The machine that fell ill then.
+    fell_ill: Option<usize>,
     pub(super) judge: Judge,
     seen: Seen,
     ends: bool,
@@ -162,7 +153,13 @@ pub(super) struct Outcome {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, mistake: Option<Mistake>, traced: bool) -> Self {
+    /// The history of this seed, with as many replicas as it draws itself unless that is said.
+    pub(super) fn new(
+        seed: u64,
+        mistake: Option<Mistake>,
+        replicas: Option<usize>,
+        traced: bool,
+    ) -> Self {
         let mut chance = Chance::new(seed);
         let drawn = match chance.up_to(5) {
             0 => Mood::Strange,
@@ -171,11 +168,15 @@ impl World {
             _ => Mood::Rough,
         };
         let mood = mistake.and_then(Mistake::mood).unwrap_or(drawn);
-        let count = chance.pick(&[1, 2, 3, 3, 5]);
+        let drawn = chance.pick(&[1, 2, 3, 3, 5]);
+        let count = replicas.unwrap_or(drawn);
+        let long = chance.one_in(2);
         let start = 1_000_000_000;
         let machines: Vec<_> = (0..count)
-            .map(|_| Machine::new(&mut chance, mistake, mood))
+            .map(|_| Machine::new(&mut chance, mistake, mood, long))
             .collect();
+        let ttls = machines.iter().map(|machine| nanos(machine.truth.ttl()));
+        let longest = ttls.max().unwrap_or(0);
         let mut world = Self {
             mistake,
             traced,
@@ -183,7 +184,8 @@ impl World {
             queue: BinaryHeap::new(),
             planned: 0,
             number: 0,
-            store: Store::new(),
+            store: Store::new(mistake),
+            expiry_planned: None,
             seen: Seen::nobody(machines.len()),
             machines,
             mood,
@@ -191,9 +193,14 @@ impl World {
             // of a daemon that is killed when K is over.
             late: match mood {
                 Mood::Strange => SLACK / 10,
-                Mood::Rough | Mood::Stubborn | Mood::Sharp => SLACK,
+                // A guardian that is late twice passes for one that doesn't kill any more.
+                Mood::Stubborn => SLACK / 4,
+                Mood::Rough | Mood::Sharp => SLACK,
             },
             calm: false,
+            looking: false,
+            wished: None,
+            fell_ill: None,
             judge: Judge::default(),
             ends: false,
             outcome: Outcome::default(),
@@ -204,10 +211,14 @@ impl World {
             world.after(after, What::DaemonStarts(at));
         }
         world.after(ROUGH / 20, What::Fault);
-        world.after(ROUGH, What::Heal);
-        world.after(ROUGH + HEALED, What::Look);
-        world.after(ROUGH + HEALED + LOOKED, What::Retire);
-        world.after(ROUGH + HEALED + LOOKED + ENDED, What::End);
+        let healed = if long { ROUGH + longest * 2 } else { ROUGH };
+        let looked = healed + longest * 3 + HEALED;
+        let retired = looked + LOOKED;
+        world.after(healed, What::Heal);
+        world.after(looked, What::Look);
+        world.after(looked + WISHED, What::Wishes);
+        world.after(retired, What::Retire);
+        world.after(retired + longest * 2 + ENDED, What::End);
         world
     }
 
@@ -221,6 +232,7 @@ impl World {
                 machine.clock.advance(self.now, at);
             }
             self.now = at;
+            self.store.now = at;
             self.happen(what);
             self.judge
                 .look(&self.machines, &self.store, self.mood, self.now);
@@ -246,7 +258,7 @@ impl World {
                 match self.machines[at].daemon.process.turn(self.now, suspended) {
                     Turn::Now => {
                         self.daemon_runs(at);
-                        self.arm(at);
+                        self.arm_daemon(at);
                     }
                     Turn::Later(when) => self.at(when, What::Daemon(at)),
                     Turn::Never => {}
@@ -257,7 +269,7 @@ impl World {
                 match self.machines[at].guardian.process.turn(self.now, suspended) {
                     Turn::Now => {
                         self.guardian_runs(at);
-                        self.arm(at);
+                        self.arm_guardian(at);
                     }
                     Turn::Later(when) => self.at(when, What::Guardian(at)),
                     Turn::Never => {}
@@ -275,6 +287,9 @@ impl World {
                 self.tell_daemon(at, Word::SawControl(pause, wish));
             }
             What::Expiry => {
+                if self.expiry_planned == Some(self.now) {
+                    self.expiry_planned = None;
+                }
                 self.store.expire(self.now);
                 self.store_changed();
             }
@@ -301,11 +316,34 @@ impl World {
             What::Fault => self.next_fault(),
             What::FaultAt(at, fault) => self.fault(at, fault),
             What::Heal => self.heal(),
+            What::Look if self.machines.iter().all(|machine| machine.retired) => {}
             What::Look => {
-                self.seen.look(&self.machines, &self.store);
+                if !self.looking {
+                    // Nothing is as bad as it may be any more.
+                    self.late = SLACK / 10;
+                    self.looking = true;
+                }
+                let seen = self.seen.look(&self.machines, &self.store, self.now);
+                if let Some(wrong) = seen {
+                    self.judge.found(wrong);
+                }
                 self.after(LOOK, What::Look);
             }
+            What::Wishes => self.wishes(),
             What::Retire => self.retire(),
+            What::Impatience => {
+                for at in 0..self.machines.len() {
+                    self.order(at, Order::ShutdownNow);
+                }
+            }
+            What::Dead => {
+                // The guardian of a dead daemon takes its time.
+                let lives = |it: &Machine| !it.daemon.process.dead && it.tree.alive.is_some();
+                if let Some(at) = self.machines.iter().position(lives) {
+                    let wrong = format!("{at} was to end at once, and its job lives");
+                    self.judge.found(wrong);
+                }
+            }
             What::End => {
                 self.judge.ends(&self.machines, &self.store);
                 self.ends = true;
@@ -313,15 +351,67 @@ impl World {
         }
     }
 
+    /// All is well, and something is wanted all the same.
+    fn wishes(&mut self) {
+        if self.chance.one_in(2) {
+            self.store.turn_pause(false);
+            self.control_changed();
+        } else if self.store.queue.len() > 1 {
+            self.store.wish();
+            self.wished = self.store.wish.map(|wish| (wish.at, wish.token));
+            self.control_changed();
+        }
+        let last = self.machines.len() as u64 - 1;
+        let at = usize::try_from(self.chance.up_to(last)).unwrap_or(0);
+        if self.machines[at].config.check.is_some() {
+            self.machines[at].ill = true;
+            self.fell_ill = Some(at);
+        }
+    }
+
+    /// What was wanted must have come about by now.
+    fn unheeded(&self) -> Option<String> {
+        if let Some((at, token)) = self.wished
+            && self.store.wish.is_some_and(|wish| wish.at == at)
+        {
+            let term = |machine: &&Machine| machine.daemon.contest.mine() == token;
+            let asked = self.machines.iter().find(term);
+            if asked.is_some_and(|machine| machine.daemon.role() == "leading") {
+                return Some(format!("{token} was asked to step down, and goes on"));
+            }
+        }
+        let leads = |machine: &Machine| machine.daemon.role() == "leading";
+        if self.store.pause.is_some()
+            && let Some(at) = self.machines.iter().position(leads)
+        {
+            return Some(format!("all is paused, and {at} leads"));
+        }
+        let at = self.fell_ill?;
+        let role = self.machines[at].daemon.role();
+        let stands = matches!(role, "leading" | "campaigning");
+        stands.then(|| format!("{at} is ill, and is {role}"))
+    }
+
     /// Everybody must have stood, and somebody led; now they all end.
     fn retire(&mut self) {
-        let span = Duration::from_nanos(HEALED + LOOKED);
+        self.looking = false;
+        if let Some(unheeded) = self.unheeded() {
+            self.judge.found(unheeded);
+        }
+        let span = Duration::from_nanos(LOOKED);
         if let Some(missing) = self.seen.missing(span, &self.machines) {
             self.judge.found(missing);
         }
         for at in 0..self.machines.len() {
             self.machines[at].retired = true;
             self.order(at, Order::Shutdown);
+        }
+        if self.chance.one_in(2) {
+            let patience = 1_000_000_000;
+            let budgets = self.machines.iter().map(|it| nanos(it.longest_kill));
+            let killed = budgets.max().unwrap_or(0) * 2 + 1_500_000_000;
+            self.after(patience, What::Impatience);
+            self.after(patience + killed, What::Dead);
         }
     }
 
@@ -402,8 +492,13 @@ impl World {
                 self.after(after, What::Gone(at, key));
             }
         }
-        if let Some(expiry) = self.store.next_expiry() {
-            self.at(expiry.max(self.now + 1), What::Expiry);
+        // A renewal puts it off; then that is found when it would have come.
+        if let Some(expiry) = self.store.next_expiry()
+            && self.expiry_planned.is_none_or(|planned| expiry < planned)
+        {
+            let expiry = expiry.max(self.now + 1);
+            self.expiry_planned = Some(expiry);
+            self.at(expiry, What::Expiry);
         }
     }
 
@@ -467,13 +562,22 @@ impl World {
         }
     }
 
-    /// Has both loops run when their timers fire: a thread may get to run so late as `mu` says.
+    /// Has both loops run when their timers fire.
     pub(super) fn arm(&mut self, at: usize) {
+        self.arm_daemon(at);
+        self.arm_guardian(at);
+    }
+
+    /// Has the daemon's loops run when their timers fire: a thread may get to run so late as `mu` says.
+    fn arm_daemon(&mut self, at: usize) {
         if let Some(timer) = self.daemon_timer(at) {
             let late = self.lateness();
             let when = self.machines[at].clock.when(timer, self.now) + late;
             self.daemon_runs_at(at, when);
         }
+    }
+
+    fn arm_guardian(&mut self, at: usize) {
         if let Some(timer) = self.guardian_timer(at) {
             let late = self.lateness();
             let when = self.machines[at].clock.when(timer, self.now) + late;

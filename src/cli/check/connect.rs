@@ -6,7 +6,7 @@ use super::super::exit::Failure;
 use super::super::output;
 use super::{election, members};
 use crate::config::Config;
-use crate::etcd::trust::Verdict;
+use crate::etcd::trust::TrustVerdict;
 use crate::etcd::{Error, Patience, Settings, Store};
 use crate::keys::LeaseId;
 use crate::log::printable;
@@ -23,7 +23,7 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
     output::report(&lines.join("\n"))?;
 
     let verdict = members::judge(&members);
-    if let Verdict::Believed(cluster) | Verdict::Likely(cluster) = verdict {
+    if let TrustVerdict::Believed(cluster) | TrustVerdict::Likely(cluster) = verdict {
         let strangers = members::strangers(&members, cluster);
         if !strangers.is_empty() {
             let named = strangers
@@ -37,16 +37,16 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
             )));
         }
     }
-    if let Verdict::Disputed(why) = verdict {
+    if let TrustVerdict::Disputed(why) = verdict {
         return Err(Failure::Misconfigured(printable(&why)));
     }
     let serving = members.iter().filter(|member| member.serves());
     let endpoints: Vec<_> = serving.map(|member| member.endpoint.clone()).collect();
-    if let Some(proxied) = members.iter().find_map(members::Member::proxied) {
+    if let Some(proxied) = members.iter().find_map(members::CheckedMember::proxied) {
         return Err(Failure::Misconfigured(proxied.to_string()));
     }
     if endpoints.is_empty() {
-        let errors = members.iter().filter_map(members::Member::error);
+        let errors = members.iter().filter_map(members::CheckedMember::error);
         let refused =
             |error: &&Error| matches!(error, Error::Refused { .. } | Error::LoginRefused { .. });
         if let Some(refused) = errors.clone().find(refused) {

@@ -3,7 +3,7 @@
 use crate::etcd::{Patience, Store, patience};
 use crate::keys::{LeaseId, Prefix};
 use crate::log::printable;
-use crate::status::{OF_LAST_TERM, Status};
+use crate::status::{ElectionStatus, OF_LAST_TERM};
 
 /// Lines on the election under `prefix`.
 pub(super) async fn report(
@@ -11,7 +11,7 @@ pub(super) async fn report(
     prefix: &Prefix,
     patience: &Patience,
 ) -> Result<Vec<String>, patience::Failure> {
-    let status = Status::read(store, prefix, patience).await?;
+    let status = ElectionStatus::read(store, prefix, patience).await?;
     let leader = match &status.leader {
         Some(leader) => format!("led by {}", printable(&leader.name)),
         None => "led by nobody".to_owned(),

@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::etcd::about::About;
-use crate::etcd::trust::{self, Verdict, Word};
-use crate::etcd::version::{Version, lease_bugs, permission_bug, revokes_after_a_freeze};
+use crate::etcd::trust::{self, TrustVerdict, Word};
+use crate::etcd::version::{self, lease_bugs, permission_bug, revokes_after_a_freeze};
 use crate::etcd::{Error, Store};
 use crate::log::printable;
 
@@ -21,7 +21,7 @@ const OUTLASTS_FREEZES: Duration = Duration::from_secs(15);
 
 /// One member, as it answers.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct CheckedMember {
     pub(super) endpoint: String,
     about: Result<About, Error>,
     /// Of which cluster it is, and who belongs to that.
@@ -32,7 +32,7 @@ pub(super) struct Member {
 
 /// Asks every member of the configuration, all at once and each for `limit` at most, in the order in which
 /// they stand there.
-pub(super) async fn ask(config: &Config, limit: Duration) -> Vec<Member> {
+pub(super) async fn ask(config: &Config, limit: Duration) -> Vec<CheckedMember> {
     let key = config.election.prefix.ended();
     let mut asked = JoinSet::new();
     for (place, endpoint) in config.etcd.endpoints.iter().enumerate() {
@@ -53,7 +53,7 @@ pub(super) async fn ask(config: &Config, limit: Duration) -> Vec<Member> {
                 Ok(_) => store.word(until.remaining()).await.ok(),
                 Err(_) => None,
             };
-            let member = Member {
+            let member = CheckedMember {
                 endpoint,
                 about,
                 word,
@@ -74,7 +74,7 @@ async fn slowest_read(store: &Store, until: Instant, key: &str) -> Result<Durati
     Ok(slowest)
 }
 
-impl Member {
+impl CheckedMember {
     /// Whether it answers what the daemon would ask.
     pub(super) const fn serves(&self) -> bool {
         self.read.is_ok()
@@ -115,7 +115,7 @@ impl Member {
 }
 
 /// What the endpoints say together.
-pub(super) fn judge(members: &[Member]) -> Verdict {
+pub(super) fn judge(members: &[CheckedMember]) -> TrustVerdict {
     let words = members.iter().map(|member| {
         let endpoint = member.endpoint.as_str();
         (endpoint, member.word.as_ref())
@@ -124,7 +124,7 @@ pub(super) fn judge(members: &[Member]) -> Verdict {
 }
 
 /// Those of other clusters than the one that is believed, each with its own.
-pub(super) fn strangers(members: &[Member], believed: u64) -> Vec<(&str, u64)> {
+pub(super) fn strangers(members: &[CheckedMember], believed: u64) -> Vec<(&str, u64)> {
     let words = members
         .iter()
         .filter_map(|member| Some((member.endpoint.as_str(), member.word.as_ref()?.seen.cluster)));
@@ -134,13 +134,13 @@ pub(super) fn strangers(members: &[Member], believed: u64) -> Vec<(&str, u64)> {
 }
 
 /// Lines on the members; `attempt` is what one attempt of the daemon has.
-pub(super) fn report(config: &Config, members: &[Member], attempt: Duration) -> Vec<String> {
+pub(super) fn report(config: &Config, members: &[CheckedMember], attempt: Duration) -> Vec<String> {
     let serving = members.iter().filter(|member| member.serves()).count();
     let mut lines = vec![format!(
         "store: {serving} of {} members serve",
         members.len()
     )];
-    lines.extend(members.iter().map(Member::line));
+    lines.extend(members.iter().map(CheckedMember::line));
     lines.push(format!(
         "an attempt on a member may take {}",
         millis(attempt)
@@ -159,7 +159,7 @@ pub(super) fn report(config: &Config, members: &[Member], attempt: Duration) -> 
 }
 
 /// What is wrong with one member.
-fn troubles(member: &Member, attempt: Duration) -> impl Iterator<Item = String> {
+fn troubles(member: &CheckedMember, attempt: Duration) -> impl Iterator<Item = String> {
     let mut troubles = Vec::new();
     if member.about.is_err() {
         troubles.push("does not answer; the others carry its share".to_owned());
@@ -191,7 +191,7 @@ fn troubles(member: &Member, attempt: Duration) -> impl Iterator<Item = String> 
 }
 
 /// That endpoints lead to the same member: to lose it is to lose them all.
-fn of_one_member(members: &[Member]) -> Vec<String> {
+fn of_one_member(members: &[CheckedMember]) -> Vec<String> {
     let mut by_id = BTreeMap::<_, Vec<_>>::new();
     for member in members {
         if let Ok(about) = &member.about {
@@ -206,27 +206,27 @@ fn of_one_member(members: &[Member]) -> Vec<String> {
 }
 
 /// Known bugs of the versions that answered, those of one version in one place.
-fn bugs(members: &[Member], ttl: Duration, has_users: bool) -> Vec<String> {
+fn bugs(members: &[CheckedMember], ttl: Duration, has_users: bool) -> Vec<String> {
     let about = members
         .iter()
         .filter_map(|member| member.about.as_ref().ok());
     let versions: BTreeSet<_> = about.map(|about| about.version.as_str()).collect();
     let mut lines = Vec::new();
     for text in versions {
-        let Ok(version) = text.parse::<Version>() else {
+        let Some(version) = version::read(text) else {
             let text = printable(text);
             lines.push(format!(
                 "warning: etcd {text:?} is no version that is known"
             ));
             continue;
         };
-        let mut bugs = lease_bugs(version);
-        bugs.extend(permission_bug(version).filter(|_| has_users));
+        let mut bugs = lease_bugs(&version);
+        bugs.extend(permission_bug(&version).filter(|_| has_users));
         lines.extend(
             bugs.iter()
                 .map(|bug| format!("warning: etcd {version} {bug}")),
         );
-        if revokes_after_a_freeze(version) {
+        if revokes_after_a_freeze(&version) {
             let (word, remedy) = if ttl < OUTLASTS_FREEZES {
                 (
                     "warning",
@@ -277,8 +277,8 @@ mod tests {
         }
     }
 
-    fn member(endpoint: &str, about: About) -> Member {
-        Member {
+    fn member(endpoint: &str, about: About) -> CheckedMember {
+        CheckedMember {
             endpoint: endpoint.to_owned(),
             about: Ok(about),
             word: None,

@@ -32,7 +32,7 @@ fn taken(mut chosen: Chosen, remedy: &Remedy) -> Chosen {
 }
 
 fn covers_takeover(chosen: &Chosen) -> bool {
-    chosen.takeover_delay() >= smallest_takeover_delay(chosen.timing().kill_budget)
+    chosen.takeover_delay() >= smallest_takeover_delay(chosen.timing().kill_budget())
 }
 
 #[test]
@@ -162,8 +162,8 @@ proptest! {
                 prop_assert!(match setting {
                     Setting::Ttl => value > now.ttl,
                     Setting::TakeoverDelay => value > choice.takeover_delay(),
-                    Setting::LostGrace => value <= now.lost_grace,
-                    Setting::KillBudget => value < now.kill_budget,
+                    Setting::LostGrace => value <= now.lost_grace(),
+                    Setting::KillBudget => value < now.kill_budget(),
                 }, "{}", advice);
             }
         }
@@ -196,7 +196,7 @@ proptest! {
     fn r3_holds_as_the_design_writes_it(choice in any_choice()) {
         let timing = choice.timing();
         let seconds = |span: Duration| span.as_secs_f64();
-        let left = seconds(timing.ttl) * (1.0 - 1e-3) - 0.2 - seconds(timing.graces());
+        let left = seconds(timing.ttl) * (1.0 - 1e-3) - 0.2 - seconds(timing.graces().sum());
         let right = seconds(timing.ttl) / 5.0
             + 2.0 * (seconds(timing.ttl / 7).min(1.5) + 0.05);
         // On the boundary the two roundings may differ.

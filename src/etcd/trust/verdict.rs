@@ -24,7 +24,7 @@ pub struct Word {
 
 /// What follows from the words of all endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TrustVerdict {
     /// Nobody has said anything.
     Silence,
     /// This cluster is to be believed: it speaks for most of the endpoints.
@@ -37,7 +37,7 @@ pub enum Verdict {
 }
 
 /// Which cluster to believe, by the words of the endpoints that have spoken.
-pub fn judge(words: &[(&str, Option<&Word>)]) -> Verdict {
+pub fn judge(words: &[(&str, Option<&Word>)]) -> TrustVerdict {
     let clusters: BTreeSet<u64> = clusters(words).into_keys().collect();
     let is_contradicted = clusters.len() > 1;
     let mut believed = Vec::new();
@@ -50,10 +50,10 @@ pub fn judge(words: &[(&str, Option<&Word>)]) -> Verdict {
         }
     }
     match (believed.as_slice(), likely) {
-        _ if clusters.is_empty() => Verdict::Silence,
-        ([cluster], _) => Verdict::Believed(*cluster),
-        ([], Some(cluster)) => Verdict::Likely(cluster),
-        _ => Verdict::Disputed(disagreement(words)),
+        _ if clusters.is_empty() => TrustVerdict::Silence,
+        ([cluster], _) => TrustVerdict::Believed(*cluster),
+        ([], Some(cluster)) => TrustVerdict::Likely(cluster),
+        _ => TrustVerdict::Disputed(disagreement(words)),
     }
 }
 
@@ -210,7 +210,7 @@ mod tests {
         }
     }
 
-    fn judged(words: &[Option<Word>]) -> Verdict {
+    fn judged(words: &[Option<Word>]) -> TrustVerdict {
         let names = ["http://a:1", "http://b:1", "http://c:1", "http://d:1"];
         let names = names.iter().copied();
         let words: Vec<_> = names.zip(words.iter().map(Option::as_ref)).collect();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn is_disputed(words: &[Option<Word>]) -> bool {
-        matches!(judged(words), Verdict::Disputed(_))
+        matches!(judged(words), TrustVerdict::Disputed(_))
     }
 
     const ALL: [&str; 3] = ["a:1", "b:1", "c:1"];
@@ -230,11 +230,11 @@ mod tests {
             Some(named(7, 2, &ALL)),
             Some(named(9, 3, &["c:1"])),
         ];
-        assert_eq!(judged(&words), Verdict::Believed(7));
+        assert_eq!(judged(&words), TrustVerdict::Believed(7));
         let one_away = [Some(named(7, 1, &ALL)), None, Some(named(9, 3, &["c:1"]))];
-        assert_eq!(judged(&one_away), Verdict::Believed(7));
+        assert_eq!(judged(&one_away), TrustVerdict::Believed(7));
         let behind_other_names = [Some(word(7, 1, 3)), None, Some(word(9, 3, 1))];
-        assert_eq!(judged(&behind_other_names), Verdict::Believed(7));
+        assert_eq!(judged(&behind_other_names), TrustVerdict::Believed(7));
     }
 
     #[test]
@@ -254,29 +254,32 @@ mod tests {
     #[test]
     fn one_member_of_the_list_that_is_all_there_is_to_see_is_believed() {
         let words = [Some(named(7, 1, &ALL)), None, None];
-        assert_eq!(judged(&words), Verdict::Believed(7));
+        assert_eq!(judged(&words), TrustVerdict::Believed(7));
         assert_eq!(
             judged(&[Some(word(7, 1, 3)), None, None]),
-            Verdict::Believed(7)
+            TrustVerdict::Believed(7)
         );
     }
 
     #[test]
     fn several_balancers_or_names_of_one_member_are_believed() {
         let same = || Some(word(7, 1, 1));
-        assert_eq!(judged(&[same(), same(), same()]), Verdict::Believed(7));
-        assert_eq!(judged(&[same(), same(), None]), Verdict::Believed(7));
-        assert_eq!(judged(&[same(), None]), Verdict::Likely(7));
-        assert_eq!(judged(&[Some(word(7, 1, 3)), None]), Verdict::Believed(7));
+        assert_eq!(judged(&[same(), same(), same()]), TrustVerdict::Believed(7));
+        assert_eq!(judged(&[same(), same(), None]), TrustVerdict::Believed(7));
+        assert_eq!(judged(&[same(), None]), TrustVerdict::Likely(7));
+        assert_eq!(
+            judged(&[Some(word(7, 1, 3)), None]),
+            TrustVerdict::Believed(7)
+        );
     }
 
     #[test]
     fn half_of_the_list_is_not_most_of_it() {
         let alone = || Some(named(9, 3, &["b:1"]));
-        assert_eq!(judged(&[None, alone()]), Verdict::Likely(9));
+        assert_eq!(judged(&[None, alone()]), TrustVerdict::Likely(9));
         assert!(is_disputed(&[Some(named(7, 1, &ALL)), alone()]));
         let listed = [Some(named(7, 1, &ALL)), None];
-        assert_eq!(judged(&listed), Verdict::Believed(7));
+        assert_eq!(judged(&listed), TrustVerdict::Believed(7));
     }
 
     #[test]
@@ -300,14 +303,14 @@ mod tests {
 
     #[test]
     fn nobody_who_speaks_is_silence() {
-        assert_eq!(judged(&[None, None]), Verdict::Silence);
-        assert_eq!(judged(&[Some(word(0, 0, 0)), None]), Verdict::Silence);
+        assert_eq!(judged(&[None, None]), TrustVerdict::Silence);
+        assert_eq!(judged(&[Some(word(0, 0, 0)), None]), TrustVerdict::Silence);
     }
 
     #[test]
     fn a_disagreement_names_who_is_of_which_cluster() {
         let words = [Some(word(7, 1, 1)), Some(word(0xab, 3, 1)), None];
-        let Verdict::Disputed(why) = judged(&words) else {
+        let TrustVerdict::Disputed(why) = judged(&words) else {
             panic!("believed");
         };
         assert!(why.contains("http://b:1 of cluster ab (1 member)"), "{why}");
@@ -317,7 +320,7 @@ mod tests {
     #[test]
     fn a_list_that_is_out_of_date_is_told_from_a_stray_member() {
         let disputed = |word: Word| {
-            let Verdict::Disputed(why) = judged(&[None, None, Some(word)]) else {
+            let TrustVerdict::Disputed(why) = judged(&[None, None, Some(word)]) else {
                 panic!("believed");
             };
             why

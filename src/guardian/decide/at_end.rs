@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::protocol::{CommandSpec, Exit, Report};
-use super::{Action, Daemon, Guard, Line, Stop, Tree};
+use super::{Daemon, GuardAction, GuardLine, GuardedTree, TermGuard, TreeStop};
 use crate::clock::Instant;
 
 /// The number of its run; the daemon counts its own from 1.
@@ -22,7 +22,7 @@ pub(super) struct AtEnd {
 
 /// What runs.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningHook {
     began: Instant,
     /// Whether SIGKILL was sent to the job before it.
     pub(super) killed_job: bool,
@@ -30,7 +30,7 @@ pub(super) struct Running {
     ended: Option<(Exit, bool)>,
 }
 
-impl Guard {
+impl TermGuard {
     /// Keeps what is to run at the end of the term, unless that has begun.
     pub(super) fn run_at_end(&mut self, token: i64, at_end: AtEnd) {
         if let Some(guarded) = self.present(token)
@@ -73,25 +73,25 @@ impl Guard {
             return false;
         }
         // From now on: there is no moment in which the tree passes for empty.
-        self.tree = Some(Tree {
+        self.tree = Some(GuardedTree {
             token,
             mains: BTreeSet::from([HOOK]),
             pid: None,
-            stop: Some(Stop {
+            stop: Some(TreeStop {
                 signal: 0,
                 began: now,
                 grace_end: now + limit,
                 asked_all: true,
                 killing: None,
             }),
-            at_end: Some(Running {
+            at_end: Some(RunningHook {
                 began: now,
                 killed_job: killed,
                 ended: None,
             }),
         });
         self.report(Report::AtEnd { token, killed });
-        self.act(Action::Spawn {
+        self.act(GuardAction::Spawn {
             run: HOOK,
             command,
             before,
@@ -117,10 +117,10 @@ impl Guard {
     }
 
     /// The tree is proven empty of it.
-    pub(super) fn say_at_end(&mut self, tree: &Tree, running: Running, now: Instant) {
+    pub(super) fn say_at_end(&mut self, tree: &GuardedTree, running: RunningHook, now: Instant) {
         let (exit, killed) = running.ended.unzip();
         let lease = self.lease_of(tree.token);
-        self.act(Action::Say(Line::HookEnded {
+        self.act(GuardAction::Say(GuardLine::HookEnded {
             lease,
             token: tree.token,
             pid: tree.pid,

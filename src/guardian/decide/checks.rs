@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::super::protocol::{Exit, Refusal, Report, Request};
-use super::{Action, Event};
+use super::{GuardAction, GuardEvent};
 use crate::clock::Instant;
 
 /// Between the first two rounds of SIGKILL; doubled with each.
@@ -19,35 +19,35 @@ const LONGEST_ROUND: Duration = Duration::from_secs(1);
 
 /// The state that decisions follow from.
 #[derive(Debug, Default)]
-pub(crate) struct Checks {
-    present: Option<Check>,
+pub(crate) struct CheckGuard {
+    present: Option<RunningCheck>,
     /// The daemon is gone, or doesn't want any more checks.
     over: bool,
-    actions: Vec<Action>,
+    actions: Vec<GuardAction>,
 }
 
 /// A check of which something lives, or may.
 #[derive(Debug)]
-struct Check {
+struct RunningCheck {
     run: u64,
     until: Instant,
     /// Whether its outcome was told.
     told: bool,
-    killing: Option<Killing>,
+    killing: Option<CheckKilling>,
 }
 
 /// SIGKILL was sent to it.
 #[derive(Debug)]
-struct Killing {
+struct CheckKilling {
     next_round: Instant,
     pause: Duration,
 }
 
-impl Checks {
+impl CheckGuard {
     /// Takes in one event and returns what is to be done, in order.
-    pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+    pub(crate) fn handle(&mut self, event: GuardEvent, now: Instant) -> Vec<GuardAction> {
         match event {
-            Event::Request(Request::Check {
+            GuardEvent::Request(Request::Check {
                 run,
                 command,
                 timeout,
@@ -57,53 +57,53 @@ impl Checks {
                     self.report(Report::Refused { run, reason });
                 } else {
                     let until = now + timeout;
-                    self.present = Some(Check {
+                    self.present = Some(RunningCheck {
                         run,
                         until,
                         told: false,
                         killing: None,
                     });
-                    self.actions.push(Action::Spawn {
+                    self.actions.push(GuardAction::Spawn {
                         run,
                         command,
                         before: until,
                     });
                 }
             }
-            Event::Request(Request::Start { run, .. }) => {
+            GuardEvent::Request(Request::Start { run, .. }) => {
                 let reason = Refusal::NoTerm;
                 self.report(Report::Refused { run, reason });
             }
-            Event::NotExecuted { code, error, .. } => {
+            GuardEvent::NotExecuted { code, error, .. } => {
                 self.ended(None, Exit::NotExecuted { code, error });
             }
-            Event::KilledEarly { signal, .. } => self.ended(None, Exit::Signal(signal)),
-            Event::TooLate { .. } => self.timed_out(),
-            Event::Executed { run, pid } => self.report(Report::Started { run, pid }),
-            Event::MainEnded { pid, exit, .. } => self.ended(Some(pid), exit),
+            GuardEvent::KilledEarly { signal, .. } => self.ended(None, Exit::Signal(signal)),
+            GuardEvent::TooLate { .. } => self.timed_out(),
+            GuardEvent::Executed { run, pid } => self.report(Report::Started { run, pid }),
+            GuardEvent::MainEnded { pid, exit, .. } => self.ended(Some(pid), exit),
             // Once its outcome is told nobody waits for the rest. An orphan may end long before that.
-            Event::Reaped => {
+            GuardEvent::Reaped => {
                 if self.present.as_ref().is_some_and(|check| check.told) {
                     self.kill(now);
                 }
             }
-            Event::TreeEmpty => self.empty(),
-            Event::DaemonClosed | Event::DaemonDead => {
+            GuardEvent::TreeEmpty => self.empty(),
+            GuardEvent::DaemonClosed | GuardEvent::DaemonDead => {
                 self.over = true;
                 if self.present.is_some() {
                     self.kill(now);
                 } else {
-                    self.actions.push(Action::Exit);
+                    self.actions.push(GuardAction::Exit);
                 }
             }
-            Event::Tick => self.tick(now),
+            GuardEvent::Tick => self.tick(now),
             // Guards no term and knows no lease.
-            Event::Request(_) | Event::GivenBack { .. } => {}
+            GuardEvent::Request(_) | GuardEvent::GivenBack { .. } => {}
         }
         std::mem::take(&mut self.actions)
     }
 
-    /// When the next [`Event::Tick`] is due.
+    /// When the next [`GuardEvent::Tick`] is due.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let check = self.present.as_ref()?;
         Some(match &check.killing {
@@ -120,7 +120,7 @@ impl Checks {
     }
 
     fn report(&mut self, report: Report) {
-        self.actions.push(Action::Report(report));
+        self.actions.push(GuardAction::Report(report));
     }
 
     /// The run whose outcome is to be told now, if it wasn't told before.
@@ -148,11 +148,11 @@ impl Checks {
         };
         let last = check.killing.as_ref().map(|killing| killing.pause);
         let pause = last.map_or(FIRST_ROUND, |pause| (pause * 2).min(LONGEST_ROUND));
-        check.killing = Some(Killing {
+        check.killing = Some(CheckKilling {
             next_round: now + pause,
             pause,
         });
-        self.actions.push(Action::KillTree);
+        self.actions.push(GuardAction::KillTree);
     }
 
     fn empty(&mut self) {
@@ -165,7 +165,7 @@ impl Checks {
             });
         }
         if self.over {
-            self.actions.push(Action::Exit);
+            self.actions.push(GuardAction::Exit);
         }
     }
 }
@@ -181,32 +181,32 @@ mod tests {
         Instant::from_nanos(ms * 1_000_000)
     }
 
-    fn check(run: u64) -> Event {
-        Event::Request(Request::Check {
+    fn check(run: u64) -> GuardEvent {
+        GuardEvent::Request(Request::Check {
             run,
             command: CommandSpec::default(),
             timeout: TIMEOUT,
         })
     }
 
-    fn ended(run: u64) -> Event {
+    fn ended(run: u64) -> GuardEvent {
         let (pid, exit) = (100, Exit::Code(0));
-        Event::MainEnded { run, pid, exit }
+        GuardEvent::MainEnded { run, pid, exit }
     }
 
     /// What was told, and done, as short text.
-    fn did(actions: &[Action]) -> Vec<String> {
-        let text = |action: &Action| match action {
-            Action::Report(Report::Started { run, .. }) => format!("{run} started"),
-            Action::Report(Report::MainEnded { run, .. }) => format!("{run} ended"),
-            Action::Report(Report::TimedOut { run }) => format!("{run} timed out"),
-            Action::Report(Report::Empty { run, killed, .. }) => {
+    fn did(actions: &[GuardAction]) -> Vec<String> {
+        let text = |action: &GuardAction| match action {
+            GuardAction::Report(Report::Started { run, .. }) => format!("{run} started"),
+            GuardAction::Report(Report::MainEnded { run, .. }) => format!("{run} ended"),
+            GuardAction::Report(Report::TimedOut { run }) => format!("{run} timed out"),
+            GuardAction::Report(Report::Empty { run, killed, .. }) => {
                 format!("{run} over{}", if *killed { ", killed" } else { "" })
             }
-            Action::Report(Report::Refused { run, .. }) => format!("{run} refused"),
-            Action::Spawn { run, .. } => format!("spawn {run}"),
-            Action::KillTree => "kill".to_owned(),
-            Action::Exit => "exit".to_owned(),
+            GuardAction::Report(Report::Refused { run, .. }) => format!("{run} refused"),
+            GuardAction::Spawn { run, .. } => format!("spawn {run}"),
+            GuardAction::KillTree => "kill".to_owned(),
+            GuardAction::Exit => "exit".to_owned(),
             other => format!("{other:?}"),
         };
         actions.iter().map(text).collect()
@@ -214,8 +214,8 @@ mod tests {
 
     /// Plays events, each with its time and with what is to follow.
     #[track_caller]
-    fn play(events: Vec<(u64, Event, &[&str])>) -> Checks {
-        let mut checks = Checks::default();
+    fn play(events: Vec<(u64, GuardEvent, &[&str])>) -> CheckGuard {
+        let mut checks = CheckGuard::default();
         for (ms, event, expected) in events {
             let what = format!("at {ms} ms: {event:?}");
             assert_eq!(did(&checks.handle(event, at(ms))), expected, "{what}");
@@ -227,9 +227,9 @@ mod tests {
     fn a_check_is_told_of_when_it_ends_and_when_nothing_of_it_is_left() {
         let checks = play(vec![
             (0, check(1), &["spawn 1"]),
-            (0, Event::Executed { run: 1, pid: 100 }, &["1 started"]),
+            (0, GuardEvent::Executed { run: 1, pid: 100 }, &["1 started"]),
             (5, ended(1), &["1 ended"]),
-            (5, Event::TreeEmpty, &["1 over"]),
+            (5, GuardEvent::TreeEmpty, &["1 over"]),
             (9, check(2), &["spawn 2"]),
         ]);
         assert_eq!(checks.next_timer(), Some(at(2009)));
@@ -239,16 +239,16 @@ mod tests {
     fn a_check_that_hangs_is_told_of_and_killed_at_its_time() {
         play(vec![
             (0, check(1), &["spawn 1"]),
-            (1999, Event::Tick, &[]),
-            (2000, Event::Tick, &["1 timed out", "kill"]),
-            (2005, Event::Tick, &[]),
-            (2010, Event::Tick, &["kill"]),
+            (1999, GuardEvent::Tick, &[]),
+            (2000, GuardEvent::Tick, &["1 timed out", "kill"]),
+            (2005, GuardEvent::Tick, &[]),
+            (2010, GuardEvent::Tick, &["kill"]),
             // In the kernel's hands: told of already, and tried ever slower.
-            (2029, Event::Tick, &[]),
-            (2030, Event::Tick, &["kill"]),
+            (2029, GuardEvent::Tick, &[]),
+            (2030, GuardEvent::Tick, &["kill"]),
             (2031, check(2), &["2 refused"]),
             (9000, ended(1), &[]),
-            (9000, Event::TreeEmpty, &["1 over, killed"]),
+            (9000, GuardEvent::TreeEmpty, &["1 over, killed"]),
             (9000, check(3), &["spawn 3"]),
         ]);
     }
@@ -258,8 +258,8 @@ mod tests {
         play(vec![
             (0, check(1), &["spawn 1"]),
             (5, ended(1), &["1 ended"]),
-            (5, Event::Reaped, &["kill"]),
-            (6, Event::TreeEmpty, &["1 over, killed"]),
+            (5, GuardEvent::Reaped, &["kill"]),
+            (6, GuardEvent::TreeEmpty, &["1 over, killed"]),
         ]);
     }
 
@@ -267,9 +267,9 @@ mod tests {
     fn an_orphan_that_ends_costs_the_check_nothing() {
         play(vec![
             (0, check(1), &["spawn 1"]),
-            (5, Event::Reaped, &[]),
+            (5, GuardEvent::Reaped, &[]),
             (9, ended(1), &["1 ended"]),
-            (9, Event::TreeEmpty, &["1 over"]),
+            (9, GuardEvent::TreeEmpty, &["1 over"]),
         ]);
     }
 
@@ -277,11 +277,11 @@ mod tests {
     fn no_check_outlives_the_daemon() {
         play(vec![
             (0, check(1), &["spawn 1"]),
-            (1, Event::DaemonClosed, &["kill"]),
+            (1, GuardEvent::DaemonClosed, &["kill"]),
             (2, check(2), &["2 refused"]),
-            (3, Event::TreeEmpty, &["1 over, killed", "exit"]),
+            (3, GuardEvent::TreeEmpty, &["1 over, killed", "exit"]),
         ]);
-        play(vec![(0, Event::DaemonDead, &["exit"])]);
+        play(vec![(0, GuardEvent::DaemonDead, &["exit"])]);
     }
 
     #[test]
@@ -291,20 +291,20 @@ mod tests {
             (0, check(1), &["spawn 1"]),
             (
                 0,
-                Event::NotExecuted {
+                GuardEvent::NotExecuted {
                     run: 1,
                     code,
                     error,
                 },
                 &["1 ended"],
             ),
-            (0, Event::TreeEmpty, &["1 over"]),
+            (0, GuardEvent::TreeEmpty, &["1 over"]),
         ]);
     }
 
     #[test]
     fn no_job_is_started_among_checks() {
-        let start = Event::Request(Request::Start {
+        let start = GuardEvent::Request(Request::Start {
             token: 7,
             run: 1,
             command: CommandSpec::default(),

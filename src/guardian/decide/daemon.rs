@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::super::protocol::Report;
-use super::{Action, Daemon, Guard, Guarded, Lease, Line, UNKILLABLE};
+use super::{Daemon, GuardAction, GuardLine, Guarded, Lease, TermGuard, UNKILLABLE};
 use crate::clock::Instant;
 use crate::keys::LeaseId;
+use crate::reason::EndReason;
 
 /// How long a daemon may be silent, once a term that D−G−K ended has an empty tree, before the
 /// guardian gives the lease back in its place. It is stopped or hung then.
@@ -15,7 +16,7 @@ const SILENCE: Duration = Duration::from_millis(100);
 /// why. `takeover_delay` has room for it (R13).
 const DAEMON_LATE: Duration = Duration::from_millis(50);
 
-impl Guard {
+impl TermGuard {
     /// When the daemon is killed for the sake of the Rust job that runs in it.
     pub(super) fn daemon_kill_at(&self) -> Option<Instant> {
         let guarded = self.term.as_ref().filter(|guarded| !guarded.over)?;
@@ -33,12 +34,12 @@ impl Guard {
         let Some(guarded) = &self.term else { return };
         let token = guarded.term.token;
         let reason = match guarded.daemon_grace_end {
-            None => "deadline",
-            Some(at) if now >= at + DAEMON_LATE => "job_stuck",
+            None => EndReason::Deadline,
+            Some(at) if now >= at + DAEMON_LATE => EndReason::JobStuck,
             Some(_) => return,
         };
         let lease = self.lease_of(token);
-        self.act(Action::Say(Line::TermLost {
+        self.act(GuardAction::Say(GuardLine::TermLost {
             lease,
             token,
             reason,
@@ -48,7 +49,7 @@ impl Guard {
     pub(super) fn kill_daemon(&mut self, now: Instant) {
         if self.daemon_killed.is_none() {
             self.daemon_killed = Some(now);
-            self.act(Action::KillDaemon);
+            self.act(GuardAction::KillDaemon);
         }
     }
 
@@ -72,14 +73,14 @@ impl Guard {
         };
         let token = guarded.term.token;
         self.ended = self.ended.max(token);
-        let reason = "deadline";
+        let reason = EndReason::Deadline;
         let lease = self.lease_of(token);
-        self.act(Action::Say(Line::TermLost {
+        self.act(GuardAction::Say(GuardLine::TermLost {
             lease,
             token,
             reason,
         }));
-        self.actions.extend(guarded.stopped.map(Action::Say));
+        self.actions.extend(guarded.stopped.map(GuardAction::Say));
         self.give_back(now, |lease| lease.resignation.token == Some(token));
     }
 
@@ -88,7 +89,7 @@ impl Guard {
             return;
         }
         if self.leases.is_empty() && self.term.is_none() && self.tree.is_none() {
-            return self.act(Action::Exit);
+            return self.act(GuardAction::Exit);
         }
         self.daemon = Daemon::Closed;
         self.kill_daemon(now);
@@ -117,7 +118,7 @@ impl Guard {
         let leases = self.leases.values().map(|lease| &lease.resignation);
         if let Some(latest) = leases.max_by_key(|resignation| resignation.token) {
             let latest = latest.clone();
-            self.act(Action::Connect(latest));
+            self.act(GuardAction::Connect(latest));
         }
     }
 
@@ -129,7 +130,7 @@ impl Guard {
             guarded.closed = true;
             guarded.silent_until = None;
             let (token, signal) = (guarded.term.token, guarded.term.stop_signal);
-            let grace_end = now + guarded.term.lost_grace;
+            let grace_end = now + guarded.term.graces.lost_grace;
             // The hook at the end goes on: it would have been started now as well.
             if self.tree.iter().any(|tree| tree.at_end.is_none()) {
                 self.stop_tree(token, signal, grace_end, now);
@@ -158,7 +159,7 @@ impl Guard {
         for lease in self.leases.values_mut() {
             if which(lease) && !lease.given_back {
                 lease.given_back = true;
-                self.actions.push(Action::GiveBack {
+                self.actions.push(GuardAction::GiveBack {
                     resignation: lease.resignation.clone(),
                     // Past its TTL the lease is gone by itself.
                     until: now + lease.resignation.ttl,
@@ -169,7 +170,7 @@ impl Guard {
 
     pub(super) fn given_back(&mut self, lease: LeaseId, confirmed: bool) {
         if let Some(known) = self.leases.remove(&lease) {
-            self.act(Action::Say(Line::Resigned {
+            self.act(GuardAction::Say(GuardLine::Resigned {
                 lease,
                 token: known.resignation.token,
                 confirmed,
@@ -181,7 +182,7 @@ impl Guard {
 
     fn leave(&mut self) {
         if self.daemon == Daemon::Dead && self.tree.is_none() && self.leases.is_empty() {
-            self.act(Action::Exit);
+            self.act(GuardAction::Exit);
         }
     }
 
@@ -200,7 +201,10 @@ impl Guard {
             .reduce(Instant::min)
             .filter(|_| alone)?;
         // With a small K the lease would have ended by then.
-        let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
+        let budget = self
+            .term
+            .as_ref()
+            .map(|guarded| guarded.term.graces.kill_budget);
         let unkillable = budget.map_or(UNKILLABLE, |budget| UNKILLABLE.min(budget / 2));
         Some(self.next_renewal.unwrap_or(since + unkillable))
     }
@@ -213,7 +217,8 @@ impl Guard {
             // A daemon that is only late renews its other leases itself.
             if !alive || lease.resignation.token == token {
                 pause = pause.max(lease.resignation.ttl / 5);
-                self.actions.push(Action::Renew(lease.resignation.clone()));
+                self.actions
+                    .push(GuardAction::Renew(lease.resignation.clone()));
             }
         }
         self.next_renewal = Some(now + pause);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::protocol::{Refusal, Report, Request, Term};
-use super::{Action, AtEnd, Guard, Guarded, Lease, Tree};
+use super::super::protocol::{Refusal, Report, Request, TermSpec};
+use super::{AtEnd, GuardAction, Guarded, GuardedTree, Lease, TermGuard};
 use crate::clock::Instant;
 
 /// How long a job has for its start before the guardian connects to the store.
 const JOBS_TURN: Duration = Duration::from_millis(500);
 
-impl Guard {
+impl TermGuard {
     pub(super) fn asked(&mut self, request: Request, now: Instant) {
         match request {
             // Answered before there is a guard.
@@ -38,7 +38,7 @@ impl Guard {
                 match self.may_start(token, sole, now) {
                     Ok(before) => {
                         self.starts(token, run);
-                        self.act(Action::Spawn {
+                        self.act(GuardAction::Spawn {
                             run,
                             command,
                             before,
@@ -71,13 +71,16 @@ impl Guard {
             } => self.stop_tree(token, stop_signal, now + grace, now),
             Request::Signal { token, signal } => {
                 // A job that has ended meanwhile hears nothing any more.
-                let is_job = |tree: &Tree| tree.token == token && tree.at_end.is_none();
+                let is_job = |tree: &GuardedTree| tree.token == token && tree.at_end.is_none();
                 if self.tree.as_ref().is_some_and(is_job) {
-                    self.act(Action::SignalTree { signal });
+                    self.act(GuardAction::SignalTree { signal });
                 }
             }
             Request::Kill { token } => {
-                let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
+                let budget = self
+                    .term
+                    .as_ref()
+                    .map(|guarded| guarded.term.graces.kill_budget);
                 self.close(token, now + budget.unwrap_or_default());
                 self.skip_at_end(token);
                 if self.tree.is_none() {
@@ -105,7 +108,7 @@ impl Guard {
     }
 
     /// Guards a term, or takes on what changed in the present one.
-    fn guard(&mut self, term: Term, now: Instant) {
+    fn guard(&mut self, term: TermSpec, now: Instant) {
         let token = term.token;
         if token <= self.ended {
             return;

@@ -4,16 +4,17 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::config::timing::Graces;
 use crate::keys::Prefix;
 
 /// A guard, and what it did, as short text.
 #[derive(Default)]
-struct Play(Guard);
+struct Play(TermGuard);
 
 impl Play {
     /// Feeds one event and checks what follows from it.
     #[track_caller]
-    fn at(&mut self, ms: u64, event: impl Into<Event>, expected: &[&str]) -> &mut Self {
+    fn at(&mut self, ms: u64, event: impl Into<GuardEvent>, expected: &[&str]) -> &mut Self {
         let event = event.into();
         let what = format!("{event:?}");
         let did: Vec<String> = self.0.handle(event, at(ms)).iter().map(text).collect();
@@ -29,7 +30,7 @@ impl Play {
     }
 }
 
-impl From<Request> for Event {
+impl From<Request> for GuardEvent {
     fn from(request: Request) -> Self {
         Self::Request(request)
     }
@@ -43,16 +44,16 @@ fn ms(at: Instant) -> u64 {
     at.as_nanos() / 1_000_000
 }
 
-fn text(action: &Action) -> String {
+fn text(action: &GuardAction) -> String {
     match action {
-        Action::Report(Report::Remembered { lease }) => format!("remembered {lease}"),
-        Action::Report(Report::Guarded { token, deadline }) => {
+        GuardAction::Report(Report::Remembered { lease }) => format!("remembered {lease}"),
+        GuardAction::Report(Report::Guarded { token, deadline }) => {
             format!("guarded {token} until {}", ms(*deadline))
         }
-        Action::Report(Report::Started { run, .. }) => format!("started {run}"),
-        Action::Report(Report::Refused { run, reason }) => format!("refused {run}: {reason}"),
-        Action::Report(Report::MainEnded { run, .. }) => format!("main {run} ended"),
-        Action::Report(Report::Empty {
+        GuardAction::Report(Report::Started { run, .. }) => format!("started {run}"),
+        GuardAction::Report(Report::Refused { run, reason }) => format!("refused {run}: {reason}"),
+        GuardAction::Report(Report::MainEnded { run, .. }) => format!("main {run} ended"),
+        GuardAction::Report(Report::Empty {
             token,
             killed,
             unfinished,
@@ -62,21 +63,21 @@ fn text(action: &Action) -> String {
             let unfinished = if *unfinished { ", unfinished" } else { "" };
             format!("empty {token}{killed}{unfinished}")
         }
-        Action::Report(Report::AtEnd { token, .. }) => format!("at end of {token}"),
-        Action::Report(Report::Stopping { token }) => format!("stopping {token}"),
-        Action::Report(Report::Resigned { lease, .. }) => format!("report resigned {lease}"),
-        Action::Spawn { run, before, .. } => format!("spawn {run} before {}", ms(*before)),
-        Action::StopTree { signal } => format!("stop tree by {signal}"),
-        Action::SignalTree { signal } => format!("signal tree by {signal}"),
-        Action::KillTree => "kill tree".into(),
-        Action::KillDaemon => "kill daemon".into(),
-        Action::SayStuck { .. } => "say stuck".into(),
-        Action::Connect(_) => "connect".into(),
-        Action::Renew(resignation) => format!("renew {}", resignation.lease),
-        Action::GiveBack { resignation, until } => {
+        GuardAction::Report(Report::AtEnd { token, .. }) => format!("at end of {token}"),
+        GuardAction::Report(Report::Stopping { token }) => format!("stopping {token}"),
+        GuardAction::Report(Report::Resigned { lease, .. }) => format!("report resigned {lease}"),
+        GuardAction::Spawn { run, before, .. } => format!("spawn {run} before {}", ms(*before)),
+        GuardAction::StopTree { signal } => format!("stop tree by {signal}"),
+        GuardAction::SignalTree { signal } => format!("signal tree by {signal}"),
+        GuardAction::KillTree => "kill tree".into(),
+        GuardAction::KillDaemon => "kill daemon".into(),
+        GuardAction::SayStuck { .. } => "say stuck".into(),
+        GuardAction::Connect(_) => "connect".into(),
+        GuardAction::Renew(resignation) => format!("renew {}", resignation.lease),
+        GuardAction::GiveBack { resignation, until } => {
             format!("give back {} until {}", resignation.lease, ms(*until))
         }
-        Action::Say(Line::TermLost {
+        GuardAction::Say(GuardLine::TermLost {
             lease,
             token,
             reason,
@@ -84,7 +85,7 @@ fn text(action: &Action) -> String {
             let lease = lease.expect("the lease of its token");
             format!("say term lost {token} of {lease}: {reason}")
         }
-        Action::Say(Line::JobStopped {
+        GuardAction::Say(GuardLine::JobStopped {
             lease,
             killed,
             took,
@@ -94,15 +95,15 @@ fn text(action: &Action) -> String {
             let how = if *killed { "killed" } else { "stopped" };
             format!("say job of {lease} {how} after {}", took.as_millis())
         }
-        Action::Say(Line::HookEnded {
+        GuardAction::Say(GuardLine::HookEnded {
             lease, killed, ran, ..
         }) => {
             let lease = lease.expect("the lease of its token");
             let how = if *killed { "killed" } else { "ended" };
             format!("say hook of {lease} {how} after {}", ran.as_millis())
         }
-        Action::Say(Line::Resigned { lease, .. }) => format!("say resigned {lease}"),
-        Action::Exit => "exit".into(),
+        GuardAction::Say(GuardLine::Resigned { lease, .. }) => format!("say resigned {lease}"),
+        GuardAction::Exit => "exit".into(),
         other => format!("{other:?}"),
     }
 }
@@ -129,19 +130,25 @@ fn lease(id: i64, token: Option<i64>) -> Request {
     Request::Lease(Box::new(resignation))
 }
 
-fn usual(token: i64) -> Term {
-    Term {
+fn graces(lost_grace: u64) -> Graces {
+    Graces {
+        lost_grace: Duration::from_secs(lost_grace),
+        kill_budget: Duration::from_secs(1),
+    }
+}
+
+fn usual(token: i64) -> TermSpec {
+    TermSpec {
         token,
         deadline: at(10_000),
-        lost_grace: Duration::from_secs(2),
-        kill_budget: Duration::from_secs(1),
+        graces: graces(2),
         stop_signal: 15,
         in_daemon: false,
     }
 }
 
 fn in_daemon() -> Request {
-    Request::Term(Term {
+    Request::Term(TermSpec {
         in_daemon: true,
         ..usual(7)
     })
@@ -178,17 +185,17 @@ fn stop_run(token: i64, grace_ms: u64) -> Request {
     }
 }
 
-fn ended(run: u64) -> Event {
+fn ended(run: u64) -> GuardEvent {
     let exit = Exit::Code(0);
-    Event::MainEnded {
+    GuardEvent::MainEnded {
         run,
         pid: 100,
         exit,
     }
 }
 
-fn executed(run: u64) -> Event {
-    Event::Executed { run, pid: 100 }
+fn executed(run: u64) -> GuardEvent {
+    GuardEvent::Executed { run, pid: 100 }
 }
 
 /// A guard at the beginning of the usual term; its lease is 1f.
@@ -205,7 +212,7 @@ fn beginning() -> Play {
 /// A guard of the usual term that is connected already.
 fn guarding() -> Play {
     let mut play = beginning();
-    play.timer(500).at(500, Event::Tick, &["connect"]);
+    play.timer(500).at(500, GuardEvent::Tick, &["connect"]);
     play
 }
 
@@ -223,17 +230,17 @@ fn running() -> Play {
 #[test]
 fn a_term_stops_politely_and_is_killed_in_time() {
     running()
-        .at(6_999, Event::Tick, &[])
-        .at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .at(6_999, GuardEvent::Tick, &[])
+        .at(7_000, GuardEvent::Tick, &["stopping 7", "stop tree by 15"])
         .timer(9_000)
-        .at(8_999, Event::Tick, &[])
-        .at(9_000, Event::Tick, &["kill tree"])
+        .at(8_999, GuardEvent::Tick, &[])
+        .at(9_000, GuardEvent::Tick, &["kill tree"])
         .timer(9_010)
-        .at(9_003, Event::Reaped, &["kill tree"])
+        .at(9_003, GuardEvent::Reaped, &["kill tree"])
         .timer(9_013)
-        .at(9_013, Event::Tick, &["kill tree"])
+        .at(9_013, GuardEvent::Tick, &["kill tree"])
         .at(9_014, ended(1), &["main 1 ended"])
-        .at(9_014, Event::TreeEmpty, &["empty 7, killed"]);
+        .at(9_014, GuardEvent::TreeEmpty, &["empty 7, killed"]);
 }
 
 #[test]
@@ -250,14 +257,14 @@ fn a_deadline_moves_on_and_never_back() {
 fn a_deadline_that_waits_in_the_socket_counts_before_the_timer() {
     running()
         .at(60_000, deadline(7, 70_000), &["guarded 7 until 70000"])
-        .at(60_000, Event::Tick, &[])
+        .at(60_000, GuardEvent::Tick, &[])
         .timer(67_000);
 }
 
 #[test]
 fn a_deadline_that_comes_after_the_stop_began_saves_nothing() {
     running()
-        .at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .at(7_000, GuardEvent::Tick, &["stopping 7", "stop tree by 15"])
         .at(7_001, deadline(7, 90_000), &["guarded 7 until 10000"])
         .at(
             7_002,
@@ -274,22 +281,22 @@ fn a_planned_stop_lasts_while_the_deadline_moves() {
         .timer(7_000)
         .at(2_000, deadline(7, 50_000), &["guarded 7 until 50000"])
         .timer(31_000)
-        .at(31_000, Event::Tick, &["kill tree"]);
+        .at(31_000, GuardEvent::Tick, &["kill tree"]);
 }
 
 #[test]
 fn a_planned_stop_is_no_longer_than_the_lease() {
     running()
         .at(1_000, stop(7, 30_000), &["stop tree by 2"])
-        .at(7_000, Event::Tick, &["stopping 7"])
+        .at(7_000, GuardEvent::Tick, &["stopping 7"])
         .timer(9_000)
-        .at(9_000, Event::Tick, &["kill tree"]);
+        .at(9_000, GuardEvent::Tick, &["kill tree"]);
 }
 
 #[test]
 fn the_times_of_a_term_can_change() {
-    let shorter = Term {
-        lost_grace: Duration::from_secs(1),
+    let shorter = TermSpec {
+        graces: graces(1),
         deadline: at(9_999),
         ..usual(7)
     };
@@ -341,7 +348,7 @@ fn a_sole_run_starts_only_in_an_empty_tree() {
             &["refused 2: an earlier run is alive"],
         )
         .at(2, ended(1), &["main 1 ended"])
-        .at(2, Event::Reaped, &[])
+        .at(2, GuardEvent::Reaped, &[])
         .at(
             3,
             start(7, 3, true),
@@ -350,10 +357,10 @@ fn a_sole_run_starts_only_in_an_empty_tree() {
         .at(4, start(7, 4, false), &["spawn 4 before 7000"])
         .at(
             4,
-            Event::TooLate { run: 4 },
+            GuardEvent::TooLate { run: 4 },
             &["refused 4: the deadline is too near"],
         )
-        .at(5, Event::TreeEmpty, &["empty 7"])
+        .at(5, GuardEvent::TreeEmpty, &["empty 7"])
         .at(6, start(7, 5, true), &["spawn 5 before 7000"]);
 }
 
@@ -363,7 +370,7 @@ fn a_stopped_run_bars_starts_until_it_is_gone() {
         .at(1, stop_run(7, 500), &["stop tree by 2"])
         .at(2, start(7, 2, false), &["refused 2: a stop has begun"])
         .at(3, ended(1), &["main 1 ended"])
-        .at(3, Event::TreeEmpty, &["empty 7"])
+        .at(3, GuardEvent::TreeEmpty, &["empty 7"])
         .at(4, start(7, 3, true), &["spawn 3 before 7000"])
         .timer(7_000);
 }
@@ -373,16 +380,16 @@ fn what_a_main_process_leaves_behind_is_asked_once_then_killed() {
     running()
         .at(1, stop_run(7, 500), &["stop tree by 2"])
         .at(2, ended(1), &["main 1 ended"])
-        .at(2, Event::Reaped, &["stop tree by 2"])
-        .at(3, Event::Reaped, &[])
+        .at(2, GuardEvent::Reaped, &["stop tree by 2"])
+        .at(3, GuardEvent::Reaped, &[])
         .timer(501)
-        .at(501, Event::Tick, &["kill tree"])
-        .at(502, Event::TreeEmpty, &["empty 7, killed"]);
+        .at(501, GuardEvent::Tick, &["kill tree"])
+        .at(502, GuardEvent::TreeEmpty, &["empty 7, killed"]);
 }
 
 #[test]
 fn a_command_that_cannot_be_executed_ends_its_run() {
-    let missing = Event::NotExecuted {
+    let missing = GuardEvent::NotExecuted {
         run: 1,
         code: 127,
         error: String::new(),
@@ -390,7 +397,7 @@ fn a_command_that_cannot_be_executed_ends_its_run() {
     guarding()
         .at(0, start(7, 1, true), &["spawn 1 before 7000"])
         .at(0, missing, &["main 1 ended"])
-        .at(0, Event::TreeEmpty, &["empty 7"])
+        .at(0, GuardEvent::TreeEmpty, &["empty 7"])
         .at(0, start(7, 2, true), &["spawn 2 before 7000"]);
 }
 
@@ -401,27 +408,27 @@ fn starting() -> Play {
     play
 }
 
-fn killed_early(run: u64) -> Event {
-    Event::KilledEarly { run, signal: 9 }
+fn killed_early(run: u64) -> GuardEvent {
+    GuardEvent::KilledEarly { run, signal: 9 }
 }
 
 #[test]
 fn a_start_that_hangs_is_ended_by_the_deadline_and_is_no_job() {
     starting()
         .at(6_000, deadline(7, 12_000), &["guarded 7 until 12000"])
-        .at(7_000, Event::Tick, &[])
+        .at(7_000, GuardEvent::Tick, &[])
         .at(
             8_000,
             start(7, 2, true),
             &["refused 2: an earlier run is alive"],
         )
-        .at(9_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .at(9_000, GuardEvent::Tick, &["stopping 7", "stop tree by 15"])
         .at(
             9_001,
             killed_early(1),
             &["refused 1: the deadline is too near"],
         )
-        .at(9_001, Event::TreeEmpty, &["empty 7"]);
+        .at(9_001, GuardEvent::TreeEmpty, &["empty 7"]);
 }
 
 #[test]
@@ -429,16 +436,16 @@ fn a_start_that_hangs_keeps_the_lease_until_nothing_is_left_of_it() {
     starting()
         .at(
             1_000,
-            Event::DaemonClosed,
+            GuardEvent::DaemonClosed,
             &["kill daemon", "stop tree by 15"],
         )
-        .at(1_001, Event::DaemonDead, &[])
-        .at(3_000, Event::Tick, &["kill tree"])
-        .at(3_100, Event::Tick, &["kill tree", "renew 1f"])
+        .at(1_001, GuardEvent::DaemonDead, &[])
+        .at(3_000, GuardEvent::Tick, &["kill tree"])
+        .at(3_100, GuardEvent::Tick, &["kill tree", "renew 1f"])
         .at(3_200, killed_early(1), &["refused 1: a stop has begun"])
         .at(
             3_200,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &["empty 7, killed", "give back 1f until 18200"],
         );
 }
@@ -447,7 +454,7 @@ fn a_start_that_hangs_keeps_the_lease_until_nothing_is_left_of_it() {
 fn a_start_that_is_killed_by_another_hand_is_a_run_that_ended() {
     starting()
         .at(1_000, killed_early(1), &["main 1 ended"])
-        .at(1_000, Event::TreeEmpty, &["empty 7"])
+        .at(1_000, GuardEvent::TreeEmpty, &["empty 7"])
         .at(1_000, start(7, 2, true), &["spawn 2 before 7000"]);
 }
 
@@ -457,7 +464,7 @@ fn a_term_in_which_nothing_was_executed_has_no_hook_at_its_end() {
     with_hook(&mut play);
     play.at(1_000, stop(7, 500), &["stop tree by 2"])
         .at(1_001, killed_early(1), &["refused 1: a stop has begun"])
-        .at(1_001, Event::TreeEmpty, &["empty 7"]);
+        .at(1_001, GuardEvent::TreeEmpty, &["empty 7"]);
 }
 
 #[test]
@@ -479,7 +486,7 @@ fn what_an_earlier_term_left_is_killed_before_the_next_starts() {
             &["kill tree", "guarded 9 until 10000"],
         )
         .at(2, start(9, 2, true), &["refused 2: a stop has begun"])
-        .at(3, Event::TreeEmpty, &["empty 7, killed"])
+        .at(3, GuardEvent::TreeEmpty, &["empty 7, killed"])
         .at(4, start(9, 3, true), &["spawn 3 before 7000"])
         .at(4, executed(3), &["started 3"])
         .at(5, Request::Kill { token: 7 }, &[])
@@ -490,9 +497,9 @@ fn what_an_earlier_term_left_is_killed_before_the_next_starts() {
 fn a_term_that_ends_with_processes_left_kills_them() {
     running()
         .at(1, Request::EndTerm { token: 7 }, &["kill tree"])
-        .at(2, Event::TreeEmpty, &["empty 7, killed"])
+        .at(2, GuardEvent::TreeEmpty, &["empty 7, killed"])
         .timer(None)
-        .at(60_000, Event::Tick, &[]);
+        .at(60_000, GuardEvent::Tick, &[]);
 }
 
 // === a tree that can't be emptied ===
@@ -502,27 +509,27 @@ fn a_stuck_tree_is_named_while_the_daemon_renews() {
     let mut play = running();
     play.at(1_000, Request::Kill { token: 7 }, &["kill tree"]);
     for ms in (1_010..2_000).step_by(10) {
-        play.at(ms, Event::Tick, &["kill tree"]);
+        play.at(ms, GuardEvent::Tick, &["kill tree"]);
     }
-    play.at(2_000, Event::Tick, &["kill tree", "say stuck"])
-        .at(2_010, Event::Tick, &["kill tree"])
+    play.at(2_000, GuardEvent::Tick, &["kill tree", "say stuck"])
+        .at(2_010, GuardEvent::Tick, &["kill tree"])
         .timer(2_110);
 }
 
 #[test]
 fn a_stuck_tree_is_renewed_for_when_the_daemon_is_gone() {
     running()
-        .at(1_000, Event::DaemonDead, &["stop tree by 15"])
-        .at(3_000, Event::Tick, &["kill tree"])
-        .at(3_099, Event::Tick, &["kill tree"])
+        .at(1_000, GuardEvent::DaemonDead, &["stop tree by 15"])
+        .at(3_000, GuardEvent::Tick, &["kill tree"])
+        .at(3_099, GuardEvent::Tick, &["kill tree"])
         .timer(3_100)
-        .at(3_100, Event::Tick, &["renew 1f"])
-        .at(4_000, Event::Tick, &["kill tree", "say stuck"])
-        .at(6_099, Event::Tick, &["kill tree"])
-        .at(6_100, Event::Tick, &["renew 1f"])
+        .at(3_100, GuardEvent::Tick, &["renew 1f"])
+        .at(4_000, GuardEvent::Tick, &["kill tree", "say stuck"])
+        .at(6_099, GuardEvent::Tick, &["kill tree"])
+        .at(6_100, GuardEvent::Tick, &["renew 1f"])
         .at(
             6_150,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &[
                 "empty 7, killed",
                 "say job of 1f killed after 5150",
@@ -539,14 +546,14 @@ fn a_crashed_daemon_costs_no_more_than_the_stop_of_its_job() {
     running()
         .at(
             1_000,
-            Event::DaemonClosed,
+            GuardEvent::DaemonClosed,
             &["kill daemon", "stop tree by 15"],
         )
-        .at(1_001, Event::DaemonDead, &[])
+        .at(1_001, GuardEvent::DaemonDead, &[])
         .at(1_002, ended(1), &["main 1 ended"])
         .at(
             1_002,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &[
                 "empty 7",
                 "say job of 1f stopped after 2",
@@ -555,7 +562,7 @@ fn a_crashed_daemon_costs_no_more_than_the_stop_of_its_job() {
         )
         .at(
             1_005,
-            Event::GivenBack {
+            GuardEvent::GivenBack {
                 lease: LeaseId::new(0x1f).unwrap(),
                 confirmed: true,
             },
@@ -568,26 +575,26 @@ fn nothing_is_given_back_before_the_daemon_is_dead() {
     running()
         .at(
             1_000,
-            Event::DaemonClosed,
+            GuardEvent::DaemonClosed,
             &["kill daemon", "stop tree by 15"],
         )
         .at(
             1_001,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &["empty 7", "say job of 1f stopped after 1"],
         )
         .at(1_002, start(7, 2, true), &[])
-        .at(1_003, Event::DaemonDead, &["give back 1f until 16003"]);
+        .at(1_003, GuardEvent::DaemonDead, &["give back 1f until 16003"]);
 }
 
 #[test]
 fn the_lost_grace_ends_at_the_kill_time_at_the_latest() {
     running()
-        .at(6_000, Event::DaemonDead, &["stop tree by 15"])
+        .at(6_000, GuardEvent::DaemonDead, &["stop tree by 15"])
         .timer(8_000);
     running()
         .at(6_900, deadline(7, 10_000), &["guarded 7 until 10000"])
-        .at(8_500, Event::DaemonDead, &["stop tree by 15"])
+        .at(8_500, GuardEvent::DaemonDead, &["stop tree by 15"])
         .timer(9_000);
 }
 
@@ -596,20 +603,22 @@ fn a_crash_shortens_a_planned_stop() {
     running()
         .at(1_000, deadline(7, 90_000), &["guarded 7 until 90000"])
         .at(1_000, stop(7, 30_000), &["stop tree by 2"])
-        .at(2_000, Event::DaemonDead, &[])
+        .at(2_000, GuardEvent::DaemonDead, &[])
         .timer(4_000);
 }
 
 #[test]
 fn a_guardian_is_connected_before_its_daemon_dies_or_connects_then() {
     beginning()
-        .at(499, Event::Tick, &[])
-        .at(499, Event::DaemonClosed, &["kill daemon", "connect"])
-        .at(500, Event::Tick, &[])
-        .at(501, Event::DaemonDead, &["give back 1f until 15501"]);
-    guarding()
-        .at(1_000, Event::Tick, &[])
-        .at(1_000, Event::DaemonClosed, &["kill daemon"]);
+        .at(499, GuardEvent::Tick, &[])
+        .at(499, GuardEvent::DaemonClosed, &["kill daemon", "connect"])
+        .at(500, GuardEvent::Tick, &[])
+        .at(501, GuardEvent::DaemonDead, &["give back 1f until 15501"]);
+    guarding().at(1_000, GuardEvent::Tick, &[]).at(
+        1_000,
+        GuardEvent::DaemonClosed,
+        &["kill daemon"],
+    );
 }
 
 #[test]
@@ -627,7 +636,7 @@ fn every_candidacy_of_a_crashed_daemon_is_given_back_at_once() {
         )
         .at(
             1_000,
-            Event::DaemonDead,
+            GuardEvent::DaemonDead,
             &[
                 "connect",
                 "give back 1f until 16000",
@@ -639,29 +648,29 @@ fn every_candidacy_of_a_crashed_daemon_is_given_back_at_once() {
         let confirmed = false;
         let did = play
             .0
-            .handle(Event::GivenBack { lease, confirmed }, at(1_010));
-        assert_eq!(matches!(did.last(), Some(Action::Exit)), last);
+            .handle(GuardEvent::GivenBack { lease, confirmed }, at(1_010));
+        assert_eq!(matches!(did.last(), Some(GuardAction::Exit)), last);
     }
 }
 
 #[test]
 fn a_guardian_with_nothing_to_guard_leaves_with_its_daemon() {
-    Play::default().at(0, Event::DaemonClosed, &["exit"]);
-    Play::default().at(0, Event::DaemonDead, &["exit"]);
+    Play::default().at(0, GuardEvent::DaemonClosed, &["exit"]);
+    Play::default().at(0, GuardEvent::DaemonDead, &["exit"]);
 }
 
 #[test]
 fn a_silent_daemon_is_stood_in_for() {
     let mut play = running();
     play.at(0, lease(0x20, None), &["remembered 20"])
-        .at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+        .at(7_000, GuardEvent::Tick, &["stopping 7", "stop tree by 15"])
         .at(7_010, ended(1), &["main 1 ended"])
-        .at(7_010, Event::TreeEmpty, &["empty 7"])
+        .at(7_010, GuardEvent::TreeEmpty, &["empty 7"])
         .timer(7_110)
-        .at(7_109, Event::Tick, &[])
+        .at(7_109, GuardEvent::Tick, &[])
         .at(
             7_110,
-            Event::Tick,
+            GuardEvent::Tick,
             &[
                 "say term lost 7 of 1f: deadline",
                 "say job of 1f stopped after 10",
@@ -670,7 +679,7 @@ fn a_silent_daemon_is_stood_in_for() {
         )
         .at(
             7_120,
-            Event::GivenBack {
+            GuardEvent::GivenBack {
                 lease: LeaseId::new(0x1f).unwrap(),
                 confirmed: true,
             },
@@ -691,8 +700,8 @@ fn a_silent_daemon_is_stood_in_for() {
 #[test]
 fn a_daemon_that_ends_the_term_itself_gives_it_back_itself() {
     running()
-        .at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
-        .at(7_010, Event::TreeEmpty, &["empty 7"])
+        .at(7_000, GuardEvent::Tick, &["stopping 7", "stop tree by 15"])
+        .at(7_010, GuardEvent::TreeEmpty, &["empty 7"])
         .at(7_050, Request::EndTerm { token: 7 }, &[])
         .timer(None);
 }
@@ -700,10 +709,10 @@ fn a_daemon_that_ends_the_term_itself_gives_it_back_itself() {
 #[test]
 fn a_silent_daemon_is_stood_in_for_between_two_runs_too() {
     guarding()
-        .at(7_000, Event::Tick, &["stopping 7", "empty 7"])
+        .at(7_000, GuardEvent::Tick, &["stopping 7", "empty 7"])
         .at(
             7_100,
-            Event::Tick,
+            GuardEvent::Tick,
             &[
                 "say term lost 7 of 1f: deadline",
                 "give back 1f until 22100",
@@ -715,16 +724,16 @@ fn a_silent_daemon_is_stood_in_for_between_two_runs_too() {
 fn a_rust_job_is_killed_with_its_daemon_at_the_deadline() {
     let mut play = guarding();
     play.at(0, in_daemon(), &["guarded 7 until 10000"])
-        .at(7_000, Event::Tick, &["stopping 7", "empty 7"])
+        .at(7_000, GuardEvent::Tick, &["stopping 7", "empty 7"])
         .timer(9_000)
         .at(
             9_000,
-            Event::Tick,
+            GuardEvent::Tick,
             &["say term lost 7 of 1f: deadline", "kill daemon"],
         )
         .timer(9_100)
-        .at(9_001, Event::DaemonClosed, &[])
-        .at(9_002, Event::DaemonDead, &["give back 1f until 24002"]);
+        .at(9_001, GuardEvent::DaemonClosed, &[])
+        .at(9_002, GuardEvent::DaemonDead, &["give back 1f until 24002"]);
 }
 
 #[test]
@@ -735,7 +744,7 @@ fn a_rust_job_has_the_grace_of_a_planned_stop_and_the_kill_budget_after_a_loss()
         .timer(1_550)
         .at(
             1_550,
-            Event::Tick,
+            GuardEvent::Tick,
             &["say term lost 7 of 1f: job_stuck", "kill daemon"],
         )
         .timer(7_000);
@@ -751,9 +760,9 @@ fn a_rust_job_has_the_grace_of_a_planned_stop_and_the_kill_budget_after_a_loss()
 fn a_daemon_that_cannot_be_killed_is_renewed_for() {
     let mut play = guarding();
     play.at(0, in_daemon(), &["guarded 7 until 10000"])
-        .at(1_000, Event::DaemonClosed, &["kill daemon"])
+        .at(1_000, GuardEvent::DaemonClosed, &["kill daemon"])
         .timer(1_100)
-        .at(1_100, Event::Tick, &["renew 1f"])
+        .at(1_100, GuardEvent::Tick, &["renew 1f"])
         .timer(4_100);
 }
 
@@ -777,7 +786,7 @@ fn hook_begins() -> Play {
     with_hook(&mut play);
     play.at(1_000, stop(7, 30_000), &["stop tree by 2"])
         .at(1_100, ended(1), &["main 1 ended"])
-        .at(1_100, Event::TreeEmpty, &BEGINS);
+        .at(1_100, GuardEvent::TreeEmpty, &BEGINS);
     play
 }
 
@@ -790,7 +799,7 @@ fn a_hook_runs_between_the_job_and_the_proof_that_the_tree_is_empty() {
         .at(1_200, ended(0), &[])
         .at(
             1_200,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &["say hook of 1f ended after 100", "empty 7"],
         )
         .at(1_300, stop(7, 30_000), &["empty 7"])
@@ -803,14 +812,14 @@ fn a_hook_runs_once_and_only_where_something_ran_and_no_start_is_accepted() {
     with_hook(&mut play);
     // The end of a run is not the end of the term.
     play.at(1_000, ended(1), &["main 1 ended"])
-        .at(1_000, Event::TreeEmpty, &["empty 7, unfinished"])
+        .at(1_000, GuardEvent::TreeEmpty, &["empty 7, unfinished"])
         .at(1_001, stop_run(7, 30_000), &["empty 7, unfinished"])
         .at(1_002, stop(7, 30_000), &BEGINS)
         .at(1_002, executed(0), &[])
         .at(1_003, ended(0), &[])
         .at(
             1_003,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &["say hook of 1f ended after 1", "empty 7"],
         )
         .at(1_004, stop(7, 30_000), &["empty 7"]);
@@ -823,12 +832,12 @@ fn a_hook_runs_once_and_only_where_something_ran_and_no_start_is_accepted() {
 fn a_hook_that_hangs_is_killed_at_its_limit() {
     let mut play = hook_begins();
     play.at(1_100, executed(0), &[])
-        .at(6_099, Event::Tick, &[])
-        .at(6_100, Event::Tick, &["kill tree"])
+        .at(6_099, GuardEvent::Tick, &[])
+        .at(6_100, GuardEvent::Tick, &["kill tree"])
         .at(6_101, ended(0), &[])
         .at(
             6_101,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &["say hook of 1f killed after 5001", "empty 7"],
         );
 }
@@ -837,17 +846,17 @@ fn a_hook_that_hangs_is_killed_at_its_limit() {
 fn a_hook_has_no_time_beyond_the_kill_of_a_term_that_is_being_lost() {
     let mut play = running();
     with_hook(&mut play);
-    play.at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
+    play.at(7_000, GuardEvent::Tick, &["stopping 7", "stop tree by 15"])
         .at(7_100, ended(1), &["main 1 ended"])
-        .at(7_100, Event::TreeEmpty, &BEGINS)
+        .at(7_100, GuardEvent::TreeEmpty, &BEGINS)
         .at(7_100, executed(0), &[])
         // Its own limit would be 12,100.
         .timer(9_000)
-        .at(9_000, Event::Tick, &["kill tree"])
+        .at(9_000, GuardEvent::Tick, &["kill tree"])
         .at(9_001, ended(0), &[])
         .at(
             9_001,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &["say hook of 1f killed after 1901", "empty 7"],
         )
         // The daemon is listened to from here on.
@@ -858,15 +867,15 @@ fn a_hook_has_no_time_beyond_the_kill_of_a_term_that_is_being_lost() {
 fn a_hook_is_skipped_where_the_job_had_to_be_killed_in_time_for_the_next_leader() {
     let mut play = running();
     with_hook(&mut play);
-    play.at(7_000, Event::Tick, &["stopping 7", "stop tree by 15"])
-        .at(9_000, Event::Tick, &["kill tree"])
+    play.at(7_000, GuardEvent::Tick, &["stopping 7", "stop tree by 15"])
+        .at(9_000, GuardEvent::Tick, &["kill tree"])
         .at(9_001, ended(1), &["main 1 ended"])
-        .at(9_001, Event::TreeEmpty, &["empty 7, killed"]);
+        .at(9_001, GuardEvent::TreeEmpty, &["empty 7, killed"]);
     let mut play = running();
     with_hook(&mut play);
     play.at(1_000, Request::Kill { token: 7 }, &["kill tree"])
         .at(1_001, ended(1), &["main 1 ended"])
-        .at(1_001, Event::TreeEmpty, &["empty 7, killed"]);
+        .at(1_001, GuardEvent::TreeEmpty, &["empty 7, killed"]);
 }
 
 #[test]
@@ -877,7 +886,7 @@ fn a_loss_kills_the_hook() {
         .at(1_201, ended(0), &[])
         .at(
             1_201,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &["say hook of 1f killed after 101", "empty 7"],
         );
 }
@@ -887,10 +896,10 @@ fn what_a_hook_leaves_behind_is_killed() {
     let mut play = hook_begins();
     play.at(1_100, executed(0), &[])
         .at(1_200, ended(0), &[])
-        .at(1_200, Event::Reaped, &["kill tree"])
+        .at(1_200, GuardEvent::Reaped, &["kill tree"])
         .at(
             1_201,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &["say hook of 1f ended after 101", "empty 7"],
         );
 }
@@ -898,17 +907,17 @@ fn what_a_hook_leaves_behind_is_killed() {
 #[test]
 fn a_hook_that_can_not_be_executed_holds_nothing_up() {
     for outcome in [
-        Event::NotExecuted {
+        GuardEvent::NotExecuted {
             run: 0,
             code: 127,
             error: "x".into(),
         },
-        Event::TooLate { run: 0 },
+        GuardEvent::TooLate { run: 0 },
     ] {
         let said = ["say hook of 1f ended after 0", "empty 7"];
         hook_begins()
             .at(1_100, outcome, &[])
-            .at(1_100, Event::TreeEmpty, &said);
+            .at(1_100, GuardEvent::TreeEmpty, &said);
     }
 }
 
@@ -918,21 +927,21 @@ fn a_hook_runs_before_the_guardian_gives_back_for_a_daemon_that_is_dead() {
     with_hook(&mut play);
     play.at(
         1_000,
-        Event::DaemonClosed,
+        GuardEvent::DaemonClosed,
         &["kill daemon", "stop tree by 15"],
     )
-    .at(1_001, Event::DaemonDead, &[])
+    .at(1_001, GuardEvent::DaemonDead, &[])
     .at(1_002, ended(1), &["main 1 ended"])
     .at(
         1_002,
-        Event::TreeEmpty,
+        GuardEvent::TreeEmpty,
         &[BEGINS[0], BEGINS[1], "say job of 1f stopped after 2"],
     )
     .at(1_002, executed(0), &[])
     .at(1_003, ended(0), &[])
     .at(
         1_003,
-        Event::TreeEmpty,
+        GuardEvent::TreeEmpty,
         &[
             "say hook of 1f ended after 1",
             "empty 7",
@@ -943,14 +952,14 @@ fn a_hook_runs_before_the_guardian_gives_back_for_a_daemon_that_is_dead() {
     let mut play = running();
     with_hook(&mut play);
     play.at(900, ended(1), &["main 1 ended"])
-        .at(900, Event::TreeEmpty, &["empty 7, unfinished"])
-        .at(1_000, Event::DaemonClosed, &["kill daemon"])
-        .at(1_001, Event::DaemonDead, &BEGINS)
+        .at(900, GuardEvent::TreeEmpty, &["empty 7, unfinished"])
+        .at(1_000, GuardEvent::DaemonClosed, &["kill daemon"])
+        .at(1_001, GuardEvent::DaemonDead, &BEGINS)
         .at(1_001, executed(0), &[])
         .at(1_003, ended(0), &[])
         .at(
             1_003,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &[
                 "say hook of 1f ended after 2",
                 "empty 7",
@@ -963,11 +972,11 @@ fn a_hook_runs_before_the_guardian_gives_back_for_a_daemon_that_is_dead() {
 fn a_daemon_that_dies_while_the_hook_runs_leaves_it_its_time() {
     let mut play = hook_begins();
     play.at(1_100, executed(0), &[])
-        .at(1_200, Event::DaemonClosed, &["kill daemon"])
-        .at(1_201, Event::DaemonDead, &[])
+        .at(1_200, GuardEvent::DaemonClosed, &["kill daemon"])
+        .at(1_201, GuardEvent::DaemonDead, &[])
         // Its own limit, not what a job has when its term is lost.
         .timer(6_100)
-        .at(6_100, Event::Tick, &["kill tree"]);
+        .at(6_100, GuardEvent::Tick, &["kill tree"]);
 }
 
 #[test]
@@ -983,7 +992,7 @@ fn a_hook_waits_for_the_end_of_a_rust_job() {
         .at(1_200, ended(0), &[])
         .at(
             1_200,
-            Event::TreeEmpty,
+            GuardEvent::TreeEmpty,
             &["say hook of 1f ended after 100", "empty 7"],
         );
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::protocol::{Exit, Refusal, Report};
-use super::{Action, Daemon, Guard, Killing, Line, Stop, Tree, UNKILLABLE};
+use super::{
+    Daemon, GuardAction, GuardLine, GuardedTree, Killing, TermGuard, TreeStop, UNKILLABLE,
+};
 use crate::clock::Instant;
 
 /// Between two rounds of SIGKILL; the tree's own ends bring more of them.
@@ -16,10 +18,10 @@ const SLOW_KILL_ROUND: Duration = Duration::from_millis(100);
 /// Between two words about a tree that can't be emptied.
 const STUCK_REPORT: Duration = Duration::from_secs(5);
 
-impl Guard {
+impl TermGuard {
     /// A run is to be started: from now on the tree doesn't pass for empty.
     pub(super) fn starts(&mut self, token: i64, run: u64) {
-        let tree = self.tree.get_or_insert_with(|| Tree {
+        let tree = self.tree.get_or_insert_with(|| GuardedTree {
             token,
             mains: BTreeSet::new(),
             pid: None,
@@ -105,7 +107,7 @@ impl Guard {
         } else if tree.mains.is_empty() && !stop.asked_all {
             stop.asked_all = true;
             let signal = stop.signal;
-            self.act(Action::StopTree { signal });
+            self.act(GuardAction::StopTree { signal });
         }
     }
 
@@ -124,7 +126,7 @@ impl Guard {
         let lease = self.lease_of(token);
         // What was never executed was no job.
         let stop = tree.stop.filter(|_| tree.pid.is_some());
-        let stopped = stop.map(|stop| Line::JobStopped {
+        let stopped = stop.map(|stop| GuardLine::JobStopped {
             lease,
             token,
             pid: tree.pid,
@@ -139,7 +141,7 @@ impl Guard {
     }
 
     /// Nothing of the term lives, and nothing of it will, unless its job is started again.
-    fn emptied(&mut self, token: i64, killed: bool, stopped: Option<Line>, now: Instant) {
+    fn emptied(&mut self, token: i64, killed: bool, stopped: Option<GuardLine>, now: Instant) {
         self.report_empty(token, killed);
         self.keep_stopped(token, stopped);
         if self.daemon != Daemon::Alive {
@@ -154,9 +156,9 @@ impl Guard {
     }
 
     /// Says how the job was stopped where the daemon can't, or keeps it in case that it doesn't.
-    fn keep_stopped(&mut self, token: i64, stopped: Option<Line>) {
+    fn keep_stopped(&mut self, token: i64, stopped: Option<GuardLine>) {
         if self.daemon != Daemon::Alive {
-            return self.actions.extend(stopped.map(Action::Say));
+            return self.actions.extend(stopped.map(GuardAction::Say));
         }
         if let (Some(guarded), Some(_)) = (self.present(token), &stopped) {
             guarded.stopped = stopped.filter(|_| guarded.closed);
@@ -175,20 +177,20 @@ impl Guard {
             stop.grace_end = stop.grace_end.min(grace_end);
             return;
         }
-        tree.stop = Some(Stop {
+        tree.stop = Some(TreeStop {
             signal,
             began: now,
             grace_end,
             asked_all: tree.mains.is_empty(),
             killing: None,
         });
-        self.act(Action::StopTree { signal });
+        self.act(GuardAction::StopTree { signal });
     }
 
     /// Begins to kill the tree.
     pub(super) fn kill_tree(&mut self, now: Instant) {
         let Some(tree) = &mut self.tree else { return };
-        let stop = tree.stop.get_or_insert(Stop {
+        let stop = tree.stop.get_or_insert(TreeStop {
             signal: 0,
             began: now,
             grace_end: now,
@@ -198,7 +200,10 @@ impl Guard {
         if stop.killing.is_some() {
             return;
         }
-        let budget = self.term.as_ref().map(|guarded| guarded.term.kill_budget);
+        let budget = self
+            .term
+            .as_ref()
+            .map(|guarded| guarded.term.graces.kill_budget);
         stop.killing = Some(Killing {
             since: now,
             next_round: now,
@@ -219,10 +224,10 @@ impl Guard {
         if stuck {
             killing.next_word = now + STUCK_REPORT;
         }
-        self.act(Action::KillTree);
+        self.act(GuardAction::KillTree);
         if stuck {
             let lease = self.lease_of(token);
-            self.act(Action::SayStuck { token, lease });
+            self.act(GuardAction::SayStuck { token, lease });
         }
     }
 

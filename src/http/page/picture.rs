@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use super::text::{Escaped, moment, parsed, words};
+use crate::reason::EndReason;
 use crate::status::Overview;
 
 /// How many candidates get a lane: those that led last.
@@ -15,7 +16,7 @@ const LEAST: f64 = 3.0;
 
 /// A term on the page.
 #[derive(Debug)]
-pub(super) struct Term<'a> {
+pub(super) struct TermBar<'a> {
     pub(super) token: i64,
     pub(super) candidate: &'a str,
     pub(super) since: &'a str,
@@ -25,7 +26,7 @@ pub(super) struct Term<'a> {
     reason: Option<&'a str>,
 }
 
-impl Term<'_> {
+impl TermBar<'_> {
     /// How long it lasted, or has lasted so far.
     pub(super) fn length(&self) -> Duration {
         self.end.duration_since(self.begin).unwrap_or_default()
@@ -40,16 +41,19 @@ impl Term<'_> {
     pub(super) fn class(&self) -> &'static str {
         match self.reason {
             None => "leads",
-            Some("resigned" | "unhealthy" | "hook_refused") => "planned",
-            Some("unknown") => "unknown",
-            Some(_) => "lost",
+            Some(reason) => match EndReason::read(reason) {
+                Some(EndReason::Unknown) => "unknown",
+                Some(reason) if reason.is_planned() => "planned",
+                // A newer version may know more losses.
+                _ => "lost",
+            },
         }
     }
 }
 
 /// The terms that the store tells of, the earliest first. One whose end nobody wrote down lasted
 /// until the next one at most.
-pub(super) fn terms<'a>(overview: &'a Overview, now: &str) -> Vec<Term<'a>> {
+pub(super) fn terms<'a>(overview: &'a Overview, now: &str) -> Vec<TermBar<'a>> {
     let Some(now) = parsed(now) else {
         return Vec::new();
     };
@@ -60,7 +64,7 @@ pub(super) fn terms<'a>(overview: &'a Overview, now: &str) -> Vec<Term<'a>> {
         present.and_then(|leader| Some((leader, leader.since.as_deref()?)))
         && let Some(begin) = parsed(since)
     {
-        terms.push(Term {
+        terms.push(TermBar {
             token: leader.token,
             candidate: &leader.name,
             since,
@@ -76,7 +80,7 @@ pub(super) fn terms<'a>(overview: &'a Overview, now: &str) -> Vec<Term<'a>> {
             continue;
         };
         let end = past.ended.as_deref().and_then(parsed).unwrap_or(next);
-        terms.push(Term {
+        terms.push(TermBar {
             token: past.term.token,
             candidate: &past.term.candidate,
             since: &past.term.since,
@@ -91,7 +95,7 @@ pub(super) fn terms<'a>(overview: &'a Overview, now: &str) -> Vec<Term<'a>> {
 }
 
 /// Draws `terms`, which are some, the earliest first.
-pub(super) fn draw(out: &mut String, terms: &[Term<'_>]) -> std::fmt::Result {
+pub(super) fn draw(out: &mut String, terms: &[TermBar<'_>]) -> std::fmt::Result {
     let mut lanes: Vec<&str> = Vec::new();
     for term in terms.iter().rev() {
         if !lanes.contains(&term.candidate) && lanes.len() < LANES {

@@ -31,10 +31,10 @@ fn lease_file(id: i64, folder: &Path) -> LeaseFile {
         may_mark: true,
         step_down: None,
     };
-    let place = Place {
+    let place = UnitPlace {
         invocation_id: Some("0123".to_owned()),
         cgroup: Some("/system.slice/incumbent@a.service".to_owned()),
-        ..Place::here()
+        ..UnitPlace::here()
     };
     LeaseFile::new(resignation, place, Some(Process::this()))
         .with_token(Some(Token::new("https://a:2379", "a secret token")))

@@ -28,7 +28,8 @@ fn the_shipped_file_changes_no_default() {
     assert_eq!(format!("{config:#?}"), format!("{defaults:#?}"));
     assert_eq!(shipped.warnings, [""; 0]);
     let set: Vec<&str> = shipped.set.iter().map(|set| set.key).collect();
-    let constant = |key: &&incumbent::config::keys::Key| matches!(key.preset, Preset::Constant(_));
+    let constant =
+        |key: &&incumbent::config::keys::Entry| matches!(key.preset, Preset::Constant(_));
     let constants = KEYS.iter().filter(constant);
     // Empty tables set nothing, and so have no place.
     let empty = |key: &&str| !["job.env", "job.settings"].contains(key);

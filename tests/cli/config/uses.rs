@@ -89,5 +89,5 @@ fn places_are_typed() {
     let loaded = load(&with_env("INCUMBENT__LOG__FORMAT", "json")).unwrap();
     let place = Place::Variable("INCUMBENT__LOG__FORMAT".into());
     assert_eq!(loaded.set[0].place, place);
-    assert!(KEYS.iter().any(|key| key.kind == Kind::Ttl));
+    assert!(KEYS.iter().any(|key| key.kind == Kind::Span(SpanKind::Ttl)));
 }

@@ -7,7 +7,7 @@ use crate::candidate::decide::words::{Elected, Event, Joined, Left};
 use crate::candidate::histories::Mistake;
 use crate::candidate::histories::store::{Answer, Request};
 use crate::clock::Instant;
-use crate::election::claim::{Next, WaitedFor};
+use crate::election::claim::{ClaimStep, WaitedFor};
 use crate::etcd::keep_alive::Ack;
 use crate::keys::Prefix;
 use crate::session::deadline::is_proven;
@@ -181,12 +181,14 @@ impl Contest {
                 let prefix = Prefix::new("/a");
                 let delayed = it.waited_out.is_some();
                 match standing.next(&prefix, it.mine, it.waited_for, delayed) {
-                    Next::Refuse(why) => {
+                    ClaimStep::Refuse(why) => {
                         it.stage = Stage::Over;
                         self.events.push(Event::Refused(why));
                     }
-                    Next::Pause(_) => self.wait(it, None, now),
-                    Next::Delay if self.mistake != Some(Mistake::NoTakeoverDelay) => {
+                    ClaimStep::Pause(_) if self.mistake != Some(Mistake::PauseIsPassedOver) => {
+                        self.wait(it, None, now);
+                    }
+                    ClaimStep::Delay if self.mistake != Some(Mistake::NoTakeoverDelay) => {
                         let own = self.takeover_delay;
                         let delay = match self.mistake {
                             Some(Mistake::DelayByOwnBudget) => own,
@@ -194,8 +196,11 @@ impl Contest {
                         };
                         it.waited_out = Some(standing.last(it.mine, it.waited_for));
                         it.stage = Stage::Delaying(now + delay);
+                        self.began_to_wait = true;
                     }
-                    Next::Delay | Next::Lead => self.claimed(it, acked, raft_term, now),
+                    ClaimStep::Pause(_) | ClaimStep::Delay | ClaimStep::Lead => {
+                        self.claimed(it, acked, raft_term, now);
+                    }
                 }
             }
             _ => {}

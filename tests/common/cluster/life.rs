@@ -1,0 +1,143 @@
+//! What operators do to a cluster: other versions, members that are replaced, a snapshot put back.
+
+use std::fs;
+use std::path::Path;
+use std::sync::PoisonError;
+
+use rustix::process::Signal;
+
+use super::super::process;
+use super::super::wait::{eventually, secs};
+use super::{Cluster, Member};
+
+impl Cluster {
+    /// Has a member run this program from its next start on.
+    pub fn set_program(&self, i: usize, program: &Path) {
+        let process = self.members[i].process.lock();
+        let mut process = process.unwrap_or_else(PoisonError::into_inner);
+        process.program = Some(program.to_owned());
+    }
+
+    /// Ends a member as a service manager does, starts it as this program, and returns when it serves.
+    pub fn upgrade(&self, i: usize, program: &Path) {
+        process::signal(self.pid(i), Signal::TERM);
+        eventually(secs(20), "the member ends", || self.has_ended(i));
+        self.set_program(i, program);
+        self.restart(i);
+    }
+
+    /// Takes a member out of the cluster, and then its process and its data.
+    pub fn remove(&self, i: usize) {
+        let id = self.member_id(i).expect("it is a member");
+        let others = self.without(i);
+        self.etcdctl_of(&others, &["member", "remove", &format!("{id:x}")]);
+        self.kill(i);
+        fs::remove_dir_all(&self.members[i].data).unwrap();
+    }
+
+    /// Puts a member in the place of one that was removed: as a learner, which is promoted as soon as
+    /// it has learned enough.
+    pub fn add(&self, i: usize) {
+        let member = &self.members[i];
+        let peer = format!(
+            "--peer-urls={}",
+            member.argument("--initial-advertise-peer-urls")
+        );
+        let others = self.without(i);
+        self.etcdctl_of(
+            &others,
+            &["member", "add", &member.name, "--learner", &peer],
+        );
+        let mut arguments = member.arguments.clone();
+        arguments.extend(["--initial-cluster-state".to_owned(), "existing".to_owned()]);
+        member.start_with(&self.sandbox, &arguments, false);
+        let id = eventually(secs(20), "the learner is known", || self.member_id(i));
+        eventually(secs(20), "the learner is promoted", || {
+            let promote = ["member", "promote", &format!("{id:x}")];
+            let answer = self
+                .etcdctl(&promote)
+                .env("ETCDCTL_ENDPOINTS", others.as_str());
+            let answer = answer.run();
+            if answer.code == Some(0) {
+                Ok(())
+            } else {
+                Err(answer.errors)
+            }
+        });
+        self.wait_serving(i).unwrap();
+    }
+
+    /// Puts the snapshot in `file` in the place of all members' data, by this program and with these
+    /// flags more, and starts them.
+    pub fn restore(&self, file: &Path, program: &Path, flags: &[&str]) {
+        self.stop_all();
+        for member in &self.members {
+            fs::remove_dir_all(&member.data).unwrap();
+            let mut command = std::process::Command::new(program);
+            command
+                .env("ETCDCTL_API", "3")
+                .args(["snapshot", "restore"])
+                .arg(file)
+                .args(flags);
+            for flag in [
+                "--name",
+                "--data-dir",
+                "--initial-cluster",
+                "--initial-cluster-token",
+                "--initial-advertise-peer-urls",
+            ] {
+                command.args([flag, member.argument(flag)]);
+            }
+            let output = command.output().unwrap();
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        self.start_all().unwrap();
+    }
+
+    /// By what id the others know a member.
+    fn member_id(&self, i: usize) -> Option<u64> {
+        let peer = self.members[i].argument("--initial-advertise-peer-urls");
+        self.ask("the members", async |mut client| {
+            let answer = client.member_list().await?;
+            let found = answer
+                .members()
+                .iter()
+                .find(|member| member.peer_urls() == [peer]);
+            Ok(found.map(etcd_client::Member::id))
+        })
+    }
+
+    fn without(&self, i: usize) -> String {
+        let mut endpoints = self.endpoints();
+        endpoints.remove(i);
+        endpoints.join(",")
+    }
+
+    #[track_caller]
+    fn etcdctl_of(&self, endpoints: &str, arguments: &[&str]) {
+        // Members that have come or gone a moment ago make the others refuse for a while.
+        eventually(secs(20), &format!("etcdctl {arguments:?}"), || {
+            let answer = self
+                .etcdctl(arguments)
+                .env("ETCDCTL_ENDPOINTS", endpoints)
+                .run();
+            if answer.code == Some(0) {
+                Ok(())
+            } else {
+                Err(answer.errors)
+            }
+        });
+    }
+}
+
+impl Member {
+    /// What stands behind a flag of its command line.
+    fn argument(&self, flag: &str) -> &str {
+        let at = self.arguments.iter().position(|it| it == flag).unwrap();
+        &self.arguments[at + 1]
+    }
+}
