@@ -33,7 +33,7 @@ pub enum Pace {
 /// What is wrong with a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, found {found}")]
-pub struct Problem {
+pub struct NotASchedule {
     /// What was expected.
     pub expected: String,
     /// What was found.
@@ -64,9 +64,9 @@ impl Schedule {
     /// # Errors
     /// For patterns that can't be read or never match, a zone that this host doesn't have, and one
     /// that may be another on the next host.
-    pub fn new(pace: &Pace, timezone: &str) -> Result<Self, Problem> {
+    pub fn new(pace: &Pace, timezone: &str) -> Result<Self, NotASchedule> {
         match pace {
-            Pace::Cron(patterns) if patterns.is_empty() => Err(Problem {
+            Pace::Cron(patterns) if patterns.is_empty() => Err(NotASchedule {
                 expected: "at least one pattern of cron".to_owned(),
                 found: "an empty list".to_owned(),
             }),
@@ -80,7 +80,7 @@ impl Schedule {
             Pace::Every(span) => {
                 let seconds = span.as_secs();
                 if seconds == 0 || span.subsec_nanos() > 0 || Slot::at(seconds).is_none() {
-                    return Err(Problem {
+                    return Err(NotASchedule {
                         expected: "whole seconds, at least 1s".to_owned(),
                         found: format!("{span:?}"),
                     });

@@ -13,7 +13,7 @@ use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
 use super::slot::Slot;
-use super::{Problem, words};
+use super::{NotASchedule, words};
 
 /// Patterns that stand for others, as cron has them.
 const NICKNAMES: [(&str, &str); 7] = [
@@ -47,8 +47,8 @@ pub(super) struct Pattern {
 
 impl Pattern {
     /// Reads 5 fields, 6 with the seconds first, or a nickname as `@hourly`.
-    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
-        let problem = |expected: String| Problem {
+    pub(super) fn parse(text: &str) -> Result<Self, NotASchedule> {
+        let problem = |expected: String| NotASchedule {
             expected,
             found: format!("{text:?}"),
         };
@@ -202,7 +202,7 @@ impl Pattern {
 
     /// What it names of the time that the change makes missing or repeats, at most `most` of it, in
     /// seconds on the wall.
-    pub(super) fn touched_by(&self, change: &Change, most: usize) -> Vec<i64> {
+    pub(super) fn touched_by(&self, change: &Transition, most: usize) -> Vec<i64> {
         let (from, to) = if change.is_gap() {
             (change.wall_start(), change.wall_end())
         } else {
@@ -221,7 +221,7 @@ pub(super) struct Zone {
 
 /// An instant at which a zone's clocks are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct Transition {
     /// Seconds since 1970.
     pub(super) at: i64,
     /// Offsets from UTC in seconds.
@@ -229,7 +229,7 @@ pub(super) struct Change {
     after: i64,
 }
 
-impl Change {
+impl Transition {
     /// Whether times are missing; else they are there twice.
     pub(super) const fn is_gap(&self) -> bool {
         self.after > self.before
@@ -257,8 +257,8 @@ impl Change {
 
 impl Zone {
     /// Looks the name up in the host's database.
-    pub(super) fn named(name: &str) -> Result<Self, Problem> {
-        let problem = |expected: &str| Problem {
+    pub(super) fn named(name: &str) -> Result<Self, NotASchedule> {
+        let problem = |expected: &str| NotASchedule {
             expected: expected.to_owned(),
             found: format!("{name:?}"),
         };
@@ -288,27 +288,27 @@ impl Zone {
     }
 
     /// The first change after an instant.
-    pub(super) fn change_after(&self, at: i64) -> Option<Change> {
+    pub(super) fn change_after(&self, at: i64) -> Option<Transition> {
         let changes = self.zone.following(timestamp(at));
         self.first_change(changes.map(|it| it.timestamp()))
     }
 
     /// The last change before an instant.
-    fn change_before(&self, at: i64) -> Option<Change> {
+    fn change_before(&self, at: i64) -> Option<Transition> {
         let changes = self.zone.preceding(timestamp(at));
         self.first_change(changes.map(|it| it.timestamp()))
     }
 
     /// The change at exactly this instant.
-    fn change_at(&self, at: i64) -> Option<Change> {
+    fn change_at(&self, at: i64) -> Option<Transition> {
         self.change_after(at - 1).filter(|change| change.at == at)
     }
 
     /// The first of them that moves the clocks: some only change the zone's abbreviation.
-    fn first_change(&self, at: impl Iterator<Item = Timestamp>) -> Option<Change> {
+    fn first_change(&self, at: impl Iterator<Item = Timestamp>) -> Option<Transition> {
         at.take(CHANGES)
             .map(Timestamp::as_second)
-            .map(|at| Change {
+            .map(|at| Transition {
                 at,
                 before: self.offset(at - 1),
                 after: self.offset(at),
@@ -317,7 +317,7 @@ impl Zone {
     }
 
     /// The fold whose second half an instant is in.
-    fn fold_before(&self, at: i64) -> Option<Change> {
+    fn fold_before(&self, at: i64) -> Option<Transition> {
         self.change_before(at + 1)
             .filter(|change| !change.is_gap() && at + change.after < change.wall_end())
     }

@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use super::record::{Exit, Open, Outcome, Record, State, cut};
+use super::record::{Exit, HistoryEntry, Open, Outcome, State, cut};
 use super::{Occasion, Slot, mix};
 use crate::clock::Instant;
 use crate::wall::Time;
@@ -73,7 +73,7 @@ struct Term {
     /// What the store holds, and the revision that guards it.
     state: State,
     revision: i64,
-    stage: Stage,
+    phase: Phase,
     /// Slots that were passed over, and that the store isn't told of yet.
     passed: Option<(Slot, u64)>,
     /// The slot that waits for the end of a run.
@@ -91,23 +91,23 @@ struct Term {
 }
 
 #[derive(Debug)]
-enum Stage {
+enum Phase {
     /// A read is on its way, or to be sent `again`; with the write whose fate it tells.
     Reading {
         number: u64,
         again: Option<Instant>,
-        fate: Option<Sent>,
+        fate: Option<InFlight>,
     },
     /// The state can't be read.
     Unreadable,
     Idle,
-    Writing(Sent),
+    Writing(InFlight),
     Running(Running),
 }
 
 /// A write on its way.
 #[derive(Clone, Debug)]
-struct Sent {
+struct InFlight {
     write: Write,
     then: Then,
 }
@@ -185,13 +185,13 @@ impl Planner {
         };
         let mut clocks = vec![self.refresh_at, term.hold];
         let mut wall = self.next_slot().map(|slot| self.setup.due_at(slot));
-        match &term.stage {
-            Stage::Reading { again, .. } => {
+        match &term.phase {
+            Phase::Reading { again, .. } => {
                 clocks.push(*again);
                 wall = None;
             }
-            Stage::Writing(_) | Stage::Unreadable => wall = None,
-            Stage::Idle => {
+            Phase::Writing(_) | Phase::Unreadable => wall = None,
+            Phase::Idle => {
                 clocks.push(term.retry.map(|(_, _, at)| at));
                 if term.behind {
                     wall = Some(term.state.latest() - BEHIND);
@@ -199,7 +199,7 @@ impl Planner {
                     wall = None;
                 }
             }
-            Stage::Running(running) => {
+            Phase::Running(running) => {
                 let timeout = self.setup.policy.timeout;
                 if running.stop.is_none() {
                     clocks.push(timeout.map(|timeout| running.began + timeout));
@@ -284,7 +284,7 @@ impl Planner {
             drained: false,
             state: State::new(String::new(), Time::EPOCH),
             revision: 0,
-            stage: Stage::Idle,
+            phase: Phase::Idle,
             passed: None,
             queued: None,
             wish: None,
@@ -314,7 +314,7 @@ impl Planner {
             return;
         };
         term.stopping = true;
-        if let Stage::Running(running) = &mut term.stage {
+        if let Phase::Running(running) = &mut term.phase {
             running.drain_until.get_or_insert(now.clock + drain);
         }
         let wish = term.wish.take();
@@ -327,11 +327,11 @@ impl Planner {
             None => Some(Verdict::Ending),
             Some(term) if term.stopping => Some(Verdict::Ending),
             Some(_) if paused => Some(Verdict::Paused),
-            Some(term) => match &term.stage {
-                Stage::Unreadable => Some(Verdict::Held),
-                Stage::Idle if term.behind => Some(Verdict::Held),
+            Some(term) => match &term.phase {
+                Phase::Unreadable => Some(Verdict::Held),
+                Phase::Idle if term.behind => Some(Verdict::Held),
                 _ if term.wish.is_some() => Some(Verdict::Open),
-                Stage::Idle => {
+                Phase::Idle => {
                     term.wish = Some(id);
                     None
                 }
@@ -369,8 +369,8 @@ impl Planner {
             && term.stopping
             && !term.drained
             && matches!(
-                term.stage,
-                Stage::Unreadable | Stage::Reading { fate: None, .. }
+                term.phase,
+                Phase::Unreadable | Phase::Reading { fate: None, .. }
             )
         {
             term.drained = true;
@@ -385,7 +385,7 @@ impl Planner {
             return;
         };
         let queued = term.queued.is_some();
-        let Stage::Running(running) = &mut term.stage else {
+        let Phase::Running(running) = &mut term.phase else {
             return;
         };
         if running.stop.is_some() {
@@ -415,7 +415,7 @@ impl Planner {
         let Some(term) = &mut self.term else {
             return;
         };
-        let Stage::Running(running) = &term.stage else {
+        let Phase::Running(running) = &term.phase else {
             return;
         };
         if running.more {
@@ -454,7 +454,7 @@ impl Planner {
 
     fn not_started(&mut self, now: Now) {
         if let Some(term) = &mut self.term
-            && matches!(term.stage, Stage::Running(_))
+            && matches!(term.phase, Phase::Running(_))
         {
             term.hold = Some(now.clock + AGAIN);
             self.close(None);
@@ -463,7 +463,7 @@ impl Planner {
 
     fn ended(&mut self, exit: Option<Exit>, killed: bool, took: Duration) {
         let Some(Term {
-            stage: Stage::Running(running),
+            phase: Phase::Running(running),
             ..
         }) = &self.term
         else {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::calendar::{Change, Pattern, Zone, date_and_time};
+use super::calendar::{Pattern, Transition, Zone, date_and_time};
 use super::{Schedule, Slot, Slots, words};
 
 /// So far ahead is looked: a year.
@@ -36,7 +36,7 @@ impl fmt::Display for ClockChange {
 }
 
 impl ClockChange {
-    fn new(change: &Change, pattern: &Pattern) -> Option<Self> {
+    fn new(change: &Transition, pattern: &Pattern) -> Option<Self> {
         let mut walls = pattern.touched_by(change, TIMES + 1);
         let first = *walls.first()?;
         if !pattern.has_single_times() && !pattern.names_hours() {
@@ -73,7 +73,7 @@ impl ClockChange {
     }
 }
 
-fn changes_in_a_year(zone: &Zone, from: Slot) -> Vec<Change> {
+fn changes_in_a_year(zone: &Zone, from: Slot) -> Vec<Transition> {
     let seconds = |slot: Slot| i64::try_from(slot.as_secs()).unwrap_or(i64::MAX);
     let end = seconds(Slot::up_to(from.time() + AHEAD));
     let next = |at: i64| zone.change_after(at).filter(|change| change.at < end);

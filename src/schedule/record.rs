@@ -130,7 +130,7 @@ const fn one() -> u32 {
 
 /// The record of a run that is over, or of slots that had none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct HistoryEntry {
     /// What it was for; of several slots without a run, the last.
     pub slot: Occasion,
     /// Its attempt, from one; zero where there was no run.
@@ -238,7 +238,7 @@ impl State {
         result: Outcome,
         exit: Option<Exit>,
         took: Duration,
-    ) -> Option<(Self, Record)> {
+    ) -> Option<(Self, HistoryEntry)> {
         let mut state = self.clone();
         let open = state.open.take()?;
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -268,7 +268,7 @@ impl State {
             Some(Exit::Signal(signal)) => (None, Some(signal)),
             None => (None, None),
         };
-        let record = Record {
+        let record = HistoryEntry {
             slot: open.slot,
             attempt: open.attempt,
             result,
@@ -292,11 +292,11 @@ impl State {
         now: Time,
         host: String,
         token: i64,
-    ) -> (u64, Record) {
+    ) -> (u64, HistoryEntry) {
         self.slot = self.slot.max(Some(slot));
         self.missed = self.missed.saturating_add(count);
         self.seq += 1;
-        let record = Record {
+        let record = HistoryEntry {
             slot: Occasion::Slot(slot),
             attempt: 0,
             result,
@@ -345,10 +345,15 @@ impl State {
     ///
     /// # Errors
     /// While a run is open.
-    pub fn rewound(&self, to: Time, now: Time, host: &str) -> Result<(Self, Record), NotSettled> {
+    pub fn rewound(
+        &self,
+        to: Time,
+        now: Time,
+        host: &str,
+    ) -> Result<(Self, HistoryEntry), NotSettled> {
         self.none_open()?;
         let mut state = self.clone();
-        let record = Record {
+        let record = HistoryEntry {
             slot: Occasion::Slot(self.mark()),
             attempt: 0,
             result: Outcome::Rewound,
@@ -399,7 +404,7 @@ impl State {
     }
 }
 
-impl Record {
+impl HistoryEntry {
     /// Reads a record as it is stored.
     ///
     /// # Errors
@@ -479,7 +484,7 @@ mod tests {
         assert!(closed.open.is_none());
         let text = record.to_json();
         assert!(text.len() <= RUN_BYTES, "{}", text.len());
-        assert_eq!(Record::read(text.as_bytes()).unwrap(), record);
+        assert_eq!(HistoryEntry::read(text.as_bytes()).unwrap(), record);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::wall::Time;
 
 mod faults;
 mod judge;
+mod store;
 
 const SECOND: u64 = 1000;
 /// When all heals, in milliseconds; and the end.
@@ -56,6 +57,10 @@ enum Happening {
     Fork {
         life: u64,
         run: Run,
+    },
+    /// The daemon is killed.
+    Killed {
+        life: u64,
     },
     /// Somebody else has written the state.
     StateChanged {
@@ -275,6 +280,8 @@ impl World {
                 self.fork(life, run);
                 self.forking = false;
             }
+            Happening::Killed { life } if life == self.life => self.leave(),
+            Happening::Killed { .. } => {}
             Happening::StateChanged { life } => self.hear(life, Event::StateChanged),
             Happening::JobEnds { nonce } => self.job_ends(&nonce),
             Happening::Fault => self.fault(),
@@ -377,6 +384,9 @@ impl World {
         }
         let delay = 1 + self.up_to(4);
         if !self.faulty() || !self.one_in(6) {
+            // The daemon may be gone before it hears that its close was done.
+            let closes = write.state.open.is_none();
+            let killed = closes && self.faulty() && self.one_in(10);
             self.after(
                 delay,
                 Happening::Lands {
@@ -384,6 +394,9 @@ impl World {
                     life: Some(life),
                 },
             );
+            if killed {
+                self.after(delay, Happening::Killed { life });
+            }
             return;
         }
         self.after(
@@ -401,49 +414,6 @@ impl World {
                 let late = 1400 + self.up_to(8 * SECOND);
                 self.after(late, Happening::Lands { write, life: None });
             }
-        }
-    }
-
-    fn stored(&self) -> Stored {
-        let Some(mut state) = self.state.clone() else {
-            return Stored::Absent;
-        };
-        if self.makes(Mistake::OpenIsForgotten) {
-            state.open = None;
-        }
-        if self.makes(Mistake::SlotIsForgotten) {
-            state.slot = None;
-        }
-        if self.makes(Mistake::SinceIsNow) {
-            state.since = self.present().wall;
-        }
-        if self.makes(Mistake::AttemptIsForgotten) {
-            state
-                .last
-                .iter_mut()
-                .for_each(|last| last.attempt = last.attempt.min(1));
-            state.open.iter_mut().for_each(|open| open.attempt = 0);
-        }
-        Stored::State {
-            state: Box::new(state),
-            revision: self.revision,
-        }
-    }
-
-    fn land(&mut self, write: &Write) -> Written {
-        let of_term = write.token == self.leader || self.makes(Mistake::TermIsUnguarded);
-        let follows = write.seen == self.revision || self.makes(Mistake::StateIsUnguarded);
-        if !of_term || !follows {
-            return Written::Refused;
-        }
-        if write.token != self.leader {
-            self.violated("a write of a term that is over was done".to_owned());
-        }
-        self.judge_write(write);
-        self.revision += 1;
-        self.state = Some(write.state.clone());
-        Written::Done {
-            revision: self.revision,
         }
     }
 

@@ -1,13 +1,13 @@
 //! Writes, and what is made of the store's answers to them.
 
 use super::{
-    AGAIN, Action, Ending, Line, Now, Outcome, Planner, Record, Running, Sent, Stage, State,
-    Stored, Then, Time, Verdict, Write, Written, cut,
+    AGAIN, Action, Ending, HistoryEntry, InFlight, Line, Now, Outcome, Phase, Planner, Running,
+    State, Stored, Then, Time, Verdict, Write, Written, cut,
 };
 
 impl Planner {
     /// Sends a write, with all that was passed over and the store isn't told of yet.
-    pub(super) fn write(&mut self, state: State, runs: Vec<(u64, Record)>, then: Then) {
+    pub(super) fn write(&mut self, state: State, runs: Vec<(u64, HistoryEntry)>, then: Then) {
         let number = self.next_number();
         let wall = self.seen.map_or(Time::EPOCH, |seen| seen.wall);
         let host = cut(&self.setup.host);
@@ -30,21 +30,21 @@ impl Planner {
             runs,
             last,
         };
-        self.send(Sent { write, then });
+        self.send(InFlight { write, then });
     }
 
-    fn send(&mut self, sent: Sent) {
+    fn send(&mut self, sent: InFlight) {
         self.act(Action::Write(Box::new(sent.write.clone())));
         if let Some(term) = &mut self.term {
-            term.stage = Stage::Writing(sent);
+            term.phase = Phase::Writing(sent);
         }
     }
 
-    pub(super) fn send_read(&mut self, fate: Option<Sent>) {
+    pub(super) fn send_read(&mut self, fate: Option<InFlight>) {
         let number = self.next_number();
         self.act(Action::Read { number });
         if let Some(term) = &mut self.term {
-            term.stage = Stage::Reading {
+            term.phase = Phase::Reading {
                 number,
                 again: None,
                 fate,
@@ -55,7 +55,7 @@ impl Planner {
     /// Somebody else may have written: what is not on its way, nor running, is read anew.
     pub(super) fn read_anew(&mut self) {
         if let Some(term) = &self.term
-            && matches!(term.stage, Stage::Idle | Stage::Unreadable)
+            && matches!(term.phase, Phase::Idle | Phase::Unreadable)
         {
             self.send_read(None);
         }
@@ -64,7 +64,7 @@ impl Planner {
     /// Sends the read again that was not answered.
     pub(super) fn ask_again(&mut self, now: Now) {
         if let Some(term) = &mut self.term
-            && let Stage::Reading { again, fate, .. } = &mut term.stage
+            && let Phase::Reading { again, fate, .. } = &mut term.phase
             && again.is_some_and(|at| now.clock >= at)
         {
             let fate = fate.take();
@@ -76,7 +76,7 @@ impl Planner {
         let Some(term) = &mut self.term else {
             return;
         };
-        let Stage::Writing(sent) = &term.stage else {
+        let Phase::Writing(sent) = &term.phase else {
             return;
         };
         // The answer to another write may come late.
@@ -95,11 +95,11 @@ impl Planner {
         let Some(term) = &mut self.term else {
             return;
         };
-        let Stage::Reading {
+        let Phase::Reading {
             number: expected,
             again,
             fate,
-        } = &mut term.stage
+        } = &mut term.phase
         else {
             return;
         };
@@ -111,14 +111,14 @@ impl Planner {
             Stored::Unknown => {
                 let term_again = now.clock + AGAIN;
                 *again = Some(term_again);
-                if let Stage::Reading { fate: kept, .. } = &mut term.stage {
+                if let Phase::Reading { fate: kept, .. } = &mut term.phase {
                     *kept = fate;
                 }
                 return;
             }
             Stored::Unreadable { why, revision } => {
                 term.revision = revision;
-                term.stage = Stage::Unreadable;
+                term.phase = Phase::Unreadable;
                 let wish = term.wish.take();
                 self.say(Line::Unreadable { why });
                 self.refuse_wish(wish, Verdict::Held);
@@ -137,7 +137,7 @@ impl Planner {
             fate => {
                 term.state = state.unwrap_or_else(|| State::new(String::new(), Time::EPOCH));
                 term.revision = revision;
-                term.stage = Stage::Idle;
+                term.phase = Phase::Idle;
                 // A write that was given up may have told of it.
                 term.passed = term.passed.filter(|(slot, _)| *slot > term.state.mark());
                 if let Some(sent) = fate {
@@ -149,7 +149,7 @@ impl Planner {
 
     /// The write is not there, and may come yet: the same is sent again, so that at most one of both
     /// is done.
-    fn send_again(&mut self, mut sent: Sent) {
+    fn send_again(&mut self, mut sent: InFlight) {
         if let Then::Start { wish, .. } = &sent.then
             && let Some(verdict) = self.nothing_new()
             && let Some(term) = &self.term
@@ -176,7 +176,7 @@ impl Planner {
     }
 
     /// Somebody else wrote instead.
-    fn overtaken(&mut self, sent: &Sent) {
+    fn overtaken(&mut self, sent: &InFlight) {
         let Some(term) = &mut self.term else {
             return;
         };
@@ -193,7 +193,7 @@ impl Planner {
         }
     }
 
-    fn done(&mut self, sent: Sent, revision: i64, now: Now) {
+    fn done(&mut self, sent: InFlight, revision: i64, now: Now) {
         let refused = self.nothing_new();
         let actions = &mut self.actions;
         let Some(term) = &mut self.term else {
@@ -202,7 +202,7 @@ impl Planner {
         term.state = sent.write.state;
         term.revision = revision;
         term.passed = None;
-        term.stage = Stage::Idle;
+        term.phase = Phase::Idle;
         match sent.then {
             Then::Nothing => {}
             Then::Close(ending) => {
@@ -228,7 +228,7 @@ impl Planner {
                 }));
                 if refused.is_none() {
                     actions.push(Action::Start(run.clone()));
-                    term.stage = Stage::Running(Running {
+                    term.phase = Phase::Running(Running {
                         run,
                         began: now.clock,
                         drain_until: None,

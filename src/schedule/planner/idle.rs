@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    Action, BEHIND, Guarantee, LONGEST_RETRY, Line, Now, Occasion, Open, Outcome, Overlap, Planner,
-    Record, Run, Slot, Stage, State, Then, Verdict, cut, mix,
+    Action, BEHIND, Guarantee, HistoryEntry, LONGEST_RETRY, Line, Now, Occasion, Open, Outcome,
+    Overlap, Phase, Planner, Run, Slot, State, Then, Verdict, cut, mix,
 };
 
 /// What becomes of the slot that was run last.
-enum Next {
+enum Retry {
     /// It is over.
     Over,
     /// This attempt is to be claimed.
@@ -23,7 +23,7 @@ impl Planner {
         let Some(term) = &mut self.term else {
             return;
         };
-        if !matches!(term.stage, Stage::Idle) {
+        if !matches!(term.phase, Phase::Idle) {
             return;
         }
         term.blocked = false;
@@ -143,17 +143,17 @@ impl Planner {
         term.hold = None;
         // First what is owed: a run that somebody asks for would take its place as the last.
         match self.next_of_last(now) {
-            Next::Claim(slot, attempt) => {
+            Retry::Claim(slot, attempt) => {
                 self.claim(Occasion::Slot(slot), attempt, 0, None, None, false, now);
                 return;
             }
-            Next::Later { blocks: true } => {
+            Retry::Later { blocks: true } => {
                 if let Some(term) = &mut self.term {
                     term.blocked = true;
                 }
                 return;
             }
-            Next::Later { blocks: false } | Next::Over => {}
+            Retry::Later { blocks: false } | Retry::Over => {}
         }
         let Some(term) = &mut self.term else {
             return;
@@ -198,7 +198,7 @@ impl Planner {
         state: &mut State,
         (slot, count): (Slot, u64),
         now: Now,
-    ) -> (u64, Record) {
+    ) -> (u64, HistoryEntry) {
         self.say(Line::Missed { slot, count });
         let token = self.term.as_ref().map_or(0, |term| term.token);
         let host = cut(&self.setup.host);
@@ -206,16 +206,16 @@ impl Planner {
     }
 
     /// Whether the slot that was run last is to be run again.
-    fn next_of_last(&mut self, now: Now) -> Next {
+    fn next_of_last(&mut self, now: Now) -> Retry {
         let policy = &self.setup.policy;
         let Some(term) = &mut self.term else {
-            return Next::Over;
+            return Retry::Over;
         };
         let Some(last) = term.state.last.as_ref() else {
-            return Next::Over;
+            return Retry::Over;
         };
         let Some(slot) = last.slot.slot() else {
-            return Next::Over;
+            return Retry::Over;
         };
         let at_least_once = policy.guarantee == Guarantee::AtLeastOnce;
         let (at_once, failed) = match last.result {
@@ -225,10 +225,10 @@ impl Planner {
             Outcome::Lost | Outcome::Stopped | Outcome::Killed if at_least_once => {
                 (last.attempt == 1, false)
             }
-            _ => return Next::Over,
+            _ => return Retry::Over,
         };
         if self.setup.is_too_late(slot, now.wall) {
-            return Next::Over;
+            return Retry::Over;
         }
         let attempt = last.attempt + 1;
         let newer = term.queued.is_some() || term.state.slot > Some(slot) || {
@@ -237,10 +237,10 @@ impl Planner {
         };
         let replaced = last.result == Outcome::Stopped && policy.overlap == Overlap::Replace;
         if newer && (failed || replaced) {
-            return Next::Over;
+            return Retry::Over;
         }
         if at_once {
-            return Next::Claim(slot, attempt);
+            return Retry::Claim(slot, attempt);
         }
         let at = match term.retry {
             Some((of, number, at)) if (of, number) == (slot, attempt) => at,
@@ -252,9 +252,9 @@ impl Planner {
             }
         };
         if now.clock < at {
-            return Next::Later { blocks: !failed };
+            return Retry::Later { blocks: !failed };
         }
-        Next::Claim(slot, attempt)
+        Retry::Claim(slot, attempt)
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that a claim says")]

@@ -39,7 +39,7 @@ struct Desk {
     wall: Time,
     clock: Instant,
     state: Option<State>,
-    runs: Vec<(u64, Record)>,
+    runs: Vec<(u64, HistoryEntry)>,
     trimmed: Vec<u64>,
     revision: i64,
     /// Whether writes stay unanswered.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::schedule::record::{Exit, Outcome, Record, State};
+use crate::schedule::record::{Exit, HistoryEntry, Outcome, State};
 use crate::schedule::{Occasion, Schedule, Slot};
 use crate::wall::Time;
 
@@ -206,7 +206,7 @@ pub struct Write {
     /// What to put as the state.
     pub state: State,
     /// Records of runs to put, by their numbers.
-    pub runs: Vec<(u64, Record)>,
+    pub runs: Vec<(u64, HistoryEntry)>,
     /// Numbers of the records to delete.
     pub trimmed: Vec<u64>,
     /// Whether nothing follows it in this term, so that it may go with the resignation.
