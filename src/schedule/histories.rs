@@ -15,7 +15,7 @@ mod world;
 use world::World;
 
 /// How many histories are played for the claim, unless `INCUMBENT_SCHEDULES` says so many.
-const HISTORIES: u64 = 60;
+const HISTORIES: u64 = 20;
 
 /// In how many histories at most a mistake must show.
 const TO_FIND_A_MISTAKE: u64 = 400;
