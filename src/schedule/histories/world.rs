@@ -1,0 +1,567 @@
+//! One history: leaders, their clocks, a job, the store, and the judge over all of them.
+
+#![expect(clippy::print_stdout, reason = "for whoever looks at a history")]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Mistake;
+use crate::clock::Instant;
+use crate::schedule::planner::{
+    Action, Event, Guarantee, Missed, Now, Overlap, Planner, Policy, Run, Setup, Stored, Write,
+    Written,
+};
+use crate::schedule::record::{Exit, Outcome, State};
+use crate::schedule::{Occasion, Pace, Schedule, Slot, mix};
+use crate::wall::Time;
+
+mod faults;
+mod judge;
+mod store;
+
+const SECOND: u64 = 1000;
+/// When all heals, in milliseconds; and the end.
+const HEALED: u64 = 3600 * SECOND;
+const END: u64 = HEALED + 1200 * SECOND;
+/// 2027-06-01 00:00 UTC.
+const BEGIN: u64 = 1_811_808_000_000;
+
+/// What came of a history.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    pub(super) runs: u64,
+    pub(super) terms: u64,
+    pub(super) violation: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Elect,
+    Wake {
+        life: u64,
+    },
+    ReadAnswered {
+        life: u64,
+        number: u64,
+    },
+    Lands {
+        write: Box<Write>,
+        life: Option<u64>,
+    },
+    WriteAnswered {
+        life: u64,
+        number: u64,
+        written: Written,
+    },
+    Fork {
+        life: u64,
+        run: Run,
+    },
+    /// The daemon is killed.
+    Killed {
+        life: u64,
+    },
+    /// Somebody else has written the state.
+    StateChanged {
+        life: u64,
+    },
+    JobEnds {
+        nonce: String,
+    },
+    Fault,
+}
+
+#[derive(Debug)]
+struct Job {
+    run: Run,
+    life: u64,
+}
+
+pub(super) struct World {
+    chance: u64,
+    mistake: Option<Mistake>,
+    tell: bool,
+    now: u64,
+    agenda: BTreeMap<(u64, u64), Happening>,
+    order: u64,
+    setup: Setup,
+    // The store.
+    state: Option<State>,
+    revision: i64,
+    leader: i64,
+    paused: Option<u64>,
+    // The leader.
+    planner: Option<Planner>,
+    life: u64,
+    offset: u64,
+    job: Option<Job>,
+    /// Whether a run is being started.
+    forking: bool,
+    // The judge.
+    claimed: BTreeSet<Slot>,
+    started: BTreeSet<(Slot, u32)>,
+    truth: HashMap<(Occasion, u32), Outcome>,
+    settled: BTreeSet<Slot>,
+    /// When the last job ended.
+    ended: u64,
+    /// Slots that somebody wants to be run again.
+    again: BTreeSet<Slot>,
+    accounted: u64,
+    since: Option<Slot>,
+    played: Played,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, mistake: Option<Mistake>, tell: bool) -> Self {
+        let mut world = Self {
+            chance: mix(seed + 1),
+            mistake,
+            tell,
+            now: 0,
+            agenda: BTreeMap::new(),
+            order: 0,
+            setup: setup(),
+            state: None,
+            revision: 0,
+            leader: 0,
+            paused: None,
+            planner: None,
+            life: 0,
+            offset: 0,
+            job: None,
+            forking: false,
+            claimed: BTreeSet::new(),
+            started: BTreeSet::new(),
+            truth: HashMap::new(),
+            settled: BTreeSet::new(),
+            ended: 0,
+            again: BTreeSet::new(),
+            accounted: 0,
+            since: None,
+            played: Played::default(),
+        };
+        let guarantees = [Guarantee::AtMostOnce, Guarantee::AtLeastOnce];
+        let overlaps = [Overlap::Skip, Overlap::Queue, Overlap::Replace];
+        let policy = Policy {
+            guarantee: world.pick(&guarantees),
+            missed: world.pick(&[Missed::Skip, Missed::Last, Missed::All]),
+            missed_max: 5,
+            start_within: None,
+            overlap: world.pick(&overlaps),
+            retries: world.pick(&[0, 0, 2]),
+            retry_delay: Duration::from_secs(5),
+            jitter: Duration::from_secs(world.pick(&[0, 0, 10])),
+            drain: Duration::from_secs(world.pick(&[0, 20])),
+            timeout: world.pick(&[None, Some(Duration::from_secs(40))]),
+            history: 1_000_000,
+        };
+        world.setup.policy = policy;
+        if world.one_in(3) {
+            let half = Pace::Every(Duration::from_secs(30));
+            world.setup.schedule = Arc::new(Schedule::new(&half, "UTC").expect("a schedule"));
+        }
+        world
+    }
+
+    fn next(&mut self) -> u64 {
+        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.chance)
+    }
+
+    fn up_to(&mut self, most: u64) -> u64 {
+        self.next() % (most + 1)
+    }
+
+    fn one_in(&mut self, times: u64) -> bool {
+        self.next().is_multiple_of(times)
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        let last = u64::try_from(of.len() - 1).expect("a number");
+        of[usize::try_from(self.up_to(last)).expect("an index")]
+    }
+
+    fn makes(&self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
+    }
+
+    fn say(&self, what: &str) {
+        if self.tell {
+            println!(
+                "{:9.3} {what}",
+                Duration::from_millis(self.now).as_secs_f64()
+            );
+        }
+    }
+
+    fn violated(&mut self, what: String) {
+        self.say(&what);
+        self.played.violation.get_or_insert(what);
+    }
+
+    fn after(&mut self, delay: u64, happening: Happening) {
+        self.order += 1;
+        self.agenda
+            .insert((self.now + delay, self.order), happening);
+    }
+
+    fn faulty(&self) -> bool {
+        self.now < HEALED
+    }
+
+    fn present(&self) -> Now {
+        Now {
+            // The clock may be three minutes slow.
+            wall: Time::from_millis(BEGIN + self.now + self.offset) - Duration::from_mins(3),
+            clock: Instant::from_nanos((self.now + 1) * 1_000_000),
+        }
+    }
+
+    pub(super) fn play(mut self) -> Played {
+        self.offset = 180 * SECOND;
+        self.after(0, Happening::Elect);
+        self.after(20 * SECOND, Happening::Fault);
+        while let Some(((at, _), happening)) = self.agenda.pop_first() {
+            if at > END || self.played.violation.is_some() {
+                break;
+            }
+            self.now = at;
+            if !matches!(happening, Happening::Wake { .. }) {
+                self.say(&format!("{happening:?}"));
+            }
+            self.happen(happening);
+        }
+        if self.played.violation.is_none() {
+            self.judge_end();
+        }
+        self.played
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Elect => self.elect(),
+            Happening::Wake { life } => self.hear(life, Event::Tick),
+            Happening::ReadAnswered { life, number } => {
+                let stored = self.stored();
+                self.hear(life, Event::Read { number, stored });
+            }
+            Happening::Lands { write, life } => {
+                let written = self.land(&write);
+                if let Some(life) = life {
+                    let (delay, number) = (1 + self.up_to(3), write.number);
+                    self.after(
+                        delay,
+                        Happening::WriteAnswered {
+                            life,
+                            number,
+                            written,
+                        },
+                    );
+                }
+            }
+            Happening::WriteAnswered {
+                life,
+                number,
+                written,
+            } => {
+                let written = match written {
+                    Written::Unknown if self.makes(Mistake::UnknownIsDone) => Written::Done {
+                        revision: self.revision,
+                    },
+                    Written::Refused if self.makes(Mistake::RefusedIsDone) => Written::Done {
+                        revision: self.revision,
+                    },
+                    written => written,
+                };
+                self.hear(life, Event::Wrote { number, written });
+            }
+            Happening::Fork { life, run } => {
+                self.fork(life, run);
+                self.forking = false;
+            }
+            Happening::Killed { life } if life == self.life => self.leave(),
+            Happening::Killed { .. } => {}
+            Happening::StateChanged { life } => self.hear(life, Event::StateChanged),
+            Happening::JobEnds { nonce } => self.job_ends(&nonce),
+            Happening::Fault => self.fault(),
+        }
+    }
+
+    fn hear(&mut self, life: u64, event: Event) {
+        if life != self.life {
+            return;
+        }
+        let now = self.present();
+        let Some(planner) = &mut self.planner else {
+            return;
+        };
+        let actions = planner.handle(event, now);
+        let wake = planner.next_timer();
+        for action in actions {
+            self.carry_out(action);
+        }
+        if life != self.life || self.planner.is_none() {
+            return;
+        }
+        let by_wall = wake
+            .wall
+            .map(|at| at.as_millis().saturating_sub(now.wall.as_millis()));
+        let by_clock = wake.clock.map(|at| at.after(now.clock).as_millis());
+        let by_clock = by_clock.and_then(|delay| u64::try_from(delay).ok());
+        if let Some(delay) = [by_wall, by_clock].into_iter().flatten().min() {
+            self.after(delay.max(1), Happening::Wake { life });
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        let life = self.life;
+        match action {
+            Action::Read { number } => {
+                let delay = 1 + self.up_to(3);
+                self.after(delay, Happening::ReadAnswered { life, number });
+            }
+            Action::Write(write) => self.send(write),
+            Action::Start(run) => {
+                let delay = 1 + self.up_to(2);
+                self.forking = true;
+                self.after(delay, Happening::Fork { life, run });
+            }
+            Action::Stop(_) => {
+                if let Some(job) = &self.job {
+                    let nonce = job.run.nonce.clone();
+                    let delay = self.up_to(SECOND);
+                    self.after(delay, Happening::JobEnds { nonce });
+                }
+            }
+            Action::Drained => self.leave(),
+            Action::Refresh => {
+                let setup = self.setup.clone();
+                self.hear(life, Event::Setup(setup));
+            }
+            action => {
+                self.say(&format!("  {action:?}"));
+                self.judge_action(&action);
+            }
+        }
+    }
+
+    fn send(&mut self, write: Box<Write>) {
+        let life = self.life;
+        if self.faulty() && self.one_in(3) {
+            self.resolve();
+        }
+        let (number, unknown) = (write.number, Written::Unknown);
+        if let Some(open) = &write.state.open
+            && self.makes(Mistake::StartsUnacknowledged)
+            && open.token == self.leader
+        {
+            let run = Run {
+                slot: open.slot,
+                attempt: open.attempt,
+                missed: 0,
+                last_success: None,
+                token: open.token,
+                nonce: open.nonce.clone(),
+            };
+            self.after(0, Happening::Fork { life, run });
+        }
+        if write.state.open.is_none()
+            && write.state.last.as_ref().is_some_and(|it| it.attempt > 0)
+            && self.makes(Mistake::CloseIsForgotten)
+        {
+            let revision = self.revision;
+            let written = Written::Done { revision };
+            self.after(
+                2,
+                Happening::WriteAnswered {
+                    life,
+                    number,
+                    written,
+                },
+            );
+            return;
+        }
+        let delay = 1 + self.up_to(4);
+        if !self.faulty() || !self.one_in(6) {
+            // The daemon may be gone before it hears that its close was done.
+            let closes = write.state.open.is_none();
+            let killed = closes && self.faulty() && self.one_in(10);
+            self.after(
+                delay,
+                Happening::Lands {
+                    write,
+                    life: Some(life),
+                },
+            );
+            if killed {
+                self.after(delay, Happening::Killed { life });
+            }
+            return;
+        }
+        self.after(
+            1500,
+            Happening::WriteAnswered {
+                life,
+                number,
+                written: unknown,
+            },
+        );
+        match self.up_to(2) {
+            0 => {}
+            1 => self.after(delay, Happening::Lands { write, life: None }),
+            _ => {
+                let late = 1400 + self.up_to(8 * SECOND);
+                self.after(late, Happening::Lands { write, life: None });
+            }
+        }
+    }
+
+    fn elect(&mut self) {
+        self.life += 1;
+        self.played.terms += 1;
+        self.revision += i64::from(self.one_in(2) && self.state.is_none());
+        self.leader = 1000 + i64::try_from(self.life).expect("a number");
+        self.offset = 180 * SECOND;
+        if self.faulty() && self.state.is_some() && self.one_in(4) {
+            self.offset = self.up_to(300 * SECOND);
+        }
+        self.planner = Some(Planner::new(self.setup.clone()));
+        self.forking = false;
+        if self.state.is_none() {
+            self.revision = 0;
+        }
+        let (life, token, seed) = (self.life, self.leader, self.next());
+        if self.paused.is_some() && !self.makes(Mistake::PauseIsUntold) {
+            self.hear(life, Event::Paused(true));
+        }
+        self.hear(life, Event::Elected { token, seed });
+    }
+
+    /// The term is over, and another begins some time later.
+    fn leave(&mut self) {
+        let in_place = self.planner.as_ref().and_then(Planner::standing_close);
+        if !self.makes(Mistake::RunOutlivesTerm) {
+            self.job = None;
+        }
+        if let Some(mut write) = in_place.filter(|_| self.one_in(2)) {
+            if self.makes(Mistake::StandInIsUnguarded) {
+                write.seen = self.revision;
+            }
+            self.land(&write);
+        }
+        self.planner = None;
+        self.leader = 0;
+        self.life += 1;
+        let delay = match self.up_to(2) {
+            0 => 3,
+            1 => self.up_to(20 * SECOND),
+            _ => self.up_to(200 * SECOND),
+        };
+        let delay = if self.faulty() { delay } else { 3 };
+        self.after(delay, Happening::Elect);
+    }
+
+    fn fork(&mut self, life: u64, run: Run) {
+        if life != self.life {
+            return;
+        }
+        if self.faulty() && self.one_in(25) {
+            if !self.makes(Mistake::RefusalIsForgotten) {
+                self.hear(life, Event::NotStarted);
+            }
+            return;
+        }
+        if let Some(job) = &self.job {
+            let (this, other) = (run.slot, job.run.slot);
+            let same = job.life == life;
+            self.violated(format!("{this} started beside {other}, same term: {same}"));
+        }
+        let open = self.state.as_ref().and_then(|state| state.open.as_ref());
+        if !open.is_some_and(|open| open.nonce == run.nonce && open.token == self.leader) {
+            self.violated(format!("{} started without its claim", run.slot));
+        }
+        if self.paused.is_some_and(|since| self.now > since + 20) {
+            self.violated(format!("{} started while paused", run.slot));
+        }
+        if let Some(slot) = run.slot.slot()
+            && !self.started.insert((slot, run.attempt))
+        {
+            self.violated(format!("{slot} attempt {} started twice", run.attempt));
+        }
+        let policy = &self.setup.policy;
+        let wanted = run.slot.slot().is_some_and(|it| self.again.contains(&it));
+        let once = policy.guarantee == Guarantee::AtMostOnce && policy.retries == 0 && !wanted;
+        if once && run.attempt > 1 {
+            self.violated(format!("{} started again", run.slot));
+        }
+        self.played.runs += 1;
+        let longest = self.pick(&[2 * SECOND, 20 * SECOND, 100 * SECOND]);
+        let delay = 1 + self.up_to(longest);
+        let nonce = run.nonce.clone();
+        self.after(
+            delay,
+            Happening::JobEnds {
+                nonce: nonce.clone(),
+            },
+        );
+        self.job = Some(Job { run, life });
+    }
+
+    fn job_ends(&mut self, nonce: &str) {
+        let Some(job) = self.job.take_if(|job| job.run.nonce == nonce) else {
+            return;
+        };
+        self.ended = self.now;
+        if nonce == "late" {
+            return;
+        }
+        let failed = self.one_in(5);
+        let truth = if failed {
+            Outcome::Failure
+        } else {
+            Outcome::Success
+        };
+        self.truth.insert((job.run.slot, job.run.attempt), truth);
+        let told = failed && !self.makes(Mistake::FailureIsSuccess);
+        let life = job.life;
+        if self.makes(Mistake::EndIsEarly) {
+            // It goes on for five seconds, under a name that nobody ends.
+            let nonce = "late".to_owned();
+            let mut job = job;
+            job.run.nonce.clone_from(&nonce);
+            self.job = Some(job);
+            self.after(5 * SECOND, Happening::JobEnds { nonce });
+        }
+        self.hear(
+            life,
+            Event::Ended {
+                exit: Some(Exit::Code(i32::from(told))),
+                killed: false,
+                took: Duration::from_secs(1),
+            },
+        );
+    }
+}
+
+fn setup() -> Setup {
+    let minutes = Pace::Cron(vec!["* * * * *".to_owned()]);
+    Setup {
+        schedule: Arc::new(Schedule::new(&minutes, "Europe/Berlin").expect("a schedule")),
+        policy: Policy {
+            guarantee: Guarantee::AtMostOnce,
+            missed: Missed::Last,
+            missed_max: 5,
+            start_within: None,
+            overlap: Overlap::Skip,
+            retries: 0,
+            retry_delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+            drain: Duration::ZERO,
+            timeout: None,
+            history: 1_000_000,
+        },
+        election: "/jobs/backup".to_owned(),
+        host: "a".to_owned(),
+    }
+}

@@ -1,0 +1,262 @@
+//! Writes, and what is made of the store's answers to them.
+
+use super::{
+    AGAIN, Action, Ending, HistoryEntry, InFlight, Line, Now, Outcome, Phase, Planner, Running,
+    State, Stored, Then, Time, Verdict, Write, Written, cut,
+};
+
+impl Planner {
+    /// Sends a write, with all that was passed over and the store isn't told of yet.
+    pub(super) fn write(&mut self, state: State, runs: Vec<(u64, HistoryEntry)>, then: Then) {
+        let number = self.next_number();
+        let wall = self.seen.map_or(Time::EPOCH, |seen| seen.wall);
+        let host = cut(&self.setup.host);
+        let Some(term) = &self.term else {
+            return;
+        };
+        let (mut state, mut runs) = (state, runs);
+        if let Some((slot, count)) = term.passed {
+            let skipped = Outcome::Skipped;
+            runs.push(state.without_run(slot, count, skipped, wall, host, term.token));
+        }
+        let last = term.stopping && matches!(then, Then::Close(_));
+        let trimmed = runs.iter().flat_map(|(seq, _)| self.trimmed(*seq));
+        let write = Write {
+            number,
+            token: term.token,
+            seen: term.revision,
+            trimmed: trimmed.collect(),
+            state,
+            runs,
+            last,
+        };
+        self.send(InFlight { write, then });
+    }
+
+    fn send(&mut self, sent: InFlight) {
+        self.act(Action::Write(Box::new(sent.write.clone())));
+        if let Some(term) = &mut self.term {
+            term.phase = Phase::Writing(sent);
+        }
+    }
+
+    pub(super) fn send_read(&mut self, fate: Option<InFlight>) {
+        let number = self.next_number();
+        self.act(Action::Read { number });
+        if let Some(term) = &mut self.term {
+            term.phase = Phase::Reading {
+                number,
+                again: None,
+                fate,
+            };
+        }
+    }
+
+    /// Somebody else may have written: what is not on its way, nor running, is read anew.
+    pub(super) fn read_anew(&mut self) {
+        if let Some(term) = &self.term
+            && matches!(term.phase, Phase::Idle | Phase::Unreadable)
+        {
+            self.send_read(None);
+        }
+    }
+
+    /// Sends the read again that was not answered.
+    pub(super) fn ask_again(&mut self, now: Now) {
+        if let Some(term) = &mut self.term
+            && let Phase::Reading { again, fate, .. } = &mut term.phase
+            && again.is_some_and(|at| now.clock >= at)
+        {
+            let fate = fate.take();
+            self.send_read(fate);
+        }
+    }
+
+    pub(super) fn wrote(&mut self, number: u64, written: Written, now: Now) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let Phase::Writing(sent) = &term.phase else {
+            return;
+        };
+        // The answer to another write may come late.
+        if sent.write.number != number {
+            return;
+        }
+        let sent = sent.clone();
+        match written {
+            Written::Done { revision } => self.done(sent, revision, now),
+            // Refused, it may have been done before, if it was sent twice.
+            Written::Refused | Written::Unknown => self.send_read(Some(sent)),
+        }
+    }
+
+    pub(super) fn read(&mut self, number: u64, stored: Stored, now: Now) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let Phase::Reading {
+            number: expected,
+            again,
+            fate,
+        } = &mut term.phase
+        else {
+            return;
+        };
+        if *expected != number {
+            return;
+        }
+        let fate = fate.take();
+        let (state, revision) = match stored {
+            Stored::Unknown => {
+                let term_again = now.clock + AGAIN;
+                *again = Some(term_again);
+                if let Phase::Reading { fate: kept, .. } = &mut term.phase {
+                    *kept = fate;
+                }
+                return;
+            }
+            Stored::Unreadable { why, revision } => {
+                term.revision = revision;
+                term.phase = Phase::Unreadable;
+                let wish = term.wish.take();
+                self.say(Line::Unreadable { why });
+                self.refuse_wish(wish, Verdict::Held);
+                return;
+            }
+            Stored::Absent => (None, 0),
+            Stored::State { state, revision } => (Some(*state), revision),
+        };
+        match fate {
+            // Each put makes a revision, so none of ours was done: first, for a write may put what is
+            // there already.
+            Some(sent) if revision == sent.write.seen => self.send_again(sent),
+            Some(sent) if state.as_ref() == Some(&sent.write.state) => {
+                self.done(sent, revision, now);
+            }
+            fate => {
+                term.state = state.unwrap_or_else(|| State::new(String::new(), Time::EPOCH));
+                term.revision = revision;
+                term.phase = Phase::Idle;
+                // A write that was given up may have told of it.
+                term.passed = term.passed.filter(|(slot, _)| *slot > term.state.mark());
+                if let Some(sent) = fate {
+                    self.overtaken(&sent);
+                }
+            }
+        }
+    }
+
+    /// The write is not there, and may come yet: the same is sent again, so that at most one of both
+    /// is done.
+    fn send_again(&mut self, mut sent: InFlight) {
+        if let Then::Start { wish, .. } = &sent.then
+            && let Some(verdict) = self.nothing_new()
+            && let Some(term) = &self.term
+        {
+            // The claim may still come, and until then its slot can't be told of. What puts the same
+            // state once more keeps it away, or is refused if it came first.
+            let (wish, state) = (*wish, term.state.clone());
+            self.refuse_wish(wish, verdict);
+            self.write(state, Vec::new(), Then::Nothing);
+            return;
+        }
+        sent.write.number = self.next_number();
+        self.send(sent);
+    }
+
+    /// Why nothing new may start, if that is so.
+    fn nothing_new(&self) -> Option<Verdict> {
+        let stopping = self.term.as_ref().is_some_and(|term| term.stopping);
+        match (stopping, self.paused) {
+            (true, _) => Some(Verdict::Ending),
+            (false, true) => Some(Verdict::Paused),
+            (false, false) => None,
+        }
+    }
+
+    /// Somebody else wrote instead.
+    fn overtaken(&mut self, sent: &InFlight) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        match &sent.then {
+            Then::Start { wish, .. } => term.wish = term.wish.or(*wish),
+            Then::Close(ending) => {
+                let open = term.state.open.as_ref();
+                // Still open: the end is recorded all the same. Else another did so in our place.
+                if open.is_some_and(|open| open.token == sent.write.token) {
+                    self.close(*ending);
+                }
+            }
+            Then::Nothing => {}
+        }
+    }
+
+    fn done(&mut self, sent: InFlight, revision: i64, now: Now) {
+        let refused = self.nothing_new();
+        let actions = &mut self.actions;
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        term.state = sent.write.state;
+        term.revision = revision;
+        term.passed = None;
+        term.phase = Phase::Idle;
+        match sent.then {
+            Then::Nothing => {}
+            Then::Close(ending) => {
+                if let Some((result, _, _)) = ending
+                    && let Some(last) = &term.state.last
+                {
+                    actions.push(Action::Closed {
+                        slot: last.slot,
+                        result,
+                        failures: term.state.failures,
+                    });
+                }
+            }
+            Then::Start { run, wish, more } => {
+                if let Some(id) = wish {
+                    let verdict = refused.unwrap_or(Verdict::Claimed);
+                    actions.push(Action::Answer { id, verdict });
+                }
+                actions.push(Action::Say(Line::Claimed {
+                    slot: run.slot,
+                    attempt: run.attempt,
+                    missed: run.missed,
+                }));
+                if refused.is_none() {
+                    actions.push(Action::Start(run.clone()));
+                    term.phase = Phase::Running(Running {
+                        run,
+                        began: now.clock,
+                        drain_until: None,
+                        stop: None,
+                        more,
+                    });
+                } else {
+                    self.close(None);
+                }
+            }
+        }
+    }
+
+    /// Records the end of the open run; `None` takes a claim back that was certainly not started.
+    pub(super) fn close(&mut self, ending: Ending) {
+        let Some(term) = &self.term else {
+            return;
+        };
+        let (state, runs) = match ending {
+            None => (term.state.unclaimed(), Vec::new()),
+            Some((result, exit, took)) => {
+                let Some((state, record)) = term.state.closed(result, exit, took) else {
+                    return;
+                };
+                let run = (state.seq, record);
+                (state, vec![run])
+            }
+        };
+        self.write(state, runs, Then::Close(ending));
+    }
+}
