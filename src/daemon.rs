@@ -36,10 +36,9 @@ use control::Control;
 /// `config` was loaded from `source`, which is read again on SIGHUP; `jobs` are the Rust jobs of
 /// this binary; `directory` is the runtime directory of `config`, held.
 pub fn run(config: Config, source: Source, jobs: Jobs, directory: &RuntimeDir) -> ExitCode {
-    let logs = match start_log(&config) {
-        Ok(logs) => logs,
+    let Ok(logs) = start_log(&config) else {
         // It has been said.
-        Err(_) => return ExitCode::FAILURE,
+        return ExitCode::FAILURE;
     };
     let outcome = serve(config, source, jobs, &logs, directory);
     if let Err(error) = outcome {
@@ -196,7 +195,7 @@ fn make_ready() -> anyhow::Result<Runtime> {
 
 /// What a start has come to.
 enum Begun<T> {
-    Ready(Candidate, View),
+    Ready(Box<Candidate>, View),
     /// It was told to end first, by these words; nothing is left of it.
     Over(T),
 }
@@ -228,7 +227,7 @@ async fn start_and_fence<T>(
             }
         }
         if is_fenced && let Some((candidate, view)) = started {
-            return Ok(Begun::Ready(candidate, view));
+            return Ok(Begun::Ready(Box::new(candidate), view));
         }
     }
 }
