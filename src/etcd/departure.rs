@@ -1,8 +1,12 @@
 //! When a request has left: handed to the kernel in whole, whatever becomes of it then.
 //!
 //! The client crate tells of a request only once it is answered, a commit later. Here its body tells
-//! when the last of it was taken, which the transport does only once the member's windows have room
-//! for it, and the stream below the transport when all that was taken has been written.
+//! when the last of it was taken, which the transport does only once the member's windows have some room,
+//! and the stream below the transport when that has written what it had.
+//!
+//! Two orders are not told apart: a window that has room for a part of the record only, and a flush that
+//! the transport makes amid its queue for a body of 256 bytes or more of another request. In both the
+//! rest is written in the same turn of the connection, unless the socket blocks just there.
 
 use std::future::Future;
 use std::io;
