@@ -5,6 +5,7 @@ use std::io::ErrorKind::{TimedOut, UnexpectedEof};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 
 use super::lines::Lines;
@@ -76,7 +77,11 @@ where
     let mut unexplained = 0;
     loop {
         let started = start().await;
-        let ended = |error: &io::Error| matches!(error.kind(), TimedOut | UnexpectedEof);
+        // One that ends at once may be gone before it is looked at.
+        let ended = |error: &io::Error| {
+            matches!(error.kind(), TimedOut | UnexpectedEof)
+                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+        };
         unexplained += u32::from(started.as_ref().is_err_and(ended));
         match started {
             Err(error) if may_pass(&error) || ended(&error) && unexplained < MOST_UNEXPLAINED => {

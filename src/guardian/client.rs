@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 use tokio::io::AsyncReadExt;
@@ -177,7 +178,7 @@ impl Guardian {
         let (pid, pidfd, socket) = spawn_aside(hello, handed).await?;
         let socket = UnixStream::from_std(socket)?;
         let process = Handle::open(pid.as_raw_nonzero().get())?;
-        let process = process.ok_or_else(|| io::Error::other("no such process id"))?;
+        let process = process.ok_or(Errno::SRCH)?;
         let (outgoing, queue) = mpsc::unbounded_channel();
         let (events, mut reports) = mpsc::unbounded_channel();
         let (acked_sender, acked) = watch::channel(None);

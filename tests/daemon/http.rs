@@ -97,14 +97,16 @@ fn a_place_in_the_queue_is_told_as_it_is_now() {
 fn the_gauge_falls_before_the_job_is_stopped() {
     let scene = Scene::start(1);
     // The job takes a second to stop, and all the while the daemon leads no more.
-    let slow = [
-        "sh",
-        "-c",
-        "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.05; done",
-    ];
+    let ready = scene.cluster.sandbox().join("ready");
+    let script = format!(
+        "trap 'sleep 1; exit 0' TERM; touch {}; while :; do sleep 0.05; done",
+        ready.display()
+    );
+    let slow = ["sh", "-c", &script];
     let daemon = Daemon::builder(&scene.cluster, "a").job(&slow).spawn();
     let token = daemon.wait_elected(SOON);
     let job = daemon.wait_job(SOON);
+    eventually(SOON, "the job hears its stop", || ready.exists());
     assert_eq!(daemon.metric("incumbent_leader"), 1.0);
     assert_eq!(daemon.metric("incumbent_fencing_token"), token as f64);
     assert_eq!(daemon.metric("incumbent_job_up"), 1.0);

@@ -171,7 +171,10 @@ fn a_go_candidate_that_waited_in_between_and_left_costs_a_planned_stop_no_delay(
     });
     drop(between);
     scene.cluster.revoke(go.lease);
-    // By then b has looked again.
+    eventually(SOON, "b has looked again", || {
+        let position = b.status()["candidate"]["position"].clone();
+        if position == 1 { Ok(()) } else { Err(position) }
+    });
     let _c = scene.waiter(scene.daemon("c"));
     a.sigterm();
     scene.wait_leads(&b, 1, SOON);
