@@ -48,7 +48,10 @@ pub struct NotASchedule {
 /// or minute a pattern follows real time: nothing in the gap, and both halves of what is there twice.
 /// Instants that come out equal count once.
 #[derive(Clone, Debug)]
-pub struct Schedule(Slots);
+pub struct Schedule {
+    slots: Slots,
+    spec: String,
+}
 
 #[derive(Clone, Debug)]
 enum Slots {
@@ -72,7 +75,7 @@ impl Schedule {
             }),
             Pace::Cron(patterns) => {
                 let patterns = patterns.iter().map(|it| Pattern::parse(it));
-                Ok(Self(Slots::Cron {
+                Ok(Self::of(Slots::Cron {
                     patterns: patterns.collect::<Result<_, _>>()?,
                     zone: Zone::named(timezone)?,
                 }))
@@ -85,7 +88,7 @@ impl Schedule {
                         found: format!("{span:?}"),
                     });
                 }
-                Ok(Self(Slots::Every(seconds)))
+                Ok(Self::of(Slots::Every(seconds)))
             }
         }
     }
@@ -94,30 +97,35 @@ impl Schedule {
     /// can't be read at the moment. Blocks as [`Schedule::new`] does.
     #[must_use]
     pub fn refreshed(&self) -> Self {
-        let Slots::Cron { patterns, zone } = &self.0 else {
+        let Slots::Cron { patterns, zone } = &self.slots else {
             return self.clone();
         };
-        Self(Slots::Cron {
+        Self::of(Slots::Cron {
             patterns: patterns.clone(),
             zone: Zone::named(zone.name()).unwrap_or_else(|_| zone.clone()),
         })
     }
 
     /// What tells this schedule from another: the same on every replica and version.
-    pub fn spec(&self) -> String {
-        let text = match &self.0 {
+    pub fn spec(&self) -> &str {
+        &self.spec
+    }
+
+    fn of(slots: Slots) -> Self {
+        let text = match &slots {
             Slots::Cron { patterns, zone } => {
                 let patterns: Vec<_> = patterns.iter().map(Pattern::text).collect();
                 format!("cron\n{}\n{}", zone.name(), patterns.join("\n"))
             }
             Slots::Every(seconds) => format!("every\n{seconds}"),
         };
-        format!("{:016x}", hash(text.as_bytes()))
+        let spec = format!("{:016x}", hash(text.as_bytes()));
+        Self { slots, spec }
     }
 
     /// The first slot after `after`; `None` if there is none before the year 5000.
     pub fn next(&self, after: Slot) -> Option<Slot> {
-        match &self.0 {
+        match &self.slots {
             Slots::Cron { patterns, zone } => {
                 let slots = patterns.iter().filter_map(|it| it.next(zone, after));
                 slots.min()
@@ -128,7 +136,7 @@ impl Schedule {
 
     /// The last slot before `before`; `None` if there is none since 1970.
     pub fn previous(&self, before: Slot) -> Option<Slot> {
-        match &self.0 {
+        match &self.slots {
             Slots::Cron { patterns, zone } => {
                 let slots = patterns.iter().filter_map(|it| it.previous(zone, before));
                 slots.max()
@@ -150,7 +158,7 @@ impl Schedule {
 
     /// The pattern in words: `at 03:30 every day, Europe/Berlin`.
     pub fn words(&self) -> String {
-        match &self.0 {
+        match &self.slots {
             Slots::Cron { patterns, zone } => {
                 let words: Vec<_> = patterns.iter().map(Pattern::words).collect();
                 format!("{}, {}", words.join("; or "), zone.name())

@@ -5,7 +5,6 @@ use std::io::ErrorKind::{TimedOut, UnexpectedEof};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 
 use super::lines::Lines;
@@ -60,10 +59,7 @@ where
     loop {
         match start().await {
             Ok(started) => return started,
-            Err(error) => {
-                lines.guardian_not_started(&error);
-                clock::sleep(START_PAUSE).await;
-            }
+            Err(error) => say_and_pause(lines, &error).await,
         }
     }
 }
@@ -77,20 +73,21 @@ where
     let mut unexplained = 0;
     loop {
         let started = start().await;
-        // One that ends at once may be gone before it is looked at.
-        let ended = |error: &io::Error| {
-            matches!(error.kind(), TimedOut | UnexpectedEof)
-                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
-        };
+        let ended = |error: &io::Error| matches!(error.kind(), TimedOut | UnexpectedEof);
         unexplained += u32::from(started.as_ref().is_err_and(ended));
         match started {
             Err(error) if may_pass(&error) || ended(&error) && unexplained < MOST_UNEXPLAINED => {
-                lines.guardian_not_started(&error);
-                clock::sleep(START_PAUSE).await;
+                say_and_pause(lines, &error).await;
             }
             done => return done,
         }
     }
+}
+
+/// Between two tries.
+async fn say_and_pause(lines: &Lines, error: &io::Error) {
+    lines.guardian_not_started(error);
+    clock::sleep(START_PAUSE).await;
 }
 
 /// What was said that was not heard yet.

@@ -178,7 +178,7 @@ impl Guardian {
         let (pid, pidfd, socket) = spawn_aside(hello, handed).await?;
         let socket = UnixStream::from_std(socket)?;
         let process = Handle::open(pid.as_raw_nonzero().get())?;
-        let process = process.ok_or(Errno::SRCH)?;
+        let process = process.ok_or_else(|| gone_already(Errno::SRCH))?;
         let (outgoing, queue) = mpsc::unbounded_channel();
         let (events, mut reports) = mpsc::unbounded_channel();
         let (acked_sender, acked) = watch::channel(None);
@@ -391,9 +391,18 @@ fn spawn(hello: &Request, handed: &[OwnedFd]) -> io::Result<(Pid, OwnedFd, Socke
     let pid = pid.ok_or_else(|| io::Error::other("no such process id"))?;
     started.extend(Process::with_pid(pid.as_raw_pid()));
     drop(started);
-    // Not reaped yet, so the id is still its own.
-    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    // Not reaped yet, so the id is still its own; or its end was so quick that it is nobody's.
+    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(gone_already)?;
     Ok((pid, pidfd, ours))
+}
+
+/// What the system said of a process that was just started; where it is gone, of the kind of a guardian
+/// that ended before it was ready.
+fn gone_already(error: Errno) -> io::Error {
+    match error {
+        Errno::SRCH => io::Error::new(UnexpectedEof, io::Error::from(error)),
+        other => other.into(),
+    }
 }
 
 /// Learns of the guardian's death by its pidfd, which tells it even if the socket doesn't.

@@ -86,7 +86,7 @@ impl Schedule {
     /// The changes of the clocks within a year of `from` that this schedule meets, the next first. A
     /// pattern that keeps its pace whatever the clocks show meets none.
     pub fn clock_changes(&self, from: Slot) -> Vec<ClockChange> {
-        let Slots::Cron { patterns, zone } = &self.0 else {
+        let Slots::Cron { patterns, zone } = &self.slots else {
             return Vec::new();
         };
         let mut found = BTreeSet::new();
@@ -100,7 +100,7 @@ impl Schedule {
     /// The shortest span between two slots that follow each other, of a year from `from` on, or of
     /// its first 20,000 slots; `None` if there are not two.
     pub fn smallest_gap(&self, from: Slot) -> Option<Duration> {
-        if let Slots::Every(seconds) = self.0 {
+        if let Slots::Every(seconds) = self.slots {
             return Some(Duration::from_secs(seconds));
         }
         let end = Slot::up_to(from.time() + AHEAD);
@@ -113,7 +113,7 @@ impl Schedule {
 
     /// How a slot reads on a clock in the schedule's zone: `2027-03-28 03:00`.
     pub fn local(&self, slot: Slot) -> String {
-        let wall = match &self.0 {
+        let wall = match &self.slots {
             Slots::Cron { zone, .. } => zone.wall(slot),
             Slots::Every(_) => i64::try_from(slot.as_secs()).unwrap_or(i64::MAX),
         };

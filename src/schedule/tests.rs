@@ -285,7 +285,8 @@ const JITTER: u128 = 33_564;
 fn a_spec_tells_schedules_apart() {
     let list = |patterns: &[&str], zone| {
         let patterns = patterns.iter().map(|it| (*it).to_owned()).collect();
-        Schedule::new(&Pace::Cron(patterns), zone).unwrap().spec()
+        let schedule = Schedule::new(&Pace::Cron(patterns), zone).unwrap();
+        schedule.spec().to_owned()
     };
     let one = list(&["30 3 * * *"], "Europe/Berlin");
     assert_eq!(one.len(), 16);

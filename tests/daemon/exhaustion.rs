@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use crate::common::ordinary::{is_root, limit};
 use crate::common::*;
 
+/// A check that takes a process of its own.
+const CHECK: &str = "candidate.check = { command = ['true'], interval = '100ms', timeout = '2s', \
+                     rise = 1, fall = 2 }";
+
 /// No process or thread more than there are.
 const NONE: Option<u64> = Some(1);
 
@@ -64,14 +68,12 @@ fn a_daemon_that_starts_without_threads_to_spare_says_so_and_waits_for_them() {
         return;
     }
     let cluster = Cluster::start(1);
-    let check = "candidate.check = { command = ['true'], interval = '100ms', timeout = '2s', rise = 1, \
-                 fall = 2 }";
     // Threads of the daemon and its guardians and these themselves: at each number the next one is missing.
     let starts: Vec<_> = (1..16)
         .map(|most| {
             Daemon::builder(&cluster, &format!("a-{most}"))
                 .prefix(&format!("/election-{most}"))
-                .toml(check)
+                .toml(CHECK)
                 .limited("nproc", most)
                 .ordinary()
                 .spawn()
@@ -164,10 +166,8 @@ fn a_guardian_of_checks_that_was_lost_is_started_once_it_can_be() {
         return;
     }
     let cluster = Cluster::start(1);
-    let check = "candidate.check = { command = ['true'], interval = '100ms', timeout = '2s', rise = 1, \
-                 fall = 2 }";
     let daemon = Daemon::builder(&cluster, "a")
-        .toml(check)
+        .toml(CHECK)
         .ordinary()
         .spawn();
     daemon.wait_elected(SOON);

@@ -175,17 +175,23 @@ impl World {
         self.after(pause, What::Fault);
     }
 
+    /// One of `faults` comes at a machine after so long.
+    fn strikes(&mut self, at: usize, after: u64, faults: &[Fault]) {
+        let fault = self.chance.pick(faults);
+        self.after(after, What::FaultAt(at, fault));
+    }
+
     /// Where the polite stop has begun, mistakes are made soonest.
     pub(super) fn stop_begun(&mut self, at: usize) {
         if self.mood == Mood::Rough && !self.calm && self.chance.one_in(3) {
             let after = self.chance.span(self.machines[at].truth.lost_grace());
-            let fault = self.chance.pick(&[
+            let faults = [
                 Fault::GuardianStalls,
                 Fault::DaemonStalls,
                 Fault::Suspend,
                 Fault::JobEnds,
-            ]);
-            self.after(after, What::FaultAt(at, fault));
+            ];
+            self.strikes(at, after, &faults);
         }
     }
 
@@ -195,13 +201,13 @@ impl World {
         if wished && self.chance.one_in(8) {
             // Often before the guardian hears of the start.
             let after = self.chance.up_to(3_000_000) * self.chance.up_to(1);
-            let fault = self.chance.pick(&[
+            let faults = [
                 Fault::Shutdown,
                 Fault::Shutdown,
                 Fault::StepDown,
                 Fault::Reload,
-            ]);
-            self.after(after, What::FaultAt(at, fault));
+            ];
+            self.strikes(at, after, &faults);
         }
     }
 
@@ -210,10 +216,8 @@ impl World {
         let wished = matches!(self.mood, Mood::Rough | Mood::Strange) && !self.calm;
         if wished && self.chance.one_in(6) {
             let after = self.chance.span(self.machines[at].truth.kill_budget());
-            let fault = self
-                .chance
-                .pick(&[Fault::Shutdown, Fault::KeyDeleted, Fault::Pause]);
-            self.after(after, What::FaultAt(at, fault));
+            let faults = [Fault::Shutdown, Fault::KeyDeleted, Fault::Pause];
+            self.strikes(at, after, &faults);
         }
     }
 

@@ -28,7 +28,7 @@ impl Planner {
         }
         term.blocked = false;
         if term.state.spec.is_empty() {
-            let state = State::new(spec, now.wall);
+            let state = State::new(spec.to_owned(), now.wall);
             self.write(state, Vec::new(), Then::Nothing);
             return;
         }
@@ -43,7 +43,7 @@ impl Planner {
         }
         if term.state.spec != spec {
             let mut state = term.state.clone();
-            state.spec = spec;
+            spec.clone_into(&mut state.spec);
             // Never back, whatever the clock says.
             state.since = state.since.max(now.wall);
             (term.queued, term.retry) = (None, None);

@@ -77,7 +77,7 @@ impl Desk {
     /// The same, with this change to the state that an earlier leader left at 10:00:30.
     fn with(policy: Policy, change: impl FnOnce(&mut State)) -> Self {
         let mut desk = Self::new(policy);
-        let mut state = State::new(desk.planner.setup.schedule.spec(), desk.wall);
+        let mut state = State::new(desk.planner.setup.schedule.spec().to_owned(), desk.wall);
         change(&mut state);
         (desk.state, desk.revision) = (Some(state), 7);
         desk
