@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod address;
-pub mod advice;
 mod compound;
 mod environment;
 mod file_path;
@@ -27,10 +26,10 @@ mod rules;
 pub mod shipped;
 mod signal;
 pub mod source;
-pub mod timing;
 mod toml_file;
 mod url;
 
+pub use incumbent_election::internals::timing::{self, advice};
 pub use place::{Place, Problem, Problems};
 pub use reload::reload;
 pub use report::{check_report, ttl_warnings};

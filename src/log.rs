@@ -24,7 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 pub use foreign::{is_printable, json, printable, printable_lines};
-use record::{LogLines, Value};
+use record::{ELECTION, LogLines, OURS, Value};
 use writer::{LogQueue, Output};
 
 /// How long the end of a process waits for its last lines to be written.
@@ -82,7 +82,11 @@ fn targets(text: &str) -> Option<Targets> {
             if target.is_empty() || target.contains(['[', ']', '{', '}']) {
                 return None;
             }
-            filter = filter.with_target(target, level_of(level)?);
+            let level = level_of(level)?;
+            filter = filter.with_target(target, level);
+            if let Some(room) = target.strip_prefix(OURS) {
+                filter = filter.with_target(format!("{ELECTION}{room}"), level);
+            }
         } else {
             fallback = level_of(part)?;
             filter = filter.with_default(fallback);

@@ -8,28 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::reason::EndReason;
+use crate::session::Renewed;
 
 /// Upper bounds of a renewal's time, in milliseconds.
 const BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500];
 
-/// How an attempt to renew came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Renewed {
-    /// Acknowledged, and proven while leading.
-    Ok,
-    /// Acknowledged by a leader of the store that nobody else may have heard of (R1).
-    Unproven,
-    /// Not acknowledged.
-    Failed,
-}
-
-impl Renewed {
-    const ALL: [(Self, &'static str); 3] = [
-        (Self::Ok, "ok"),
-        (Self::Unproven, "unproven"),
-        (Self::Failed, "failed"),
-    ];
-}
+/// How attempts to renew come out, with the words for it.
+const RENEWALS: [(Renewed, &str); 3] = [
+    (Renewed::Ok, "ok"),
+    (Renewed::Unproven, "unproven"),
+    (Renewed::Failed, "failed"),
+];
 
 /// How a run of the job came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +55,7 @@ pub struct Metrics(Arc<Counts>);
 struct Counts {
     terms: [AtomicU64; EndReason::ALL.len()],
     runs: [AtomicU64; RunResult::ALL.len()],
-    renewals: [Histogram; Renewed::ALL.len()],
+    renewals: [Histogram; RENEWALS.len()],
 }
 
 #[derive(Debug, Default)]
@@ -194,7 +183,7 @@ impl Metrics {
             "How long attempts to renew the lease took, by result.",
             "histogram",
         );
-        for (result, word) in Renewed::ALL {
+        for (result, word) in RENEWALS {
             self.0.renewals[result as usize].render(text, name, word);
         }
     }

@@ -25,7 +25,7 @@ use crate::keys::{LeaseId, Prefix};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::reason::EndReason;
-use crate::session::{Loss, Options, Session, Status};
+use crate::session::{Counter, Loss, Options, Session, Status};
 use crate::term::Term;
 use crate::term::history::put_past;
 use crate::term::record::{self, MemberRecord, PastTerm, Record};
@@ -290,10 +290,11 @@ impl Contestant {
         election: &mut Election,
         candidacy: &mut Contention,
     ) {
+        let metrics = self.setup.metrics.clone();
         let options = Options {
             timing,
             tick: Some(self.setup.tick.clone()),
-            metrics: self.setup.metrics.clone(),
+            counter: Counter::new(move |result, took| metrics.renewed(result, took)),
         };
         let Err(event) = self.try_to_stand(lease, options, election, candidacy).await;
         self.tell(event);

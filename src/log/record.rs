@@ -62,7 +62,7 @@ impl From<&Event<'_>> for LogRecord {
         let mut record = Self {
             at: wall_clock(),
             level: *metadata.level(),
-            target: metadata.target().to_owned(),
+            target: shown_target(metadata.target()),
             message: String::new(),
             fields: Vec::with_capacity(metadata.fields().len()),
         };
@@ -75,6 +75,21 @@ impl From<&Event<'_>> for LogRecord {
         record
     }
 }
+
+/// The part of the program that says it. The election is a crate of its own, which is nobody's
+/// business who reads or filters lines.
+fn shown_target(target: &str) -> String {
+    match target.strip_prefix(ELECTION) {
+        Some(room) => format!("{OURS}{room}"),
+        None => target.to_owned(),
+    }
+}
+
+/// What the targets of our own lines begin with.
+pub(super) const OURS: &str = "incumbent::";
+
+/// What they begin with where they come from the rooms of the election.
+pub(super) const ELECTION: &str = "incumbent_election::internals::";
 
 impl LogRecord {
     /// Adds what every line of this process says, unless the record says it itself.

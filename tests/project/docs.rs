@@ -93,7 +93,12 @@ fn every_file_that_is_named_inside_is_there() {
     let page = page("internals.md");
     let named: BTreeSet<&str> = page
         .split(|c: char| c.is_whitespace() || "`,()│".contains(c))
-        .filter(|word| word.starts_with("src/") && Path::new(word).extension().is_some())
+        .filter(|word| {
+            ["src/", "crates/"]
+                .iter()
+                .any(|root| word.starts_with(root))
+        })
+        .filter(|word| Path::new(word).extension().is_some())
         .collect();
     assert!(named.len() > 20, "{named:?}");
     for file in named {

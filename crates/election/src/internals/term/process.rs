@@ -26,18 +26,18 @@ pub enum ProcessError {
 
 /// What to start, and whom to tell.
 #[derive(Debug)]
-pub(crate) struct SpawnRequest {
-    pub(crate) argv: Vec<String>,
-    pub(crate) working_dir: Option<PathBuf>,
-    pub(crate) env: BTreeMap<String, String>,
+pub struct SpawnRequest {
+    pub argv: Vec<String>,
+    pub working_dir: Option<PathBuf>,
+    pub env: BTreeMap<String, String>,
     /// Its process id, once it runs.
-    pub(crate) started: oneshot::Sender<Result<u32, ProcessError>>,
+    pub started: oneshot::Sender<Result<u32, ProcessError>>,
     /// How it ended.
-    pub(crate) ended: oneshot::Sender<ExitStatus>,
+    pub ended: oneshot::Sender<ExitStatus>,
 }
 
 /// The way from a term to the guardian.
-pub(crate) type Spawner = mpsc::UnboundedSender<SpawnRequest>;
+pub type Spawner = mpsc::UnboundedSender<SpawnRequest>;
 
 /// A command that is to run within a term; made by [`Term::command`](super::Term::command).
 ///
@@ -151,6 +151,6 @@ impl JobProcess {
 }
 
 /// A status with this exit code, or death by this signal.
-pub(crate) fn exit_status(code: Option<i32>, signal: Option<i32>) -> ExitStatus {
+pub fn exit_status(code: Option<i32>, signal: Option<i32>) -> ExitStatus {
     ExitStatus::from_raw(signal.unwrap_or_else(|| (code.unwrap_or(0) & 0xff) << 8))
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarget};
 use etcd_client::{Txn, TxnOp, TxnOpResponse, TxnResponse};
 
-use crate::config::timing::smallest_takeover_delay;
 use crate::keys::{LeaseId, Prefix};
 use crate::term::record::{self, PauseRecord, Record, StepDown};
+use crate::timing::smallest_takeover_delay;
 
 /// What a claim found.
 #[derive(Clone, Debug)]
@@ -37,19 +37,19 @@ pub(super) struct Front {
 
 /// What a candidate that stands first has to know before it leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub struct Standing {
     /// Every term up to this token was proven dead or waited out; 0 for none.
-    pub(crate) marker: i64,
+    pub marker: i64,
     /// The term on record.
-    pub(crate) recorded: Option<record::TermRecord>,
+    pub recorded: Option<record::TermRecord>,
     /// create_revision of the youngest candidate of a Go program that was noted; 0 for none.
-    pub(crate) foreign: i64,
+    pub foreign: i64,
     /// mod_revision of the pause, if there is one.
-    pub(crate) paused: Option<i64>,
+    pub paused: Option<i64>,
     /// Whether the pause can be read.
-    pub(crate) pause_unreadable: bool,
+    pub pause_unreadable: bool,
     /// The keys of those among the other records that can't be read.
-    pub(crate) unreadable: Vec<String>,
+    pub unreadable: Vec<String>,
 }
 
 /// The transaction for the candidate whose `key` was created at `mine`.
@@ -152,7 +152,7 @@ impl Standing {
 
 /// What a candidate that stands first does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ClaimStep {
+pub enum ClaimStep {
     /// Lead.
     Lead,
     /// Wait `takeover_delay`, then claim again.
@@ -165,18 +165,18 @@ pub(crate) enum ClaimStep {
 
 /// The candidate that this process waited for last.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct WaitedFor {
+pub struct WaitedFor {
     /// Its create_revision; 0 for none.
-    pub(crate) token: i64,
+    pub token: i64,
     /// In this candidacy: nobody who stood between it and the own key ever came to lead, since it was
     /// there before them and outlasted them.
-    pub(crate) in_front: bool,
+    pub in_front: bool,
 }
 
 impl Standing {
     /// Decides what follows (R13); `mine` is the own create_revision, and `delayed` whether the delay
     /// was waited already.
-    pub(crate) fn next(
+    pub fn next(
         &self,
         prefix: &Prefix,
         mine: i64,
@@ -224,7 +224,7 @@ impl Standing {
     /// The token of the last term that may have been, given the candidate waited for last. A record
     /// that can't be read may tell of any before `mine`; so may a note that has made way for one of a
     /// foreign candidate behind. None is asked where one in front was waited for: it was the last.
-    pub(crate) fn last(&self, mine: i64, waited_for: WaitedFor) -> i64 {
+    pub fn last(&self, mine: i64, waited_for: WaitedFor) -> i64 {
         let told = waited_for.token.max(self.recorded_token());
         match self.unreadable.is_empty() {
             true if waited_for.in_front => told,
@@ -235,7 +235,7 @@ impl Standing {
 
     /// How long to wait that out: `own`, or longer where the term on record is the one whose end
     /// nobody proved, and its job may take longer to die than one of ours.
-    pub(crate) fn delay(&self, own: Duration) -> Duration {
+    pub fn delay(&self, own: Duration) -> Duration {
         let recorded = self.recorded.as_ref();
         let unproven = recorded.filter(|term| term.token > self.marker);
         let kill_budget = unproven.and_then(|term| term.kill_budget_ms);

@@ -28,7 +28,7 @@ use crate::term::resignation::Resignation;
 use crate::term::{self, Term, WriteError};
 
 pub mod campaign;
-pub(crate) mod claim;
+pub mod claim;
 pub mod control;
 mod delay;
 pub mod digest;

@@ -43,7 +43,7 @@ impl From<String> for Digest {
 ///
 /// # Errors
 /// As [`Store::attempt`], where trying again is of no use.
-pub(crate) async fn tell_digest(
+pub async fn tell_digest(
     store: &Store,
     limit: Duration,
     prefix: &Prefix,

@@ -85,7 +85,7 @@ impl Lookout {
                     return Notice::Lost(Loss::ClusterChanged(what));
                 }
                 tracing::debug!(%error, "the leader's watch broke");
-                clock::sleep(crate::config::timing::LARGEST_BACKOFF).await;
+                clock::sleep(crate::timing::LARGEST_BACKOFF).await;
             }
         }
     }

@@ -12,13 +12,13 @@ use etcd_client::{Compare, CompareOp, PutOptions, Txn};
 use tokio::sync::watch;
 
 use crate::clock::{self, Instant};
-use crate::config::timing::Timing;
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::session::Status;
+use crate::timing::Timing;
 
-pub(crate) mod history;
-pub(crate) mod member;
+pub mod history;
+pub mod member;
 pub mod process;
 pub mod record;
 pub mod resignation;
@@ -98,12 +98,7 @@ impl Term {
 
     /// The same term as a Rust job sees it: with writes over connections of the job's runtime, and
     /// a way to the guardian.
-    pub(crate) fn of_job(
-        &self,
-        store: Store,
-        stop: watch::Receiver<bool>,
-        spawner: Spawner,
-    ) -> Self {
+    pub fn of_job(&self, store: Store, stop: watch::Receiver<bool>, spawner: Spawner) -> Self {
         Self {
             store,
             stop: Some(stop),
@@ -123,7 +118,7 @@ impl Term {
     }
 
     /// The id of the cluster that it is a term of.
-    pub(crate) fn cluster(&self) -> u64 {
+    pub fn cluster(&self) -> u64 {
         self.store.seen().cluster
     }
 
@@ -332,7 +327,7 @@ impl Term {
 
     /// Says in the member record, `member` if there is none, that this term heeds the pause with
     /// this mod_revision; tries until it stands or the term is over.
-    pub(crate) async fn heed_pause(&self, member: &MemberRecord, paused_at: i64) {
+    pub async fn heed_pause(&self, member: &MemberRecord, paused_at: i64) {
         let place = MemberPlace {
             prefix: self.election(),
             lease: self.lease(),

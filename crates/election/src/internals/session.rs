@@ -17,17 +17,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{self, Instant, Tick};
-use crate::config::timing::Timing;
 use crate::etcd::keep_alive::Ack;
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
-use crate::metrics::Metrics;
+use crate::timing::Timing;
 
-pub(crate) mod deadline;
+pub mod counter;
+pub mod deadline;
 pub mod loss;
 mod renewal;
 pub mod status;
 
+pub use counter::{Counter, Renewed};
 pub use loss::Loss;
 pub(crate) use renewal::backoff;
 use renewal::{Renewal, RenewalOrder};
@@ -40,8 +41,8 @@ pub struct Options {
     pub timing: Timing,
     /// Renewals stop if this has not ticked within the TTL; `None` renews for ever.
     pub tick: Option<Tick>,
-    /// Where renewals are counted.
-    pub metrics: Metrics,
+    /// Who is told of each attempt to renew.
+    pub counter: Counter,
 }
 
 impl Options {
@@ -53,7 +54,7 @@ impl Options {
         Self {
             timing,
             tick: None,
-            metrics: Metrics::default(),
+            counter: Counter::default(),
         }
     }
 }
@@ -111,11 +112,7 @@ impl Session {
 
     /// The same under an id that was never used before, and that somebody else knows already: whoever
     /// gives the lease back, whatever comes of the grant (R6, R10).
-    pub(crate) async fn open_as(
-        store: &Store,
-        lease: LeaseId,
-        options: Options,
-    ) -> Result<Self, Error> {
+    pub async fn open_as(store: &Store, lease: LeaseId, options: Options) -> Result<Self, Error> {
         let asked = options.timing;
         let limit = asked.attempt_limit();
         // Side by side: a launch should not pay for a question that members all answer alike.
@@ -155,7 +152,7 @@ impl Session {
     }
 
     /// How it was lost, if it was.
-    pub(crate) fn loss(&self) -> Option<Loss> {
+    pub fn loss(&self) -> Option<Loss> {
         let known = self.status.borrow().loss.clone();
         known.or_else(|| self.declared.get().cloned())
     }

@@ -49,7 +49,7 @@ impl Unkillable {
     const MOST: usize = 20;
 
     /// These, as a record names them.
-    pub(crate) fn first_of(them: impl IntoIterator<Item: Into<Self>>) -> Vec<Self> {
+    pub fn first_of(them: impl IntoIterator<Item: Into<Self>>) -> Vec<Self> {
         them.into_iter().take(Self::MOST).map(Into::into).collect()
     }
 }
@@ -85,7 +85,7 @@ impl MemberRecord {
 
 impl MemberRecord {
     /// The record as JSON, once its candidate heeds the pause with this mod_revision.
-    pub(crate) fn heeding(&self, paused_at: i64) -> String {
+    pub fn heeding(&self, paused_at: i64) -> String {
         let member = Self {
             paused: Some(paused_at),
             ..self.clone()

@@ -1,21 +1,21 @@
 //! How acknowledged renewals move the deadline (R1): no I/O, no clock.
 
 use super::Status;
-use crate::config::timing::Timing;
 use crate::etcd::keep_alive::Ack;
+use crate::timing::Timing;
 
 /// Whether a linearizable read of the own key, begun after `ack` had arrived and answered in the
 /// raft term `read_in`, proves the acknowledged renewal; `newest` is the highest raft term seen.
 ///
 /// A leader of the store that was deposed while it was frozen acknowledges renewals on waking that
 /// nobody else hears of. A read never comes from such a leader.
-pub(crate) const fn is_proven(ack: Ack, read_in: u64, newest: u64) -> bool {
+pub const fn is_proven(ack: Ack, read_in: u64, newest: u64) -> bool {
     ack.raft_term == read_in && ack.raft_term >= newest
 }
 
 impl Status {
     /// A lease that was just granted, and carries no term yet.
-    pub(crate) fn granted(ack: Ack, timing: Timing) -> Self {
+    pub fn granted(ack: Ack, timing: Timing) -> Self {
         Self {
             deadline: timing.deadline(ack.sent),
             ack,
@@ -26,7 +26,7 @@ impl Status {
     }
 
     /// Takes in a renewal of a lease that carries no term: its word is enough.
-    pub(crate) fn acknowledged(&mut self, ack: Ack, timing: Timing) {
+    pub fn acknowledged(&mut self, ack: Ack, timing: Timing) {
         self.deadline = self.deadline.max(timing.deadline(ack.sent));
         self.ack = ack;
         self.trouble = None;
@@ -35,7 +35,7 @@ impl Status {
     /// Takes in a proven renewal of a lease that carries a term. The first sets the deadline, since
     /// what went before may have been unproven; the others never move it back. A loss is final,
     /// whatever is renewed after it.
-    pub(crate) fn proven(&mut self, ack: Ack, timing: Timing) {
+    pub fn proven(&mut self, ack: Ack, timing: Timing) {
         if self.loss.is_some() {
             return;
         }

@@ -77,7 +77,7 @@ impl Resignation {
 
     /// Gives the term, whose job was proven dead at `ended`, its place in the history, for a daemon
     /// that can't; one attempt, since the next term says at least that it was.
-    pub(crate) async fn explain(&self, store: &Store, ended: String, reason: EndReason) {
+    pub async fn explain(&self, store: &Store, ended: String, reason: EndReason) {
         if let Err(error) = self.try_to_explain(store, ended, reason).await {
             tracing::debug!(%error, "history not written");
         }
@@ -156,7 +156,7 @@ impl Resignation {
 
     /// Shows in the member record what of the job can't be killed, for a daemon that can't; one
     /// attempt with each renewal. Nothing is said there of nothing: the record goes with the lease.
-    pub(crate) async fn show_unkillable(&self, store: &Store, unkillable: Vec<Unkillable>) {
+    pub async fn show_unkillable(&self, store: &Store, unkillable: Vec<Unkillable>) {
         if unkillable.is_empty() {
             return;
         }

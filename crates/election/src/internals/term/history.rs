@@ -17,7 +17,7 @@ const MOST_OPERATIONS: usize = 100;
 
 impl Term {
     /// The record of this term, beginning now.
-    pub(crate) fn record(&self) -> record::TermRecord {
+    pub fn record(&self) -> record::TermRecord {
         record::TermRecord {
             token: self.token(),
             candidate: self.candidate().to_owned(),
@@ -34,7 +34,7 @@ impl Term {
     ///
     /// # Errors
     /// As [`put`](Self::put).
-    pub(crate) async fn put_record(&self, record: &record::TermRecord) -> Result<(), WriteError> {
+    pub async fn put_record(&self, record: &record::TermRecord) -> Result<(), WriteError> {
         let put = |key: String, value: String| TxnOp::put(key, value, None);
         let mut operations = vec![put(self.election().term(), json(record))];
         let Before {
@@ -64,7 +64,7 @@ impl Term {
     ///
     /// # Errors
     /// As [`put`](Self::put); the next term tries again.
-    pub(crate) async fn trim_history(&self) -> Result<(), WriteError> {
+    pub async fn trim_history(&self) -> Result<(), WriteError> {
         let in_order = GetOptions::new()
             .with_prefix()
             .with_keys_only()
@@ -90,7 +90,7 @@ fn json<T: serde::Serialize>(record: &T) -> String {
 
 /// Writes the place in the history of a term that has ended just now. Nobody else has its token,
 /// so nothing guards it; one attempt, since the next term says at least that it was.
-pub(crate) async fn put_past(
+pub async fn put_past(
     store: &Store,
     limit: Duration,
     prefix: &Prefix,
@@ -104,7 +104,7 @@ pub(crate) async fn put_past(
 ///
 /// # Errors
 /// As [`Store::attempt`].
-pub(crate) async fn read_past(
+pub async fn read_past(
     store: &Store,
     limit: Duration,
     prefix: &Prefix,

@@ -39,8 +39,8 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    #[cfg(test)]
-    pub(crate) fn new(endpoint: &str, text: &str) -> Self {
+    #[cfg(any(test, feature = "daemon"))]
+    pub fn new(endpoint: &str, text: &str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
             text: text.to_owned(),

@@ -1,7 +1,7 @@
 //! Rules R1 to R3 over many inputs, and the words of the advice.
 
 use super::*;
-use crate::config::advice::{Chosen, Remedy, Setting, Shown};
+use crate::timing::advice::{Chosen, Remedy, Setting, Shown};
 use proptest::option;
 use proptest::prelude::*;
 

@@ -6,14 +6,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::deadline::is_proven;
 use super::status::LeaseTrouble;
-use super::{Loss, Options, OwnKey, Status};
+use super::{Counter, Loss, Options, OwnKey, Renewed as Counted, Status};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
-use crate::config::timing::{LARGEST_BACKOFF, Timing};
 use crate::etcd::keep_alive::{Ack, KeepAlive};
 use crate::etcd::{Error, Store};
 use crate::keys::LeaseId;
-use crate::metrics::{Metrics, Renewed as Counted};
+use crate::timing::{LARGEST_BACKOFF, Timing};
 
 /// The first pause after a failed attempt: a refused connection fails in less than that, and would
 /// be tried in a spin.
@@ -42,7 +41,7 @@ pub(super) struct Renewal {
     lease: LeaseId,
     timing: Timing,
     tick: Option<Tick>,
-    metrics: Metrics,
+    counter: Counter,
     publish: watch::Sender<Status>,
     /// The open stream; dropped after any failure.
     stream: Option<KeepAlive>,
@@ -66,7 +65,7 @@ impl Renewal {
             lease,
             timing,
             tick: options.tick.clone(),
-            metrics: options.metrics.clone(),
+            counter: options.counter.clone(),
             publish,
             stream: None,
             own: None,
@@ -204,7 +203,7 @@ impl Renewal {
             Ok(false) => Counted::Unproven,
             Err(_) => Counted::Failed,
         };
-        self.metrics.renewed(counted, clock::now().since(begun));
+        self.counter.renewed(counted, clock::now().since(begun));
         outcome
     }
 

@@ -11,10 +11,10 @@ use crate::keys::{LeaseId, Prefix};
 
 /// Where a member record stands.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MemberPlace<'a> {
-    pub(crate) prefix: &'a Prefix,
+pub struct MemberPlace<'a> {
+    pub prefix: &'a Prefix,
     /// The lease of the candidate, and of the record.
-    pub(crate) lease: LeaseId,
+    pub lease: LeaseId,
 }
 
 impl MemberPlace<'_> {
@@ -24,7 +24,7 @@ impl MemberPlace<'_> {
     ///
     /// # Errors
     /// As [`Store::attempt`].
-    pub(crate) async fn amend(
+    pub async fn amend(
         self,
         store: &Store,
         limit: Duration,

@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::advice::{Advice, Chosen, smallest_ttl};
 use crate::clock::Instant;
+
+pub mod advice;
+
+use advice::{Advice, Chosen, smallest_ttl};
 
 /// `b`: the longest pause between two attempts while a lease is held. R3 counts on it.
 pub const LARGEST_BACKOFF: Duration = Duration::from_millis(50);

@@ -37,7 +37,7 @@ const WRITE: &str = "/Txn";
 ///
 /// # Cancel safety
 /// As `requests`; dropping it drops `pending`.
-pub(crate) async fn until_first<F: Future>(pending: oneshot::Sender<()>, requests: F) -> F::Output {
+pub async fn until_first<F: Future>(pending: oneshot::Sender<()>, requests: F) -> F::Output {
     let departure = Departure(Arc::new(Mutex::new(Some(pending))));
     let outcome = DEPARTURE.scope(departure.clone(), requests).await;
     departure.tell();

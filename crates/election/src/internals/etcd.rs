@@ -21,7 +21,7 @@ use crate::clock;
 pub mod about;
 mod address;
 pub mod certificate;
-pub(crate) mod departure;
+pub mod departure;
 pub mod error;
 pub mod keep_alive;
 mod leader;
@@ -30,7 +30,7 @@ pub mod member;
 pub mod patience;
 pub mod proxy;
 mod reason;
-pub(crate) mod secret;
+pub mod secret;
 pub mod seen;
 pub mod token;
 pub mod trust;
@@ -94,7 +94,7 @@ pub struct Tls {
 
 impl Tls {
     /// Our certificate and its key, if there are both.
-    pub(crate) fn pair(&self) -> Option<PairFiles> {
+    pub fn pair(&self) -> Option<PairFiles> {
         Some(PairFiles {
             certificate: self.cert_file.clone()?,
             key: self.key_file.clone()?,

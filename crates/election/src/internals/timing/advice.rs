@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::timing::{
+use super::{
     LARGEST_TTL, SMALLEST_TTL, Timing, default_kill_budget, default_lost_grace,
     default_takeover_delay, smallest_takeover_delay,
 };

@@ -23,7 +23,7 @@ impl LeaseId {
     }
 
     /// A fresh id, by a number at random: one is never used twice (R10).
-    pub(crate) fn random(number: u64) -> Self {
+    pub fn random(number: u64) -> Self {
         let positive = NonZeroI64::new((number >> 1).cast_signed());
         Self(positive.unwrap_or(NonZeroI64::MAX))
     }

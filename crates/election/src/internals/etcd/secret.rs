@@ -20,7 +20,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 ///
 /// # Errors
 /// As [`std::fs::read_to_string`].
-pub(crate) fn read(path: &Path) -> io::Result<String> {
+pub fn read(path: &Path) -> io::Result<String> {
     static HIDE: Once = Once::new();
     HIDE.call_once(|| {
         if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
@@ -32,16 +32,16 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
 
 /// A certificate and its key, as text.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Pair {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
 }
 
 /// Where a pair comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PairFiles {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
+pub struct PairFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// What worked last, by the files that it came from.
@@ -60,23 +60,23 @@ fn last() -> MutexGuard<'static, Last> {
 }
 
 /// The password with which this user logged in last.
-pub(crate) fn last_password(user: &str, file: &Path) -> Option<String> {
+pub fn last_password(user: &str, file: &Path) -> Option<String> {
     let of = (user.to_owned(), file.to_owned());
     last().passwords.get(&of).cloned()
 }
 
 /// Remembers a password that the store took.
-pub(crate) fn keep_password(user: &str, file: &Path, password: &str) {
+pub fn keep_password(user: &str, file: &Path, password: &str) {
     let of = (user.to_owned(), file.to_owned());
     last().passwords.insert(of, password.to_owned());
 }
 
 /// The certificate and key from these files that went together last.
-pub(crate) fn last_pair(files: &PairFiles) -> Option<Pair> {
+pub fn last_pair(files: &PairFiles) -> Option<Pair> {
     last().pairs.get(files).cloned()
 }
 
 /// Remembers a certificate and a key that go together.
-pub(crate) fn keep_pair(files: PairFiles, pair: Pair) {
+pub fn keep_pair(files: PairFiles, pair: Pair) {
     last().pairs.insert(files, pair);
 }
