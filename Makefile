@@ -83,6 +83,7 @@ lint: ## Checks format, lints and documentation
 	@scripts/deps build
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy -p incumbent-election --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
 deny: ## Checks licences, sources and known holes of what we depend on

@@ -63,26 +63,17 @@
 //!
 //! # Without the daemon
 //!
-//! [`Session`](session::Session) and [`Election`](election::Election) can be used by themselves, as
-//! Go's `clientv3/concurrency` is, and in one election with it. There is no guardian then: the work
-//! must be over when [`Term::lost`] returns.
+//! The crate `incumbent-election` is the election alone, as Go's `clientv3/concurrency` is, and in one
+//! queue with it and with this daemon. There is no guardian then: the work has to end when its term is
+//! ending. `docs/library.md` compares the two.
 //!
 //! ```no_run
-//! # use std::time::Duration;
-//! # use incumbent::config::timing::Timing;
-//! # use incumbent::election::Election;
-//! # use incumbent::etcd::{Settings, Store};
-//! # use incumbent::keys::Prefix;
-//! # use incumbent::session::{Options, Session};
+//! # use incumbent_election::{Client, ClientOptions};
 //! # async fn stand() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = Store::new(&Settings::new(["http://127.0.0.1:2379"]));
-//! let second = Duration::from_secs(1);
-//! let timing = Timing::new(15 * second, 2 * second, second);
-//! let session = Session::open(&store, Options::new(timing)).await?;
-//! let mut election = Election::new(store, Prefix::checked("/demo")?, "node1", 2 * second);
-//! let term = election.stand(&session).await?;
-//! term.put("/demo-value", "written by the leader").await?;
-//! election.resign(session, Some(&term)).await;
+//! let client = Client::new(&ClientOptions::new(["http://127.0.0.1:2379"]))?;
+//! let leadership = client.election("/demo")?.candidate("node1").campaign().await?;
+//! leadership.put("/demo-value", "written by the leader").await?;
+//! leadership.resign().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -99,6 +90,7 @@
 //! | [`candidate`] | what the candidate decides, as a pure state machine, and the daemon's main loop around it |
 //! | [`job`] | what a leader runs: a command, or Rust code on a runtime of its own |
 //! | [`guardian`] | the process that starts, signals and reaps what the job consists of |
+//! | `api` | what `incumbent-election` offers to who wants an election alone |
 //! | `election` | the queue: joining, claiming, watching, observing |
 //! | `session` | the lease, its renewals and its deadline |
 //! | `term` | what a leader holds: token, guarded writes, the way to give it back |

@@ -231,6 +231,8 @@ mod tests {
         let filter = targets("warn, h2 = trace,incumbent::etcd=debug").unwrap();
         assert!(filter.would_enable("h2::codec", &Level::TRACE));
         assert!(filter.would_enable("incumbent::etcd", &Level::DEBUG));
+        assert!(filter.would_enable(&format!("{ELECTION}etcd::watch"), &Level::DEBUG));
+        assert!(!filter.would_enable(&format!("{ELECTION}session"), &Level::INFO));
         assert!(!filter.would_enable("incumbent::session", &Level::INFO));
     }
 

@@ -38,6 +38,7 @@ mod neighbour;
 pub mod observe;
 mod own_key;
 pub mod queue;
+pub mod successor;
 pub mod wishes;
 
 pub use campaign::{CampaignError, Progress};

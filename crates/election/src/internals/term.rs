@@ -98,6 +98,7 @@ impl Term {
 
     /// The same term as a Rust job sees it: with writes over connections of the job's runtime, and
     /// a way to the guardian.
+    #[must_use]
     pub fn of_job(&self, store: Store, stop: watch::Receiver<bool>, spawner: Spawner) -> Self {
         Self {
             store,

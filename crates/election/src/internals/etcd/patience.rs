@@ -80,10 +80,7 @@ impl Patience {
         loop {
             match attempt(self.attempt()).await {
                 Ok(answer) => return Ok(answer),
-                // A password that is wrong now is wrong on every member.
-                Err(error @ Error::LoginRefused { .. }) => return Err(error.into()),
-                Err(error) if !error.may_pass() => return Err(error.into()),
-                Err(error) => attempts.failed(error).await?,
+                Err(error) => attempts.weigh(error).await?,
             }
         }
     }
@@ -114,6 +111,19 @@ pub struct Attempts {
 }
 
 impl Attempts {
+    /// As [`failed`](Self::failed), but for what another member would say too.
+    ///
+    /// # Errors
+    /// As there, and that at once.
+    pub async fn weigh(&mut self, error: Error) -> Result<(), Failure> {
+        match error {
+            // A password that is wrong now is wrong on every member.
+            Error::LoginRefused { .. } => Err(error.into()),
+            error if !error.may_pass() => Err(error.into()),
+            error => self.failed(error).await,
+        }
+    }
+
     /// Takes note that an attempt failed, and pauses before the next.
     ///
     /// # Errors

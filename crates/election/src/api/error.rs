@@ -1,0 +1,168 @@
+//! What can go wrong, to match on.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::election;
+use crate::etcd::Error;
+use crate::keys::NotAPrefix;
+use crate::session::Loss;
+use crate::term;
+
+/// The options can't be meant so.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// There is no endpoint.
+    #[error("no endpoint is named")]
+    NoEndpoint,
+    /// An endpoint is no URL.
+    #[error("{0:?} is no endpoint: expected http://host:port or https://host:port")]
+    Endpoint(String),
+    /// A certificate without its key, or a key without its certificate.
+    #[error("{missing} is missing: a certificate and its key go together")]
+    TlsPair {
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// A limit within which nothing can be done.
+    #[error("{0} is zero")]
+    Zero(&'static str),
+    /// A TTL that etcd doesn't grant: expected whole seconds, 2 or more.
+    #[error("a ttl of {0:?}: expected whole seconds, from 2 s to 9,000,000,000 s")]
+    Ttl(std::time::Duration),
+    /// The TTL, or the one that etcd granted, has no room for the graces; says what would help.
+    #[error("{0}")]
+    NoRoom(String),
+    /// The takeover delay is too short for the kill budget.
+    #[error("a takeover delay of {delay:?}: expected {least:?} or more, by the kill budget")]
+    TakeoverDelay {
+        /// As it was given.
+        delay: std::time::Duration,
+        /// The shortest.
+        least: std::time::Duration,
+    },
+    /// There is no thread, or no runtime, to be had.
+    #[error("no thread for the client")]
+    Thread(#[source] Arc<io::Error>),
+}
+
+/// Why a campaign ended without a term. The key is withdrawn.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CampaignError {
+    /// The candidacy was lost: campaign again.
+    #[error("the candidacy was lost")]
+    Lost(#[source] Loss),
+    /// No lease was to be had: campaign again if that [may pass](Error::may_pass).
+    #[error("no lease")]
+    NoLease(#[source] Error),
+    /// The leader was asked to step down for one behind this candidate: campaign again, behind that.
+    #[error("making way for the one that is to lead")]
+    MakeWay,
+    /// The store's memory rules it out, and an operator has to look: it tells of a token that could
+    /// only come after this one.
+    #[error("refusing to lead: {0}")]
+    Refused(String),
+    /// The options can't be meant so.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// No election is held under such a prefix.
+    #[error(transparent)]
+    Prefix(#[from] NotAPrefix),
+}
+
+impl CampaignError {
+    /// Whether another campaign may come to something.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Lost(Loss::ClusterChanged(_) | Loss::Refused(_))
+            | Self::Refused(_)
+            | Self::Options(_)
+            | Self::Prefix(_) => false,
+            Self::NoLease(error) => error.may_pass(),
+            Self::Lost(_) | Self::MakeWay => true,
+        }
+    }
+}
+
+impl From<election::CampaignError> for CampaignError {
+    fn from(error: election::CampaignError) -> Self {
+        match error {
+            election::CampaignError::Lost(loss) => Self::Lost(loss),
+            election::CampaignError::MakeWay => Self::MakeWay,
+            election::CampaignError::Prefix(error) => Self::Prefix(error),
+            refused @ election::CampaignError::SessionTaken => Self::Refused(refused.to_string()),
+            election::CampaignError::Refused(why) => Self::Refused(why),
+        }
+    }
+}
+
+/// Why a term ends. The work has to end too, whatever it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Ending {
+    /// It is lost, or its certain time is nearly over.
+    #[error("lost")]
+    Lost(#[source] Loss),
+    /// An operator asked for it, and another is there to lead.
+    #[error("asked to step down")]
+    StepDown,
+    /// The election was paused.
+    #[error("the election is paused")]
+    Paused,
+    /// This program resigns.
+    #[error("resigning")]
+    Stopping,
+}
+
+/// A term was not given back, or nobody confirmed it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResignError {
+    /// So many clones of the [`Term`](super::Term) were left at the deadline: as many as may still
+    /// work. Nothing was given back; renewals have ended, and the TTL decides.
+    #[error("not resigned: {0} clones of the term are left, and may work yet")]
+    StillWorking(usize),
+    /// Etcd confirmed nothing in time, or refused. Where it was not done, the TTL decides.
+    #[error("resigned, and not confirmed")]
+    Unconfirmed(#[source] Error),
+    /// The client's thread has ended.
+    #[error("not resigned: the client is gone")]
+    Gone,
+}
+
+/// A guarded write was not done, or nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The term is over; nothing was written.
+    #[error("not the leader: the term is over")]
+    NotLeader,
+    /// The key is the election's own, and would block it; nothing was written.
+    #[error("{key:?} is the election's own, and would block it; nothing was written")]
+    Blocks {
+        /// The key.
+        key: String,
+    },
+    /// Nobody answered in time: it may be applied, now or later, if the term still is then.
+    #[error("no answer; it may be written")]
+    Unknown(#[source] Error),
+    /// Etcd refuses it; nothing was written.
+    #[error("refused; nothing was written")]
+    Refused(#[source] Error),
+    /// The client's thread has ended.
+    #[error("the client is gone; it may be written")]
+    Gone,
+}
+
+impl From<term::WriteError> for WriteError {
+    fn from(error: term::WriteError) -> Self {
+        match error {
+            term::WriteError::NotLeader => Self::NotLeader,
+            term::WriteError::Blocks { key } => Self::Blocks { key },
+            term::WriteError::Store(error) if error.is_definite() => Self::Refused(error),
+            term::WriteError::Store(error) => Self::Unknown(error),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Keys and values that are nobody's: read, written and watched by whoever likes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{DeleteOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
+use tokio::sync::mpsc;
+
+use super::Client;
+use super::engine::Engine;
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::etcd::patience::{Failure, LONGEST_ATTEMPT, Patience};
+use crate::etcd::watch::{self, Target, Watch};
+use crate::etcd::{Error, Store};
+
+/// First and largest pause between attempts of who goes on for ever.
+pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How many changes may wait for a watcher before the watch does.
+const CHANGES: usize = 64;
+
+/// What stands under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Value {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+    /// The revision at which it was made.
+    pub create_revision: i64,
+    /// The revision at which it was written last.
+    pub mod_revision: i64,
+    /// How often it was written since it was made, that included.
+    pub version: i64,
+}
+
+impl Value {
+    pub(super) fn of(kv: &KeyValue) -> Self {
+        Self {
+            key: kv.key().to_vec(),
+            value: kv.value().to_vec(),
+            create_revision: kv.create_revision(),
+            mod_revision: kv.mod_revision(),
+            version: kv.version(),
+        }
+    }
+
+    /// The value as text, if it is UTF-8.
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.value).ok()
+    }
+}
+
+/// What a watcher sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A key was written.
+    Put(Value),
+    /// A key was deleted, or its lease ended.
+    Delete {
+        /// The key.
+        key: Vec<u8>,
+        /// The revision since which it is gone.
+        revision: i64,
+    },
+    /// History was compacted before it was told: what changed meanwhile is not known, and what comes
+    /// next is.
+    Missed,
+}
+
+impl Client {
+    /// Reads what stands under `key`, linearizably.
+    ///
+    /// Goes on asking, member after member, for at most
+    /// [`request_timeout`](super::ClientOptions::request_timeout).
+    ///
+    /// # Errors
+    /// What was wrong with the last attempt, or what another member would say too.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Option<Value>, Error> {
+        let key = key.into();
+        let get = move |store: Store, limit| {
+            let key = key.clone();
+            async move { store.get(limit, key, None).await }
+        };
+        let (found, _) = ask(&self.engine, get).await?;
+        Ok(found.kvs().first().map(Value::of))
+    }
+
+    /// Writes `value` under `key`, whoever leads: a leader's writes are
+    /// [`Term::put`](super::Term::put).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); unless etcd [refuses](Error::is_definite), it may be written.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves open whether it is written.
+    pub async fn put(
+        &self,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+    ) -> Result<(), Error> {
+        self.write(TxnOp::put(key, value, None)).await.map(drop)
+    }
+
+    /// Deletes `key`; returns whether it was there, at the last attempt.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    ///
+    /// # Cancel safety
+    /// As [`put`](Self::put).
+    pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<bool, Error> {
+        let delete = TxnOp::delete(key, None::<DeleteOptions>);
+        let answers = self.write(delete).await?;
+        let deleted =
+            |it: &TxnOpResponse| matches!(it, TxnOpResponse::Delete(it) if it.deleted() > 0);
+        Ok(answers.iter().any(deleted))
+    }
+
+    /// Watches `key` from now on.
+    pub fn watch(&self, key: impl Into<Vec<u8>>) -> Watcher {
+        self.watcher(Target::Key(key.into()))
+    }
+
+    /// Watches every key that begins with `prefix`, from now on.
+    pub fn watch_prefix(&self, prefix: impl Into<String>) -> Watcher {
+        self.watcher(Target::Prefix(prefix.into()))
+    }
+
+    fn watcher(&self, target: Target) -> Watcher {
+        let (tell, changes) = mpsc::channel(CHANGES);
+        let store = self.engine.store.clone();
+        drop(self.engine.spawn(follow(store, target, tell)));
+        Watcher { changes }
+    }
+
+    async fn write(&self, operation: TxnOp) -> Result<Vec<TxnOpResponse>, Error> {
+        let txn = Txn::new().and_then([operation]);
+        let write = move |store: Store, limit| {
+            let txn = txn.clone();
+            async move { store.txn(limit, txn).await }
+        };
+        let (answer, _) = ask(&self.engine, write).await?;
+        Ok(answer.op_responses())
+    }
+}
+
+/// Follows keys; made by [`Client::watch`].
+#[derive(Debug)]
+pub struct Watcher {
+    changes: mpsc::Receiver<Change>,
+}
+
+impl Watcher {
+    /// Waits for the next change. Watches that break are opened anew where they left off, and not told.
+    /// `None` once the client's thread is gone.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn next(&mut self) -> Option<Change> {
+        self.changes.recv().await
+    }
+}
+
+/// Tells of every change until nobody listens.
+async fn follow(store: Store, target: Target, tell: mpsc::Sender<Change>) {
+    let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
+    let mut from = 0;
+    let follow = async {
+        loop {
+            match tell_changes(&store, &target, &mut from, &tell).await {
+                Ok(()) => return,
+                Err(Error::Compacted { oldest }) => {
+                    from = oldest;
+                    if tell.send(Change::Missed).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a watch broke");
+                    clock::sleep(pauses.next(crate::backoff::jitter())).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = follow => {}
+        () = tell.closed() => {}
+    }
+}
+
+/// Opens a watch after what was told last, and tells of changes until it breaks or nobody listens.
+async fn tell_changes(
+    store: &Store,
+    target: &Target,
+    from: &mut i64,
+    tell: &mpsc::Sender<Change>,
+) -> Result<(), Error> {
+    if *from == 0 {
+        // A member that lags would begin in the past.
+        let key = match target {
+            Target::Key(key) => key.clone(),
+            Target::Prefix(prefix) => prefix.clone().into_bytes(),
+        };
+        let (_, seen) = store.get(LONGEST_ATTEMPT, key, None).await?;
+        *from = seen.revision + 1;
+    }
+    let mut watch = Watch::open(store, LONGEST_ATTEMPT, vec![target.clone()], *from).await?;
+    loop {
+        for change in watch.next().await? {
+            let (change, revision) = match change {
+                watch::Change::Put(kv) => (Change::Put(Value::of(&kv)), kv.mod_revision()),
+                watch::Change::Delete { key, revision } => {
+                    (Change::Delete { key, revision }, revision)
+                }
+            };
+            if tell.send(change).await.is_err() {
+                return Ok(());
+            }
+            *from = revision + 1;
+        }
+    }
+}
+
+/// Makes attempts, member after member, until one is answered or the client's time for it is over.
+///
+/// # Errors
+/// What was wrong with the last one, or what another member would say too.
+pub(super) async fn ask<T: Send + 'static, F>(
+    engine: &Arc<Engine>,
+    mut attempt: impl FnMut(Store, Duration) -> F + Send + 'static,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    let (store, total) = (engine.store.clone(), engine.patience);
+    let asked = engine.run(async move {
+        let patience = Patience::new(&store, total);
+        let mut attempts = patience.attempts();
+        loop {
+            match attempt(store.clone(), patience.attempt()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => attempts.weigh(error).await?,
+            }
+        }
+    });
+    match asked.await {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(Failure::TimedOut { last, .. } | Failure::Store(last))) => Err(last),
+        None => Err(Error::Unreachable {
+            endpoint: "client".to_owned(),
+            reason: "its thread is gone".to_owned(),
+        }),
+    }
+}
