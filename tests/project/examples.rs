@@ -178,7 +178,7 @@ fn a_service_works_in_one_replica_and_hands_over_at_its_end() {
     eventually(SOON, "a leads", || {
         ask(&at_a).contains("leading with token")
     });
-    let (mut b, at_b, _) = service("b");
+    let (mut b, at_b, _said) = service("b");
     cluster.wait_names("/demo", &["a", "b"]);
     assert!(ask(&at_b).ends_with("standing by\n"));
     eventually(SOON, "a works", || cluster.get("/demo-count").is_some());

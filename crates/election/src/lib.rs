@@ -2,26 +2,29 @@
 //! queue with it, and with the safety of the daemon `incumbent`, of which this is the election.
 //!
 //! ```no_run
-//! use incumbent_election::{Client, ClientOptions, Term};
+//! use std::time::Duration;
 //!
-//! async fn work(term: Term) {
-//!     let count = async {
-//!         loop {
-//!             // Etcd refuses it once another leads, whatever this process believes.
-//!             term.put("/demo-count", "1").await?;
-//!             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-//!         }
-//!         #[allow(unreachable_code)]
-//!         Ok::<(), incumbent_election::WriteError>(())
-//!     };
-//!     // Dropped when the term is ending.
-//!     drop(term.scope(count).await);
+//! use incumbent_election::{Client, ClientOptions, Term, WriteError};
+//!
+//! async fn count(term: &Term) -> Result<(), WriteError> {
+//!     for count in 0_u64.. {
+//!         // Etcd refuses it once another leads, whatever this process believes.
+//!         term.put("/demo-count", count.to_string()).await?;
+//!         tokio::time::sleep(Duration::from_secs(1)).await;
+//!     }
+//!     Ok(())
 //! }
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! # async fn asked_to_end() {}
 //! let client = Client::new(&ClientOptions::new(["http://127.0.0.1:2379"]))?;
 //! let candidate = client.election("/demo")?.candidate("node1");
+//! let work = |term: Term| async move {
+//!     // Dropped when the term is ending.
+//!     if let Ok(Err(error)) = term.scope(count(&term)).await {
+//!         eprintln!("{error}");
+//!     }
+//! };
 //! // Leads whenever it can, until then.
 //! candidate.run(asked_to_end(), work).await?;
 //! # Ok(())
@@ -82,3 +85,8 @@ pub use internals::election::Progress;
 pub use internals::etcd::Error;
 pub use internals::keys::NotAPrefix as PrefixError;
 pub use internals::session::Loss;
+
+/// Compiles the README's example with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

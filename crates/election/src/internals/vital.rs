@@ -182,7 +182,12 @@ mod tests {
     /// How a process ends in which this happens, and what it writes.
     fn end_of(how: &str) -> (std::process::ExitStatus, String) {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "vital::tests::child", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "internals::vital::tests::child",
+                "--ignored",
+                "--nocapture",
+            ])
             .env(HOW, how)
             .stdin(Stdio::null())
             .output()
