@@ -89,4 +89,4 @@ pub use internals::session::Loss;
 /// Compiles the README's example with the documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+struct ElectionReadme;
