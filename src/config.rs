@@ -24,6 +24,7 @@ mod place;
 mod reload;
 mod report;
 mod rules;
+mod scheduling;
 pub mod shipped;
 mod signal;
 pub mod source;
@@ -34,6 +35,7 @@ mod url;
 pub use place::{Place, Problem, Problems};
 pub use reload::reload;
 pub use report::{check_report, ttl_warnings};
+pub use scheduling::Scheduling;
 pub use source::{Flag, Judge, Source};
 pub use timing::Timing;
 
@@ -43,6 +45,9 @@ use rules::PassedValues;
 
 /// The section that only those read who run the job, or look whether it can be.
 const JOB: &str = "job";
+
+/// The part of it that those read, too, who show when it runs.
+const SCHEDULE: &str = "schedule";
 
 /// Everything a command needs to know, checked.
 #[derive(Clone, Debug)]
@@ -59,6 +64,10 @@ pub struct Config {
     pub election: Election,
     /// `job.*`.
     pub job: Job,
+    /// `job.timeout`: how long a run may take, scheduled or not.
+    pub run_timeout: Option<Duration>,
+    /// `job.schedule.*`, if the job is to run by one.
+    pub scheduling: Option<Scheduling>,
     /// `hooks.*`.
     pub hooks: Hooks,
     /// `runtime_dir`, absolute.
@@ -80,7 +89,11 @@ impl Config {
     /// A digest of what all replicas of an election should have alike: `election.*`, `job.*` and
     /// `hooks.*`, defaults filled in.
     pub fn digest(&self) -> String {
-        let alike = format!("{:?} {:?} {:?}", self.election, self.job, self.hooks);
+        let mut alike = format!("{:?} {:?} {:?}", self.election, self.job, self.hooks);
+        // Only where they are set, so that versions without them agree on the rest.
+        alike.extend(self.run_timeout.map(|timeout| format!(" {timeout:?}")));
+        let scheduling = self.scheduling.as_ref();
+        alike.extend(scheduling.map(|it| format!(" {}", it.digest())));
         // FNV-1a: it is to tell slips apart, and no secret nor an enemy is behind them.
         let digest = alike
             .bytes()
@@ -306,7 +319,7 @@ impl ReadConfig {
         ];
         let set = set.into_iter().map(|layer| {
             if source.ignores_job {
-                layer.without(JOB)
+                layer.without(JOB, &[SCHEDULE])
             } else {
                 layer
             }
@@ -399,6 +412,8 @@ fn assemble(settings: &PassedValues, file: Option<PathBuf>) -> Result<Config, &'
             yield_cooldown: settings.need(keys::JOB_YIELD_COOLDOWN)?,
             settings: settings.get(keys::JOB_SETTINGS).unwrap_or_default(),
         },
+        run_timeout: settings.get(keys::JOB_TIMEOUT).flatten(),
+        scheduling: scheduling::assemble(settings)?,
         hooks: Hooks {
             on_elected: hook(keys::HOOKS_ON_ELECTED, keys::HOOKS_ON_ELECTED_TIMEOUT)?,
             on_lost: hook(keys::HOOKS_ON_LOST, keys::HOOKS_ON_LOST_TIMEOUT)?,

@@ -3,6 +3,7 @@
 
 mod layers;
 mod rules;
+mod schedule;
 mod shipped_file;
 mod syntax;
 mod uses;

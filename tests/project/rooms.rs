@@ -62,8 +62,8 @@ const ARROWS: &[(&str, &str)] = &[
     ("election", "term session etcd keys timing backoff clock"),
     ("term", "session etcd keys timing backoff clock reason"),
     ("session", "etcd metrics keys timing backoff clock reason"),
-    // Only types: how to reach the store, how to log, what an election is called.
-    ("config", "etcd log keys os_text timing faults"),
+    // Only types: how to reach the store, how to log, what an election is called, when to run.
+    ("config", "schedule etcd log keys os_text timing faults"),
     ("etcd", "keys os_text backoff clock worker"),
     // The log lines that whoever stands in for another has in common with it.
     ("lines", "keys proc reason"),

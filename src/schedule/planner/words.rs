@@ -59,7 +59,7 @@ pub enum Overlap {
 }
 
 /// How slots are run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// What an end that nobody recorded means.
     pub guarantee: Guarantee,
