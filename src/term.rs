@@ -22,6 +22,7 @@ pub(crate) mod member;
 pub mod process;
 pub mod record;
 pub mod resignation;
+pub mod run_book;
 
 pub use etcd_client::{TxnOp, TxnOpResponse, TxnResponse};
 use member::MemberPlace;
