@@ -31,12 +31,12 @@ const ARROWS: &[(&str, &str)] = &[
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
         "candidate",
-        "job guardian election session term etcd config runtime_dir log lines metrics keys proc timing backoff clock vital worker reason shortage faults",
+        "job guardian election session term etcd config schedule runtime_dir log lines metrics keys proc timing backoff clock wall vital worker reason shortage faults",
     ),
     // A command is described in the guardian's words; Rust code gets a term.
     (
         "job",
-        "guardian term etcd config notify os_text backoff vital",
+        "guardian term etcd config schedule notify os_text backoff vital",
     ),
     // Knows nothing of elections but how to give a term back.
     (
@@ -61,11 +61,11 @@ const ARROWS: &[(&str, &str)] = &[
     // A term comes of an election and hangs on its session.
     (
         "election",
-        "term session etcd schedule keys timing backoff clock",
+        "term session schedule etcd keys timing backoff clock",
     ),
     (
         "term",
-        "session etcd schedule keys timing backoff clock wall reason",
+        "session schedule etcd keys timing backoff clock wall reason",
     ),
     ("session", "etcd metrics keys timing backoff clock reason"),
     // Only types: how to reach the store, how to log, what an election is called, when to run.
