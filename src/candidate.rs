@@ -26,11 +26,13 @@ use crate::job::native::{self, NativeJob, Stage};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::runtime_dir::lease_file::{Keeper, UnitPlace};
+use crate::schedule::planner::Now;
 use crate::session::Status;
 use crate::shortage::until_had;
 use crate::term::Term;
 use crate::term::process::SpawnRequest;
 use crate::vital;
+use crate::wall;
 
 mod actions;
 mod checking;
@@ -44,6 +46,7 @@ mod lines;
 mod processes;
 mod pulse;
 mod shown;
+mod slots;
 mod successor;
 mod view;
 
@@ -56,9 +59,10 @@ pub use decide::{End, Order, Outcome, Role};
 use guarding::Guarding;
 use lines::Lines;
 use processes::Processes;
+use slots::WallAlarm;
 
 pub use pulse::{Pulse, ended};
-pub use view::{HealthView, JobView, PastRun, Public, View};
+pub use view::{HealthView, JobView, PastRun, Public, SlotsView, View};
 
 /// How long the guardian has to leave at the end.
 const DISMISSAL: Duration = Duration::from_millis(500);
@@ -135,6 +139,8 @@ pub struct Candidate {
     native: Option<NativeJob>,
     /// What the runs before came to.
     job: JobView,
+    /// Wakes the loop for a slot.
+    wall: WallAlarm,
     exiting: bool,
     /// Who is told what became of the one run, where there is to be one.
     tell: Option<oneshot::Sender<Outcome>>,
@@ -239,6 +245,7 @@ impl Candidate {
             term: None,
             native: None,
             job: JobView::default(),
+            wall: WallAlarm::default(),
             exiting: false,
             tell,
         };
@@ -260,6 +267,7 @@ impl Candidate {
             let at_the_latest = clock::now() + self.config.election.ttl / 4;
             let timer = self.mind.next_timer();
             let wake = timer.map_or(at_the_latest, |at| at.min(at_the_latest));
+            self.wall.arm(self.mind.next_wall());
             let next = tokio::select! {
                 biased;
                 order = vital::heard(&mut self.orders, "control") => Next::Order(order),
@@ -272,6 +280,7 @@ impl Candidate {
                 () = changed(&mut self.status) => Next::Lease,
                 () = self.pulse.asked() => Next::Asked,
                 () = clock::sleep_until(wake) => Next::Time,
+                () = self.wall.woken() => Next::Time,
             };
             if clock::now().since(wake) > STOPPED {
                 self.catch_up().await;
@@ -321,7 +330,11 @@ impl Candidate {
 
     fn decide(&mut self, event: Event) {
         tracing::debug!(?event, role = self.mind.role().word(), "event");
-        let actions = self.mind.handle(event, clock::now(), backoff::random());
+        let now = Now {
+            wall: wall::now(),
+            clock: clock::now(),
+        };
+        let actions = self.mind.handle(event, now, backoff::random());
         // Whoever asks must not be told that it leads once its job is being stopped.
         self.publish();
         for action in actions {

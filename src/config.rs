@@ -23,6 +23,7 @@ mod place;
 mod reload;
 mod report;
 mod rules;
+mod scheduling;
 pub mod shipped;
 mod signal;
 pub mod source;
@@ -33,6 +34,7 @@ pub use incumbent_election::internals::timing::{self, advice};
 pub use place::{Place, Problem, Problems};
 pub use reload::reload;
 pub use report::{check_report, ttl_warnings};
+pub use scheduling::Scheduling;
 pub use source::{Flag, Judge, Source};
 pub use timing::Timing;
 
@@ -58,6 +60,10 @@ pub struct Config {
     pub election: Election,
     /// `job.*`.
     pub job: Job,
+    /// `job.timeout`: how long a run may take, scheduled or not.
+    pub run_timeout: Option<Duration>,
+    /// `job.schedule.*`, if the job is to run by one.
+    pub scheduling: Option<Scheduling>,
     /// `hooks.*`.
     pub hooks: Hooks,
     /// `runtime_dir`, absolute.
@@ -79,7 +85,11 @@ impl Config {
     /// A digest of what all replicas of an election should have alike: `election.*`, `job.*` and
     /// `hooks.*`, defaults filled in.
     pub fn digest(&self) -> String {
-        let alike = format!("{:?} {:?} {:?}", self.election, self.job, self.hooks);
+        let mut alike = format!("{:?} {:?} {:?}", self.election, self.job, self.hooks);
+        // Only where they are set, so that versions without them agree on the rest.
+        alike.extend(self.run_timeout.map(|timeout| format!(" {timeout:?}")));
+        let scheduling = self.scheduling.as_ref();
+        alike.extend(scheduling.map(|it| format!(" {}", it.digest())));
         // FNV-1a: it is to tell slips apart, and no secret nor an enemy is behind them.
         let digest = alike
             .bytes()
@@ -305,14 +315,11 @@ impl ReadConfig {
         ];
         let set = set.into_iter().map(|layer| {
             if source.ignores_job {
-                layer.without(JOB)
+                layer.without(JOB, "schedule")
             } else {
                 layer
             }
         });
-        if source.ignores_job {
-            problems.retain(|problem| !problem.is_in(JOB));
-        }
         let defaults = layers::defaults(&source.host_name, source.runtime_dir().as_os_str());
         let layers = std::iter::once(defaults).chain(set);
         let tree = MergedTree::merged(layers).unwrap_or_else(|error| {
@@ -324,6 +331,10 @@ impl ReadConfig {
             file: found.as_ref().map(|found| found.path.as_path()),
         };
         let settings = PassedValues::read(&tree, &context, &mut problems);
+        if source.ignores_job {
+            let minds = |it: &Problem| source.needs_schedule && it.is_in(keys::SCHEDULE);
+            problems.retain(|problem| !problem.is_in(JOB) || minds(problem));
+        }
         // What else stands on a line with a fault of syntax is a guess.
         problems.retain(|problem| !read.syntax.iter().any(|fault| fault.shares_line(problem)));
         problems.extend(read.syntax);
@@ -398,6 +409,8 @@ fn assemble(settings: &PassedValues, file: Option<PathBuf>) -> Result<Config, &'
             yield_cooldown: settings.need(keys::JOB_YIELD_COOLDOWN)?,
             settings: settings.get(keys::JOB_SETTINGS).unwrap_or_default(),
         },
+        run_timeout: settings.get(keys::JOB_TIMEOUT).flatten(),
+        scheduling: scheduling::assemble(settings)?,
         hooks: Hooks {
             on_elected: hook(keys::HOOKS_ON_ELECTED, keys::HOOKS_ON_ELECTED_TIMEOUT)?,
             on_lost: hook(keys::HOOKS_ON_LOST, keys::HOOKS_ON_LOST_TIMEOUT)?,

@@ -96,7 +96,7 @@
 //! | `term` | what a leader holds: token, guarded writes, the way to give it back |
 //! | `etcd` | one client a member, rotation, limits, errors |
 //! | [`kv`], [`status`] | what the commands of these names ask the store |
-//! | [`schedule`] | at which instants a job is to run, and which of them is due |
+//! | `schedule` | at which instants a job is to run, and which of them is due |
 //! | [`release`] | the unit's stop hook |
 //! | [`fencing`] | what an earlier daemon left on this host |
 //! | [`runtime_dir`] | one daemon's folder: its lock, its lease file, the record of its runs |
@@ -108,7 +108,7 @@
 //! | [`notify`], [`signals`] | words to and from the service manager |
 //! | `vital`, `worker` | threads whose end is the process's, and those that wait for what blocks |
 //! | [`shortage`] | waiting for what can't be had for a moment |
-//! | `keys`, `clock`, [`wall`], `backoff`, [`proc`], [`cgroup`], [`faults`], `os_text`, `reason` | leaves: names, time, the time of day, pauses, `/proc`, whose fault an error is, paths as JSON, why a term ended |
+//! | `keys`, `clock`, `wall`, `backoff`, [`proc`], [`cgroup`], [`faults`], `os_text`, `reason` | leaves: names, time, the time of day, pauses, `/proc`, whose fault an error is, paths as JSON, why a term ended |
 //!
 //! # Rules
 //!
@@ -152,15 +152,14 @@ pub mod proc;
 pub mod release;
 pub mod runs;
 pub mod runtime_dir;
-pub mod schedule;
 pub mod shortage;
 pub mod signals;
 pub mod status;
-pub mod wall;
 
 #[doc(hidden)]
 pub use incumbent_election::internals::{
-    backoff, clock, election, etcd, keys, os_text, reason, session, term, vital, worker,
+    backoff, clock, election, etcd, keys, os_text, reason, schedule, session, term, vital, wall,
+    worker,
 };
 
 pub use cli::{command_line, main};

@@ -154,6 +154,7 @@ fn resignation(lease: LeaseId) -> Resignation {
         token: None,
         may_mark: false,
         step_down: None,
+        close: None,
     }
 }
 

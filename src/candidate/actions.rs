@@ -11,9 +11,12 @@ use crate::guardian::protocol::{CommandSpec, Request};
 use crate::job::command;
 use crate::job::native::{self, NativeJob, Stage};
 use crate::runtime_dir::lease_file::LeaseFile;
+use crate::schedule::Schedule;
+use crate::schedule::planner::Run as SlotRun;
 use crate::term::Term;
 use crate::term::process::ProcessError;
 use crate::term::resignation::Resignation;
+use crate::worker::STORE;
 
 /// How long a guardian may take to acknowledge a lease before it is taken for stopped.
 pub(super) const REMEMBER_LIMIT: Duration = Duration::from_secs(5);
@@ -42,7 +45,8 @@ impl Candidate {
             Action::Contest(command) => self.contest.send(command),
             Action::Start { token, run, what } => self.start_run(token, run, what),
             Action::GuardEnd { token } => self.guard_end(token),
-            Action::StartNative { run } => self.start_native(run),
+            Action::StartNative { run, slot } => self.start_native(run, slot),
+            Action::RefreshSchedule(schedule) => self.refresh(schedule),
             Action::StopNative => {
                 if let Some(native) = &self.native {
                     native.stop();
@@ -117,8 +121,8 @@ impl Candidate {
         };
         let config = &self.config;
         let (command, sole) = match what {
-            Work::Job(stdin) => {
-                let job = command::spec(config, term);
+            Work::Job(stdin, slot) => {
+                let job = command::spec_of_run(config, term, slot.as_deref());
                 (CommandSpec { stdin, ..job }, true)
             }
             Work::Hook => {
@@ -126,9 +130,9 @@ impl Candidate {
                 let argv = hook.map_or(&[][..], |hook| &hook.command);
                 (command::spec_of(config, term, argv), true)
             }
-            Work::Process => {
+            Work::Process(slot) => {
                 let Some(wanted) = wanted else { return };
-                let mut spec = command::spec(config, term);
+                let mut spec = command::spec_of_run(config, term, slot.as_deref());
                 spec.argv = wanted.argv;
                 spec.working_dir = wanted.working_dir.or(spec.working_dir);
                 let own = wanted.env.into_iter();
@@ -157,7 +161,7 @@ impl Candidate {
         }
     }
 
-    fn start_native(&mut self, run: u64) {
+    fn start_native(&mut self, run: u64, slot: Option<Arc<SlotRun>>) {
         let factory = self.jobs.get(&self.config.job.kind);
         let (Some(factory), Some(term)) = (factory, &self.term) else {
             return;
@@ -167,7 +171,7 @@ impl Candidate {
             settings: self.config.job.settings.clone(),
             store: self.config.etcd.clone(),
             spawner: self.spawns.0.clone(),
-            term: term.clone(),
+            term: term.clone().for_slot(slot),
             run,
         };
         match NativeJob::start(start, self.natives.0.clone()) {
@@ -181,6 +185,17 @@ impl Candidate {
                 drop(self.natives.0.send(native::NativeProgress { run, stage }));
             }
         }
+    }
+
+    /// Reads the schedule's zone anew, off the main loop: that is a file.
+    fn refresh(&self, schedule: Arc<Schedule>) {
+        let words = self.words.0.clone();
+        let read = move || {
+            let refreshed = Arc::new(schedule.refreshed());
+            drop(words.send(Word::Event(Event::Refreshed(refreshed))));
+        };
+        // Where no thread is to be had the old rules do for another hour.
+        drop(STORE.run(read));
     }
 
     /// Kills guardian and tree off the main loop, and starts the next guardian after it.

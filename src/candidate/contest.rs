@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::decide::words::{Command, Event, Joined, Left};
 use super::pulse::Pulse;
 use super::shown::{ShownUnkillable, show_unkillable};
+use super::slots;
 use super::successor::SuccessorLook;
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Tick};
@@ -133,6 +134,8 @@ struct Aside {
 /// What a candidacy has come to.
 #[derive(Debug, Default)]
 struct Contention {
+    /// Whether its job has a schedule.
+    scheduled: bool,
     /// Renewing for as long as its lease can be: what hangs on it may not be over (R5).
     session: Option<Session>,
     /// The record of its term, once its claim is complete: the candidate may be giving it back
@@ -179,8 +182,13 @@ impl Contestant {
         while let Some(command) = inbox.recv().await {
             let mut candidacy = Contention::default();
             let given_back = match command {
-                Command::Contend(lease, timing) => {
+                Command::Contend {
+                    lease,
+                    timing,
+                    scheduled,
+                } => {
                     aside.lease = Some(lease);
+                    candidacy.scheduled = scheduled;
                     let standing = self.stand(lease, timing, &mut election, &mut candidacy);
                     Box::pin(self.until_given_back(&mut inbox, &mut aside, standing)).await
                 }
@@ -189,6 +197,7 @@ impl Contestant {
             let Contention {
                 session,
                 claimed: term,
+                ..
             } = candidacy;
             // And with it the renewals.
             drop(session);
@@ -259,10 +268,24 @@ impl Contestant {
                     drop(wishes::take_back(&store, limit, &prefix, asked_at).await);
                 });
             }
+            Command::Slots {
+                lease,
+                limit,
+                request,
+            } => {
+                let (store, prefix) = (self.store.clone(), self.setup.prefix.clone());
+                let reports = self.reports.clone();
+                tokio::spawn(async move {
+                    let answer = slots::ask(&store, limit, (&prefix, lease), request).await;
+                    if let Some(event) = answer {
+                        drop(reports.send(ContestReport::Event(event)));
+                    }
+                });
+            }
             Command::ShowUnkillable(lease, unkillable) => {
                 aside.unkillable.send_replace(Some((lease, unkillable)));
             }
-            Command::Contend(..) | Command::Hurry(_) => {}
+            Command::Contend { .. } | Command::Hurry(_) => {}
         }
         None
     }
@@ -305,7 +328,11 @@ impl Contestant {
         lease: LeaseId,
         options: Options,
         election: &mut Election,
-        Contention { session, claimed }: &mut Contention,
+        Contention {
+            scheduled,
+            session,
+            claimed,
+        }: &mut Contention,
     ) -> Result<Infallible, Event> {
         let opened = Session::open_as(&self.store, lease, options).await;
         let session = &*session.insert(opened.map_err(|error| match error {
@@ -340,7 +367,7 @@ impl Contestant {
             on_its_way,
         ));
         tokio::spawn(put_record(term.clone(), record, recorded));
-        let mut lookout = Lookout::new(self.store.clone(), term);
+        let mut lookout = Lookout::new(self.store.clone(), term).with_schedule(*scheduled);
         tokio::select! {
             biased;
             loss = session.lost() => return Err(Event::Lost(loss)),
@@ -358,6 +385,10 @@ impl Contestant {
                     pause: Record::Read(pause),
                     at,
                 } if pause.keep_leader => {
+                    if *scheduled {
+                        let pause = Record::Read(pause);
+                        self.tell(Event::Notice(Notice::Paused { pause, at }));
+                    }
                     let term = lookout.term().clone();
                     let member = member.clone().with_digest(self.setup.digest.get());
                     // A term that is over needs to heed nothing.

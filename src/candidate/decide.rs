@@ -19,7 +19,9 @@ use crate::config::timing::Timing;
 use crate::guardian::protocol::{Report, Request};
 use crate::job::restart::Restarts;
 use crate::proc::survivor::Survivor;
+use crate::schedule::planner::{Event as Told, Now, Setup};
 use crate::term::resignation::Resignation;
+use crate::wall::Time;
 
 mod candidacy;
 mod checks;
@@ -32,6 +34,7 @@ mod place;
 mod run;
 mod runs;
 mod silence;
+mod slots;
 mod tenure;
 #[cfg(test)]
 mod tests;
@@ -45,6 +48,7 @@ use once::Once;
 pub use once::Outcome;
 use place::{Job, Out, Place};
 use silence::Silence;
+use slots::Planning;
 use trouble::Trouble;
 use words::{Action, Command, Event, Line};
 pub use words::{Order, Role};
@@ -65,6 +69,8 @@ pub(super) struct Mind {
     checks: Option<Checks>,
     /// The one run of a candidate that is to have no other.
     once: Option<Once>,
+    /// What plans the runs of this candidacy, where the job has a schedule.
+    planning: Option<Planning>,
     trouble: Trouble,
     restarts: Restarts,
     rejoin: Backoff,
@@ -76,6 +82,8 @@ pub(super) struct Mind {
     survivors: Arc<[Survivor]>,
     /// When, by the clock, the present event is decided on.
     now: Instant,
+    /// The time of day then, for the schedule alone.
+    wall: Time,
     /// The random number that came with it.
     random: u64,
     actions: Vec<Action>,
@@ -106,12 +114,14 @@ impl Mind {
             }),
             guardian: GuardianState::default(),
             once: None,
+            planning: None,
             trouble: Trouble::default(),
             rejoin: Backoff::new(REJOIN_PAUSES.0, REJOIN_PAUSES.1),
             runs: 0,
             wishes: 0,
             survivors: Arc::default(),
             now,
+            wall: Time::EPOCH,
             random: 0,
             actions: Vec::new(),
         }
@@ -127,8 +137,8 @@ impl Mind {
 
     /// Takes in one event, with a random number of its own, and returns what is to be done, in
     /// order.
-    pub(super) fn handle(&mut self, event: Event, now: Instant, random: u64) -> Vec<Action> {
-        (self.now, self.random) = (now, random);
+    pub(super) fn handle(&mut self, event: Event, now: Now, random: u64) -> Vec<Action> {
+        (self.now, self.wall, self.random) = (now.clock, now.wall, random);
         match event {
             Event::Tick => self.tick(),
             Event::Order(order) => self.ordered(order),
@@ -168,6 +178,9 @@ impl Mind {
             Event::Checks(report) => self.check_said(report),
             Event::ChecksGone => self.checks_gone(),
             Event::ChecksGuarded => self.checks_guarded(),
+            Event::SlotsRead(number, stored) => self.slots_read(number, stored),
+            Event::SlotsWrote(number, written) => self.slots_wrote(number, written),
+            Event::Refreshed(schedule) => self.schedule_refreshed(schedule),
         }
         std::mem::take(&mut self.actions)
     }
@@ -189,6 +202,8 @@ impl Mind {
             run.and_then(run::Run::kills_daemon_at),
             run.and_then(run::Run::hook_due),
             self.checks.as_ref().map(Checks::due),
+            self.timeout_at(),
+            self.planning.as_ref().and_then(|it| it.wake().clock),
         ]
         .into_iter()
         .flatten()
@@ -213,6 +228,18 @@ impl Mind {
         if passed(self.checks.as_ref().map(Checks::due)) {
             self.check_due();
         }
+        self.tick_of_term();
+        if passed(self.timeout_at()) {
+            self.run_timed_out();
+        }
+        // Last: nothing starts in a term that the deadline has ended.
+        self.plan(Told::Tick);
+    }
+
+    /// Does what is due by now in a term.
+    fn tick_of_term(&mut self) {
+        let now = self.now;
+        let passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         let Some(tenure) = self.place.tenure_mut() else {
             return;
         };
@@ -260,6 +287,7 @@ impl Mind {
                 up: run.is_some_and(|run| run.said),
                 ..job.clone()
             },
+            slots: self.planning.as_ref().and_then(Planning::view),
             health: self.checks.as_ref().map(Checks::view),
             survivors: Arc::clone(&self.survivors),
             trouble: self.trouble.why(),
@@ -307,6 +335,19 @@ impl Mind {
     /// The event's random number, for a pause.
     const fn jitter(&self) -> u32 {
         (self.random >> 32) as u32
+    }
+
+    /// What a planner of the configured job plans by, if that has a schedule.
+    fn setup(&self) -> Option<Setup> {
+        let scheduling = self.config.scheduling.as_ref();
+        scheduling
+            .filter(|_| self.once.is_none())
+            .map(|scheduling| Setup {
+                schedule: Arc::clone(&scheduling.schedule),
+                policy: scheduling.policy.clone(),
+                election: self.config.election.prefix.to_string(),
+                host: self.config.candidate_name.clone(),
+            })
     }
 
     /// Whether the configured job is one in Rust.

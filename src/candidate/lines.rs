@@ -7,6 +7,7 @@ use super::decide::End;
 use super::decide::words::Line;
 use crate::keys::Prefix;
 use crate::lines::{HookEnd, Speaker, Voice, ms};
+use crate::schedule::planner::Line as Planned;
 
 /// Who speaks.
 #[derive(Clone, Debug)]
@@ -152,6 +153,9 @@ impl Lines {
                 line!(error, self, %lease, token, "killing this daemon: its Rust job does not end");
             }
             Line::GuardianGone => line!(error, self, "guardian lost"),
+            Line::Slots { .. } | Line::NextSlot { .. } | Line::RunTimedOut { .. } => {
+                self.of_slots(line);
+            }
         }
     }
 
@@ -180,6 +184,88 @@ impl Lines {
             line!(info, self, %lease, token, pid, code, ran_ms, "job ended");
         } else {
             line!(warn, self, %lease, token, pid, code, signal, error, ran_ms, "job ended");
+        }
+    }
+
+    fn of_slots(&self, line: &Line) {
+        let (Line::Slots { term, .. } | Line::NextSlot { term, .. } | Line::RunTimedOut { term }) =
+            line
+        else {
+            return;
+        };
+        let lease = term.map(|(lease, _)| display(lease));
+        let token = term.map(|(_, token)| token);
+        let line = match line {
+            Line::NextSlot { slot, at, .. } => {
+                let late = at.since(slot.time());
+                let jitter_ms = (!late.is_zero()).then(|| ms(late));
+                line!(info, self, lease, token, %slot, jitter_ms, "next slot");
+                return;
+            }
+            Line::Slots { line, .. } => line,
+            _ => {
+                line!(warn, self, lease, token, "run timed out");
+                return;
+            }
+        };
+        match line {
+            Planned::Claimed {
+                slot,
+                attempt,
+                missed,
+            } => {
+                line!(info, self, lease, token, %slot, attempt, missed, "slot claimed");
+            }
+            Planned::Missed { slot, count } => {
+                line!(warn, self, lease, token, %slot, count, "slot missed");
+            }
+            Planned::Skipped {
+                slot,
+                count,
+                paused,
+            } => {
+                let reason = if *paused { "paused" } else { "overlap" };
+                line!(info, self, lease, token, %slot, count, reason, "slot skipped");
+            }
+            Planned::Lost {
+                slot,
+                host,
+                token: of_term,
+                again,
+            } => {
+                line!(error, self, lease, token, %slot, host, of_term, again, "run lost");
+            }
+            Planned::TimedOut { slot } => {
+                line!(warn, self, lease, token, %slot, "run timed out");
+            }
+            Planned::ClockStepped { by, forward } => {
+                let direction = if *forward { "forward" } else { "back" };
+                line!(
+                    warn,
+                    self,
+                    lease,
+                    token,
+                    by_ms = ms(*by),
+                    direction,
+                    "clock stepped"
+                );
+            }
+            Planned::ClockBehind { wall, until } => {
+                line!(error, self, lease, token, %wall, %until, "clock behind the last claim");
+            }
+            Planned::Changed { since } => {
+                line!(info, self, lease, token, %since, "schedule changed");
+            }
+            Planned::Unreadable { why } => {
+                line!(
+                    error,
+                    self,
+                    lease,
+                    token,
+                    error = why.as_str(),
+                    "schedule's record can't be read"
+                );
+            }
         }
     }
 

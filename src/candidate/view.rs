@@ -15,6 +15,8 @@ use crate::config::timing::Timing;
 use crate::keys::LeaseId;
 use crate::metrics::{Metrics, RunResult};
 use crate::proc::survivor::Survivor;
+use crate::schedule::Slot;
+use crate::schedule::record::State;
 
 /// How many runs that are over are kept for people to look at.
 const KEPT: usize = 10;
@@ -46,6 +48,8 @@ pub struct Public {
     pub since: Option<Arc<str>>,
     /// What the job does and did.
     pub job: JobView,
+    /// What is known of the job's schedule, while it leads and there is one.
+    pub slots: Option<SlotsView>,
     /// How its check stands, if it has one.
     pub health: Option<HealthView>,
     /// What of its job was sent SIGKILL and lives on.
@@ -83,6 +87,15 @@ pub struct JobView {
     pub runs: u64,
     /// The last runs that are over, the latest first.
     pub last: Arc<VecDeque<PastRun>>,
+}
+
+/// What a leader knows of its job's schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotsView {
+    /// The next slot that isn't settled.
+    pub next: Option<Slot>,
+    /// What the store holds.
+    pub state: State,
 }
 
 /// A run that is over.
@@ -129,6 +142,7 @@ impl Public {
             joined: None,
             since: None,
             job: JobView::default(),
+            slots: None,
             health: None,
             survivors: Arc::default(),
             trouble: None,

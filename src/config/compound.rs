@@ -9,12 +9,23 @@ use super::kinds::{DATETIME, ListKind, Parsed, expected, place_of, shown};
 use super::place::{Problem, quoted};
 use super::toml_file::shown_key;
 use super::url;
+use crate::schedule;
 
 /// What the name of a variable of ours begins with; the job's own may not.
 const OUR_VARIABLES: &str = "INCUMBENT_";
 
 /// URLs or arguments; each faulty item is named by its index.
 pub(super) fn list(kind: ListKind, key: &Entry, value: &Value) -> Parsed<Vec<String>> {
+    if let (ListKind::Patterns, ValueKind::String(pattern)) = (kind, &value.kind) {
+        return match schedule::check_pattern(pattern) {
+            Ok(()) => Ok(vec![pattern.clone()]),
+            Err(why) => Err(vec![Problem::new(
+                place_of(value),
+                key.name,
+                why.to_string(),
+            )]),
+        };
+    }
     let ValueKind::Array(items) = &value.kind else {
         let what = format!(
             "expected {}, found {}",
@@ -53,6 +64,10 @@ fn list_item(kind: ListKind, key: &Entry, index: usize, item: &Value) -> Result<
             r#"expected a name or an address without a port, such as "node1.example.com", found {}"#,
             quoted(text)
         )),
+        (ValueKind::String(text), ListKind::Patterns) => match schedule::check_pattern(text) {
+            Ok(()) => Ok(text.clone()),
+            Err(why) => Err(why.to_string()),
+        },
         (ValueKind::String(text), _) if text.contains('\0') => {
             Err("expected text without NUL, found one".to_owned())
         }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use strsim::{jaro, levenshtein};
 
 use super::kinds::{
-    AddressKind, CountKind, Kind, ListKind, PathKind, SignalKind, SpanKind, TableKind, TextKind,
-    VariablesKind,
+    AddressKind, CountKind, Kind, LimitKind, ListKind, PathKind, SignalKind, SpanKind, TableKind,
+    TextKind, VariablesKind,
 };
 
 /// What holds where the user writes nothing.
@@ -25,13 +25,15 @@ pub enum Preset {
     Constant(&'static str),
     /// Nothing, or what the doc line says; this is an example in TOML.
     Depends(&'static str),
+    /// This value, in TOML, of a section that counts only where some key of it is set.
+    Within(&'static str),
 }
 
 impl Preset {
     /// The TOML that shows how the key is written.
     pub(super) const fn example(self) -> &'static str {
         match self {
-            Self::Constant(text) | Self::Depends(text) => text,
+            Self::Constant(text) | Self::Depends(text) | Self::Within(text) => text,
         }
     }
 }
@@ -123,10 +125,13 @@ pub fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('.', "__").to_uppercase())
 }
 
+/// The section of a schedule, without which the job runs all the time.
+pub const SCHEDULE: &str = "job.schedule";
+
 /// What the variables of the environment that set keys begin with.
 pub const PREFIX: &str = "INCUMBENT__";
 
-use Preset::{Constant, Depends};
+use Preset::{Constant, Depends, Within};
 
 /// Declares the keys, and lists them.
 macro_rules! keys {
@@ -155,9 +160,9 @@ keys! {
         "From the start of one check to the next.";
     CANDIDATE_CHECK_TIMEOUT: Duration = "candidate.check.timeout", SpanKind::at_least(10), Constant(r#""2s""#),
         "A check that takes longer is killed, and has failed.";
-    CANDIDATE_CHECK_RISE: u32 = "candidate.check.rise", CountKind, Constant("2"),
+    CANDIDATE_CHECK_RISE: u32 = "candidate.check.rise", CountKind::ANY, Constant("2"),
         "After so many successes in a row an unhealthy replica is healthy again; the first check alone decides.";
-    CANDIDATE_CHECK_FALL: u32 = "candidate.check.fall", CountKind, Constant("3"),
+    CANDIDATE_CHECK_FALL: u32 = "candidate.check.fall", CountKind::ANY, Constant("3"),
         "After so many failures in a row a healthy replica is unhealthy.";
 
     ETCD_ENDPOINTS: Vec<String> = "etcd.endpoints", ListKind::Urls, Constant(r#"["http://127.0.0.1:2379"]"#),
@@ -201,18 +206,47 @@ keys! {
         "How long it may take while the term is being lost. Default: the smaller of 2s and ttl/5.";
     JOB_KILL_BUDGET: Duration = "job.kill_budget", SpanKind::at_least(10), Depends(r#""1s""#),
         "How long SIGKILL may take to empty the job's tree. Default: the smaller of 1s and ttl/5.";
+    JOB_TIMEOUT: Option<Duration> = "job.timeout", LimitKind::at_least(10), Constant(r#""off""#),
+        "A run that takes longer is stopped, and has failed; \"off\" for as long as it likes.";
     JOB_RESTART: String = "job.restart", TextKind::Choice(&["always", "on-failure", "never"]), Constant(r#""always""#),
         "Start the job again when it ends: always, on-failure, never. If not, the term is given back.";
     JOB_RESTART_DELAY: Duration = "job.restart_delay", SpanKind::at_least(1), Constant(r#""1s""#),
         "The first pause before a restart; doubled each time, and jittered.";
     JOB_RESTART_DELAY_MAX: Duration = "job.restart_delay_max", SpanKind::at_least(1), Constant(r#""60s""#),
         "The longest pause; after a run that lasts longer than this, the first again.";
-    JOB_YIELD_AFTER: u32 = "job.yield_after", CountKind, Constant("5"),
+    JOB_YIELD_AFTER: u32 = "job.yield_after", CountKind::ANY, Constant("5"),
         "After so many failures in a row another host may try.";
     JOB_YIELD_COOLDOWN: Duration = "job.yield_cooldown", SpanKind::at_least(0), Constant(r#""60s""#),
         "How long this host then stays out of the election.";
     JOB_SETTINGS: toml::Table = "job.settings", TableKind, Constant("{}"),
         "Handed to a job written in Rust, which knows what belongs there.", secret;
+
+    JOB_SCHEDULE_CRON: Vec<String> = "job.schedule.cron", ListKind::Patterns, Depends(r#""30 3 * * *""#),
+        "When the job runs: 5 fields, 6 with the seconds first, or @daily; of a list, any pattern.";
+    JOB_SCHEDULE_EVERY: Duration = "job.schedule.every", SpanKind::Every, Depends(r#""15m""#),
+        "Instead of cron: so often, counted from 1970-01-01 00:00 UTC.";
+    JOB_SCHEDULE_TIMEZONE: String = "job.schedule.timezone", TextKind::Zone, Within(r#""UTC""#),
+        "The time zone of cron, by its IANA name, such as \"Europe/Berlin\".";
+    JOB_SCHEDULE_GUARANTEE: String = "job.schedule.guarantee", TextKind::Choice(&["at-most-once", "at-least-once"]), Within(r#""at-most-once""#),
+        "What becomes of a run whose end nobody recorded: at-most-once leaves it, at-least-once runs it again.";
+    JOB_SCHEDULE_MISSED: String = "job.schedule.missed", TextKind::Choice(&["skip", "last", "all"]), Within(r#""last""#),
+        "Of runs that were due while nobody led: skip them, run the last in place of all, or run all.";
+    JOB_SCHEDULE_MISSED_MAX: u32 = "job.schedule.missed_max", CountKind::within(1, 1000), Within("10"),
+        "With missed = \"all\": so many at most, the latest; those before them are missed for good.";
+    JOB_SCHEDULE_START_WITHIN: Option<Duration> = "job.schedule.start_within", LimitKind::at_least(1000), Within(r#""off""#),
+        "A run that can't start so soon after it was due is missed for good.";
+    JOB_SCHEDULE_OVERLAP: String = "job.schedule.overlap", TextKind::Choice(&["skip", "queue", "replace"]), Within(r#""skip""#),
+        "While the last run still goes: skip the next, queue it (one at most), or replace the last.";
+    JOB_SCHEDULE_RETRIES: u32 = "job.schedule.retries", CountKind::within(0, 1000), Within("0"),
+        "How often a run that failed is tried again, before the next is due.";
+    JOB_SCHEDULE_RETRY_DELAY: Duration = "job.schedule.retry_delay", SpanKind::at_least(1), Within(r#""30s""#),
+        "The first pause before that; doubled each time up to an hour, and jittered.";
+    JOB_SCHEDULE_JITTER: Duration = "job.schedule.jitter", SpanKind::at_least(0), Within(r#""0s""#),
+        "A run begins up to so long after it is due, equally late on every replica; never early.";
+    JOB_SCHEDULE_DRAIN: Duration = "job.schedule.drain", SpanKind::at_least(0), Within(r#""0s""#),
+        "How long a run may go on after a planned stop, before it is asked to stop.";
+    JOB_SCHEDULE_HISTORY: u32 = "job.schedule.history", CountKind::within(1, 1000), Within("100"),
+        "How many runs are kept in the store.";
 
     HOOKS_ON_ELECTED: Vec<String> = "hooks.on_elected", ListKind::Argv, Depends(r#"["/usr/local/bin/take-address"]"#),
         "Runs in each term before the job; unless it ends with 0 in its time, the term is given back.", secret;
@@ -254,7 +288,7 @@ pub(super) fn nearest<'a>(
 ) -> Option<&'a str> {
     let nearest = known
         .into_iter()
-        .min_by_key(|name| strangeness(unknown, name))?;
+        .min_by_key(|name| (strangeness(unknown, name), !shares_section(unknown, name)))?;
     is_like(unknown, nearest).then_some(nearest)
 }
 
@@ -263,6 +297,11 @@ pub(super) fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or(String::new(), |nearest| {
         format!("; did you mean {nearest}?")
     })
+}
+
+fn shares_section(unknown: &str, known: &str) -> bool {
+    let section = |name: &str| name.rsplit_once('.').map(|(section, _)| section.to_owned());
+    section(unknown) == section(known)
 }
 
 /// How unlike two names are; the last part counts most, for a key in the wrong section.
@@ -274,7 +313,7 @@ fn strangeness(unknown: &str, known: &str) -> usize {
     } else {
         levenshtein(name, known_name)
     };
-    let elsewhere = levenshtein(section, known_section).min(2);
+    let elsewhere = levenshtein(section, known_section).min(3);
     levenshtein(unknown, known).min(by_name + elsewhere)
 }
 
@@ -321,7 +360,7 @@ mod tests {
 
     #[test]
     fn what_is_like_no_key_names_none() {
-        for unknown in ["job.schedule", "job.schedule.cron", "foo", "zzz.yyy", "x"] {
+        for unknown in ["foo", "zzz.yyy", "x"] {
             assert_eq!(meant(unknown), None, "{unknown}");
         }
     }

@@ -8,15 +8,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod span;
+
 use ::config::{Value, ValueKind};
 
-use super::advice::Shown;
 use super::keys::{Entry, Key, Preset};
 use super::place::{Place, Problem, path_quoted, quoted};
 use super::source::Source;
-use super::timing::{LARGEST_TTL, SMALLEST_TTL};
 use super::{address, compound, file_path, signal};
 use crate::keys::{NotAPrefix, Prefix};
+use crate::schedule;
+pub use span::{LimitKind, SpanKind};
 
 /// The one key of the table that stands for a date of TOML.
 pub(super) const DATETIME: &str = "\0date";
@@ -112,6 +114,8 @@ macro_rules! kinds {
 kinds! {
     /// A duration in words.
     Span(SpanKind) => Duration,
+    /// A duration, or `off`.
+    Limit(LimitKind) => Option<Duration>,
     /// A number.
     Count(CountKind) => u32,
     /// Text.
@@ -137,60 +141,32 @@ impl Kind {
     }
 }
 
-/// Which durations.
+/// Which whole numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpanKind {
-    /// At least so long.
-    AtLeast(Duration),
-    /// Whole seconds, within what etcd grants.
-    Ttl,
+pub struct CountKind {
+    least: u32,
+    most: u32,
 }
 
-impl SpanKind {
-    /// At least so many milliseconds.
-    pub(super) const fn at_least(millis: u64) -> Self {
-        Self::AtLeast(Duration::from_millis(millis))
+impl CountKind {
+    /// From 1 on.
+    pub(super) const ANY: Self = Self::within(1, u32::MAX);
+
+    /// Within these bounds, which are among them.
+    pub(super) const fn within(least: u32, most: u32) -> Self {
+        Self { least, most }
     }
 }
-
-impl Reading for SpanKind {
-    type Value = Duration;
-
-    fn expected(self, example: &str, _: &[String]) -> String {
-        match self {
-            Self::AtLeast(least) if least.is_zero() => format!("a duration such as {example}"),
-            Self::AtLeast(least) => {
-                format!("a duration of at least {}, such as {example}", Shown(least))
-            }
-            Self::Ttl => {
-                let least = Shown(SMALLEST_TTL);
-                format!("whole seconds from {least} on, such as {example}")
-            }
-        }
-    }
-
-    fn parse(self, key: &Entry, value: &Value, context: &Context<'_>) -> Parsed<Duration> {
-        let fits = |span: &Duration| match self {
-            Self::AtLeast(least) => *span >= least,
-            Self::Ttl => is_ttl(*span),
-        };
-        from_text(key, value, context, |text| span(text).filter(fits))
-    }
-
-    fn shown(span: &Duration) -> String {
-        format!("\"{}\"", Shown(*span))
-    }
-}
-
-/// Whole numbers from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CountKind;
 
 impl Reading for CountKind {
     type Value = u32;
 
     fn expected(self, example: &str, _: &[String]) -> String {
-        format!("a whole number from 1 on, such as {example}")
+        let Self { least, most } = self;
+        match most {
+            u32::MAX => format!("a whole number from {least} on, such as {example}"),
+            most => format!("a whole number from {least} to {most}, such as {example}"),
+        }
     }
 
     fn parse(self, key: &Entry, value: &Value, context: &Context<'_>) -> Parsed<u32> {
@@ -198,7 +174,7 @@ impl Reading for CountKind {
             ValueKind::I64(number) => u32::try_from(number).ok(),
             _ => None,
         };
-        let count = count.filter(|count| *count > 0);
+        let count = count.filter(|count| (self.least..=self.most).contains(count));
         count.ok_or_else(|| unexpected(key, value, context))
     }
 
@@ -222,6 +198,8 @@ pub enum TextKind {
     JobKind,
     /// Levels of logging.
     Filter,
+    /// A time zone that this host knows.
+    Zone,
 }
 
 impl Reading for TextKind {
@@ -242,10 +220,16 @@ impl Reading for TextKind {
                 r#"a level (off, error, warn, info, debug, trace) or a list such as "info,incumbent::session=debug""#
                     .to_owned()
             }
+            Self::Zone => format!("an IANA time zone such as {example}"),
         }
     }
 
     fn parse(self, key: &Entry, value: &Value, context: &Context<'_>) -> Parsed<String> {
+        if let (Self::Zone, ValueKind::String(text)) = (self, &value.kind)
+            && let Err(problem) = schedule::check_zone(text)
+        {
+            return Err(fault(key, value, problem.to_string()));
+        }
         if let (Self::Prefix, ValueKind::String(text)) = (self, &value.kind)
             && Prefix::checked(text) == Err(NotAPrefix::Records)
         {
@@ -263,6 +247,7 @@ impl Reading for TextKind {
                 text == "command" || context.source.job_kinds.iter().any(|known| known == text)
             }
             Self::Filter => crate::log::is_filter(text),
+            Self::Zone => true,
         };
         from_text(key, value, context, |text| {
             fits(text).then(|| text.to_owned())
@@ -314,6 +299,8 @@ pub enum ListKind {
     Hosts,
     /// A command and its arguments.
     Argv,
+    /// Patterns of cron; a single one may stand there without a list.
+    Patterns,
 }
 
 impl Reading for ListKind {
@@ -324,6 +311,7 @@ impl Reading for ListKind {
             Self::Urls => format!("a list of URLs such as {example}"),
             Self::Hosts => r#"a list of names such as ["node1", "node1.example.com"]"#.to_owned(),
             Self::Argv => format!("a list of text such as {example}"),
+            Self::Patterns => format!("a pattern of cron such as {example}, or a list of them"),
         }
     }
 
@@ -448,7 +436,7 @@ fn fault(key: &Entry, value: &Value, what: String) -> Vec<Problem> {
 fn unexpected(key: &Entry, value: &Value, context: &Context<'_>) -> Vec<Problem> {
     let expected = expected(key, &context.source.job_kinds);
     let unit = match key.kind {
-        Kind::Span(_) if is_number(value) => ", which has no unit",
+        Kind::Span(_) | Kind::Limit(_) if is_number(value) => ", which has no unit",
         _ => "",
     };
     let found = shown(value, key.secret);
@@ -510,12 +498,13 @@ pub(super) fn shown(value: &Value, secret: bool) -> String {
     }
 }
 
-/// A duration in words; one without a unit, `0` included, is none.
-fn span(text: &str) -> Option<Duration> {
-    let has_unit = text.contains(|character: char| character.is_ascii_alphabetic());
-    has_unit
-        .then(|| humantime::parse_duration(text).ok())
-        .flatten()
+/// Whether the value is that of the table, however it is written there.
+pub(super) fn is_example(key: &Entry, typed: &Typed) -> bool {
+    let example = key.preset.example();
+    match typed {
+        Typed::Span(value) => span::span(example.trim_matches('"')) == Some(*value),
+        _ => shown_typed(key, typed) == example,
+    }
 }
 
 /// Whether the value is a number, or text that would be one.
@@ -525,10 +514,6 @@ fn is_number(value: &Value) -> bool {
         ValueKind::I64(_) | ValueKind::Float(_) => true,
         _ => false,
     }
-}
-
-fn is_ttl(span: Duration) -> bool {
-    span.subsec_nanos() == 0 && (SMALLEST_TTL..=LARGEST_TTL).contains(&span)
 }
 
 pub(super) fn is_text(text: &str) -> bool {

@@ -40,9 +40,12 @@ impl Layer {
         map.insert((*last).to_owned(), value);
     }
 
-    /// The same without the table of this name.
-    pub(super) fn without(mut self, table: &str) -> Self {
-        self.0.remove(table);
+    /// The same without what stands in the table of this name, but for one table in it.
+    pub(super) fn without(mut self, table: &str, but: &str) -> Self {
+        match self.0.get_mut(table).map(|value| &mut value.kind) {
+            Some(ValueKind::Table(keys)) => keys.retain(|name, _| name == but),
+            _ => drop(self.0.remove(table)),
+        }
         self
     }
 
@@ -96,7 +99,7 @@ impl MergedTree {
 pub(super) fn defaults(host_name: &str, runtime_dir: &OsStr) -> Layer {
     let mut layer = Layer::default();
     for key in KEYS {
-        if let Preset::Constant(text) = key.preset
+        if let Preset::Constant(text) | Preset::Within(text) = key.preset
             && let Some(value) = from_toml(text, &Place::Default)
         {
             layer.set_key(key, value);
@@ -224,7 +227,8 @@ fn from_text(kind: Kind, text: &str, place: &Place) -> Value {
             let hosts = text.split(',').map(str::trim);
             Some(list_at(hosts.filter(|host| !host.is_empty()), place))
         }
-        Kind::List(ListKind::Argv) => {
+        // One pattern may well have commas.
+        Kind::List(ListKind::Argv | ListKind::Patterns) => {
             from_toml(text, place).filter(|value| matches!(value.kind, ValueKind::Array(_)))
         }
         Kind::Table(_) => from_toml(text, place),

@@ -5,6 +5,7 @@ use super::keys::{self, Entry, KEYS, Key};
 use super::kinds::{self, Context, Typed};
 use super::layers::MergedTree;
 use super::place::{Place, Problem};
+use super::scheduling;
 use super::source::Source;
 use super::timing::{SLACK, smallest_takeover_delay};
 
@@ -12,7 +13,7 @@ use super::timing::{SLACK, smallest_takeover_delay};
 #[derive(Debug, Default)]
 pub(super) struct PassedValues {
     passed: Vec<(&'static Entry, Typed, Place)>,
-    failed: Vec<&'static str>,
+    failed: Vec<(&'static str, Place)>,
 }
 
 impl PassedValues {
@@ -35,7 +36,7 @@ impl PassedValues {
                 }
                 Err(found) => {
                     problems.extend(found);
-                    settings.failed.push(key.name);
+                    settings.failed.push((key.name, kinds::place_of(value)));
                 }
             }
         }
@@ -67,10 +68,17 @@ impl PassedValues {
             .find(|(known, ..)| known.name == key.name)
     }
 
-    /// Where the user wrote `key`; [`Place::Default`] if nowhere.
-    fn place(&self, key: &Entry) -> Place {
+    /// Where the user wrote `key`, unless its value is wrong; [`Place::Default`] if nowhere.
+    pub(super) fn place(&self, key: &Entry) -> Place {
         let found = self.find(key);
         found.map_or(Place::Default, |(.., place)| place.clone())
+    }
+
+    /// Where the user wrote `key`, right or wrong.
+    pub(super) fn written(&self, key: &Entry) -> Option<Place> {
+        let failed = self.failed.iter().find(|(name, _)| *name == key.name);
+        let place = failed.map_or_else(|| self.place(key), |(_, place)| place.clone());
+        Some(place).filter(|place| *place != Place::Default)
     }
 
     /// Whether the user has set `key`.
@@ -79,13 +87,13 @@ impl PassedValues {
     }
 
     /// Whether the user has set `key` to something else than its default.
-    fn is_changed(&self, key: &Entry) -> bool {
+    pub(super) fn is_changed(&self, key: &Entry) -> bool {
         let set = self.find(key).filter(|_| self.is_set(key));
-        set.is_some_and(|(_, typed, _)| kinds::shown_typed(key, typed) != key.preset.example())
+        set.is_some_and(|(_, typed, _)| !kinds::is_example(key, typed))
     }
 
-    fn has_failed(&self, key: &Entry) -> bool {
-        self.failed.contains(&key.name)
+    pub(super) fn has_failed(&self, key: &Entry) -> bool {
+        self.failed.iter().any(|(name, _)| *name == key.name)
     }
 
     /// Whether the key has no value, not even a wrong one.
@@ -145,6 +153,7 @@ pub(super) fn broken(settings: &PassedValues, source: &Source, file: &Place) -> 
         }
     }
     tls(settings, &mut problems);
+    scheduling::broken(settings, source, file, &mut problems);
     job_settings(settings, source, &mut problems);
     let has_no_command = settings.is_missing(&keys::JOB_COMMAND);
     if source.needs_job && settings.runs_command() && has_no_command {
@@ -302,6 +311,9 @@ pub(super) fn warnings(settings: &PassedValues) -> Vec<String> {
         if settings.is_changed(&key) && settings.is_missing(&needs) {
             warn(&key, &format!("has no effect without {}", needs.name));
         }
+    }
+    for (key, why) in scheduling::without_effect(settings) {
+        warn(&key, why);
     }
     let has_settings = settings
         .get(keys::JOB_SETTINGS)

@@ -4,7 +4,8 @@ use super::keys::{KEYS, Preset};
 
 const HEAD: &str = "\
 # The configuration of incumbent: every key, with its default. A line like #key = value shows how
-# a key is written whose default is none, or depends on something.
+# a key is written whose default is none, or depends on something; [job.schedule], without which a
+# job runs all the time, is written so as a whole.
 #
 # Stronger than this file are variables, INCUMBENT__ELECTION__TTL=15s for election.ttl, and flags.
 # Relative paths count from this file's directory. Durations have a unit: 500ms, 15s, 2m.
@@ -23,7 +24,7 @@ pub fn text() -> String {
         }
         let comment = match key.preset {
             Preset::Constant(_) => "",
-            Preset::Depends(_) => "#",
+            Preset::Depends(_) | Preset::Within(_) => "#",
         };
         let example = key.preset.example();
         parts.push(format!("# {}\n{comment}{name} = {example}", key.doc));

@@ -8,6 +8,7 @@ use crate::config::keys::variable;
 use crate::guardian::protocol::{CommandSpec, Stdin};
 use crate::notify::MANAGER_VARIABLES;
 use crate::os_text::OsText;
+use crate::schedule::planner::Run;
 use crate::term::Term;
 
 /// The configured command, as it runs in `term`.
@@ -20,6 +21,23 @@ pub fn spec(config: &Config, term: &Term) -> CommandSpec {
         set,
         stdin: Stdin::Null,
     }
+}
+
+/// The configured command, as it runs in `term` for a slot of its schedule, if it has one.
+pub fn spec_of_run(config: &Config, term: &Term, slot: Option<&Run>) -> CommandSpec {
+    let mut spec = spec(config, term);
+    if let Some(run) = slot {
+        let last_success = run.last_success.map(|slot| slot.to_string());
+        let ours = [
+            ("INCUMBENT_SLOT", run.slot.to_string()),
+            ("INCUMBENT_ATTEMPT", run.attempt.to_string()),
+            ("INCUMBENT_MISSED", run.missed.to_string()),
+            ("INCUMBENT_LAST_SUCCESS", last_success.unwrap_or_default()),
+        ];
+        let ours = ours.map(|(name, value)| (name.to_owned(), value.into()));
+        spec.set.extend(ours);
+    }
+    spec
 }
 
 /// Another command, `argv`, as the job would run in `term`.

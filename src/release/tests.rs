@@ -34,6 +34,7 @@ fn resignation() -> Resignation {
         token: Some(7),
         may_mark: true,
         step_down: None,
+        close: None,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::etcd::{Settings, Tls, Token, secret};
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::{self, Process};
 use crate::term::resignation::Resignation;
+use crate::term::slots::Close;
 use crate::vital;
 
 /// The file's name in the runtime directory.
@@ -114,6 +115,8 @@ struct Stored {
     may_mark: bool,
     #[serde(default)]
     step_down: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    close: Option<Box<Close>>,
     election: Prefix,
     candidate: String,
     ttl_ms: u64,
@@ -273,6 +276,7 @@ impl From<LeaseFile> for Stored {
             token: resignation.token,
             may_mark: resignation.may_mark,
             step_down: resignation.step_down,
+            close: resignation.close,
             election: resignation.prefix,
             candidate: resignation.candidate,
             ttl_ms: millis(resignation.ttl),
@@ -312,6 +316,7 @@ impl From<Stored> for LeaseFile {
                 token: stored.token,
                 may_mark: stored.may_mark,
                 step_down: stored.step_down,
+                close: stored.close,
             },
             place: stored.place,
             daemon: stored.daemon,

@@ -3,6 +3,7 @@
 
 mod layers;
 mod rules;
+mod schedule;
 mod shipped_file;
 mod syntax;
 mod uses;
@@ -23,6 +24,7 @@ use incumbent::config::{
     shipped,
 };
 use incumbent::log::Format;
+use incumbent::wall;
 use proptest::prelude::*;
 use tempfile::TempDir;
 

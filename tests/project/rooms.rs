@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon http fencing guardian release status kv job election session term etcd config runtime_dir signals log keys cgroup backoff clock proc",
+        "daemon http fencing guardian release status kv job election session term etcd config schedule runtime_dir signals log keys cgroup backoff clock wall proc reason",
     ),
     // The life of the process.
     (
@@ -26,17 +26,17 @@ const ARROWS: &[(&str, &str)] = &[
     // control socket.
     (
         "http",
-        "candidate status config runtime_dir metrics etcd log keys term proc backoff clock vital reason",
+        "candidate status config runtime_dir metrics schedule etcd log keys term proc backoff clock wall vital reason",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
         "candidate",
-        "job guardian election session term etcd config runtime_dir log lines metrics keys proc timing backoff clock vital worker reason shortage faults",
+        "job guardian election session term etcd config schedule runtime_dir log lines metrics keys proc timing backoff clock wall vital worker reason shortage faults",
     ),
     // A command is described in the guardian's words; Rust code gets a term.
     (
         "job",
-        "guardian term etcd config notify os_text backoff vital",
+        "guardian term etcd config schedule notify os_text backoff vital",
     ),
     // Knows nothing of elections but how to give a term back.
     (
@@ -56,7 +56,7 @@ const ARROWS: &[(&str, &str)] = &[
         "term etcd keys runs proc cgroup backoff vital faults",
     ),
     // What the commands ask.
-    ("status", "election term etcd keys"),
+    ("status", "election term etcd schedule keys wall"),
     ("kv", "etcd keys backoff"),
     // What is counted, and how it is shown.
     ("metrics", "session reason"),
@@ -66,16 +66,27 @@ const ARROWS: &[(&str, &str)] = &[
         "election session term etcd keys timing backoff clock reason",
     ),
     // A term comes of an election and hangs on its session.
-    ("election", "term session etcd keys timing backoff clock"),
-    ("term", "session etcd keys timing backoff clock reason"),
+    (
+        "election",
+        "term session schedule etcd keys timing backoff clock",
+    ),
+    (
+        "term",
+        "session schedule etcd keys timing backoff clock wall reason",
+    ),
     ("session", "etcd keys timing backoff clock reason"),
-    // Only types: how to reach the store, how to log, what an election is called.
-    ("config", "etcd log keys os_text timing faults"),
+    // Only types: how to reach the store, how to log, what an election is called, when to run.
+    (
+        "config",
+        "schedule etcd log keys os_text timing wall faults",
+    ),
     ("etcd", "keys os_text backoff clock worker"),
     // The log lines that whoever stands in for another has in common with it.
     ("lines", "keys proc reason"),
     // What is remembered of a guardian's runs, between who writes it and who reads it.
     ("runs", "proc"),
+    // Counts what became of terms and of slots.
+    ("metrics", "schedule wall reason"),
     // When a job is to run, told the time by whoever asks.
     ("schedule", "clock wall"),
     // Leaves.

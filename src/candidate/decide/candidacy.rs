@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Mind;
 use super::once::Once;
 use super::place::{After, Candidacy, Held, Job, Limit, Out, Pause, Place, Tenure};
+use super::slots::Planning;
 use super::tenure::Stop;
 use super::words::{Action, Command, Elected, Joined, Left, Line, Role};
 use crate::election::Progress;
@@ -74,7 +75,9 @@ impl Mind {
             token: None,
             may_mark: false,
             step_down: None,
+            close: None,
         };
+        self.planning = self.setup().map(Planning::new);
         self.act(Action::Prepare(resignation.clone()));
         self.place = Place::Standing(Box::new(Candidacy {
             lease,
@@ -92,7 +95,12 @@ impl Mind {
             && candidacy.lease == lease
         {
             let timing = candidacy.timing;
-            self.ask(Command::Contend(lease, timing));
+            let scheduled = self.planning.is_some();
+            self.ask(Command::Contend {
+                lease,
+                timing,
+                scheduled,
+            });
         }
     }
 
@@ -209,13 +217,18 @@ impl Mind {
         match self.place {
             Place::Standing(_) => self.give_back(After::Rejoin(Pause::Backoff(reason))),
             Place::Leading(..) => self.lose_term(reason, Stop::Kill),
-            Place::Ending(..) => self.kill_job(),
+            Place::Ending(..) => {
+                self.term_is_lost();
+                self.kill_job();
+            }
             _ => {}
         }
     }
 
     /// Gives back what is held, whose tree is empty (R5).
     pub(super) fn give_back(&mut self, after: After) {
+        // What is to be recorded of the last run goes with it.
+        self.plan_over();
         let held = match std::mem::take(&mut self.place) {
             Place::Standing(candidacy) => Held::Place(candidacy),
             Place::Ending(tenure, _) => Held::Term(tenure),

@@ -99,6 +99,7 @@ impl Mind {
         }
         self.timing = config.timing();
         self.config = config;
+        self.plan_anew(self.setup());
         // Guardian and stop hook must reach the store as we do now; the next run brings the rest.
         self.tell(Request::Log(self.config.log.clone()));
         self.reload_checks();

@@ -64,6 +64,8 @@ pub(super) enum Job {
     Emptying(Run, RestartVerdict),
     /// The next run is due then.
     Due(Instant),
+    /// Between the runs of a schedule.
+    Idle,
 }
 
 impl Job {
@@ -78,6 +80,7 @@ impl Job {
 
 /// How a term ends.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Ending {
     pub(super) run: Option<Run>,
     pub(super) after: After,
@@ -85,6 +88,12 @@ pub(super) struct Ending {
     pub(super) fencing: bool,
     /// Whether the job is being killed; else it was asked to stop.
     pub(super) killing: bool,
+    /// Whether the job may go on for a while, which its schedule gives it.
+    pub(super) draining: bool,
+    /// Whether the term is lost, or may be by now: nothing is waited for but an empty tree.
+    pub(super) lost: bool,
+    /// Whether the tree is proven empty, and what is to be recorded of its last run is waited for.
+    pub(super) empty: bool,
 }
 
 /// What is given back.

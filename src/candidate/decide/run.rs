@@ -16,6 +16,17 @@ pub(super) struct Run {
     pub(super) said: bool,
     /// Since when it is being stopped for good.
     pub(super) stopping_since: Option<Instant>,
+    /// Why it is being stopped in a term that goes on.
+    pub(super) cut: Option<Cut>,
+}
+
+/// Why a run is stopped in a term that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// It has taken too long: it failed.
+    TimedOut,
+    /// Another is to run instead.
+    Replaced,
 }
 
 /// What it runs.
@@ -61,6 +72,7 @@ impl Run {
             pid: None,
             said: false,
             stopping_since: None,
+            cut: None,
         }
     }
 

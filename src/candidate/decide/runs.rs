@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Mind;
 use super::end::End;
 use super::place::{After, Job, Pause, Place};
-use super::run::{Native, Proof, What};
+use super::run::{Cut, Native, Proof, What};
 use super::tenure::Stop;
 use super::words::{Action, Command, Line, Over, Work};
 use crate::guardian::protocol::{Exit, Request};
@@ -52,6 +52,8 @@ impl Mind {
                 token,
                 reason,
             });
+            // Before the term ends: it was certainly not started.
+            self.slot_refused();
             self.not_started();
         }
     }
@@ -71,9 +73,11 @@ impl Mind {
         };
         job.runs(id, what, now);
         if guarded && over {
+            self.slot_refused();
             self.not_started();
         } else if guarded {
-            self.act(Action::StartNative { run: id });
+            let slot = self.slot_run();
+            self.act(Action::StartNative { run: id, slot });
         }
     }
 
@@ -108,10 +112,11 @@ impl Mind {
         native.proof = None;
         self.runs += 1;
         self.guardian.asked = self.runs;
+        let slot = self.slot_run();
         self.act(Action::Start {
             token,
             run: self.runs,
-            what: Work::Process,
+            what: Work::Process(slot),
         });
     }
 
@@ -169,6 +174,9 @@ impl Mind {
 
     /// The run's main process, or its `run()`, ended: by itself, or since it was stopped.
     fn run_ended(&mut self, id: u64, end: End) {
+        if self.place.run().is_some_and(|run| run.id == id) {
+            self.slot_ended(&end);
+        }
         let Some((lease, token)) = self.term() else {
             return;
         };
@@ -178,7 +186,8 @@ impl Mind {
         let ran = run.ran(self.now);
         run.pid = None;
         run.said = false;
-        let failed = end.failed();
+        let cut = run.cut;
+        let failed = end.failed() || cut.is_some();
         self.say(Line::JobEnded {
             lease,
             token,
@@ -186,10 +195,10 @@ impl Mind {
             ran,
             once: self.once.is_some(),
         });
-        let result = if failed {
-            RunResult::Failure
-        } else {
-            RunResult::Success
+        let result = match (cut, failed) {
+            (Some(Cut::Replaced), _) => RunResult::Stopped,
+            (_, true) => RunResult::Failure,
+            (_, false) => RunResult::Success,
         };
         self.act(Action::RunOver(Over {
             token,
@@ -197,7 +206,14 @@ impl Mind {
             result,
             end,
         }));
-        let verdict = self.restarts.decide(failed, ran, self.jitter());
+        let verdict = match self.planning {
+            // What follows is the planner's to say.
+            Some(_) => RestartVerdict::Again(Duration::ZERO),
+            None => self.restarts.decide(failed, ran, self.jitter()),
+        };
+        if matches!(&self.place, Place::Ending(_, ending) if ending.draining) {
+            return self.stop_job(Stop::Planned);
+        }
         self.follow_with(verdict);
     }
 
@@ -240,16 +256,37 @@ impl Mind {
             return self.empty_of_job(killed);
         }
         self.say_stopped(killed);
-        match &self.place {
-            Place::Leading(_, Job::Emptying(_, verdict)) => {
+        match &mut self.place {
+            Place::Leading(_, job @ Job::Emptying(..)) => {
+                let Job::Emptying(run, verdict) = job else {
+                    return;
+                };
                 let verdict = *verdict;
+                if self.planning.is_some() && !matches!(run.what, What::Hook { .. }) {
+                    *job = Job::Idle;
+                    return self.slot_over(false);
+                }
                 self.run_over(verdict);
             }
             Place::Ending(_, ending) if !ending.fencing => {
-                let after = ending.after;
-                self.give_back(after);
+                ending.empty = true;
+                let lost = ending.lost;
+                self.slot_over(lost);
+                self.give_back_if_done();
             }
             _ => {}
+        }
+    }
+
+    /// Gives back a term whose tree is empty, unless what is to be recorded of its last run is still to
+    /// be heard of; once the term is lost, or may be by now, nothing is waited for.
+    fn give_back_if_done(&mut self) {
+        if let Place::Ending(_, ending) = &self.place
+            && ending.empty
+            && (ending.lost || ending.killing || self.is_settled())
+        {
+            let after = ending.after;
+            self.give_back(after);
         }
     }
 
@@ -364,6 +401,7 @@ impl Mind {
         self.say_stopped(true);
         if let Place::Ending(_, ending) = &self.place {
             let after = ending.after;
+            self.slot_over(true);
             self.give_back(after);
         }
     }
@@ -450,7 +488,7 @@ impl Mind {
     }
 
     /// The lease and the token of the term, if there is one.
-    fn term(&self) -> Option<(LeaseId, i64)> {
+    pub(super) fn term(&self) -> Option<(LeaseId, i64)> {
         let tenure = self.place.tenure()?;
         Some((tenure.lease(), tenure.token))
     }

@@ -36,6 +36,7 @@ impl Mind {
                 let timed_out = false;
                 self.start(What::Hook { until, timed_out }, Work::Hook);
             }
+            None if self.planning.is_some() => self.lead_between_runs(),
             None => self.launch(),
         }
     }
@@ -52,7 +53,8 @@ impl Mind {
             }
             None => Stdin::Null,
         };
-        self.start(What::Command, Work::Job(stdin));
+        let slot = self.slot_run();
+        self.start(What::Command, Work::Job(stdin, slot));
     }
 
     /// Asks the guardian for the run with the last number, which is to be alone in its tree.
@@ -125,6 +127,14 @@ impl Mind {
     pub(super) fn lose_term(&mut self, reason: EndReason, stop: Stop) {
         self.say_lost(reason);
         self.end(After::Rejoin(Pause::Backoff(reason)), stop);
+        self.term_is_lost();
+    }
+
+    /// Whatever runs in a term that ends ends for the loss of it.
+    pub(super) fn term_is_lost(&mut self) {
+        if let Place::Ending(_, ending) = &mut self.place {
+            ending.lost = true;
+        }
     }
 
     fn say_lost(&mut self, reason: EndReason) {
@@ -139,8 +149,15 @@ impl Mind {
 
     /// Ends the term: nothing starts in it any more, and what runs is stopped.
     pub(super) fn end(&mut self, after: After, stop: Stop) {
+        let drains = stop == Stop::Planned && self.may_drain();
         self.begin_to_end(after, false);
-        self.stop_job(stop);
+        if let Place::Ending(_, ending) = &mut self.place {
+            ending.draining = drains;
+        }
+        if !drains {
+            self.stop_job(stop);
+        }
+        self.plan_end();
     }
 
     fn begin_to_end(&mut self, after: After, fencing: bool) {
@@ -148,13 +165,16 @@ impl Mind {
             Place::Leading(tenure, job) => {
                 let run = match job {
                     Job::Up(run) | Job::Emptying(run, _) => Some(run),
-                    Job::Due(_) => None,
+                    Job::Due(_) | Job::Idle => None,
                 };
                 let ending = Ending {
                     run,
                     after,
                     fencing,
                     killing: false,
+                    draining: false,
+                    lost: fencing,
+                    empty: false,
                 };
                 Place::Ending(tenure, ending)
             }
@@ -163,6 +183,10 @@ impl Mind {
     }
 
     pub(super) fn stop_job(&mut self, stop: Stop) {
+        if let Place::Ending(_, ending) = &mut self.place {
+            ending.draining = false;
+            ending.lost |= stop == Stop::Lost;
+        }
         let Some(tenure) = self.place.tenure() else {
             return;
         };
@@ -193,6 +217,7 @@ impl Mind {
         let at = within.min(tenure.kill_at());
         if let Place::Ending(_, ending) = &mut self.place {
             ending.killing = true;
+            ending.draining = false;
         }
         self.tell(Request::Kill { token });
         self.stop_run_by(at);
@@ -252,6 +277,7 @@ impl Mind {
                 self.say_lost(EndReason::Guardian);
                 self.begin_to_end(after, true);
                 self.fence();
+                self.plan_end();
             }
             Place::Ending(_, ending) => {
                 ending.fencing = true;

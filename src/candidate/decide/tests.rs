@@ -27,6 +27,14 @@ fn at(ms: u64) -> Instant {
     Instant::from_nanos(ms * 1_000_000)
 }
 
+/// That time by both clocks.
+fn now(ms: u64) -> Now {
+    Now {
+        wall: Time::from_millis(ms),
+        clock: at(ms),
+    }
+}
+
 /// What is known of a lease that is good for 10 s from then on.
 fn status(ms: u64) -> Status {
     let (sent, ttl, raft_term) = (at(ms), 1, 1);
@@ -138,7 +146,7 @@ impl Play {
     }
 
     fn does(&mut self, ms: u64, event: Event) -> Vec<String> {
-        let actions = self.0.handle(event, at(ms), u64::MAX);
+        let actions = self.0.handle(event, now(ms), u64::MAX);
         actions.iter().filter_map(text).collect()
     }
 
@@ -175,7 +183,7 @@ impl Play {
 fn text(action: &Action) -> Option<String> {
     Some(match action {
         Action::Prepare(_) => "prepare".into(),
-        Action::Contest(Command::Contend(..)) => "contend".into(),
+        Action::Contest(Command::Contend { .. }) => "contend".into(),
         Action::Contest(Command::GiveBack(_, reason)) => format!("give back: {reason}"),
         Action::Contest(Command::Hurry(until)) => {
             format!("hurry until {}", until.as_nanos() / 1_000_000)
@@ -187,9 +195,9 @@ fn text(action: &Action) -> Option<String> {
         Action::Tell(Request::Stop { grace, .. }) => format!("stop in {grace:?}"),
         Action::Tell(Request::StopRun { .. }) => "stop run".into(),
         Action::Start { what, .. } => match what {
-            Work::Job(_) => "start job".into(),
+            Work::Job(..) => "start job".into(),
             Work::Hook => "start hook".into(),
-            Work::Process => "start process".into(),
+            Work::Process(_) => "start process".into(),
         },
         Action::StartNative { .. } => "start native".into(),
         Action::StopNative => "stop native".into(),
@@ -451,7 +459,7 @@ fn a_term_that_the_guardian_gave_back_is_given_back_in_silence() {
     play.at(7001, Event::Lost(Loss::Expired), &["kill"]);
     play.at(7002, empty(1), &["give back: expired"]);
     let mind = &mut play.0;
-    let said = mind.handle(Event::Left(Left::Gone), at(7003), 0);
+    let said = mind.handle(Event::Left(Left::Gone), now(7003), 0);
     let resigned = |action: &Action| matches!(action, Action::Say(Line::Resigned { .. }));
     assert!(!said.iter().any(resigned), "{said:?}");
 }

@@ -5,6 +5,7 @@ use super::place::{After, Pause, Place, Wish};
 use super::tenure::Stop;
 use super::words::{Asked, Command, Found, Line};
 use crate::election::control::Notice;
+use crate::schedule::planner::Event as Told;
 use crate::term::record::StepDown;
 
 impl Mind {
@@ -15,10 +16,14 @@ impl Mind {
                 if pause.is_unreadable() {
                     self.unreadable(self.config.election.prefix.pause());
                 }
+                self.plan(Told::Paused(true));
                 if !pause.as_ref().is_some_and(|pause| pause.keep_leader) {
                     self.leave_to_others();
                 }
             }
+            Notice::Resumed => self.plan(Told::Paused(false)),
+            Notice::Slots { at } => self.slots_changed(at),
+            Notice::Trigger { request, asked_at } => self.trigger(&request, asked_at),
             Notice::Unreadable(key) => self.unreadable(key),
             Notice::Lost(_) => {}
         }
@@ -41,7 +46,7 @@ impl Mind {
     }
 
     /// Lets somebody else lead.
-    fn leave_to_others(&mut self) {
+    pub(super) fn leave_to_others(&mut self) {
         let after = After::Rejoin(Pause::None);
         match self.place {
             Place::Standing(_) => self.give_back(after),

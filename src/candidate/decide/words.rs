@@ -14,9 +14,12 @@ use crate::keys::LeaseId;
 use crate::metrics::RunResult;
 use crate::proc::survivor::Survivor;
 use crate::reason::EndReason;
+use crate::schedule::planner::{self, Run as SlotRun, Stored, Write, Written};
+use crate::schedule::{Schedule, Slot};
 use crate::session::{Loss, Status};
-use crate::term::record::Unkillable;
+use crate::term::record::{TriggerAnswer, Unkillable};
 use crate::term::resignation::Resignation;
+use crate::wall::Time;
 
 /// The role, as it is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +125,10 @@ pub(in crate::candidate) enum Event {
     MakeWay,
     /// The lease is given back, or the attempts to are over.
     Left(Left),
+    /// The schedule's state, as the request with this number asked.
+    SlotsRead(u64, Stored),
+    /// What came of the write to the schedule's state with this number.
+    SlotsWrote(u64, Written),
 
     // From the Rust job.
     /// The run with this number has started.
@@ -132,6 +139,10 @@ pub(in crate::candidate) enum Event {
     NativeEnded(u64, Result<(), String>),
     /// It wants a process.
     ProcessWanted,
+
+    // Of the schedule.
+    /// The same schedule, by the rules that its zone has now.
+    Refreshed(Arc<Schedule>),
 
     // From the guardian of checks.
     /// It says something.
@@ -216,7 +227,11 @@ pub(in crate::candidate) enum Action {
     /// Tell the guardian what to run at the end of the term.
     GuardEnd { token: i64 },
     /// Start the Rust job; answered by [`Event::NativeStarted`] or [`Event::NativeEnded`].
-    StartNative { run: u64 },
+    StartNative {
+        run: u64,
+        /// What it is for, where the job has a schedule.
+        slot: Option<Arc<SlotRun>>,
+    },
     /// Tell the Rust job to stop.
     StopNative,
     /// Refuse the process that the Rust job wants.
@@ -224,6 +239,8 @@ pub(in crate::candidate) enum Action {
     /// Kill guardian and tree, prove it empty, then start a new guardian: [`Event::Fenced`], then
     /// [`Event::Guarded`].
     Fence { kill_budget: Duration },
+    /// Read the rules of the schedule's zone anew; answered by [`Event::Refreshed`].
+    RefreshSchedule(Arc<Schedule>),
     /// Kill this process: a Rust job doesn't end in time.
     KillDaemon,
     /// Start a check.
@@ -244,14 +261,14 @@ pub(in crate::candidate) enum Action {
 }
 
 /// What the guardian is to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::candidate) enum Work {
-    /// The command of the job.
-    Job(Stdin),
+    /// The command of the job; and what for, where it has a schedule.
+    Job(Stdin, Option<Arc<SlotRun>>),
     /// The hook before it.
     Hook,
     /// A process of the Rust job, as that has asked for it.
-    Process,
+    Process(Option<Arc<SlotRun>>),
 }
 
 /// A run that is over.
@@ -268,7 +285,12 @@ pub(in crate::candidate) struct Over {
 #[derive(Clone, Debug)]
 pub(in crate::candidate) enum Command {
     /// Stand for election with this lease, by these times. The guardian knows it already (R6).
-    Contend(LeaseId, Timing),
+    Contend {
+        lease: LeaseId,
+        timing: Timing,
+        /// Whether the job has a schedule, whose records the leader is to watch.
+        scheduled: bool,
+    },
     /// Give back what there is, trying until the store answers; and why, for the history.
     GiveBack(Resignation, EndReason),
     /// Stop trying to give back at this instant.
@@ -282,6 +304,28 @@ pub(in crate::candidate) enum Command {
     Reload(Settings, Duration, String),
     /// Show whoever looks that this can't be killed, of the candidacy with this lease; or no more.
     ShowUnkillable(LeaseId, Vec<Unkillable>),
+    /// Ask this of the schedule's records, in one attempt of at most `limit`.
+    Slots {
+        /// Of the term.
+        lease: LeaseId,
+        limit: Duration,
+        request: SlotRequest,
+    },
+}
+
+/// What is asked of a schedule's records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::candidate) enum SlotRequest {
+    /// Read the state; answered by [`Event::SlotsRead`].
+    Read { number: u64 },
+    /// Write it; answered by [`Event::SlotsWrote`].
+    Write(Box<Write>),
+    /// Tell whoever wished for a run, by the record with this mod_revision, what becomes of it.
+    Answer {
+        token: i64,
+        wish: i64,
+        answer: TriggerAnswer,
+    },
 }
 
 /// What a leader was asked.
@@ -435,4 +479,18 @@ pub(in crate::candidate) enum Line {
         token: i64,
     },
     GuardianGone,
+    /// Of the planner.
+    Slots {
+        term: Option<(LeaseId, i64)>,
+        line: planner::Line,
+    },
+    NextSlot {
+        term: Option<(LeaseId, i64)>,
+        slot: Slot,
+        /// When its run begins.
+        at: Time,
+    },
+    RunTimedOut {
+        term: Option<(LeaseId, i64)>,
+    },
 }

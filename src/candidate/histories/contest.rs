@@ -134,7 +134,7 @@ impl Contest {
     /// The candidate asks for something.
     pub(super) fn obey(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Contend(lease, timing) => {
+            Command::Contend { lease, timing, .. } => {
                 let ttl = super::chance::nanos(timing.ttl());
                 let limit = timing.attempt_limit();
                 let pending = self.ask(Request::Grant { lease, ttl }, now, limit);
@@ -182,7 +182,7 @@ impl Contest {
             Command::TakeBack(at, limit) => {
                 self.ask(Request::TakeBack { at }, now, limit);
             }
-            Command::ShowUnkillable(..) => {}
+            Command::ShowUnkillable(..) | Command::Slots { .. } => {}
             Command::Reload(_, takeover_delay, _) => {
                 self.takeover_delay = self.takeover_delay.max(takeover_delay);
             }

@@ -16,6 +16,8 @@ use crate::guardian::decide::HOOK;
 use crate::guardian::protocol::{CommandSpec, Exit, Report, Request};
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
+use crate::schedule::planner::Now;
+use crate::wall::Time;
 
 /// What the daemon hears.
 #[derive(Debug)]
@@ -251,7 +253,11 @@ impl World {
         let Some(mind) = &mut self.machines[at].daemon.mind else {
             return;
         };
-        for action in mind.handle(event, now, random) {
+        let present = Now {
+            wall: Time::EPOCH,
+            clock: now,
+        };
+        for action in mind.handle(event, present, random) {
             if self.traced {
                 println!("{:>16} {at} action {action:?}", self.now);
             }
@@ -277,7 +283,7 @@ impl World {
                     Command::GiveBack(resignation, _) => {
                         self.judge.gives_back(at, resignation, machine, self.now);
                     }
-                    Command::Contend(lease, _) => machine.daemon.lease = Some(*lease),
+                    Command::Contend { lease, .. } => machine.daemon.lease = Some(*lease),
                     _ => {}
                 }
                 machine.daemon.contest.obey(command, now);
@@ -285,9 +291,9 @@ impl World {
                 self.contest_speaks(at);
             }
             Action::Start { token, run, what } => {
-                let (command, sole) = (CommandSpec::default(), what != Work::Process);
+                let (command, sole) = (CommandSpec::default(), !matches!(what, Work::Process(_)));
                 self.machines[at].daemon.asked_at = self.now;
-                if matches!(what, Work::Job(_)) {
+                if matches!(what, Work::Job(..)) {
                     self.machines[at].daemon.job.0 = run;
                     self.restarts(at);
                 }
@@ -315,7 +321,7 @@ impl World {
                     },
                 );
             }
-            Action::StartNative { run } => {
+            Action::StartNative { run, .. } => {
                 self.restarts(at);
                 let token = self.machines[at].guardian.token;
                 if self.machines[at].guardian.acknowledged != token {
@@ -351,6 +357,7 @@ impl World {
             Action::RunOver(_) => self.machines[at].daemon.ended_at = Some(self.now),
             Action::TermOver(_) => self.machines[at].daemon.ended_at = None,
             Action::Say(_)
+            | Action::RefreshSchedule(_)
             | Action::WriteLeaseFile { .. }
             | Action::RemoveLeaseFile(_)
             | Action::RefuseProcess

@@ -93,6 +93,8 @@ pub(in crate::candidate) fn config(timing: Timing) -> Config {
             yield_cooldown: 3 * second,
             settings: toml::Table::new(),
         },
+        run_timeout: None,
+        scheduling: None,
         hooks: Hooks::default(),
         runtime_dir: PathBuf::from("/run/replica"),
         http_listen: None,

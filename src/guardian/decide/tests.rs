@@ -126,6 +126,7 @@ fn lease(id: i64, token: Option<i64>) -> Request {
         token,
         may_mark: true,
         step_down: None,
+        close: None,
     };
     Request::Lease(Box::new(resignation))
 }

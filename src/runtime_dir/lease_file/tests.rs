@@ -30,6 +30,7 @@ fn lease_file(id: i64, folder: &Path) -> LeaseFile {
         token: Some(7),
         may_mark: true,
         step_down: None,
+        close: None,
     };
     let place = UnitPlace {
         invocation_id: Some("0123".to_owned()),

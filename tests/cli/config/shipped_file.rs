@@ -47,6 +47,8 @@ fn the_comments_of_the_shipped_file_are_keys() {
     let text: Vec<String> = shipped::text()
         .lines()
         .map(|line| match line.strip_prefix('#') {
+            // One excludes the other.
+            Some(key) if key.starts_with("every = ") => format!("#{key}"),
             Some(key) if !key.starts_with(' ') => key.to_owned(),
             _ => line.to_owned(),
         })
@@ -61,7 +63,8 @@ fn the_comments_of_the_shipped_file_are_keys() {
         .load()
         .unwrap_or_else(|problems| panic!("{problems}"));
     let set: Vec<&str> = loaded.set.iter().map(|set| set.key).collect();
-    let all: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+    let all = KEYS.iter().map(|key| key.name);
+    let all: Vec<&str> = all.filter(|key| *key != "job.schedule.every").collect();
     assert_eq!(set, all);
 }
 

@@ -151,6 +151,7 @@ impl Candidacy {
             token: Some(tenure.term.token()),
             may_mark: true,
             step_down: tenure.wish,
+            close: None,
         };
         let until = tenure.session.deadline();
         tenure.session.stop_renewing();
@@ -261,7 +262,8 @@ impl Tenure {
                 drop(taken_back.await);
                 None
             }
-            Notice::Unreadable(_) => None,
+            // Of schedules, or not to be read.
+            _ => None,
         }
     }
 

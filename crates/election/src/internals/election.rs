@@ -217,6 +217,7 @@ impl Election {
             token: term.map(Term::token),
             may_mark: term.is_some(),
             step_down: None,
+            close: None,
         };
         let until = session.deadline();
         session.stop_renewing();

@@ -186,6 +186,26 @@ impl Prefix {
         format!("{}{META}control/step-down", self.0)
     }
 
+    /// The record that asks a scheduled job's leader for a run now.
+    pub fn trigger(&self) -> String {
+        format!("{}{META}control/trigger", self.0)
+    }
+
+    /// The state record of a schedule.
+    pub fn schedule(&self) -> String {
+        format!("{}{META}schedule", self.0)
+    }
+
+    /// What every record of a scheduled job's runs begins with.
+    pub fn runs(&self) -> String {
+        format!("{}{META}runs/", self.0)
+    }
+
+    /// The record of the run with this number; they sort as they were written.
+    pub fn run(&self, seq: u64) -> String {
+        format!("{}{META}runs/{seq:016}", self.0)
+    }
+
     /// The lease named by `key` if it is well formed for a candidate of this election.
     pub fn lease_of(&self, key: impl AsRef<[u8]>) -> Option<LeaseId> {
         lease_after(key.as_ref(), &self.candidates())

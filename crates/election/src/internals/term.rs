@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::clock::{self, Instant};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::schedule::planner::Run;
 use crate::session::Status;
 use crate::timing::Timing;
 
@@ -22,6 +23,8 @@ pub mod member;
 pub mod process;
 pub mod record;
 pub mod resignation;
+pub mod run_book;
+pub mod slots;
 
 pub use etcd_client::{TxnOp, TxnOpResponse, TxnResponse};
 use member::MemberPlace;
@@ -40,6 +43,8 @@ pub struct Term {
     /// Turns true when the job is to stop.
     stop: Option<watch::Receiver<bool>>,
     spawner: Option<Spawner>,
+    /// What its run is for, where the job has a schedule.
+    slot: Option<Arc<Run>>,
 }
 
 /// What never changes in a term.
@@ -93,7 +98,20 @@ impl Term {
             store,
             stop: None,
             spawner: None,
+            slot: None,
         }
+    }
+
+    /// The same term as a run for this slot sees it.
+    #[must_use]
+    pub fn for_slot(self, slot: Option<Arc<Run>>) -> Self {
+        Self { slot, ..self }
+    }
+
+    /// What this run of the job is for: its slot, its attempt, how many missed slots it stands for, and
+    /// the last slot that was a success. `None` where the job has no schedule.
+    pub fn slot(&self) -> Option<&Run> {
+        self.slot.as_deref()
     }
 
     /// The same term as a Rust job sees it: with writes over connections of the job's runtime, and

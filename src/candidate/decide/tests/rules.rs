@@ -130,7 +130,7 @@ proptest! {
                 continue;
             }
             outside.happened(&event);
-            for action in play.0.handle(event.clone(), at(now), now) {
+            for action in play.0.handle(event.clone(), super::now(now), now) {
                 if let Err(rule) = outside.act(&action) {
                     prop_assert!(false, "{rule}: {action:?} on {event:?}");
                 }

@@ -10,7 +10,7 @@ use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
 use crate::session::Loss;
 use crate::term::Term;
-use crate::term::record::{self, PauseRecord, Record, StepDown};
+use crate::term::record::{self, PauseRecord, Record, StepDown, Trigger};
 
 /// What reaches a leader from the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,21 @@ pub enum Notice {
         /// mod_revision of the record.
         at: i64,
     },
+    /// The election goes on.
+    Resumed,
+    /// The state of the schedule was written, by whomever. Told only where the job has one.
+    Slots {
+        /// mod_revision of the record; none if it was deleted.
+        at: Option<i64>,
+    },
+    /// Somebody asks for a run now, by the record with this mod_revision. Told only where the job has
+    /// a schedule.
+    Trigger {
+        /// What was asked.
+        request: Trigger,
+        /// mod_revision of the record.
+        asked_at: i64,
+    },
     /// The operator's record under this key can't be read, and is not heeded.
     Unreadable(String),
 }
@@ -48,6 +63,8 @@ pub struct Lookout {
     off_lease: Option<i64>,
     /// Whether it was said that it can't be put back.
     is_said: bool,
+    /// Whether the records of a schedule are watched.
+    scheduled: bool,
 }
 
 impl Lookout {
@@ -61,7 +78,15 @@ impl Lookout {
             notices: VecDeque::new(),
             off_lease: None,
             is_said: false,
+            scheduled: false,
         }
+    }
+
+    /// The same, for a job that has a schedule or hasn't: its records are watched as well.
+    #[must_use]
+    pub const fn with_schedule(mut self, scheduled: bool) -> Self {
+        self.scheduled = scheduled;
+        self
     }
 
     /// The term that it watches over.
@@ -141,13 +166,29 @@ impl Lookout {
             TxnOp::get(control.as_str(), Some(under_control)),
         ]);
         let (answer, seen) = self.store.txn(limit, look).await?;
-        let targets = vec![Target::Key(key.clone().into()), Target::Prefix(control)];
+        let mut targets = vec![Target::Key(key.clone().into()), Target::Prefix(control)];
+        if self.scheduled {
+            let state = self.term.election().schedule();
+            targets.push(Target::Key(state.into()));
+        }
         let watch = Watch::open(&self.store, limit, targets, seen.revision + 1).await?;
         self.watch = Some(watch);
         let mut found = Vec::new();
         for response in answer.op_responses() {
             if let TxnOpResponse::Get(mut get) = response {
                 found.extend(get.take_kvs().into_iter().map(Change::Put));
+            }
+        }
+        if self.scheduled {
+            let pause = self.term.election().pause();
+            let paused = found.iter().any(|change| match change {
+                Change::Put(kv) => kv.key() == pause.as_bytes(),
+                Change::Delete { .. } => false,
+            });
+            // Whatever was missed of the state while nobody watched it.
+            self.notices.push_back(Notice::Slots { at: None });
+            if !paused {
+                self.notices.push_back(Notice::Resumed);
             }
         }
         let own_is_there = found.iter().any(|change| match change {
@@ -192,6 +233,24 @@ impl Lookout {
                 let pause = record::json(kv.value());
                 let at = kv.mod_revision();
                 Some(Notice::Paused { pause, at })
+            }
+            Change::Delete { key, .. } if key == election.pause().as_bytes() => {
+                self.scheduled.then_some(Notice::Resumed)
+            }
+            Change::Put(kv) if kv.key() == election.schedule().as_bytes() => Some(Notice::Slots {
+                at: Some(kv.mod_revision()),
+            }),
+            Change::Delete { key, .. } if key == election.schedule().as_bytes() => {
+                Some(Notice::Slots { at: None })
+            }
+            Change::Put(kv) if self.scheduled && kv.key() == election.trigger().as_bytes() => {
+                let Record::Read(request) = record::json::<Trigger>(kv.value()) else {
+                    return Some(Notice::Unreadable(election.trigger()));
+                };
+                let asked_at = kv.mod_revision();
+                // One that was answered is nobody's wish any more.
+                let news = request.answer.is_none();
+                news.then_some(Notice::Trigger { request, asked_at })
             }
             Change::Put(_) | Change::Delete { .. } => None,
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
+use crate::schedule::planner::Verdict;
 
 /// `members/<lease>`: who stands behind a candidate key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +179,31 @@ pub struct StepDown {
     /// Even with no other candidate there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+}
+
+/// `control/trigger`: a scheduled job is to run now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Who asked.
+    pub by: String,
+    /// When, RFC 3339 in UTC.
+    pub since: String,
+    /// Whether it waits for the end of a run that is open.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub queue: bool,
+    /// What the leader made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<TriggerAnswer>,
+}
+
+/// What a leader made of a wish for a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggerAnswer {
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// The number of the last record of a run then: the first run for `manual` with a higher one is
+    /// this, or if it is queued, the first that is claimed after the one that is open.
+    pub seq: u64,
 }
 
 /// A record as it was found under its key.

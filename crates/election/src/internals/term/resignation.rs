@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::history::put_past;
 use super::member::MemberPlace;
 use super::record::Unkillable;
+use super::slots::Close;
 use super::{guarded, record};
 use crate::clock::{self, Instant};
 use crate::etcd::keep_alive::KeepAlive;
@@ -47,6 +48,9 @@ pub struct Resignation {
     /// mod_revision of the record that asked this term to step down, to be deleted with it.
     #[serde(default)]
     pub step_down: Option<i64>,
+    /// How the run of a scheduled job is closed with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close: Option<Box<Close>>,
 }
 
 impl Resignation {
@@ -187,6 +191,8 @@ impl Resignation {
             let delete = TxnOp::delete(record, None);
             operations.push(TxnOp::txn(Txn::new().when([same]).and_then([delete])));
         }
+        let close = self.close.as_ref();
+        operations.extend(close.map(|close| close.operation(&self.prefix)));
         Some(guarded(&key, token, operations))
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Instant;
 use crate::schedule::record::{Exit, HistoryEntry, Outcome, State};
 use crate::schedule::{Occasion, Schedule, Slot};
@@ -59,7 +61,7 @@ pub enum Overlap {
 }
 
 /// How slots are run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// What an end that nobody recorded means.
     pub guarantee: Guarantee,
@@ -195,7 +197,7 @@ pub enum Written {
 
 /// A guarded write: only while the leader's key has `create_revision = token` and the state has
 /// `mod_revision = seen` (zero where it is absent).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// Tells its answer from others.
     pub number: u64,
@@ -242,7 +244,8 @@ pub enum StopReason {
 }
 
 /// What becomes of a wish for a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It is claimed, and starts.
     Claimed,

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::ops::{Add, Sub};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -194,6 +194,12 @@ impl Timer {
             Err(Errno::AGAIN | Errno::INTR) => Ok(Woken::No),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

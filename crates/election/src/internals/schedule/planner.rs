@@ -105,6 +105,19 @@ enum Phase {
     Running(Running),
 }
 
+impl Phase {
+    /// Whether a run goes on, or is about to.
+    const fn may_run(&self) -> bool {
+        let sent = match self {
+            Self::Running(_) => return true,
+            Self::Writing(sent) => Some(sent),
+            Self::Reading { fate, .. } => fate.as_ref(),
+            Self::Idle | Self::Unreadable => None,
+        };
+        matches!(sent, Some(sent) if matches!(sent.then, Then::Start { .. }))
+    }
+}
+
 /// A write on its way.
 #[derive(Clone, Debug)]
 struct InFlight {
@@ -225,6 +238,33 @@ impl Planner {
         self.term.as_ref().map(|term| &term.state)
     }
 
+    /// Whether a run was started whose end isn't known yet.
+    pub fn is_running(&self) -> bool {
+        let term = self.term.as_ref();
+        term.is_some_and(|term| matches!(term.phase, Phase::Running(_)))
+    }
+
+    /// Whether nothing goes on, so that [`next_slot`](Self::next_slot) is what is waited for.
+    pub fn is_idle(&self) -> bool {
+        let term = self.term.as_ref();
+        term.is_some_and(|term| matches!(term.phase, Phase::Idle))
+    }
+
+    /// The state's `mod_revision`, as far as this term knows.
+    pub fn revision(&self) -> Option<i64> {
+        self.term.as_ref().map(|term| term.revision)
+    }
+
+    /// The close of a run that ended, while the store has not acknowledged it.
+    pub fn pending_close(&self) -> Option<&Write> {
+        let sent = match &self.term.as_ref()?.phase {
+            Phase::Writing(sent) => sent,
+            Phase::Reading { fate, .. } => fate.as_ref()?,
+            _ => return None,
+        };
+        matches!(sent.then, Then::Close(_)).then_some(&sent.write)
+    }
+
     /// How the run that is open is closed by who stands in for a daemon that is dead: once the tree
     /// is proven empty, and with the resignation. A close of the daemon's own that landed wins.
     pub fn standing_close(&self) -> Option<Write> {
@@ -331,7 +371,8 @@ impl Planner {
                 Phase::Unreadable => Some(Verdict::Held),
                 Phase::Idle if term.behind => Some(Verdict::Held),
                 _ if term.wish.is_some() => Some(Verdict::Open),
-                Phase::Idle => {
+                // What is on its way is no run that goes on.
+                phase if !phase.may_run() => {
                     term.wish = Some(id);
                     None
                 }

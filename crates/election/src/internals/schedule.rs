@@ -40,6 +40,15 @@ pub struct NotASchedule {
     pub found: String,
 }
 
+/// Two schedules are the same if their patterns and zone are, by whatever rules of the zone.
+impl PartialEq for Schedule {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+impl Eq for Schedule {}
+
 /// At which instants a job is to run.
 ///
 /// A pattern whose hour and minute are plain values, ranges or lists of them names single times, in
@@ -169,6 +178,22 @@ impl Schedule {
             }
         }
     }
+}
+
+/// Reads a pattern of cron, without a zone.
+///
+/// # Errors
+/// For one that can't be read, or never matches.
+pub fn check_pattern(text: &str) -> Result<(), NotASchedule> {
+    Pattern::parse(text).map(drop)
+}
+
+/// Looks a zone up in this host's database; blocks for that one file.
+///
+/// # Errors
+/// For a zone that this host doesn't have, and one that may be another on the next host.
+pub fn check_zone(name: &str) -> Result<(), NotASchedule> {
+    Zone::named(name).map(drop)
 }
 
 /// How long after its slot a run begins, from none to less than `most`: the same on every replica and

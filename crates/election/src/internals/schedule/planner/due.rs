@@ -29,7 +29,7 @@ pub(super) struct Choice {
 
 impl Setup {
     /// When the run of a slot begins.
-    pub(super) fn due_at(&self, slot: Slot) -> Time {
+    pub fn due_at(&self, slot: Slot) -> Time {
         slot.time() + jitter(&self.election, slot, self.policy.jitter)
     }
 

@@ -1,0 +1,167 @@
+//! The records of a scheduled job in the store: how they are read, and written under the guard of a
+//! term.
+
+use std::time::Duration;
+
+use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+use serde::{Deserialize, Serialize};
+
+use super::record::{self, Trigger, TriggerAnswer};
+use crate::clock::{self, Instant};
+use crate::etcd::{Error, Store};
+use crate::keys::{LeaseId, Prefix};
+use crate::schedule::planner::{Stored, Write, Written};
+use crate::schedule::record::State;
+
+/// Reads the state record, linearizably, in one attempt.
+///
+/// # Errors
+/// As [`Store::attempt`].
+///
+/// # Cancel safety
+/// Safe.
+pub async fn read(store: &Store, limit: Duration, prefix: &Prefix) -> Result<Stored, Error> {
+    let (found, _) = store.get(limit, prefix.schedule(), None).await?;
+    let Some(record) = found.kvs().first() else {
+        return Ok(Stored::Absent);
+    };
+    let revision = record.mod_revision();
+    Ok(match State::read(record.value()) {
+        Ok(state) => Stored::State {
+            state: Box::new(state),
+            revision,
+        },
+        Err(error) => Stored::Unreadable {
+            why: error.to_string(),
+            revision,
+        },
+    })
+}
+
+/// Carries out a write in one attempt, if the term and the state are still those that it was made
+/// for. `beside` is written in the same transaction.
+///
+/// # Errors
+/// As [`Store::attempt`]; after a time-out the write may be done yet, guarded even then.
+///
+/// # Cancel safety
+/// Dropping it leaves the outcome unknown.
+pub async fn write(
+    store: &Store,
+    limit: Duration,
+    (prefix, lease): (&Prefix, LeaseId),
+    write: &Write,
+    beside: Vec<TxnOp>,
+) -> Result<Written, Error> {
+    let mut operations = operations(prefix, write);
+    operations.extend(beside);
+    let key = prefix.candidate(lease);
+    let own = Compare::create_revision(key, CompareOp::Equal, write.token);
+    let txn = Txn::new()
+        .when([own, as_seen(prefix, write)])
+        .and_then(operations);
+    let (answer, seen) = store.txn(limit, txn).await?;
+    Ok(if answer.succeeded() {
+        let header = answer.header().map(etcd_client::ResponseHeader::revision);
+        Written::Done {
+            revision: header.unwrap_or(seen.revision),
+        }
+    } else {
+        Written::Refused
+    })
+}
+
+/// Puts the answer beside the wish for a run with this mod_revision, in one attempt; nothing is done
+/// where the record is another by now.
+///
+/// # Errors
+/// As [`Store::attempt`].
+pub async fn answer(
+    store: &Store,
+    limit: Duration,
+    (prefix, lease): (&Prefix, LeaseId),
+    wish: (i64, i64),
+    answer: TriggerAnswer,
+) -> Result<(), Error> {
+    let (token, asked_at) = wish;
+    let key = prefix.trigger();
+    let (found, _) = store.get(limit, key.as_str(), None).await?;
+    let found = found
+        .kvs()
+        .first()
+        .filter(|kv| kv.mod_revision() == asked_at);
+    let record = found.and_then(|kv| record::json::<Trigger>(kv.value()).read());
+    let Some(record) = record else {
+        return Ok(());
+    };
+    let record = Trigger {
+        answer: Some(answer),
+        ..record
+    };
+    let text = serde_json::to_string(&record).unwrap_or_default();
+    let own = Compare::create_revision(prefix.candidate(lease), CompareOp::Equal, token);
+    let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, asked_at);
+    let put = TxnOp::put(key.as_str(), text, None);
+    let txn = Txn::new()
+        .when([own, same])
+        .and_then([put])
+        .or_else([TxnOp::get(key, None)]);
+    store.txn(limit, txn).await.map(drop)
+}
+
+/// That the state is the one that the write was made for.
+fn as_seen(prefix: &Prefix, write: &Write) -> Compare {
+    Compare::mod_revision(prefix.schedule(), CompareOp::Equal, write.seen)
+}
+
+fn operations(prefix: &Prefix, write: &Write) -> Vec<TxnOp> {
+    let state = TxnOp::put(prefix.schedule(), write.state.to_json(), None);
+    let runs = write.runs.iter();
+    let runs = runs.map(|(seq, run)| TxnOp::put(prefix.run(*seq), run.to_json(), None));
+    let trimmed = write.trimmed.iter();
+    let trimmed = trimmed.map(|seq| TxnOp::delete(prefix.run(*seq), None));
+    std::iter::once(state).chain(runs).chain(trimmed).collect()
+}
+
+/// How the run that is open is closed by whoever gives its term back: within that transaction, unless
+/// a close of the daemon's own came before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Close {
+    write: Write,
+    /// When the run began, where how long it took isn't known yet.
+    #[serde(default)]
+    began: Option<Instant>,
+}
+
+impl Close {
+    /// Of a run whose end is known.
+    pub const fn of(write: Write) -> Self {
+        Self { write, began: None }
+    }
+
+    /// Of a run that began then, and ends with the term.
+    pub const fn standing(write: Write, began: Instant) -> Self {
+        Self {
+            write,
+            began: Some(began),
+        }
+    }
+
+    /// The operation, nested in the transaction that gives the term back.
+    pub(super) fn operation(&self, prefix: &Prefix) -> TxnOp {
+        let mut write = self.write.clone();
+        if let Some(began) = self.began {
+            let took = u64::try_from(clock::now().since(began).as_millis()).unwrap_or(u64::MAX);
+            if let Some(last) = &mut write.state.last {
+                last.took_ms = took;
+            }
+            for (_, run) in &mut write.runs {
+                run.took_ms = took;
+            }
+        }
+        let nested = Txn::new()
+            .when([as_seen(prefix, &write)])
+            .and_then(operations(prefix, &write));
+        TxnOp::txn(nested)
+    }
+}

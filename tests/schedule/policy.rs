@@ -1,0 +1,300 @@
+//! What becomes of slots while nobody dies.
+
+use crate::common::daemon::Builder;
+use crate::common::*;
+use crate::stage::Stage;
+use incumbent::schedule::Slot;
+
+#[test]
+fn a_job_runs_at_each_of_its_slots_and_its_leader_leads_between() {
+    let stand = Stage::new();
+    let a = stand.daemon("a", "true", "every = '1s'").spawn();
+    let token = a.wait_elected(SOON);
+    let runs = stand.wait_runs(4);
+    stand.assert_in_order();
+    assert!(
+        runs.iter()
+            .all(|run| run.token == token && run.attempt == 1 && run.missed == 0)
+    );
+    assert_eq!(runs[0].last_success, None);
+    assert_eq!(runs[3].last_success.as_ref(), Some(&runs[2].slot));
+    let state = stand.wait_state("the first runs are closed", |state| {
+        state["seq"].as_u64() >= Some(3)
+    });
+    assert_eq!(state["failures"], 0);
+    let record = &stand.records()[0];
+    assert_eq!(record["result"], "success");
+    assert_eq!(record["slot"], runs[0].slot);
+    assert_eq!(record["code"], 0);
+    assert_eq!(record["host"], "a");
+    assert!(stand.scene.still_leads(&a, token).is_ok());
+    assert!(!a.lines("next slot").is_empty());
+    assert_eq!(a.lines("slot claimed").len(), a.lines("job started").len());
+}
+
+#[test]
+fn a_first_deployment_starts_from_now() {
+    let stand = Stage::new();
+    let a = stand
+        .daemon("a", "true", "every = '1h', missed = 'all'")
+        .spawn();
+    a.wait_log("next slot", SOON);
+    assert_eq!(stand.runs(), []);
+    assert_eq!(stand.state().unwrap()["slot"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_planned_hand_over_between_runs_costs_no_slot() {
+    let stand = Stage::new();
+    let a = stand.daemon("a", "true", "every = '1s'").spawn();
+    a.wait_elected(SOON);
+    let b = stand.daemon("b", "true", "every = '1s'").spawn();
+    b.wait_log("campaigning", SOON);
+    stand.wait_runs(2);
+    a.sigterm();
+    assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
+    let second = b.wait_elected(SOON);
+    eventually(SOON, "the second leader runs", || {
+        stand.runs().iter().any(|run| run.token == second)
+    });
+    let runs = stand.runs();
+    stand.assert_in_order();
+    let slots = runs
+        .iter()
+        .filter(|run| run.attempt == 1)
+        .map(|run| 1 + run.missed)
+        .sum::<u64>();
+    let seconds = |slot: &str| humantime::parse_rfc3339(slot).unwrap();
+    let first = seconds(&runs[0].slot);
+    let span = seconds(&runs.last().unwrap().slot)
+        .duration_since(first)
+        .unwrap();
+    assert_eq!(slots, span.as_secs() + 1, "{runs:?}");
+}
+
+/// The state as if nothing had run for some slots of a schedule that has one every second.
+fn behind(stand: &Stage, builder: impl Fn() -> Builder, seconds: u64) {
+    let a = builder().spawn();
+    a.wait_log("next slot", SOON);
+    a.sigterm();
+    a.wait_exit(STOPPED);
+    let mut state = stand.state().unwrap();
+    let past = Slot::up_to(incumbent::wall::now() - secs(seconds)).to_string();
+    state["since"] = past.clone().into();
+    state["slot"] = past.into();
+    state["last"] = serde_json::Value::Null;
+    let cluster = &stand.scene.cluster;
+    cluster.put("/election.meta/schedule", &state.to_string());
+}
+
+#[test]
+fn after_an_outage_the_last_slot_stands_for_all() {
+    let stand = Stage::new();
+    let daemon = || stand.daemon("a", "true", "every = '1m'");
+    behind(&stand, daemon, 3600);
+    let _a = daemon().spawn();
+    let runs = stand.wait_runs(1);
+    assert!((59..=60).contains(&runs[0].missed), "{runs:?}");
+    assert!((59..=60).contains(&stand.wait_result("success")["missed"].as_u64().unwrap()));
+}
+
+#[test]
+fn after_an_outage_all_slots_are_run_oldest_first() {
+    let stand = Stage::new();
+    let daemon = || stand.daemon("a", "true", "every = '1m', missed = 'all', missed_max = 5");
+    behind(&stand, daemon, 3600);
+    let a = daemon().spawn();
+    let runs = stand.wait_runs(5);
+    stand.assert_in_order();
+    assert!(runs.iter().all(|run| run.missed == 0), "{runs:?}");
+    let missed = a.wait_log("slot missed", SOON);
+    assert!((54..=55).contains(&missed.int("count")), "{}", missed.text);
+    assert_eq!(stand.wait_result("missed")["attempt"], 0);
+}
+
+#[test]
+fn after_an_outage_nothing_is_run_if_so_wanted() {
+    let stand = Stage::new();
+    let daemon = || stand.daemon("a", "true", "every = '1h', missed = 'skip'");
+    behind(&stand, daemon, 36_000);
+    let a = daemon().spawn();
+    let missed = a.wait_log("slot missed", SOON);
+    // Unless the hour has just begun.
+    assert!((9..=10).contains(&missed.int("count")), "{}", missed.text);
+    a.wait_log("next slot", SOON);
+    assert!(stand.runs().len() <= 1);
+}
+
+#[test]
+fn a_slot_that_comes_while_a_run_goes_is_skipped() {
+    let stand = Stage::new();
+    let a = stand.daemon("a", "sleep 2.5", "every = '1s'").spawn();
+    stand.wait_runs(2);
+    stand.assert_in_order();
+    assert_eq!(a.wait_log("slot skipped", SOON).text("reason"), "overlap");
+    assert!(stand.wait_result("skipped")["attempt"] == 0);
+}
+
+#[test]
+fn a_slot_that_comes_while_a_run_goes_waits_for_its_end() {
+    let stand = Stage::new();
+    let daemon = stand.daemon("a", "sleep 1.4", "every = '1s', overlap = 'queue'");
+    let _a = daemon.spawn();
+    let runs = stand.wait_runs(3);
+    stand.assert_in_order();
+    assert!(runs[..2].iter().all(|run| run.ended), "{runs:?}");
+}
+
+#[test]
+fn a_slot_that_comes_while_a_run_goes_replaces_it() {
+    let stand = Stage::new();
+    let daemon = stand.daemon("a", "sleep 1000", "every = '1s', overlap = 'replace'");
+    let a = daemon.spawn();
+    let runs = stand.wait_runs(3);
+    stand.assert_in_order();
+    assert!(runs.iter().all(|run| !run.ended), "{runs:?}");
+    assert_eq!(stand.wait_result("stopped")["slot"], runs[0].slot);
+    assert_eq!(a.lines("elected").len(), 1, "the term goes on");
+}
+
+#[test]
+fn a_failed_slot_is_tried_again() {
+    let stand = Stage::new();
+    let schedule = "every = '1h', retries = 2, retry_delay = '100ms', missed = 'last'";
+    let daemon = || stand.daemon("a", "false", schedule);
+    behind(&stand, daemon, 3600);
+    let a = daemon().spawn();
+    let runs = stand.wait_runs(3);
+    let attempts: Vec<_> = runs.iter().map(|run| run.attempt).collect();
+    assert_eq!(attempts, [1, 2, 3]);
+    assert!(runs.iter().all(|run| run.slot == runs[0].slot));
+    let state = stand.wait_state("the last is closed", |state| state["last"]["attempt"] == 3);
+    assert_eq!(state["failures"], 1, "a slot fails once");
+    assert_eq!(state["last"]["result"], "failure");
+    throughout(millis(500), "that was the last attempt", || {
+        stand.runs().len() == 3
+    });
+    assert_eq!(a.lines("elected").len(), 1);
+}
+
+#[test]
+fn so_many_failed_slots_in_a_row_give_the_term_to_others() {
+    let stand = Stage::new();
+    let daemon = |name| {
+        let daemon = stand.daemon(name, "false", "every = '1s'");
+        daemon.toml("job = { yield_after = 2, yield_cooldown = '1h' }")
+    };
+    let a = daemon("a").spawn();
+    let token = a.wait_elected(SOON);
+    a.wait_of_term("resigned", token, SOON);
+    a.wait_log("staying out of the queue", SOON);
+    assert_eq!(stand.runs().len(), 2);
+    let b = daemon("b").spawn();
+    let second = b.wait_elected(SOON);
+    b.wait_of_term("resigned", second, SOON);
+    assert_eq!(
+        stand
+            .runs()
+            .iter()
+            .filter(|run| run.token == second)
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn a_run_that_takes_too_long_has_failed_and_the_term_goes_on() {
+    let stand = Stage::new();
+    let daemon = stand.daemon("a", "sleep 1000", "every = '1s'");
+    let a = daemon.toml("job.timeout = '500ms'").spawn();
+    stand.wait_runs(2);
+    assert_eq!(
+        a.wait_log("run timed out", SOON).text("slot"),
+        stand.runs()[0].slot
+    );
+    let record = stand.wait_result("timeout");
+    assert_eq!(record["signal"], 15);
+    assert_eq!(a.lines("elected").len(), 1);
+}
+
+#[test]
+fn a_run_without_a_schedule_that_takes_too_long_has_failed_and_the_term_goes_on() {
+    let scene = Scene::start(1);
+    let a = Daemon::builder(&scene.cluster, "a")
+        .job(&["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+        .toml("job = { timeout = '300ms', stop_grace = '200ms', restart_delay = '100ms' }")
+        .spawn();
+    a.wait_nth("job started", 3, SOON);
+    assert!(a.lines("run timed out").len() >= 2);
+    assert_eq!(a.wait_log("job ended", SOON).int("signal"), 9);
+    assert_eq!(a.lines("elected").len(), 1);
+}
+
+#[test]
+fn slots_of_a_paused_time_are_skipped() {
+    let stand = Stage::new();
+    let a = stand.daemon("a", "true", "every = '1s'").spawn();
+    stand.wait_runs(1);
+    let pause = r#"{"by":"test","since":"2027-01-01T00:00:00Z","keep_leader":true}"#;
+    stand
+        .scene
+        .cluster
+        .put("/election.meta/control/pause", pause);
+    assert_eq!(a.wait_log("slot skipped", SOON).text("reason"), "paused");
+    let paused = stand.runs().len();
+    a.wait_nth("slot skipped", 3, SOON);
+    assert_eq!(stand.runs().len(), paused);
+    stand.scene.cluster.delete("/election.meta/control/pause");
+    let runs = stand.wait_runs(paused + 1);
+    assert_eq!(runs[paused].missed, 0, "{runs:?}");
+    assert!(stand.wait_result("skipped")["missed"].as_u64() >= Some(1));
+}
+
+#[test]
+fn a_changed_schedule_starts_from_now() {
+    let stand = Stage::new();
+    let a = stand
+        .daemon("a", "true", "every = '1h', missed = 'all'")
+        .spawn();
+    a.wait_log("next slot", SOON);
+    a.reload("job.schedule = { every = '1s' }");
+    a.wait_log("schedule changed", SOON);
+    let runs = stand.wait_runs(1);
+    assert_eq!(runs[0].missed, 0);
+    assert_eq!(a.lines("elected").len(), 1);
+    assert!(a.lines("slot missed").is_empty());
+}
+
+#[test]
+fn a_wish_for_a_run_is_heeded_and_answered_and_leaves_the_schedule_as_it_is() {
+    let stand = Stage::new();
+    let a = stand.daemon("a", "sleep 1", "every = '1h'").spawn();
+    a.wait_log("next slot", SOON);
+    let before = stand.state().unwrap()["slot"].clone();
+    let wish = r#"{"by":"test","since":"2027-01-01T00:00:00Z"}"#;
+    let key = "/election.meta/control/trigger";
+    stand.scene.cluster.put(key, wish);
+    let runs = stand.wait_runs(1);
+    assert_eq!(runs[0].slot, "manual");
+    let verdict = || {
+        let record = stand.scene.cluster.get(key).unwrap();
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        record["answer"]["verdict"].as_str().map(str::to_owned)
+    };
+    eventually(SOON, "the wish is answered", || {
+        verdict() == Some("claimed".to_owned())
+    });
+    stand.scene.cluster.put(key, wish);
+    eventually(SOON, "the wish is refused", || {
+        verdict() == Some("open".to_owned())
+    });
+    let queued = r#"{"by":"test","since":"2027-01-01T00:00:00Z","queue":true}"#;
+    stand.scene.cluster.put(key, queued);
+    eventually(SOON, "the wish waits", || {
+        verdict() == Some("queued".to_owned())
+    });
+    let runs = stand.wait_runs(2);
+    assert!(runs[0].ended, "{runs:?}");
+    let state = stand.wait_state("both are closed", |state| state["seq"] == 2);
+    assert_eq!(state["slot"], before);
+}
