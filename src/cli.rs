@@ -20,6 +20,7 @@ mod exit;
 mod guardian;
 mod kv;
 mod look;
+mod next;
 mod observe;
 mod options;
 mod output;
@@ -28,9 +29,11 @@ mod progress;
 mod release;
 mod reload;
 mod run;
+mod runs;
 mod status;
 mod step_down;
 mod table;
+mod terms;
 
 /// Runs a job on exactly one of several machines, elected through etcd.
 #[derive(Debug, Parser)]
@@ -50,6 +53,10 @@ struct Cli<C: Subcommand> {
 
 /// All commands.
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one, and it is short-lived"
+)]
 enum TopCommand {
     #[command(flatten)]
     Typed(Typed),
@@ -63,6 +70,9 @@ enum Typed {
     Exec(exec::Args),
     Status(status::Args),
     Observe(observe::Args),
+    Next(next::Args),
+    Runs(runs::Args),
+    Terms(terms::Args),
     StepDown(step_down::Args),
     Pause(pause::Args),
     Resume(pause::ResumeArgs),
@@ -93,6 +103,9 @@ pub fn main(jobs: Jobs) -> ExitCode {
         Typed::Exec(args) => exec::run(args),
         Typed::Status(args) => status::run(&args),
         Typed::Observe(args) => observe::run(&args),
+        Typed::Next(args) => next::run(&args),
+        Typed::Runs(args) => runs::run(&args),
+        Typed::Terms(args) => terms::run(&args),
         Typed::StepDown(args) => step_down::run(&args),
         Typed::Pause(args) => pause::run(&args),
         Typed::Resume(args) => pause::resume(&args),

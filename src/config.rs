@@ -46,9 +46,6 @@ use rules::PassedValues;
 /// The section that only those read who run the job, or look whether it can be.
 const JOB: &str = "job";
 
-/// The part of it that those read, too, who show when it runs.
-const SCHEDULE: &str = "schedule";
-
 /// Everything a command needs to know, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -319,14 +316,11 @@ impl ReadConfig {
         ];
         let set = set.into_iter().map(|layer| {
             if source.ignores_job {
-                layer.without(JOB, &[SCHEDULE])
+                layer.without(JOB, "schedule")
             } else {
                 layer
             }
         });
-        if source.ignores_job {
-            problems.retain(|problem| !problem.is_in(JOB));
-        }
         let defaults = layers::defaults(&source.host_name, source.runtime_dir().as_os_str());
         let layers = std::iter::once(defaults).chain(set);
         let tree = MergedTree::merged(layers).unwrap_or_else(|error| {
@@ -338,6 +332,10 @@ impl ReadConfig {
             file: found.as_ref().map(|found| found.path.as_path()),
         };
         let settings = PassedValues::read(&tree, &context, &mut problems);
+        if source.ignores_job {
+            let minds = |it: &Problem| source.needs_schedule && it.is_in(keys::SCHEDULE);
+            problems.retain(|problem| !problem.is_in(JOB) || minds(problem));
+        }
         // What else stands on a line with a fault of syntax is a guess.
         problems.retain(|problem| !read.syntax.iter().any(|fault| fault.shares_line(problem)));
         problems.extend(read.syntax);

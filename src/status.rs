@@ -10,8 +10,12 @@ use crate::election::queue;
 use crate::etcd::patience::Failure;
 use crate::etcd::{Lifetime, Patience, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::schedule::record::{HistoryEntry, Last, Open, State};
+use crate::schedule::{Schedule, Slot};
 use crate::term::history::read_past;
 use crate::term::record::{PastTerm, PauseRecord, Record, Unkillable};
+use crate::term::run_book::RunBook;
+use crate::wall::Time;
 
 /// What to say of a key that blocks the queue and is that of the last term on record: to delete it
 /// is nobody's to do but the next candidate's, which waits for the job first.
@@ -35,6 +39,9 @@ pub struct ElectionStatus {
     /// Who paused it and how; only where that can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseRecord>,
+    /// Its job's schedule, if it has one, as far as it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
     /// The token of the first in line, which doesn't lead, and what it waits for; not part of the
     /// JSON, as all that follows but the last two.
     #[serde(skip)]
@@ -49,6 +56,53 @@ pub struct ElectionStatus {
     pub marker: Option<i64>,
     /// The revision at which all of this was so.
     pub revision: i64,
+}
+
+/// The schedule of an election's job, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ScheduleStatus {
+    /// The schedule in words, by the configuration of who asks.
+    pub words: Option<String>,
+    /// The next slot, by that configuration.
+    pub next: Option<Slot>,
+    /// How that reads in the schedule's zone.
+    pub next_local: Option<String>,
+    /// The run that is open.
+    pub open: Option<Open>,
+    /// The last run that is over.
+    pub last: Option<Last>,
+    /// The last slot that was a success.
+    pub last_success: Option<Slot>,
+    /// So many slots in a row failed.
+    pub failures: u64,
+    /// So many slots were never run: missed or skipped.
+    pub missed: u64,
+    /// Whether the schedule on record is another than that of the configuration; not part of the
+    /// JSON.
+    #[serde(skip)]
+    pub is_another: bool,
+    /// Which one is on record.
+    #[serde(skip)]
+    spec: Option<String>,
+    /// No slot up to this one is due.
+    #[serde(skip)]
+    mark: Option<Slot>,
+}
+
+impl ScheduleStatus {
+    /// What the record of the state tells.
+    pub fn of(state: &State) -> Self {
+        Self {
+            open: state.open.clone(),
+            last: state.last.clone(),
+            last_success: state.last_success,
+            failures: state.failures,
+            missed: state.missed,
+            spec: Some(state.spec.clone()),
+            mark: Some(state.mark()),
+            ..Self::default()
+        }
+    }
 }
 
 /// One candidate.
@@ -143,6 +197,19 @@ impl ElectionStatus {
         Self::of(prefix, queue, &lifetimes)
     }
 
+    /// With what this schedule has ahead: that of the asker's configuration.
+    #[must_use]
+    pub fn with_schedule(mut self, schedule: &Schedule, now: Time) -> Self {
+        let mut status = self.schedule.take().unwrap_or_default();
+        let now = Slot::up_to(now);
+        status.next = schedule.next(status.mark.map_or(now, |mark| mark.max(now)));
+        status.next_local = status.next.map(|next| schedule.with_offset(next));
+        status.words = Some(schedule.words());
+        status.is_another = status.spec.as_ref().is_some_and(|it| it != schedule.spec());
+        self.schedule = Some(status);
+        self
+    }
+
     /// Without what changes by itself: the time that the leases have left, and the revision.
     #[must_use]
     pub fn without_time(&self) -> Self {
@@ -211,6 +278,10 @@ impl ElectionStatus {
             blocked_by: queue.blocked_by.into_iter().map(|(_, key)| key).collect(),
             paused: queue.pause.is_some(),
             pause: queue.pause.and_then(Record::read),
+            schedule: queue
+                .schedule
+                .and_then(Result::ok)
+                .map(|state| ScheduleStatus::of(&state)),
             waits,
             unreadable: queue.unreadable,
             marker: queue.marker,
@@ -240,7 +311,12 @@ pub struct Overview {
     pub status: ElectionStatus,
     /// The terms that ended, the latest first.
     pub terms: Vec<PastTerm>,
+    /// The runs of a scheduled job that are over, the latest first.
+    pub runs: Vec<HistoryEntry>,
 }
+
+/// So many runs of a scheduled job are read.
+const RUNS: usize = 100;
 
 impl Overview {
     /// Reads the election under `prefix`, and its history.
@@ -252,11 +328,20 @@ impl Overview {
         prefix: &Prefix,
         patience: &Patience,
     ) -> Result<Self, Failure> {
+        let status = ElectionStatus::read(store, prefix, patience).await?;
+        let terms = patience.ask(async |limit| read_past(store, limit, prefix).await);
+        let terms = terms.await?;
+        let runs = if status.schedule.is_some() {
+            let book = async |limit| RunBook::read(store, limit, prefix, RUNS).await;
+            let runs = patience.ask(book).await?.runs.into_iter();
+            runs.map(|(_, run)| run).collect()
+        } else {
+            Vec::new()
+        };
         Ok(Self {
-            status: ElectionStatus::read(store, prefix, patience).await?,
-            terms: patience
-                .ask(async |limit| read_past(store, limit, prefix).await)
-                .await?,
+            status,
+            terms,
+            runs,
         })
     }
 }

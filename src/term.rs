@@ -23,6 +23,7 @@ pub(crate) mod member;
 pub mod process;
 pub mod record;
 pub mod resignation;
+pub mod run_book;
 pub mod slots;
 
 pub use etcd_client::{TxnOp, TxnOpResponse, TxnResponse};

@@ -8,6 +8,7 @@ use super::options::{CommonOptions, block_on, span};
 use super::output;
 use crate::config;
 use crate::job::Jobs;
+use crate::wall;
 
 mod connect;
 mod election;
@@ -51,7 +52,7 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
         output::write(role::lines(&loaded.config))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut report = config::check_report(&loaded, &source);
+    let mut report = config::check_report(&loaded, &source, wall::now());
     let job = &loaded.config.job;
     if job.kind == "command" && job.command.is_empty() {
         report += "warning: job.command: there is none; \"run\" needs one after \"--\" then\n";
@@ -62,7 +63,9 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
     }
     output::report(&report)?;
     if args.connect {
-        output::report(&host::report(loaded.config.file.as_deref()))?;
+        let config = &loaded.config;
+        let is_scheduled = config.scheduling.is_some();
+        output::report(&host::report(config.file.as_deref(), is_scheduled))?;
         block_on(connect::check(&loaded.config, args.timeout))?;
     }
     Ok(ExitCode::SUCCESS)

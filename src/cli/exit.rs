@@ -11,6 +11,9 @@ use crate::runtime_dir;
 /// Failed at run time.
 const FAILED: u8 = 1;
 
+/// Wrong usage, where clap doesn't see it.
+const USAGE: u8 = 2;
+
 /// Refused: not the leader, or a write that must not be.
 const REFUSED: u8 = 3;
 
@@ -29,6 +32,9 @@ pub(super) enum Failure {
     /// The configuration is well formed, and what it names can't be what the user meant.
     #[error("{0}")]
     Misconfigured(String),
+    /// What was typed makes no sense.
+    #[error("{0}")]
+    Usage(String),
     /// The runtime directory can't be had.
     #[error("{}", chain(.0))]
     RuntimeDir(runtime_dir::Error),
@@ -68,6 +74,7 @@ impl Failure {
             Self::Config(problems) if problems.may_pass() => FAILED,
             Self::Config(_) | Self::Misconfigured(_) => BAD_CONFIG,
             Self::RuntimeDir(error) if error.is_the_users() => BAD_CONFIG,
+            Self::Usage(_) => USAGE,
             Self::Unreachable(_) => UNREACHABLE,
             Self::Refused(_) => REFUSED,
             Self::RuntimeDir(_) | Self::Failed(_) => FAILED,

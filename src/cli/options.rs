@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::exit::Failure;
 use super::output;
@@ -89,6 +89,13 @@ impl CommonOptions {
         }
         source
     }
+}
+
+/// How a list of several things is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ListFormat {
+    Table,
+    Json,
 }
 
 /// What every command takes that asks the store and starts nothing.

@@ -11,6 +11,7 @@ use super::exit::Failure;
 use super::look::{Look, LookMark};
 use super::options::{Asking, block_on};
 use super::output;
+use super::runs::{in_seconds, span};
 use super::table::{Table, short};
 use crate::clock;
 use crate::election::follow::Follower;
@@ -18,7 +19,8 @@ use crate::etcd::patience::{self, LONGEST_ATTEMPT};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
 use crate::log;
-use crate::status::{CandidateStatus, ElectionStatus, InPause, OF_LAST_TERM};
+use crate::status::{CandidateStatus, ElectionStatus, InPause, OF_LAST_TERM, ScheduleStatus};
+use crate::wall;
 
 /// How often the time that the leases have left is asked for anew.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -56,10 +58,15 @@ enum StatusFormat {
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = args.asking.load()?;
     let store = Store::unanimous(&config.etcd);
+    let scheduling = config.scheduling.as_ref();
+    let planned = |status: ElectionStatus| match scheduling {
+        Some(scheduling) => status.with_schedule(&scheduling.schedule, wall::now()),
+        None => status,
+    };
     if args.watch {
         return block_on(async {
             tokio::select! {
-                failed = watch(store, config.election.prefix, args.output) => failed,
+                failed = watch(store, &config.election.prefix, args.output, planned) => failed,
                 () = output::closed() => Ok(ExitCode::SUCCESS),
             }
         });
@@ -69,7 +76,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     block_on(async {
         let failure = match ElectionStatus::read(&store, prefix, &patience).await {
             Ok(status) => {
-                output::write(render(&status, args.output)?)?;
+                output::write(render(&planned(status), args.output)?)?;
                 return Ok(ExitCode::SUCCESS);
             }
             Err(failure) => failure,
@@ -78,7 +85,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             // What most of the endpoints say is shown all the same.
             let store = Store::new(&config.etcd);
             if let Ok(status) = ElectionStatus::read(&store, prefix, &patience).await {
-                output::write(render(&status, args.output)?)?;
+                output::write(render(&planned(status), args.output)?)?;
             }
         }
         Err(failure.into())
@@ -93,7 +100,12 @@ fn render(status: &ElectionStatus, format: StatusFormat) -> Result<String, Failu
 }
 
 /// Shows each change until nobody reads any more; goes on while the store is away.
-async fn watch(store: Store, prefix: Prefix, format: StatusFormat) -> Result<ExitCode, Failure> {
+async fn watch(
+    store: Store,
+    prefix: &Prefix,
+    format: StatusFormat,
+    planned: impl Fn(ElectionStatus) -> ElectionStatus,
+) -> Result<ExitCode, Failure> {
     let redraws = format == StatusFormat::Table && output::width().is_some();
     let mut follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
     let mut away = Away::new();
@@ -118,7 +130,8 @@ async fn watch(store: Store, prefix: Prefix, format: StatusFormat) -> Result<Exi
             () = due => {}
         }
         let Some(queue) = queue.clone() else { continue };
-        let status = ElectionStatus::with_lifetimes(&store, &prefix, queue, LONGEST_ATTEMPT).await;
+        let status = ElectionStatus::with_lifetimes(&store, prefix, queue, LONGEST_ATTEMPT).await;
+        let status = planned(status);
         let text = render(&status, format)?;
         let bare = status.without_time();
         if redraws {
@@ -194,6 +207,9 @@ fn table(status: &ElectionStatus, look: Look) -> String {
         let line = format!("next      {name}, token {token}: first in line, {waits}");
         look.line(&mut text, &line, None);
     }
+    if let Some(schedule) = &status.schedule {
+        scheduled(&mut text, schedule, look);
+    }
     if status.queue.is_empty() {
         return text;
     }
@@ -211,6 +227,55 @@ fn table(status: &ElectionStatus, look: Look) -> String {
         table.push(leads.then_some(LookMark::Leader), row(candidate, leads));
     }
     text + "\n" + &table.render(look)
+}
+
+/// The lines of a scheduled job.
+fn scheduled(text: &mut String, schedule: &ScheduleStatus, look: Look) {
+    let mut line = |line: &str, mark| look.line(text, line, mark);
+    if let Some(words) = &schedule.words {
+        line(&format!("schedule  {}", short(words)), None);
+    }
+    if schedule.is_another {
+        let what = "DIFFERS   the schedule on record isn't that of this configuration";
+        line(what, Some(LookMark::Trouble));
+    }
+    if let Some(next) = schedule.next {
+        let local = schedule.next_local.as_deref().unwrap_or_default();
+        let told = match next.to_string() {
+            utc if local.ends_with("+00:00") => utc,
+            utc => format!("{local}, which is {utc}"),
+        };
+        line(&format!("next run  {told}"), None);
+    }
+    if let Some(open) = &schedule.open {
+        let (host, began) = (short(&open.host), in_seconds(&open.at.to_string()));
+        let attempt = match open.attempt {
+            0 | 1 => String::new(),
+            attempt => format!(", attempt {attempt}"),
+        };
+        let open = format!("open run  {}{attempt}, by {host} since {began}", open.slot);
+        line(&open, Some(LookMark::Leader));
+    }
+    if let Some(last) = &schedule.last {
+        let (host, result) = (short(&last.host), last.result.word());
+        let took = span(Duration::from_millis(last.took_ms));
+        let told = if last.attempt > 0 {
+            format!("last run  {}: {result} after {took}, by {host}", last.slot)
+        } else {
+            format!("last run  {}: {result}", last.slot)
+        };
+        let mark = last.result.is_wrong().then_some(LookMark::Trouble);
+        line(&told, mark);
+        let success = schedule.last_success.map(|slot| slot.to_string());
+        if last.result.is_wrong() {
+            let success = success.as_deref().unwrap_or("none");
+            line(&format!("success   {success}"), None);
+        }
+    }
+    if schedule.failures > 1 {
+        let failures = format!("FAILS     {} slots in a row failed", schedule.failures);
+        line(&failures, Some(LookMark::Trouble));
+    }
 }
 
 /// The line of a paused election.
@@ -235,12 +300,6 @@ fn pause(status: &ElectionStatus) -> String {
     format!("PAUSED    {by}{means} until it is resumed")
 }
 
-/// Milliseconds are for scripts.
-fn in_seconds(time: &str) -> String {
-    let seconds = time.split_once('.');
-    seconds.map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
-}
-
 fn row(candidate: &CandidateStatus, leads: bool) -> [String; 8] {
     let known = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), short);
     let left = candidate.lease_remaining_s;
@@ -262,6 +321,8 @@ fn row(candidate: &CandidateStatus, leads: bool) -> [String; 8] {
 mod tests {
     use super::*;
     use crate::keys::LeaseId;
+    use crate::schedule::Occasion;
+    use crate::schedule::record::{Exit, Open, Outcome, State};
     use crate::term::record::Unkillable;
 
     fn candidate(position: usize, name: &str, token: i64) -> CandidateStatus {
@@ -294,6 +355,7 @@ mod tests {
             blocked_by: Vec::new(),
             paused: false,
             pause: None,
+            schedule: None,
             waits: None,
             last_term: None,
             unreadable: Vec::new(),
@@ -407,6 +469,47 @@ leader    a, token 7
             .find(|line| line.starts_with("STUCK     b on alpha: "));
         let expected = ": 17 (root, a\\u{1b}[2J\\nb)";
         assert!(line.is_some_and(|line| line.ends_with(expected)), "{text}");
+    }
+
+    #[test]
+    fn a_schedule_tells_the_next_run_the_open_one_and_the_last() {
+        let slot = |text: &str| text.parse::<crate::schedule::Slot>().unwrap();
+        let time = |text: &str| text.parse::<crate::wall::Time>().unwrap();
+        let pace = crate::schedule::Pace::Cron(vec!["30 2 * * *".to_owned()]);
+        let schedule = crate::schedule::Schedule::new(&pace, "Europe/Berlin").unwrap();
+        let mut state = State::new(schedule.spec().to_owned(), time("2027-03-01T00:00:00Z"));
+        state.slot = Some(slot("2027-03-27T01:30:00Z"));
+        let open = |token| Open {
+            slot: Occasion::Slot(slot("2027-03-27T01:30:00Z")),
+            attempt: 2,
+            token,
+            nonce: String::new(),
+            host: "alpha".to_owned(),
+            at: time("2027-03-27T01:30:00.013Z"),
+            missed: 0,
+        };
+        state.open = Some(open(7));
+        let exit = Some(Exit::Code(1));
+        let (mut state, _) = state
+            .closed(Outcome::Failure, exit, Duration::from_secs(90))
+            .unwrap();
+        state.open = Some(open(9));
+        state.failures = 3;
+        let now = time("2027-03-27T12:00:00Z");
+        let mut status = status(Vec::new());
+        status.schedule = Some(ScheduleStatus::of(&state));
+        let text = table(&status.with_schedule(&schedule, now), Look::default());
+        assert_eq!(
+            text,
+            "election  /backup\n\
+             leader    nobody\n\
+             schedule  at 02:30 every day, Europe/Berlin\n\
+             next run  2027-03-28T03:00:00+02:00, which is 2027-03-28T01:00:00Z\n\
+             open run  2027-03-27T01:30:00Z, attempt 2, by alpha since 2027-03-27T01:30:00Z\n\
+             last run  2027-03-27T01:30:00Z: failure after 1m 30s, by alpha\n\
+             success   none\n\
+             FAILS     3 slots in a row failed\n"
+        );
     }
 
     #[test]

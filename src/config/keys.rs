@@ -125,6 +125,9 @@ pub fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('.', "__").to_uppercase())
 }
 
+/// The section of a schedule, without which the job runs all the time.
+pub const SCHEDULE: &str = "job.schedule";
+
 /// What the variables of the environment that set keys begin with.
 pub const PREFIX: &str = "INCUMBENT__";
 
@@ -285,7 +288,7 @@ pub(super) fn nearest<'a>(
 ) -> Option<&'a str> {
     let nearest = known
         .into_iter()
-        .min_by_key(|name| strangeness(unknown, name))?;
+        .min_by_key(|name| (strangeness(unknown, name), !shares_section(unknown, name)))?;
     is_like(unknown, nearest).then_some(nearest)
 }
 
@@ -294,6 +297,11 @@ pub(super) fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or(String::new(), |nearest| {
         format!("; did you mean {nearest}?")
     })
+}
+
+fn shares_section(unknown: &str, known: &str) -> bool {
+    let section = |name: &str| name.rsplit_once('.').map(|(section, _)| section.to_owned());
+    section(unknown) == section(known)
 }
 
 /// How unlike two names are; the last part counts most, for a key in the wrong section.
@@ -305,7 +313,7 @@ fn strangeness(unknown: &str, known: &str) -> usize {
     } else {
         levenshtein(name, known_name)
     };
-    let elsewhere = levenshtein(section, known_section).min(2);
+    let elsewhere = levenshtein(section, known_section).min(3);
     levenshtein(unknown, known).min(by_name + elsewhere)
 }
 

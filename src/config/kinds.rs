@@ -498,6 +498,15 @@ pub(super) fn shown(value: &Value, secret: bool) -> String {
     }
 }
 
+/// Whether the value is that of the table, however it is written there.
+pub(super) fn is_example(key: &Entry, typed: &Typed) -> bool {
+    let example = key.preset.example();
+    match typed {
+        Typed::Span(value) => span::span(example.trim_matches('"')) == Some(*value),
+        _ => shown_typed(key, typed) == example,
+    }
+}
+
 /// Whether the value is a number, or text that would be one.
 fn is_number(value: &Value) -> bool {
     match &value.kind {

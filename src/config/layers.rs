@@ -40,11 +40,10 @@ impl Layer {
         map.insert((*last).to_owned(), value);
     }
 
-    /// The same without what stands in the table of this name, but for the tables in it of these
-    /// names.
-    pub(super) fn without(mut self, table: &str, but: &[&str]) -> Self {
+    /// The same without what stands in the table of this name, but for one table in it.
+    pub(super) fn without(mut self, table: &str, but: &str) -> Self {
         match self.0.get_mut(table).map(|value| &mut value.kind) {
-            Some(ValueKind::Table(keys)) => keys.retain(|name, _| but.contains(&&**name)),
+            Some(ValueKind::Table(keys)) => keys.retain(|name, _| name == but),
             _ => drop(self.0.remove(table)),
         }
         self

@@ -12,16 +12,22 @@ use super::source::Source;
 use super::timing::{SURVIVES_HUNG_FOLLOWER, SURVIVES_HUNG_LEADER};
 use super::{Config, Loaded, SetByUser};
 use crate::log::printable;
+use crate::wall::Time;
 
-/// Which layers there were, what the user set, when a term ends, and every warning; lines for
-/// standard output, with a newline at the end.
-pub fn check_report(loaded: &Loaded, source: &Source) -> String {
+/// Which layers there were, what the user set, when a term ends, when the job runs from `now` on if
+/// it has a schedule, and every warning; lines for standard output, with a newline at the end.
+pub fn check_report(loaded: &Loaded, source: &Source, now: Time) -> String {
     let mut lines = vec![format!("configuration ok: {}", layers(loaded, source))];
     for SetByUser { key, value, place } in &loaded.set {
         lines.push(format!("  {key} = {value}  ({place})"));
     }
-    lines.push(times(&loaded.config));
-    let more = [exposures(&loaded.config), ttl_warnings(&loaded.config)].concat();
+    let config = &loaded.config;
+    lines.push(times(config));
+    let mut more = [exposures(config), ttl_warnings(config)].concat();
+    if let Some(scheduling) = &config.scheduling {
+        lines.extend(scheduling.preview(now));
+        more.extend(scheduling.tight(config.election.takeover_delay, now));
+    }
     for warning in loaded.warnings.iter().chain(&more) {
         lines.push(format!("warning: {warning}"));
     }

@@ -89,7 +89,7 @@ impl PassedValues {
     /// Whether the user has set `key` to something else than its default.
     pub(super) fn is_changed(&self, key: &Entry) -> bool {
         let set = self.find(key).filter(|_| self.is_set(key));
-        set.is_some_and(|(_, typed, _)| kinds::shown_typed(key, typed) != key.preset.example())
+        set.is_some_and(|(_, typed, _)| !kinds::is_example(key, typed))
     }
 
     pub(super) fn has_failed(&self, key: &Entry) -> bool {
@@ -153,9 +153,7 @@ pub(super) fn broken(settings: &PassedValues, source: &Source, file: &Place) -> 
         }
     }
     tls(settings, &mut problems);
-    if !source.ignores_job {
-        scheduling::broken(settings, &mut problems);
-    }
+    scheduling::broken(settings, source, file, &mut problems);
     job_settings(settings, source, &mut problems);
     let has_no_command = settings.is_missing(&keys::JOB_COMMAND);
     if source.needs_job && settings.runs_command() && has_no_command {

@@ -1,12 +1,22 @@
 //! `job.schedule.*`: what must hold between its keys, and what comes of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::advice::Shown;
 use super::keys::{self, Entry, KEYS};
 use super::place::{Place, Problem};
 use super::rules::PassedValues;
+use super::source::Source;
 use crate::schedule::planner::{Guarantee, Missed, Overlap, Policy};
-use crate::schedule::{Pace, Schedule};
+use crate::schedule::{Pace, Schedule, Slot};
+use crate::wall::Time;
+
+/// So many slots are shown.
+const NEXT: usize = 5;
+
+/// Whatever comes, comes before.
+const LAST: Slot = Slot::up_to(Time::from_secs(u64::MAX));
 
 /// When the job runs, where it doesn't run all the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +28,73 @@ pub struct Scheduling {
 }
 
 impl Scheduling {
+    /// When the job runs: the pattern in words, the next slots, and what changes of the clocks come
+    /// to; a line each.
+    pub(super) fn preview(&self, now: Time) -> Vec<String> {
+        let schedule = &*self.schedule;
+        let from = Slot::up_to(now);
+        let mut lines = vec![format!("runs {}; the next:", schedule.words())];
+        let next = schedule.between(from, LAST, NEXT);
+        if next.is_empty() {
+            lines.push("  none".to_owned());
+        }
+        let is_utc = schedule.timezone() == "UTC";
+        lines.extend(next.into_iter().map(|slot| {
+            if is_utc {
+                format!("  {slot}")
+            } else {
+                format!("  {}  ({slot})", schedule.local(slot))
+            }
+        }));
+        let changes = schedule.clock_changes(from);
+        if !changes.is_empty() {
+            lines.push("changes of the clocks that it meets within a year:".to_owned());
+            lines.extend(changes.iter().map(|change| format!("  {change}")));
+        }
+        lines
+    }
+
+    /// What takes longer than the shortest time between two runs, and so may cost one of them.
+    pub(super) fn tight(&self, takeover_delay: Duration, now: Time) -> Vec<String> {
+        let Some(gap) = self.schedule.smallest_gap(Slot::up_to(now)) else {
+            return Vec::new();
+        };
+        let Policy {
+            jitter, timeout, ..
+        } = self.policy;
+        let overlap = match self.policy.overlap {
+            Overlap::Skip => "is skipped",
+            Overlap::Queue => "waits for its end",
+            Overlap::Replace => "replaces it",
+        };
+        let long = [
+            (
+                keys::JOB_SCHEDULE_JITTER.name,
+                Some(jitter),
+                "a run may begin after the next is due".to_owned(),
+            ),
+            (
+                keys::JOB_TIMEOUT.name,
+                timeout,
+                format!("while a run takes so long, the next {overlap}"),
+            ),
+            (
+                keys::ELECTION_TAKEOVER_DELAY.name,
+                Some(takeover_delay),
+                "after a leader is lost, runs are missed before the next leads".to_owned(),
+            ),
+        ];
+        let long = long.into_iter().filter_map(|(key, span, costs)| {
+            let span = span.filter(|span| *span > gap)?;
+            Some(format!(
+                "{key}: {} is longer than the shortest time between two runs, {}: {costs}",
+                Shown(span),
+                Shown(gap)
+            ))
+        });
+        long.collect()
+    }
+
     /// What the digest of a configuration holds of it: nothing of this host's database of zones.
     pub(super) fn digest(&self) -> String {
         format!("{} {:?}", self.schedule.spec(), self.policy)
@@ -26,7 +103,7 @@ impl Scheduling {
 
 /// Whether the key stands in `[job.schedule]`.
 fn is_of_schedule(key: &Entry) -> bool {
-    key.split().0 == "job.schedule"
+    key.split().0 == keys::SCHEDULE
 }
 
 /// The keys of the section that the user wrote, right or wrong, each with its place.
@@ -36,7 +113,15 @@ fn written(settings: &PassedValues) -> impl Iterator<Item = (&'static Entry, Pla
 }
 
 /// What is wrong between keys.
-pub(super) fn broken(settings: &PassedValues, problems: &mut Vec<Problem>) {
+pub(super) fn broken(
+    settings: &PassedValues,
+    source: &Source,
+    file: &Place,
+    problems: &mut Vec<Problem>,
+) {
+    if source.ignores_job && !source.needs_schedule {
+        return;
+    }
     let (cron, every) = (keys::JOB_SCHEDULE_CRON, keys::JOB_SCHEDULE_EVERY);
     let names = format!("{} or {}", cron.name, every.name);
     match (settings.written(&cron), settings.written(&every)) {
@@ -48,6 +133,9 @@ pub(super) fn broken(settings: &PassedValues, problems: &mut Vec<Problem>) {
             if let Some((key, place)) = written(settings).next() {
                 let what = format!("expected {names} beside it, found neither");
                 problems.push(Problem::new(place, key.name, what));
+            } else if source.needs_schedule {
+                let what = format!("expected {names}, found neither: the job runs all the time");
+                problems.push(Problem::new(file.clone(), keys::SCHEDULE, what));
             }
         }
         _ => {}

@@ -33,8 +33,11 @@ pub struct Source {
     pub needs_job: bool,
     /// Says whether a Rust job takes its settings.
     pub judge: Judge,
-    /// Whether `[job]` is none of the command's business: it isn't read, whatever it holds.
+    /// Whether `[job]` is none of the command's business: nothing but its schedule is read, and that
+    /// only if nothing is wrong with it.
     pub ignores_job: bool,
+    /// Whether there must be a schedule, and a good one.
+    pub needs_schedule: bool,
     /// The default of `candidate.name`.
     pub host_name: String,
     /// What relative paths outside a file are relative to.
@@ -122,6 +125,7 @@ impl Source {
             needs_job: false,
             judge: Judge::default(),
             ignores_job: false,
+            needs_schedule: false,
             host_name: host_name.into(),
             current_dir: PathBuf::from("/"),
             units: PathBuf::new(),

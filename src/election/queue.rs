@@ -9,6 +9,7 @@ use super::claim::Standing;
 use crate::etcd::patience::{Failure, Patience};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix, shown};
+use crate::schedule::record::{State, Unreadable};
 use crate::term::record::{self, MemberRecord, PauseRecord, Record, StepDown};
 
 /// One candidate.
@@ -44,6 +45,8 @@ pub struct Queue {
     pub marker: Option<i64>,
     /// The term on record.
     pub term: Option<record::TermRecord>,
+    /// The state of the job's schedule, once a leader has had one.
+    pub schedule: Option<Result<State, Unreadable>>,
     /// What the first in line waits for, where it doesn't lead.
     pub waits: Option<String>,
     /// The keys of records that can't be read.
@@ -81,6 +84,7 @@ impl Queue {
             TxnOp::get(prefix.pause(), None),
             TxnOp::get(prefix.foreign(), None),
             TxnOp::get(prefix.step_down(), None),
+            TxnOp::get(prefix.schedule(), None),
         ]);
         let (answer, seen) = store.txn(limit, txn).await?;
         let mut reads = answer.op_responses().into_iter().map(|response| {
@@ -94,7 +98,7 @@ impl Queue {
         let (keys, members) = (next(), next());
         let mut one = || next().into_iter().next();
         let records = [one(), one(), one(), one()];
-        let step_down = one();
+        let (step_down, schedule) = (one(), one());
         let mut queue = Self::with_records(prefix, records);
         queue.revision = seen.revision;
         if let Some(kv) = step_down {
@@ -102,6 +106,10 @@ impl Queue {
             if record::json::<StepDown>(kv.value()).is_unreadable() {
                 queue.unreadable.push(prefix.step_down());
             }
+        }
+        queue.schedule = schedule.map(|kv| State::read(kv.value()));
+        if let Some(Err(_)) = queue.schedule {
+            queue.unreadable.push(prefix.schedule());
         }
         queue.stand(prefix, &keys, &members);
         Ok(queue)

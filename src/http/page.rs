@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::status::{CandidateStatus, ElectionStatus, InPause, OF_LAST_TERM, Overview};
 
 mod picture;
+mod schedule;
 mod text;
 
 use text::{Escaped, moment, span_since, words};
@@ -68,6 +69,9 @@ fn write_body(
         Ok(overview) => {
             leader(out, &overview.status, now)?;
             replica(out, config, public)?;
+            let scheduling = config.scheduling.as_ref();
+            let schedule = scheduling.map(|scheduling| &*scheduling.schedule);
+            schedule::write(out, schedule, overview, now)?;
             queue(out, &overview.status)?;
             terms(out, overview, now)?;
         }

@@ -14,7 +14,7 @@ use super::{Ask, ServerState, Via, hosts, page};
 use crate::candidate::Role;
 use crate::config::handed;
 use crate::log;
-use crate::metrics::Gauges;
+use crate::metrics::{Gauges, ScheduleGauges};
 
 /// How long a loop of the daemon may take to come round before it is taken for stuck: shorter than
 /// the whole second that a prober waits, on a machine that is busy.
@@ -160,6 +160,11 @@ fn gauges(state: &ServerState) -> Gauges {
             .health
             .as_ref()
             .map(|health| health.healthy == Some(true)),
+        schedule: state
+            .config()
+            .scheduling
+            .as_ref()
+            .map(|_| ScheduleGauges::default()),
     }
 }
 

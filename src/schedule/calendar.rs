@@ -278,6 +278,14 @@ impl Zone {
         Ok(Self { zone, name })
     }
 
+    /// The one that a schedule is in which needs none.
+    pub(super) fn utc() -> Self {
+        Self {
+            zone: TimeZone::UTC,
+            name: "UTC".to_owned(),
+        }
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -335,6 +343,22 @@ impl Zone {
                 self.change_after(early).map_or(early, |change| change.at)
             }
         }
+    }
+
+    /// The instant that a text tells: of RFC 3339, or a date, with or without a time of day, by the
+    /// clock on the wall.
+    pub(super) fn instant(&self, text: &str) -> Option<i64> {
+        if let Ok(timestamp) = text.parse::<Timestamp>() {
+            return Some(timestamp.as_second());
+        }
+        text.parse().ok().map(|wall| self.single(wall))
+    }
+
+    /// An instant in RFC 3339, by the clock on the wall.
+    pub(super) fn rfc3339(&self, at: Slot) -> String {
+        let at = timestamp(seconds(at));
+        let offset = self.zone.to_offset(at);
+        at.display_with_offset(offset).to_string()
     }
 
     /// Date and time of day at an instant, by the clock on the wall, in seconds.

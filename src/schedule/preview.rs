@@ -1,12 +1,13 @@
 //! What a schedule has ahead, for whoever checks it: changes of the clocks that it meets, and how
 //! close its slots come to each other.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use super::calendar::{Pattern, Transition, Zone, date_and_time};
-use super::{Schedule, Slot, Slots, words};
+use super::{NotASchedule, Schedule, Slot, Slots, words};
 
 /// So far ahead is looked: a year.
 const AHEAD: Duration = Duration::from_hours(366 * 24);
@@ -113,11 +114,39 @@ impl Schedule {
 
     /// How a slot reads on a clock in the schedule's zone: `2027-03-28 03:00`.
     pub fn local(&self, slot: Slot) -> String {
-        let wall = match &self.slots {
-            Slots::Cron { zone, .. } => zone.wall(slot),
-            Slots::Every(_) => i64::try_from(slot.as_secs()).unwrap_or(i64::MAX),
-        };
-        let (date, time) = date_and_time(wall);
+        let (date, time) = date_and_time(self.zone().wall(slot));
         format!("{date} {time}")
+    }
+
+    /// A slot in RFC 3339 with the offset of the schedule's zone: `2027-03-28T03:00:00+02:00`.
+    pub fn with_offset(&self, slot: Slot) -> String {
+        self.zone().rfc3339(slot)
+    }
+
+    /// The schedule's zone by its IANA name; `UTC` for one that needs none.
+    pub fn timezone(&self) -> String {
+        self.zone().name().to_owned()
+    }
+
+    /// Reads a time of RFC 3339, or a date with or without a time of day in the schedule's zone:
+    /// `2027-03-28T01:00:00Z`, `2027-03-28`, `2027-03-28 03:00`. Fractions of a second are dropped.
+    ///
+    /// # Errors
+    /// If it is none of these, or before 1970.
+    pub fn time(&self, text: &str) -> Result<Slot, NotASchedule> {
+        let instant = self.zone().instant(text);
+        let slot = instant.and_then(|at| Slot::at(u64::try_from(at).ok()?));
+        slot.ok_or_else(|| NotASchedule {
+            expected: "a time such as 2027-03-28T01:00:00Z, \"2027-03-28 03:00\" or 2027-03-28"
+                .to_owned(),
+            found: format!("{text:?}"),
+        })
+    }
+
+    fn zone(&self) -> Cow<'_, Zone> {
+        match &self.slots {
+            Slots::Cron { zone, .. } => Cow::Borrowed(zone),
+            Slots::Every(_) => Cow::Owned(Zone::utc()),
+        }
     }
 }

@@ -43,6 +43,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether it is worth somebody's look: a run that was not done, or slots that nobody could run.
+    pub const fn is_wrong(self) -> bool {
+        matches!(
+            self,
+            Self::Failure | Self::Timeout | Self::Killed | Self::Lost | Self::Missed
+        )
+    }
+
     /// The word for logs, metrics and commands.
     pub const fn word(self) -> &'static str {
         match self {

@@ -24,6 +24,7 @@ use incumbent::config::{
     shipped,
 };
 use incumbent::log::Format;
+use incumbent::wall;
 use proptest::prelude::*;
 use tempfile::TempDir;
 

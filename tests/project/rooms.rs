@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon http fencing guardian release status kv job election session term etcd config runtime_dir signals log keys cgroup backoff clock proc",
+        "daemon http fencing guardian release status kv job election session term etcd config schedule runtime_dir signals log keys cgroup backoff clock wall proc reason",
     ),
     // The life of the process.
     (
@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &str)] = &[
     // control socket.
     (
         "http",
-        "candidate status config runtime_dir metrics etcd log keys term proc backoff clock vital reason",
+        "candidate status config runtime_dir metrics schedule etcd log keys term proc backoff clock wall vital reason",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
@@ -56,22 +56,30 @@ const ARROWS: &[(&str, &str)] = &[
         "term etcd keys runs proc cgroup backoff vital faults",
     ),
     // What the commands ask.
-    ("status", "election term etcd keys"),
+    ("status", "election term etcd schedule keys wall"),
     ("kv", "etcd keys backoff"),
     // A term comes of an election and hangs on its session.
-    ("election", "term session etcd keys timing backoff clock"),
+    (
+        "election",
+        "term session etcd schedule keys timing backoff clock",
+    ),
     (
         "term",
-        "session schedule etcd keys timing backoff clock reason",
+        "session etcd schedule keys timing backoff clock wall reason",
     ),
     ("session", "etcd metrics keys timing backoff clock reason"),
     // Only types: how to reach the store, how to log, what an election is called, when to run.
-    ("config", "schedule etcd log keys os_text timing faults"),
+    (
+        "config",
+        "schedule etcd log keys os_text timing wall faults",
+    ),
     ("etcd", "keys os_text backoff clock worker"),
     // The log lines that whoever stands in for another has in common with it.
     ("lines", "keys proc reason"),
     // What is remembered of a guardian's runs, between who writes it and who reads it.
     ("runs", "proc"),
+    // Counts what became of terms and of slots.
+    ("metrics", "schedule wall reason"),
     // When a job is to run, told the time by whoever asks.
     ("schedule", "clock wall"),
     // Leaves.
@@ -81,7 +89,6 @@ const ARROWS: &[(&str, &str)] = &[
     ("backoff", "clock"),
     ("log", "vital"),
     ("worker", "vital"),
-    ("metrics", "reason"),
     ("signals", "vital"),
     ("keys", ""),
     ("reason", ""),

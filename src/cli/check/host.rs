@@ -19,12 +19,18 @@ const LIMIT: Duration = Duration::from_secs(3);
 /// Where the configurations of the shipped unit's instances are.
 const UNIT_CONFIGS: &str = "/etc/incumbent";
 
-/// Lines on the host; `config` is the configuration's file.
-pub(super) fn report(config: Option<&Path>) -> String {
+/// Lines on the host; `config` is the configuration's file. Only a job with a schedule minds what time
+/// it is.
+pub(super) fn report(config: Option<&Path>, is_scheduled: bool) -> String {
     let mut lines = match fs::read_to_string(CLOCK_SOURCE) {
         Ok(text) => clock_lines(text.trim()),
         Err(_) => vec!["clock source: unknown".to_owned()],
     };
+    if is_scheduled {
+        let mut timedatectl = Command::new("timedatectl");
+        timedatectl.args(["show", "--property=NTPSynchronized"]);
+        lines.push(time_line(output_of(timedatectl).as_deref()));
+    }
     lines.extend(unit_lines(config));
     lines.join("\n") + "\n"
 }
@@ -48,6 +54,20 @@ fn clock_trouble(source: &str) -> Option<String> {
              unstable: see \"dmesg | grep -i clocksource\""
         )),
         _ => None,
+    }
+}
+
+/// The line on the time of day, of which systemd says so.
+fn time_line(shown: Option<&str>) -> String {
+    let told = shown.and_then(|shown| shown.trim().strip_prefix("NTPSynchronized="));
+    match told {
+        Some("yes") => "time of day: synchronised".to_owned(),
+        Some("no") => {
+            "warning: this host's clock isn't synchronised, and runs begin by what it shows: \
+                       set up chrony or systemd-timesyncd"
+                .to_owned()
+        }
+        _ => "time of day: nobody here says whether it is synchronised".to_owned(),
     }
 }
 
@@ -241,6 +261,17 @@ mod tests {
         for bad in ["jiffies", "refined-jiffies", "pit", "hpet", "acpi_pm"] {
             let lines = clock_lines(bad);
             assert!(lines[1].starts_with("warning: clock source"), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_nobody_sets_draws_a_warning() {
+        let good = time_line(Some("NTPSynchronized=yes\n"));
+        assert_eq!(good, "time of day: synchronised");
+        let bad = time_line(Some("NTPSynchronized=no\n"));
+        assert!(bad.starts_with("warning: this host's clock isn't synchronised"));
+        for unknown in [None, Some(""), Some("NTPSynchronized=n/a\n")] {
+            assert!(time_line(unknown).starts_with("time of day: nobody"));
         }
     }
 

@@ -97,7 +97,7 @@ const EVERY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_hours(100 * 365 * 24 + 25 * 24);
 
 /// A duration in words; one without a unit, `0` included, is none.
-fn span(text: &str) -> Option<Duration> {
+pub(super) fn span(text: &str) -> Option<Duration> {
     let has_unit = text.contains(|character: char| character.is_ascii_alphabetic());
     has_unit
         .then(|| humantime::parse_duration(text).ok())

@@ -11,8 +11,8 @@ use crate::status::Overview;
 const LANES: usize = 8;
 
 /// The picture's width in its own units, and the least that a term takes of it.
-const WIDTH: f64 = 1000.0;
-const LEAST: f64 = 3.0;
+pub(super) const WIDTH: f64 = 1000.0;
+pub(super) const LEAST: f64 = 3.0;
 
 /// A term on the page.
 #[derive(Debug)]

@@ -308,3 +308,78 @@ fn only_a_schedule_changes_what_replicas_compare() {
     let digests: std::collections::BTreeSet<_> = all.iter().map(|text| digest(text)).collect();
     assert_eq!(digests.len(), all.len());
 }
+
+/// What `check` says of the schedule on this day: from its words on, without other warnings.
+fn told(text: &str, now: &str) -> String {
+    let fixture = Fixture::new(text);
+    let report = check_report(
+        &fixture.load().unwrap(),
+        &fixture.source,
+        now.parse().unwrap(),
+    );
+    report.split_once("\nruns ").unwrap().1.to_owned()
+}
+
+#[test]
+fn a_preview_tells_what_the_clocks_do_to_a_nightly_job() {
+    assert_eq!(
+        told(
+            "[job.schedule]\ncron = \"30 2 * * *\"\ntimezone = \"Europe/Berlin\"\n",
+            "2027-03-26T12:00:00Z",
+        ),
+        "at 02:30 every day, Europe/Berlin; the next:\n\
+         \x20 2027-03-27 02:30  (2027-03-27T01:30:00Z)\n\
+         \x20 2027-03-28 03:00  (2027-03-28T01:00:00Z)\n\
+         \x20 2027-03-29 02:30  (2027-03-29T00:30:00Z)\n\
+         \x20 2027-03-30 02:30  (2027-03-30T00:30:00Z)\n\
+         \x20 2027-03-31 02:30  (2027-03-31T00:30:00Z)\n\
+         changes of the clocks that it meets within a year:\n\
+         \x20 2027-03-28 02:30 isn't there: runs at 03:00\n\
+         \x20 2027-10-31 02:30 is there twice: runs the first time\n\
+         \x20 2028-03-26 02:30 isn't there: runs at 03:00\n"
+    );
+}
+
+#[test]
+fn a_preview_of_a_steady_pace_meets_no_change_of_the_clocks() {
+    for text in [
+        "[job.schedule]\nevery = \"15m\"\n",
+        "[job.schedule]\ncron = \"*/15 * * * *\"\n",
+    ] {
+        let told = told(text, "2027-03-26T12:00:00Z");
+        let (words, rest) = told.split_once('\n').unwrap();
+        assert!(words.starts_with("every 15"), "{words}");
+        assert_eq!(
+            rest,
+            "  2027-03-26T12:15:00Z\n  2027-03-26T12:30:00Z\n  2027-03-26T12:45:00Z\n  \
+             2027-03-26T13:00:00Z\n  2027-03-26T13:15:00Z\n"
+        );
+    }
+}
+
+#[test]
+fn what_is_longer_than_the_shortest_time_between_two_runs_is_warned_of() {
+    let text = "[election]\ntakeover_delay = \"6m\"\n[job]\ntimeout = \"1h\"\n\
+                [job.schedule]\ncron = \"0,5 3 * * *\"\njitter = \"10m\"\n";
+    let told = told(text, "2027-03-26T12:00:00Z");
+    let warnings: Vec<_> = told
+        .lines()
+        .filter(|line| line.starts_with("warning"))
+        .collect();
+    let gap = "longer than the shortest time between two runs, 5m";
+    assert_eq!(
+        warnings,
+        [
+            format!(
+                "warning: job.schedule.jitter: 10m is {gap}: a run may begin after the next is due"
+            ),
+            format!(
+                "warning: job.timeout: 1h is {gap}: while a run takes so long, the next is skipped"
+            ),
+            format!(
+                "warning: election.takeover_delay: 6m is {gap}: after a leader is lost, runs are missed \
+                 before the next leads"
+            ),
+        ]
+    );
+}

@@ -6,7 +6,7 @@ use super::*;
 fn check_reports_what_was_loaded_and_what_it_comes_to() {
     let fixture = Fixture::new("[election]\nttl = \"4s\"\n[etcd]\nendpoints = [\"http://a:1\"]\n[job]\ncommand = [\"x\"]\nstop_signal = \"INT\"\n")
         .env("INCUMBENT__LOG__FORMAT", "json");
-    let report = check_report(&fixture.load().unwrap(), &fixture.source);
+    let report = check_report(&fixture.load().unwrap(), &fixture.source, wall::now());
     let report = report.replace(&format!("{}/", fixture.dir.path().display()), "");
     assert_eq!(
         report,
