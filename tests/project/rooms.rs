@@ -59,7 +59,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("status", "election term etcd schedule keys wall"),
     ("kv", "etcd keys backoff"),
     // What is counted, and how it is shown.
-    ("metrics", "session reason"),
+    ("metrics", "session schedule wall reason"),
     // What who uses the election alone can do, on a thread of the client's.
     (
         "api",
@@ -85,8 +85,6 @@ const ARROWS: &[(&str, &str)] = &[
     ("lines", "keys proc reason"),
     // What is remembered of a guardian's runs, between who writes it and who reads it.
     ("runs", "proc"),
-    // Counts what became of terms and of slots.
-    ("metrics", "schedule wall reason"),
     // When a job is to run, told the time by whoever asks.
     ("schedule", "clock wall"),
     // Leaves.
