@@ -7,8 +7,10 @@ use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse};
 use super::queue::{Queue, QueuedCandidate};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::schedule::record::State;
 use crate::term::guarded;
-use crate::term::record::{self, PauseRecord, Record, StepDown, Trigger};
+use crate::term::record::{PauseRecord, Record, StepDown, Trigger, json};
+use crate::wall::Time;
 
 /// Asks the term that `record` names to step down, if its key under `lease` still is; returns the
 /// record's mod_revision then. One attempt of at most `limit`; may be repeated: a record that is
@@ -59,7 +61,7 @@ pub async fn read_trigger(
 ) -> Result<Option<(i64, Trigger)>, Error> {
     let (found, _) = store.get(limit, prefix.trigger(), None).await?;
     Ok(found.kvs().first().and_then(|kv| {
-        let trigger = record::json::<Trigger>(kv.value()).read()?;
+        let trigger = json::<Trigger>(kv.value()).read()?;
         Some((kv.mod_revision(), trigger))
     }))
 }
@@ -137,11 +139,48 @@ pub async fn pause(
     Ok(seen.revision)
 }
 
-/// Ends a pause; returns whether there was one. One attempt; may be repeated.
+/// Ends a pause, at this time of day; returns whether there was one. One attempt; may be repeated.
+///
+/// Where a job has a schedule and nobody led meanwhile, the slots of the paused time are none of it, by
+/// the same transaction.
 ///
 /// # Errors
 /// As [`Store::attempt`].
-pub async fn resume(store: &Store, limit: Duration, prefix: &Prefix) -> Result<bool, Error> {
+pub async fn resume(
+    store: &Store,
+    limit: Duration,
+    prefix: &Prefix,
+    now: Time,
+) -> Result<bool, Error> {
+    let state = match store.get(limit, prefix.schedule(), None).await {
+        Ok((state, _)) => state.kvs().first().cloned(),
+        // Who may do no more than this may end a pause all the same.
+        Err(error) if error.is_definite() => None,
+        Err(error) => return Err(error),
+    };
+    let known = state
+        .as_ref()
+        .and_then(|kv| Some((State::read(kv.value()).ok()?, kv.mod_revision())));
+    if let Some((state, seen)) = known {
+        let (pause, _) = store.get(limit, prefix.pause(), None).await?;
+        let pause = pause.kvs().first();
+        let kept = |pause: &PauseRecord| pause.keep_leader;
+        let is_kept = |kv: &KeyValue| json::<PauseRecord>(kv.value()).as_ref().is_some_and(kept);
+        if let Some(pause) = pause.filter(|pause| !is_kept(pause)) {
+            let same = [
+                Compare::mod_revision(prefix.pause(), CompareOp::Equal, pause.mod_revision()),
+                Compare::mod_revision(prefix.schedule(), CompareOp::Equal, seen),
+            ];
+            let txn = Txn::new().when(same).and_then([
+                TxnOp::delete(prefix.pause(), None),
+                TxnOp::put(prefix.schedule(), state.resumed(now).to_json(), None),
+            ]);
+            let (answer, _) = store.txn(limit, txn).await?;
+            if answer.succeeded() {
+                return Ok(true);
+            }
+        }
+    }
     let txn = Txn::new().and_then([TxnOp::delete(prefix.pause(), None)]);
     let (answer, _) = store.txn(limit, txn).await?;
     let mut answers = answer.op_responses().into_iter();

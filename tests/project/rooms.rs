@@ -61,11 +61,11 @@ const ARROWS: &[(&str, &str)] = &[
     // A term comes of an election and hangs on its session.
     (
         "election",
-        "term session schedule etcd keys timing backoff clock",
+        "term session etcd schedule keys timing backoff clock wall",
     ),
     (
         "term",
-        "session schedule etcd keys timing backoff clock wall reason",
+        "session etcd schedule keys timing backoff clock wall reason",
     ),
     ("session", "etcd metrics keys timing backoff clock reason"),
     // Only types: how to reach the store, how to log, what an election is called, when to run.
