@@ -34,6 +34,7 @@ mod status;
 mod step_down;
 mod table;
 mod terms;
+mod trigger;
 
 /// Runs a job on exactly one of several machines, elected through etcd.
 #[derive(Debug, Parser)]
@@ -73,6 +74,7 @@ enum Typed {
     Next(next::Args),
     Runs(runs::Args),
     Terms(terms::Args),
+    Trigger(trigger::Args),
     StepDown(step_down::Args),
     Pause(pause::Args),
     Resume(pause::ResumeArgs),
@@ -106,6 +108,7 @@ pub fn main(jobs: Jobs) -> ExitCode {
         Typed::Next(args) => next::run(&args),
         Typed::Runs(args) => runs::run(&args),
         Typed::Terms(args) => terms::run(&args),
+        Typed::Trigger(args) => trigger::run(&args),
         Typed::StepDown(args) => step_down::run(&args),
         Typed::Pause(args) => pause::run(&args),
         Typed::Resume(args) => pause::resume(&args),

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::decide::words::{Action, Event, Work};
+use super::decide::words::{Action, Event, Line, Work};
 use super::{Candidate, Word, guarding};
 use crate::clock;
 use crate::guardian::fence::Tell;
 use crate::guardian::protocol::{CommandSpec, Request};
 use crate::job::command;
 use crate::job::native::{self, NativeJob, Stage};
+use crate::metrics::SlotOutcome;
 use crate::runtime_dir::lease_file::LeaseFile;
-use crate::schedule::Schedule;
-use crate::schedule::planner::Run as SlotRun;
+use crate::schedule::planner::{Line as Planned, Run as SlotRun};
+use crate::schedule::record::Outcome;
+use crate::schedule::{Schedule, jitter};
 use crate::term::Term;
 use crate::term::process::ProcessError;
 use crate::term::resignation::Resignation;
+use crate::wall;
 use crate::worker::STORE;
 
 /// How long a guardian may take to acknowledge a lease before it is taken for stopped.
@@ -30,7 +33,11 @@ const LAST_WORDS: Duration = Duration::from_millis(20);
 impl Candidate {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Say(line) => self.lines.say(&line),
+            Action::Say(line) => {
+                self.count(&line);
+                self.lines.say(&line);
+            }
+            Action::SlotRunOver { result, took } => self.metrics.slot_run_ended(result, took),
             Action::Tell(request) => self.guarding.send(request),
             Action::Prepare(resignation) => self.prepare(resignation),
             Action::WriteLeaseFile { resignation, soon } => {
@@ -74,6 +81,27 @@ impl Candidate {
             }
             Action::TermOver(reason) => self.metrics.term_ended(reason),
             Action::Exit => self.exiting = true,
+        }
+    }
+
+    /// Counts what a line says of slots.
+    fn count(&self, line: &Line) {
+        let Line::Slots { line, .. } = line else {
+            return;
+        };
+        match line {
+            Planned::Claimed { slot, .. } => {
+                self.metrics.slots(SlotOutcome::Claimed, 1);
+                if let (Some(slot), Some(scheduling)) = (slot.slot(), &self.config.scheduling) {
+                    let election = self.config.election.prefix.as_str();
+                    let due = slot.time() + jitter(election, slot, scheduling.policy.jitter);
+                    self.metrics.slot_late(wall::now().since(due));
+                }
+            }
+            Planned::Missed { count, .. } => self.metrics.slots(SlotOutcome::Missed, *count),
+            Planned::Skipped { count, .. } => self.metrics.slots(SlotOutcome::Skipped, *count),
+            Planned::Lost { .. } => self.metrics.slot_run_ended(Outcome::Lost, None),
+            _ => {}
         }
     }
 

@@ -340,14 +340,12 @@ impl Mind {
     /// What a planner of the configured job plans by, if that has a schedule.
     fn setup(&self) -> Option<Setup> {
         let scheduling = self.config.scheduling.as_ref();
-        scheduling
-            .filter(|_| self.once.is_none())
-            .map(|scheduling| Setup {
-                schedule: Arc::clone(&scheduling.schedule),
-                policy: scheduling.policy.clone(),
-                election: self.config.election.prefix.to_string(),
-                host: self.config.candidate_name.clone(),
-            })
+        scheduling.map(|scheduling| Setup {
+            schedule: Arc::clone(&scheduling.schedule),
+            policy: scheduling.policy.clone(),
+            election: self.config.election.prefix.to_string(),
+            host: self.config.candidate_name.clone(),
+        })
     }
 
     /// Whether the configured job is one in Rust.

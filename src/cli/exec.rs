@@ -13,6 +13,8 @@ use crate::daemon::once::{self, Outcome, Public, Role};
 use crate::etcd::{Error, Store};
 use crate::runtime_dir::own::OwnDir;
 
+mod once_per;
+
 /// How long the endpoints may take to disagree. Where they are silent, the wait begins.
 const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
@@ -28,7 +30,8 @@ const LONGEST_LOOK: Duration = Duration::from_millis(500);
 #[command(after_help = "\
 Examples:
   incumbent exec --election /jobs/report -- report --daily
-  incumbent exec -c /etc/incumbent/backup.toml --wait 10m -- sh -c 'pg_dump shop > shop.sql'")]
+  incumbent exec -c /etc/incumbent/backup.toml --wait 10m -- sh -c 'pg_dump shop > shop.sql'
+  incumbent exec --election /jobs/report --once-per '30 3 * * *' -- report --daily")]
 pub(super) struct Args {
     #[command(flatten)]
     options: CommonOptions,
@@ -40,6 +43,15 @@ pub(super) struct Args {
     /// How long to wait for leadership; for ever without it
     #[arg(long, value_name = "DURATION", value_parser = span)]
     wait: Option<Duration>,
+
+    /// For a crontab on several hosts: run for the latest slot of this pattern of cron, or exit 0 if
+    /// that has been claimed before
+    #[arg(long, value_name = "CRON")]
+    once_per: Option<String>,
+
+    /// The time zone of --once-per [default: job.schedule.timezone]
+    #[arg(long, value_name = "ZONE", requires = "once_per")]
+    timezone: Option<String>,
 
     /// The command; no shell reads it
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -57,6 +69,17 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     );
     flags.push(Flag::text(keys::JOB_KIND.name, "--", "command"));
     flags.push(Flag::list(keys::JOB_COMMAND.name, "--", args.command));
+    let once_per = args.once_per.is_some();
+    for (key, flag, value) in [
+        (keys::JOB_SCHEDULE_CRON.name, "--once-per", args.once_per),
+        (
+            keys::JOB_SCHEDULE_TIMEZONE.name,
+            "--timezone",
+            args.timezone,
+        ),
+    ] {
+        flags.extend(value.map(|value| Flag::text(key, flag, value)));
+    }
     let loaded = config::load(&source)?;
     let is_quiet = !loaded
         .set
@@ -64,6 +87,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         .any(|set| set.key == keys::LOG_FILTER.name);
     let mut config = warned(loaded);
     config.job.restart = Restart::Never;
+    if !once_per {
+        // It runs now.
+        config.scheduling = None;
+    }
     if is_quiet {
         // The command's own words are what is to be read.
         "warn".clone_into(&mut config.log.filter);
@@ -74,10 +101,29 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let directory = OwnDir::hold(&parents).map_err(Failure::RuntimeDir)?;
     require_agreement(&config)?;
     let election = config.election.prefix.to_string();
+    let claim = once_per::Claim::of(&mut config)?;
+    if let Some(said) = claim
+        .as_ref()
+        .map(once_per::Claim::prepare)
+        .transpose()?
+        .flatten()
+    {
+        output::complain(said);
+        return Ok(ExitCode::SUCCESS);
+    }
     let outcome = wait_and_run(config, &directory, args.wait);
     // Removed before anything is said: whoever reads that may look.
     drop(directory);
-    told(&outcome?, &election, args.wait)
+    let outcome = outcome?;
+    if let Some(claim) = claim
+        && !outcome.ran
+        && outcome.signal.is_none()
+        && let Some(said) = claim.prepare()?
+    {
+        output::complain(said);
+        return Ok(ExitCode::SUCCESS);
+    }
+    told(&outcome, &election, args.wait)
 }
 
 /// Refuses endpoints that disagree on the cluster, as every command does that is typed; what else

@@ -16,6 +16,7 @@ use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::Prefix;
 use crate::log::printable;
 use crate::term::record::PauseRecord;
+use crate::wall;
 
 /// Let nobody lead until it is resumed; returns once no job runs
 ///
@@ -109,7 +110,7 @@ pub(super) fn resume(args: &ResumeArgs) -> Result<ExitCode, Failure> {
     let prefix = config.election.prefix;
     let patience = args.asking.patience(&store);
     let was_paused = block_on(async {
-        let delete = async |limit| wishes::resume(&store, limit, &prefix).await;
+        let delete = async |limit| wishes::resume(&store, limit, &prefix, wall::now()).await;
         Ok(patience.ask(delete).await?)
     })?;
     let election = printable(prefix.as_str());

@@ -11,10 +11,12 @@ use tokio::sync::oneshot;
 
 use super::status::StatusBody;
 use super::{Ask, ServerState, Via, hosts, page};
-use crate::candidate::Role;
+use crate::candidate::{Public, Role};
 use crate::config::handed;
 use crate::log;
 use crate::metrics::{Gauges, ScheduleGauges};
+use crate::schedule::planner::Policy;
+use crate::schedule::{Slot, jitter};
 
 /// How long a loop of the daemon may take to come round before it is taken for stuck: shorter than
 /// the whole second that a prober waits, on a machine that is busy.
@@ -164,7 +166,22 @@ fn gauges(state: &ServerState) -> Gauges {
             .config()
             .scheduling
             .as_ref()
-            .map(|_| ScheduleGauges::default()),
+            .map(|scheduling| schedule(state, &scheduling.policy, &public)),
+    }
+}
+
+/// What this replica knows of the schedule, if it leads.
+fn schedule(state: &ServerState, policy: &Policy, public: &Public) -> ScheduleGauges {
+    let Some(slots) = &public.slots else {
+        return ScheduleGauges::default();
+    };
+    let config = state.config();
+    let election = config.election.prefix.as_str();
+    let next = slots.next;
+    ScheduleGauges {
+        next: next.map(|slot| slot.time() + jitter(election, slot, policy.jitter)),
+        last_success: slots.state.last_success.map(Slot::time),
+        open: Some(slots.state.open.is_some()),
     }
 }
 

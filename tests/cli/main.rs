@@ -17,4 +17,5 @@ mod shortage;
 mod status;
 mod step_down;
 mod terminal;
+mod trigger;
 mod usage;

@@ -68,7 +68,7 @@ const ARROWS: &[(&str, &str)] = &[
     // A term comes of an election and hangs on its session.
     (
         "election",
-        "term session schedule etcd keys timing backoff clock",
+        "term session etcd schedule keys timing backoff clock wall",
     ),
     (
         "term",

@@ -251,6 +251,29 @@ fn slots_of_a_paused_time_are_skipped() {
 }
 
 #[test]
+fn slots_of_a_pause_that_nobody_led_through_are_none_of_the_schedules() {
+    let stand = Stage::new();
+    let a = stand
+        .daemon("a", "true", "every = '1s', missed = 'all'")
+        .spawn();
+    stand.wait_runs(1);
+    let typed = |what: &str| {
+        let words = [what, "--election", PREFIX];
+        let answer = stand.scene.cluster.incumbent(&words).run();
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+    };
+    typed("pause");
+    let paused = stand.runs().len();
+    throughout(secs(4), "nothing runs", || stand.runs().len() == paused);
+    typed("resume");
+    let resumed = Slot::up_to(incumbent::wall::now() - secs(1));
+    let runs = stand.wait_runs(paused + 2);
+    assert!(runs[paused].slot >= resumed.to_string(), "{runs:?}");
+    assert!(a.lines("slot missed").is_empty());
+    stand.assert_in_order();
+}
+
+#[test]
 fn a_changed_schedule_starts_from_now() {
     let stand = Stage::new();
     let a = stand

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Mind;
 use super::end::End;
-use super::place::{After, Job, Pause, Place};
+use super::place::{After, Job, Limit, Pause, Place};
 use super::run::{Cut, What};
 use super::tenure::Stop;
 use super::words::{Action, Command, Line, SlotRequest};
@@ -104,6 +104,7 @@ impl Mind {
             self.planner_asks(asked);
         }
         self.say_next_slot();
+        self.leave_if_nothing_is_due();
         self.give_back_if_settled();
     }
 
@@ -311,6 +312,19 @@ impl Mind {
         self.plan(Told::TermOver);
     }
 
+    /// Who leads for one slot leaves once that is run, or is found to be another's.
+    fn leave_if_nothing_is_due(&mut self) {
+        let now = self.now;
+        let rests = matches!(self.place, Place::Leading(_, Job::Idle))
+            && self
+                .planning
+                .as_ref()
+                .is_some_and(|it| it.planner.rests(now));
+        if rests && self.once.is_some() {
+            self.end(After::Exit(Limit::Deadline), Stop::Planned);
+        }
+    }
+
     /// A term that ends on purpose is given back once the tree is empty and the planner has settled.
     fn give_back_if_settled(&mut self) {
         if let Place::Ending(_, ending) = &self.place
@@ -382,6 +396,10 @@ impl Mind {
 
     /// The run is closed by the transaction that gives the term back.
     fn close_with_term(&mut self, close: Close) {
+        if let Some((result, took)) = close.result() {
+            let took = Some(took);
+            self.act(Action::SlotRunOver { result, took });
+        }
         if let Some(planning) = &mut self.planning {
             planning.settled = true;
         }
@@ -413,17 +431,20 @@ impl Mind {
         };
         let retries = planning.setup.policy.retries;
         let last = planning.planner.state().and_then(|it| it.last.as_ref());
+        let took = last.map(|last| Duration::from_millis(last.took_ms));
         let is_last_try = last.is_none_or(|last| last.attempt > retries);
         match result {
             Outcome::Success => planning.failures = 0,
             Outcome::Failure | Outcome::Timeout if is_last_try => planning.failures += 1,
             _ => {}
         }
-        if yield_after > 0
-            && planning.failures >= yield_after
-            && matches!(self.place, Place::Leading(..))
-        {
+        let yields = yield_after > 0 && planning.failures >= yield_after;
+        let yields = yields && matches!(self.place, Place::Leading(..));
+        if yields {
             planning.failures = 0;
+        }
+        self.act(Action::SlotRunOver { result, took });
+        if yields {
             self.end(After::Rejoin(Pause::Cooldown(cooldown)), Stop::Planned);
         }
     }

@@ -15,6 +15,7 @@ use crate::metrics::RunResult;
 use crate::proc::survivor::Survivor;
 use crate::reason::EndReason;
 use crate::schedule::planner::{self, Run as SlotRun, Stored, Write, Written};
+use crate::schedule::record::Outcome;
 use crate::schedule::{Schedule, Slot};
 use crate::session::{Loss, Status};
 use crate::term::record::{TriggerAnswer, Unkillable};
@@ -239,6 +240,11 @@ pub(in crate::candidate) enum Action {
     /// Kill guardian and tree, prove it empty, then start a new guardian: [`Event::Fenced`], then
     /// [`Event::Guarded`].
     Fence { kill_budget: Duration },
+    /// Count a scheduled run that is over.
+    SlotRunOver {
+        result: Outcome,
+        took: Option<Duration>,
+    },
     /// Read the rules of the schedule's zone anew; answered by [`Event::Refreshed`].
     RefreshSchedule(Arc<Schedule>),
     /// Kill this process: a Rust job doesn't end in time.

@@ -357,6 +357,7 @@ impl World {
             Action::RunOver(_) => self.machines[at].daemon.ended_at = Some(self.now),
             Action::TermOver(_) => self.machines[at].daemon.ended_at = None,
             Action::Say(_)
+            | Action::SlotRunOver { .. }
             | Action::RefreshSchedule(_)
             | Action::WriteLeaseFile { .. }
             | Action::RemoveLeaseFile(_)

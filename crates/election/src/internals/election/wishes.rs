@@ -7,8 +7,10 @@ use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse};
 use super::queue::{Queue, QueuedCandidate};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::schedule::record::State;
 use crate::term::guarded;
-use crate::term::record::{PauseRecord, Record, StepDown};
+use crate::term::record::{PauseRecord, Record, StepDown, Trigger, json};
+use crate::wall::Time;
 
 /// Asks the term that `record` names to step down, if its key under `lease` still is; returns the
 /// record's mod_revision then. One attempt of at most `limit`; may be repeated: a record that is
@@ -24,12 +26,59 @@ pub async fn step_down(
     record: &StepDown,
 ) -> Result<Option<i64>, Error> {
     let text = serde_json::to_string(record).unwrap_or_default();
-    let key = prefix.step_down();
+    wish(
+        store,
+        limit,
+        (prefix, lease, record.token),
+        prefix.step_down(),
+        text,
+    )
+    .await
+}
+
+/// Asks the term with this lease and token for a run, as [`step_down`] asks it to end.
+///
+/// # Errors
+/// As [`Store::attempt`].
+pub async fn trigger(
+    store: &Store,
+    limit: Duration,
+    (prefix, lease, token): (&Prefix, LeaseId, i64),
+    record: &Trigger,
+) -> Result<Option<i64>, Error> {
+    let text = serde_json::to_string(record).unwrap_or_default();
+    wish(store, limit, (prefix, lease, token), prefix.trigger(), text).await
+}
+
+/// The wish for a run that was made last, with its answer, and the record's mod_revision.
+///
+/// # Errors
+/// As [`Store::attempt`].
+pub async fn read_trigger(
+    store: &Store,
+    limit: Duration,
+    prefix: &Prefix,
+) -> Result<Option<(i64, Trigger)>, Error> {
+    let (found, _) = store.get(limit, prefix.trigger(), None).await?;
+    Ok(found.kvs().first().and_then(|kv| {
+        let trigger = json::<Trigger>(kv.value()).read()?;
+        Some((kv.mod_revision(), trigger))
+    }))
+}
+
+/// Puts a wish, if the key of the term that is to grant it still is.
+async fn wish(
+    store: &Store,
+    limit: Duration,
+    (prefix, lease, token): (&Prefix, LeaseId, i64),
+    key: String,
+    text: String,
+) -> Result<Option<i64>, Error> {
     let same = Compare::value(key.as_str(), CompareOp::Equal, text.as_str());
     let put = TxnOp::put(key.as_str(), text, None);
     let put = TxnOp::txn(Txn::new().when([same]).or_else([put]));
     let then = vec![put, TxnOp::get(key, None)];
-    let txn = guarded(&prefix.candidate(lease), record.token, then);
+    let txn = guarded(&prefix.candidate(lease), token, then);
     let (answer, _) = store.txn(limit, txn).await?;
     Ok(answer.op_responses().iter().find_map(|response| {
         let TxnOpResponse::Get(get) = response else {
@@ -39,7 +88,7 @@ pub async fn step_down(
     }))
 }
 
-/// Takes back the wish with this mod_revision, that nobody comes to it later.
+/// Takes back the wish that a term step down with this mod_revision, that nobody comes to it later.
 ///
 /// # Errors
 /// As [`Store::attempt`].
@@ -49,7 +98,23 @@ pub async fn take_back(
     prefix: &Prefix,
     asked_at: i64,
 ) -> Result<(), Error> {
-    let record = prefix.step_down();
+    take(store, limit, prefix.step_down(), asked_at).await
+}
+
+/// Takes back a wish for a run, as [`take_back`] does.
+///
+/// # Errors
+/// As [`Store::attempt`].
+pub async fn take_trigger_back(
+    store: &Store,
+    limit: Duration,
+    prefix: &Prefix,
+    asked_at: i64,
+) -> Result<(), Error> {
+    take(store, limit, prefix.trigger(), asked_at).await
+}
+
+async fn take(store: &Store, limit: Duration, record: String, asked_at: i64) -> Result<(), Error> {
     let same = Compare::mod_revision(record.as_str(), CompareOp::Equal, asked_at);
     let txn = Txn::new()
         .when([same])
@@ -74,11 +139,48 @@ pub async fn pause(
     Ok(seen.revision)
 }
 
-/// Ends a pause; returns whether there was one. One attempt; may be repeated.
+/// Ends a pause, at this time of day; returns whether there was one. One attempt; may be repeated.
+///
+/// Where a job has a schedule and nobody led meanwhile, the slots of the paused time are none of it, by
+/// the same transaction.
 ///
 /// # Errors
 /// As [`Store::attempt`].
-pub async fn resume(store: &Store, limit: Duration, prefix: &Prefix) -> Result<bool, Error> {
+pub async fn resume(
+    store: &Store,
+    limit: Duration,
+    prefix: &Prefix,
+    now: Time,
+) -> Result<bool, Error> {
+    let state = match store.get(limit, prefix.schedule(), None).await {
+        Ok((state, _)) => state.kvs().first().cloned(),
+        // Who may do no more than this may end a pause all the same.
+        Err(error) if error.is_definite() => None,
+        Err(error) => return Err(error),
+    };
+    let known = state
+        .as_ref()
+        .and_then(|kv| Some((State::read(kv.value()).ok()?, kv.mod_revision())));
+    if let Some((state, seen)) = known {
+        let (pause, _) = store.get(limit, prefix.pause(), None).await?;
+        let pause = pause.kvs().first();
+        let kept = |pause: &PauseRecord| pause.keep_leader;
+        let is_kept = |kv: &KeyValue| json::<PauseRecord>(kv.value()).as_ref().is_some_and(kept);
+        if let Some(pause) = pause.filter(|pause| !is_kept(pause)) {
+            let same = [
+                Compare::mod_revision(prefix.pause(), CompareOp::Equal, pause.mod_revision()),
+                Compare::mod_revision(prefix.schedule(), CompareOp::Equal, seen),
+            ];
+            let txn = Txn::new().when(same).and_then([
+                TxnOp::delete(prefix.pause(), None),
+                TxnOp::put(prefix.schedule(), state.resumed(now).to_json(), None),
+            ]);
+            let (answer, _) = store.txn(limit, txn).await?;
+            if answer.succeeded() {
+                return Ok(true);
+            }
+        }
+    }
     let txn = Txn::new().and_then([TxnOp::delete(prefix.pause(), None)]);
     let (answer, _) = store.txn(limit, txn).await?;
     let mut answers = answer.op_responses().into_iter();

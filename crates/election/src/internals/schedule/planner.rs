@@ -250,6 +250,15 @@ impl Planner {
         term.is_some_and(|term| matches!(term.phase, Phase::Idle))
     }
 
+    /// Whether nothing goes on, and nothing but a slot to come will change that.
+    pub fn rests(&self, now: Instant) -> bool {
+        let term = self.term.as_ref().filter(|_| self.is_idle());
+        term.is_some_and(|term| {
+            let held = term.hold.is_some_and(|until| now < until);
+            !held && term.retry.is_none() && term.wish.is_none()
+        })
+    }
+
     /// The state's `mod_revision`, as far as this term knows.
     pub fn revision(&self) -> Option<i64> {
         self.term.as_ref().map(|term| term.revision)

@@ -27,7 +27,11 @@ pub(super) fn of_pattern(
     match told {
         Some((times, days)) if times.starts_with("every") && days == "every day" => times,
         Some((times, days)) => format!("{times} {days}"),
-        None => lower_first(&rest()),
+        None => {
+            let told = lower_first(&rest());
+            let every = told.strip_prefix("at every ");
+            every.map_or(told.clone(), |rest| format!("every {rest}"))
+        }
     }
 }
 

@@ -126,6 +126,21 @@ impl RunBook {
         self.write(store, limit, prefix, operations).await
     }
 
+    /// Puts the state of a schedule that begins, as [`resolve`](Self::resolve) does.
+    ///
+    /// # Errors
+    /// As [`Store::attempt`].
+    pub async fn begin(
+        &self,
+        store: &Store,
+        limit: Duration,
+        prefix: &Prefix,
+        state: &State,
+    ) -> Result<bool, RepairError> {
+        let put = TxnOp::put(prefix.schedule(), state.to_json(), None);
+        self.write(store, limit, prefix, vec![put]).await
+    }
+
     fn known(&self) -> Result<&State, RepairError> {
         match &self.state {
             None => Err(RepairError::Nothing),

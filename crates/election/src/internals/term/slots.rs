@@ -11,7 +11,7 @@ use crate::clock::{self, Instant};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::schedule::planner::{Stored, Write, Written};
-use crate::schedule::record::State;
+use crate::schedule::record::{Outcome, State};
 
 /// Reads the state record, linearizably, in one attempt.
 ///
@@ -145,6 +145,12 @@ impl Close {
             write,
             began: Some(began),
         }
+    }
+
+    /// How the run ends that is closed by it, and how long it took where that is known.
+    pub fn result(&self) -> Option<(Outcome, Duration)> {
+        let (_, run) = self.write.runs.last().filter(|_| self.began.is_none())?;
+        Some((run.result, Duration::from_millis(run.took_ms)))
     }
 
     /// The operation, nested in the transaction that gives the term back.

@@ -1,0 +1,202 @@
+//! `incumbent trigger`: a run of a scheduled job now.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::away::Away;
+use super::exit::Failure;
+use super::options::{Asking, block_on, who};
+use super::output;
+use super::progress::ProgressLine;
+use crate::clock;
+use crate::election::follow::Follower;
+use crate::election::queue::Queue;
+use crate::election::wishes;
+use crate::etcd::Store;
+use crate::etcd::patience::LONGEST_ATTEMPT;
+use crate::keys::Prefix;
+use crate::log::printable;
+use crate::schedule::Occasion;
+use crate::schedule::planner::Verdict;
+use crate::schedule::record::{HistoryEntry, Outcome};
+use crate::term::record::{Trigger, TriggerAnswer};
+use crate::term::run_book::RunBook;
+
+/// How long a leader may take to answer, over and above the time that the store may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// No history is longer.
+const RUNS: usize = 1_100;
+
+/// Run a scheduled job now, whatever its schedule says
+///
+/// The leader runs it, as "manual"; no slot is used up. Refused (exit code 3), with nothing run,
+/// while a run is open, unless --queue; and if nobody leads, the election is paused, or the leader's
+/// job has no schedule. With --wait the exit code is the job's, 128+n if signal n ended it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  incumbent trigger --election /backup
+  incumbent trigger --wait && echo done")]
+pub(super) struct Args {
+    #[command(flatten)]
+    asking: Asking,
+
+    /// Return once the run is over
+    #[arg(long)]
+    wait: bool,
+
+    /// If a run is open, run after it
+    #[arg(long)]
+    queue: bool,
+}
+
+/// Asks for a run.
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let config = args.asking.load()?;
+    let store = Store::unanimous(&config.etcd);
+    block_on(ask(args, store, config.election.prefix))
+}
+
+async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Failure> {
+    let patience = args.asking.patience(&store);
+    let queue = Queue::ask(&store, &patience, &prefix).await?;
+    let Some(leader) = queue.leader().filter(|leader| leader.member.is_some()) else {
+        let why = if queue.is_paused() {
+            "the election is paused"
+        } else {
+            "nobody leads"
+        };
+        return Err(Failure::Refused(why.to_owned()));
+    };
+    let name = printable(&leader.name);
+    if queue.schedule.is_none() {
+        let why = format!("{name} leads, and its job has no schedule");
+        return Err(Failure::Refused(why));
+    }
+    let record = Trigger {
+        by: who(),
+        since: clock::wall_time(),
+        queue: args.queue,
+        answer: None,
+    };
+    let of = (&prefix, leader.lease, leader.token);
+    let put = async |limit| wishes::trigger(&store, limit, of, &record).await;
+    let Some(asked_at) = patience.ask(put).await? else {
+        return Err(Failure::Refused(format!("{name} leads no more")));
+    };
+    let answer = tokio::select! {
+        answer = answered(&store, &prefix, &record, asked_at) => answer?,
+        () = clock::sleep(ANSWER) => None,
+    };
+    let Some(answer) = answer else {
+        // Nobody is to come to it later.
+        let take_back =
+            async |limit| wishes::take_trigger_back(&store, limit, &prefix, asked_at).await;
+        patience.ask(take_back).await?;
+        return Err(Failure::Refused(format!("{name} did not answer")));
+    };
+    let told = match answer.verdict {
+        Verdict::Claimed => "the job starts",
+        Verdict::Queued => "the job starts once the run that is open is over",
+        Verdict::Open => {
+            return Err(Failure::Refused(
+                "a run is open; --queue runs after it".to_owned(),
+            ));
+        }
+        Verdict::Paused => return Err(Failure::Refused("the election is paused".to_owned())),
+        Verdict::Ending => return Err(Failure::Refused(format!("the term of {name} ends"))),
+        Verdict::Held => {
+            let why = "the leader starts nothing: its clock is behind, or the schedule's record can't be read";
+            return Err(Failure::Refused(why.to_owned()));
+        }
+    };
+    if !args.wait {
+        output::write(format!("{told}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let progress = ProgressLine::new();
+    progress.say(format!("{told}; waiting for its end"));
+    let run = ended(&store, &prefix, answer.seq).await?;
+    drop(progress);
+    output::write(format!(
+        "{} after {}\n",
+        run.result.word(),
+        super::runs::span(Duration::from_millis(run.took_ms))
+    ))?;
+    Ok(ExitCode::from(code(&run)))
+}
+
+/// The exit code that stands for how a run ended.
+fn code(run: &HistoryEntry) -> u8 {
+    let code = match (run.code, run.signal) {
+        (Some(code), _) => code & 0xff,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 0,
+    };
+    let code = u8::try_from(code).unwrap_or(1);
+    // However well it took its stop: it did not come to its end.
+    if run.result == Outcome::Success {
+        code
+    } else {
+        code.max(1)
+    }
+}
+
+/// Waits for the leader's answer; `None` if another wish has overtaken this one.
+async fn answered(
+    store: &Store,
+    prefix: &Prefix,
+    asked: &Trigger,
+    asked_at: i64,
+) -> Result<Option<TriggerAnswer>, Failure> {
+    let mut follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
+    let mut away = Away::new();
+    loop {
+        let seen = match follower.next().await {
+            Ok(_) => wishes::read_trigger(store, LONGEST_ATTEMPT, prefix).await,
+            Err(error) => Err(error),
+        };
+        match seen {
+            Ok(Some((at, _))) if at == asked_at => {}
+            Ok(Some((_, trigger))) if trigger.by == asked.by && trigger.since == asked.since => {
+                return Ok(trigger.answer);
+            }
+            Ok(_) => {
+                let why = "another wish has overtaken this one";
+                return Err(Failure::Refused(why.to_owned()));
+            }
+            Err(error) => {
+                away.wait(error).await?;
+                follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
+            }
+        }
+    }
+}
+
+/// Waits for the end of the first run that was asked for after the record `seq`; goes on while the store
+/// is away.
+async fn ended(store: &Store, prefix: &Prefix, seq: u64) -> Result<HistoryEntry, Failure> {
+    let mut follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
+    let mut away = Away::new();
+    loop {
+        let book = match follower.next().await {
+            Ok(_) => RunBook::read(store, LONGEST_ATTEMPT, prefix, RUNS).await,
+            Err(error) => Err(error),
+        };
+        match book {
+            Ok(book) => {
+                let mut runs = book.runs.into_iter().rev();
+                let is_it =
+                    |(at, run): &(u64, HistoryEntry)| *at > seq && run.slot == Occasion::Manual;
+                if let Some((_, run)) = runs.find(is_it) {
+                    return Ok(run);
+                }
+            }
+            Err(error) => {
+                away.wait(error).await?;
+                follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
+            }
+        }
+    }
+}
