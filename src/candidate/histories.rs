@@ -157,6 +157,32 @@ fn no_history_breaks_a_rule() {
     assert!(tally.runs >= count && tally.terms >= count && tally.hooks > 0);
 }
 
+/// Histories that have broken a rule once, by what was at fault.
+#[test]
+fn histories_that_broke_a_rule_break_none() {
+    let seeds = [
+        // A job whose end fell into its machine's suspend was killed in the past: true time went back.
+        1_795_763_508,
+        // The only replica's hook refused each of its terms.
+        500_000_881,
+        // A grant was heard of after its revocation.
+        500_005_371,
+        // Two runs left something behind, the second before anybody saw the first one's end.
+        500_058_440,
+        // A daemon died of its job just when strangers ended its lease, and its hook ran on.
+        500_075_127,
+        // A heir waited a term out by the faster of its clocks, which was slewed.
+        600_078_233,
+        600_185_890,
+        // Strangers ended a lease before the record of its term was there.
+        600_199_028,
+    ];
+    for seed in seeds {
+        let outcome = World::new(seed, None, None, false).play();
+        assert_eq!(outcome.violation, None, "history {seed}");
+    }
+}
+
 /// In which history, counted from `first`, a mistake is caught, and as what.
 fn caught(mistake: Mistake, first: u64, within: u64) -> Option<(u64, String)> {
     let mut batches = (0..within).step_by(usize::try_from(BATCH).expect("a number"));

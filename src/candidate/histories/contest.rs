@@ -50,7 +50,8 @@ enum Stage {
     Waiting {
         predecessor: Option<i64>,
     },
-    Delaying(Instant),
+    /// Until both clocks have come to the first; it is looked at the second whether they have.
+    Delaying(Instant, Instant),
     /// The claim is complete but for a proven renewal.
     Proving,
     Leading,
@@ -94,6 +95,9 @@ struct GivingBack {
 pub(super) struct Contest {
     candidacy: Option<Box<Candidacy>>,
     giving_back: Option<GivingBack>,
+    /// The last lease that it knows to be granted: a grant that is heard after its revocation lasts for
+    /// its TTL.
+    pub(super) granted: Option<LeaseId>,
     /// A look for somebody who can follow: the wish, and the number of the request.
     looking: Option<(u64, u64, bool)>,
     /// The highest raft term that was seen.
@@ -280,7 +284,14 @@ impl Contest {
             }
             Stage::Joining(pending) if now >= pending.until => self.join(it, now),
             Stage::Claiming(pending, _) if now >= pending.until => self.claim(it, now),
-            Stage::Delaying(until) if now >= *until => self.claim(it, now),
+            Stage::Delaying(until, look) if now >= *look => {
+                let (until, left) = (*until, until.after_by_both(now));
+                if left.is_zero() {
+                    self.claim(it, now);
+                } else {
+                    it.stage = Stage::Delaying(until, now + left);
+                }
+            }
             Stage::Leading if it.record.as_ref().is_some_and(|it| now >= it.until) => {
                 self.record(it, now);
             }
@@ -398,6 +409,12 @@ impl Contest {
         self.candidacy = Some(it);
     }
 
+    /// Whether it is waiting an earlier term out.
+    pub(super) fn waits_out(&self) -> bool {
+        let stage = self.candidacy.as_ref().map(|it| &it.stage);
+        matches!(stage, Some(Stage::Delaying(..)))
+    }
+
     /// create_revision of the key of its candidacy; 0 for none.
     pub(super) fn mine(&self) -> i64 {
         self.candidacy.as_ref().map_or(0, |it| it.mine)
@@ -410,7 +427,7 @@ impl Candidacy {
             Stage::Granting(pending, _) | Stage::Joining(pending) | Stage::Claiming(pending, _) => {
                 Some(pending.until)
             }
-            Stage::Delaying(until) => Some(*until),
+            Stage::Delaying(_, look) => Some(*look),
             Stage::Leading => self.record.as_ref().map(|record| record.until),
             Stage::Waiting { .. } | Stage::Proving | Stage::Over => None,
         };

@@ -19,6 +19,9 @@ use crate::reason::EndReason;
 use crate::schedule::planner::Now;
 use crate::wall::Time;
 
+/// For so many turns in a row a timer may lie in the past; some are there until an answer comes.
+const SPUN: u32 = 50;
+
 /// What the daemon hears.
 #[derive(Debug)]
 pub(super) enum Word {
@@ -52,12 +55,10 @@ pub(super) struct Daemon {
     ended_at: Option<u64>,
     /// When a start was asked for last.
     pub(super) asked_at: u64,
-    /// The lease that it contends with.
-    lease: Option<LeaseId>,
     /// Guardian and tree are being killed.
     pub(super) fencing: bool,
-    /// Turns without time going on.
-    spins: (u64, u32),
+    /// For how many turns its timer has lain in the past.
+    spun: u32,
 }
 
 impl Daemon {
@@ -129,7 +130,6 @@ impl World {
 
     /// One round of its loops: the words that have come, the guardian's first, and the clock.
     pub(super) fn daemon_runs(&mut self, at: usize) {
-        self.look_for_a_spin(at);
         let mut words = std::mem::take(&mut self.machines[at].daemon.inbox);
         words.sort_by_key(|word| match word {
             Word::Guardian(_, Report::Resigned { .. }) => 0,
@@ -153,6 +153,9 @@ impl World {
             self.on(at, Event::Tick);
         }
         self.contest_speaks(at);
+        if !self.is_down(at) {
+            self.look_for_a_spin(at);
+        }
     }
 
     fn is_down(&self, at: usize) -> bool {
@@ -166,15 +169,13 @@ impl World {
         mind.is_some_and(|mind| mind.public(&super::no_runs()).token.is_some())
     }
 
-    /// A timer that lies in the past for ever would keep a real loop from everything else.
+    /// A timer that stays in the past would keep a real loop from everything else.
     fn look_for_a_spin(&mut self, at: usize) {
-        let spins = &mut self.machines[at].daemon.spins;
-        *spins = if spins.0 == self.now {
-            (self.now, spins.1 + 1)
-        } else {
-            (self.now, 0)
-        };
-        if spins.1 > 1000 {
+        let now = self.machines[at].shows();
+        let is_past = self.daemon_timer(at).is_some_and(|timer| timer <= now);
+        let turns = &mut self.machines[at].daemon.spun;
+        *turns = if is_past { *turns + 1 } else { 0 };
+        if *turns > SPUN && self.mistake != Some(Mistake::NoSecondLine) {
             self.judge.found(format!("the daemon of {at} spins"));
         }
     }
@@ -279,12 +280,8 @@ impl World {
             }
             Action::Contest(command) => {
                 let machine = &mut self.machines[at];
-                match &command {
-                    Command::GiveBack(resignation, _) => {
-                        self.judge.gives_back(at, resignation, machine, self.now);
-                    }
-                    Command::Contend { lease, .. } => machine.daemon.lease = Some(*lease),
-                    _ => {}
+                if let Command::GiveBack(resignation, _) = &command {
+                    self.judge.gives_back(at, resignation, machine, self.now);
                 }
                 machine.daemon.contest.obey(command, now);
                 machine.daemon.contest.run(now, &mut self.chance);
@@ -506,7 +503,8 @@ impl World {
             self.judge
                 .found(format!("the daemon of {at} exits, and its job lives"));
         }
-        let kept = machine.daemon.lease.filter(|it| self.store.holds(*it));
+        let kept = machine.daemon.contest.granted;
+        let kept = kept.filter(|it| self.store.holds(*it));
         if self.calm
             && !self.looking
             && self.machines[at].retired

@@ -279,7 +279,7 @@ impl World {
             // Where the daemon is dead nobody watches the key, and its hook may run yet.
             Fault::KeyDeleted if both_up => {
                 let key = self.machines[at].daemon.contest.mine();
-                if self.store.queue.contains_key(&key) {
+                if self.store.queue.contains_key(&key) && self.is_known(at, key) {
                     self.store.remove(key);
                     self.store_changed();
                 }
@@ -297,8 +297,9 @@ impl World {
                 }
             }
             Fault::LeaseRevoked if both_up => {
-                let key = self.machines[at].daemon.contest.mine();
-                if let Some(key) = self.store.queue.get(&key).copied() {
+                let mine = self.machines[at].daemon.contest.mine();
+                let key = self.store.queue.get(&mine).copied();
+                if let Some(key) = key.filter(|_| self.is_known(at, mine)) {
                     self.store.revoke(key.lease);
                     self.store_changed();
                 }
@@ -371,6 +372,16 @@ impl World {
         let until = self.now + self.chance.up_to(longest);
         self.machines[at].steady_since = until;
         until
+    }
+
+    /// Whether a term that has begun is on record: one that strangers end before has nobody who comes
+    /// later wait.
+    fn is_known(&self, at: usize, token: i64) -> bool {
+        let claimed = self.store.claims.iter().any(|(claim, _)| *claim == token);
+        let recorded = self.store.recorded.as_ref().map_or(0, |term| term.token);
+        let forgets = self.mistake == Some(super::Mistake::RecordIsForgotten);
+        let waits = self.machines[at].daemon.contest.waits_out();
+        !claimed || waits || forgets || recorded == token
     }
 
     pub(super) fn suspend(&mut self, at: usize, longest: std::time::Duration) {

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Mistake;
+use super::chance::nanos;
 use super::daemon::Word;
+use super::faults::Mood;
 use super::machine::Process;
 use super::store::Request as Asked;
 use super::world::{Asker, World};
@@ -231,6 +233,13 @@ impl World {
 
     /// Some hooks hang, others end soon.
     fn begins(&mut self, at: usize, run: u64) {
+        let (machine, strange) = (&mut self.machines[at], self.mood == Mood::Strange);
+        let gone = !self.store.queue.contains_key(&machine.guardian.token);
+        // The daemon has died just when strangers ended its lease: nobody hears of that any more.
+        if run == HOOK && strange && machine.daemon.process.dead && gone {
+            let until = self.now + nanos(machine.truth.ttl());
+            machine.excused_until = machine.excused_until.max(until);
+        }
         if run == HOOK || self.chance.one_in(4) {
             self.outcome.hooks += u64::from(run == HOOK);
             if self.chance.one_in(2) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::faults::Mood;
 use super::machine::Machine;
 use super::store::Store;
+use super::world::LOOK;
 use crate::term::resignation::Resignation;
 
 /// Keeps watch over a history.
@@ -146,8 +147,8 @@ pub(super) struct Seen {
     stood: Vec<bool>,
     /// Since when a machine leads and runs nothing.
     idle_since: Vec<Option<u64>>,
-    /// Since when nothing lives but what a main process has left behind.
-    left_since: Vec<Option<u64>>,
+    /// Of which run nothing lives but what its main process has left behind, and since when.
+    left_since: Vec<Option<((i64, u64), u64)>>,
 }
 
 /// For how long a leader may run nothing: the longest pause between two runs, and some.
@@ -177,15 +178,24 @@ impl Seen {
             if idle_for.min(now - machine.daemon.asked_at) > IDLE {
                 wrong = Some(format!("{at} leads, and runs nothing"));
             }
-            let left = tree.alive.is_some_and(|alive| !alive.main);
-            if lasts(&mut self.left_since[at], left, now) > LEFT {
+            let left = tree.alive.filter(|alive| !alive.main);
+            let seen = self.left_since[at].take();
+            self.left_since[at] = left.map(|alive| {
+                let of = (alive.token, alive.run);
+                seen.filter(|(same, _)| *same == of).unwrap_or((of, now))
+            });
+            if self.left_since[at].is_some_and(|(_, since)| now - since > LEFT) {
                 wrong = Some(format!("what a run of {at} has left behind lives on"));
             }
         }
         for (machine, stood) in machines.iter().zip(&mut self.stood) {
             *stood |= store.queue.contains_key(&machine.daemon.contest.mine());
         }
-        let runs = |it: &Machine| it.tree.alive.is_some() || it.tree.starting.is_some();
+        // A hook may refuse each term, and be over before anybody looks.
+        let runs = |it: &Machine| {
+            let asked = now - it.daemon.asked_at < LOOK;
+            asked || it.tree.alive.is_some() || it.tree.starting.is_some()
+        };
         self.led |= machines.iter().any(runs);
         wrong
     }

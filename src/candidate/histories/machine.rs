@@ -95,7 +95,9 @@ impl Machine {
         mood: Mood,
         long: bool,
     ) -> Self {
-        let truth = any_timing(chance, long);
+        // A guardian that is late twice must not pass for one that doesn't kill any more.
+        let least_kill = if mood == Mood::Stubborn { 250 } else { 10 };
+        let truth = any_timing(chance, long, least_kill);
         let mut config = any_config(chance, truth);
         let once = chance.one_in(8);
         if once {

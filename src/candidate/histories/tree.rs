@@ -108,6 +108,8 @@ impl World {
             let end = (self.now + alive.death).max(alive.unkillable_until);
             let earlier = alive.ends_at.filter(|_| alive.unkillable_until == 0);
             alive.ends_at = None;
+            // It may have been over while the machine was suspended.
+            let earlier = earlier.map(|earlier| earlier.max(self.now));
             self.tree_ends_by(at, earlier.map_or(end, |earlier| earlier.min(end)));
             if in_vain {
                 self.kill_is_in_vain(at);

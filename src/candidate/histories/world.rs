@@ -39,7 +39,7 @@ const WISHED: u64 = 10_000_000_000;
 const ENDED: u64 = 30_000_000_000;
 
 /// Between two looks.
-const LOOK: u64 = 250_000_000;
+pub(super) const LOOK: u64 = 250_000_000;
 
 /// Who asks the store for something.
 #[derive(Clone, Copy, Debug)]
@@ -193,7 +193,6 @@ impl World {
             // of a daemon that is killed when K is over.
             late: match mood {
                 Mood::Strange => SLACK / 10,
-                // A guardian that is late twice passes for one that doesn't kill any more.
                 Mood::Stubborn => SLACK / 4,
                 Mood::Rough | Mood::Sharp => SLACK,
             },
@@ -524,6 +523,8 @@ impl World {
     // === time ===
 
     pub(super) fn at(&mut self, at: u64, what: What) {
+        // Or true time would go back, and every clock count a span of it twice.
+        assert!(at >= self.now, "{what:?} is planned in the past");
         self.planned += 1;
         let order = self.planned;
         self.queue.push(Planned { at, order, what });

@@ -69,6 +69,15 @@ impl Instant {
         Duration::from_nanos(if boot < raw { boot } else { raw })
     }
 
+    /// How long it is from `now` until both clocks have come to this instant, by the one that has
+    /// longer to go, should it run true; zero once both have. What must last for a span at least goes
+    /// by this: a clock that is made to go fast cuts nothing off it.
+    pub const fn after_by_both(self, now: Self) -> Duration {
+        let boot = self.boot.saturating_sub(now.boot);
+        let raw = self.raw.saturating_sub(now.raw);
+        Duration::from_nanos(if boot > raw { boot } else { raw })
+    }
+
     /// How long it is from now until this instant; zero once it has come.
     pub fn remaining(self) -> Duration {
         self.after(now())
@@ -345,6 +354,16 @@ mod tests {
             assert_eq!(over.after(now) == Duration::ZERO, passed, "{boot} {raw}");
             assert_eq!(now.since(sent) >= Duration::from_mins(1), passed);
             assert_eq!(now < over, !passed);
+        }
+    }
+
+    #[test]
+    fn a_span_that_must_last_is_over_by_both_clocks() {
+        let began = Instant::of(100 * SECOND, 40 * SECOND);
+        let over = began + Duration::from_mins(1);
+        for (boot, raw, left) in [(160, 100, 0), (160, 95, 5), (155, 100, 5), (130, 71, 30)] {
+            let now = Instant::of(boot * SECOND, raw * SECOND);
+            assert_eq!(over.after_by_both(now), Duration::from_secs(left));
         }
     }
 

@@ -144,6 +144,7 @@ impl Contest {
                 let status = Status::granted(ack, it.timing);
                 it.renewal = Renewal::Idle(ack.sent + it.timing.renewal_interval());
                 it.status = Some(status.clone());
+                self.granted = Some(it.lease);
                 self.events.push(Event::Granted(it.timing, status));
                 self.join(it, now);
             }
@@ -195,7 +196,7 @@ impl Contest {
                             _ => standing.delay(own),
                         };
                         it.waited_out = Some(standing.last(it.mine, it.waited_for));
-                        it.stage = Stage::Delaying(now + delay);
+                        it.stage = Stage::Delaying(now + delay, now + delay);
                         self.began_to_wait = true;
                     }
                     ClaimStep::Pause(_) | ClaimStep::Delay | ClaimStep::Lead => {

@@ -232,7 +232,7 @@ impl Election {
         Ok(())
     }
 
-    /// Waits for so long, unless the candidacy is lost before.
+    /// Waits for so long at least, unless the candidacy is lost before.
     async fn delay(
         &self,
         session: &Session,
@@ -241,15 +241,18 @@ impl Election {
         delay: Duration,
     ) -> Result<(), Loss> {
         let over = clock::now() + delay;
-        while !over.has_passed() {
+        loop {
+            let left = over.after_by_both(clock::now());
+            if left.is_zero() {
+                return Ok(());
+            }
             tokio::select! {
-                () = clock::sleep_until(over) => {}
+                () = clock::sleep(left) => {}
                 watched = self.watch(session, candidacy, Vec::new(), looked_at, |_| false) => {
                     watched?;
                 }
             }
         }
-        Ok(())
     }
 
     /// Watches the own key and `targets` from just after `looked_at` on, until a change counts.
