@@ -56,11 +56,11 @@ torture-systemd: ## Throws faults at four instances of the shipped unit for MINU
 histories: ## Plays simulated elections for MINUTES=10 from SEED=1 on, and checks every promise
 	@scripts/deps build
 	INCUMBENT_HISTORIES_MINUTES=$(MINUTES) INCUMBENT_HISTORIES_SEED=$(SEED) \
-	cargo test --profile histories --lib -- --nocapture no_history_breaks_a_rule
+	cargo test --profile histories -p incumbent --lib -- --nocapture no_history_breaks_a_rule
 
 mistakes: ## Tells in how many simulated elections each planted mistake is caught
 	@scripts/deps build
-	cargo test --profile histories --lib -- --ignored --nocapture how_soon_mistakes_are_caught
+	cargo test --profile histories -p incumbent --lib -- --ignored --nocapture how_soon_mistakes_are_caught
 
 bench: ## Measures hand-overs, faults, memory and CPU time, in about 25 minutes
 	@scripts/deps build etcd

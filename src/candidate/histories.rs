@@ -176,6 +176,10 @@ fn histories_that_broke_a_rule_break_none() {
         600_185_890,
         // Strangers ended a lease before the record of its term was there.
         600_199_028,
+        // An exec hung while its machine was suspended, and another led when that woke.
+        800_212_584,
+        // A refused term came and went between two looks.
+        800_230_118,
     ];
     for seed in seeds {
         let outcome = World::new(seed, None, None, false).play();

@@ -61,15 +61,19 @@ impl Judge {
     /// A run starts: tokens rise, one to each term, and nothing else lives.
     pub(super) fn starts(&mut self, at: usize, token: i64, machines: &[Machine], now: u64) {
         let (last, whose) = self.last;
-        if token < last || (token == last && at != whose) {
+        // Its machine has just woken, and an exec that hung goes on.
+        let excused = is_excused(&machines[at], now);
+        if token > last || (token == last && at == whose) {
+            self.last = (token, at);
+        } else if !excused {
             self.found(format!("{at} runs in {token} after {whose} in {last}"));
         }
-        self.last = (token, at);
         if machines[at].tree.alive.is_some() {
             self.found(format!("{at} starts a second run beside its own"));
         }
         for (other, machine) in machines.iter().enumerate() {
-            if other != at && machine.tree.alive.is_some() && !is_excused(machine, now) {
+            let lives = other != at && machine.tree.alive.is_some();
+            if lives && !excused && !is_excused(machine, now) {
                 self.found(format!("two jobs: {at} starts in {token} beside {other}'s"));
             }
         }
@@ -188,14 +192,13 @@ impl Seen {
                 wrong = Some(format!("what a run of {at} has left behind lives on"));
             }
         }
-        for (machine, stood) in machines.iter().zip(&mut self.stood) {
-            *stood |= store.queue.contains_key(&machine.daemon.contest.mine());
-        }
         // A hook may refuse each term, and be over before anybody looks.
-        let runs = |it: &Machine| {
-            let asked = now - it.daemon.asked_at < LOOK;
-            asked || it.tree.alive.is_some() || it.tree.starting.is_some()
-        };
+        let asked = |it: &Machine| now - it.daemon.asked_at < LOOK;
+        for (machine, stood) in machines.iter().zip(&mut self.stood) {
+            *stood |= asked(machine) || store.queue.contains_key(&machine.daemon.contest.mine());
+        }
+        let runs =
+            |it: &Machine| asked(it) || it.tree.alive.is_some() || it.tree.starting.is_some();
         self.led |= machines.iter().any(runs);
         wrong
     }

@@ -95,9 +95,7 @@ impl Machine {
         mood: Mood,
         long: bool,
     ) -> Self {
-        // A guardian that is late twice must not pass for one that doesn't kill any more.
-        let least_kill = if mood == Mood::Stubborn { 250 } else { 10 };
-        let truth = any_timing(chance, long, least_kill);
+        let truth = any_timing(chance, long, least_kill(mood));
         let mut config = any_config(chance, truth);
         let once = chance.one_in(8);
         if once {
@@ -153,6 +151,7 @@ impl Machine {
         let lost_grace = Duration::from_millis(chance.up_to(3000));
         let most = nanos(self.truth.kill_budget());
         let kill_budget = Duration::from_nanos(most - chance.up_to(most - most / 8));
+        let kill_budget = kill_budget.max(least_kill(mood));
         let timing = Timing::new(self.truth.ttl(), lost_grace, kill_budget);
         if chance.one_in(2) && timing.check().is_ok() {
             self.truth = timing;
@@ -188,4 +187,9 @@ impl Machine {
             && !self.daemon.process.dead
             && !self.guardian.process.dead
     }
+}
+
+/// A guardian that is late twice must not pass for one that doesn't kill any more.
+fn least_kill(mood: Mood) -> Duration {
+    Duration::from_millis(if mood == Mood::Stubborn { 250 } else { 10 })
 }

@@ -14,7 +14,7 @@ use crate::keys::Prefix;
 pub(super) const NATIVE: &str = "native";
 
 /// What the configuration accepts, with a TTL of up to 15 s, or one from there to two minutes.
-pub(super) fn any_timing(chance: &mut Chance, long: bool, least_kill: u64) -> Timing {
+pub(super) fn any_timing(chance: &mut Chance, long: bool, least_kill: Duration) -> Timing {
     loop {
         let ttl = if long {
             Duration::from_secs(15 + chance.up_to(105))
@@ -22,7 +22,7 @@ pub(super) fn any_timing(chance: &mut Chance, long: bool, least_kill: u64) -> Ti
             Duration::from_secs(2 + chance.up_to(13))
         };
         let lost_grace = Duration::from_millis(chance.up_to(3000));
-        let kill_budget = Duration::from_millis(least_kill + chance.up_to(2000));
+        let kill_budget = least_kill + Duration::from_millis(chance.up_to(2000));
         let timing = Timing::new(ttl, lost_grace, kill_budget);
         if timing.check().is_ok() {
             return timing;
