@@ -44,8 +44,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = span)]
     wait: Option<Duration>,
 
-    /// For a crontab on several hosts: run for the latest slot of this pattern of cron, or exit 0 if
-    /// that has been claimed before
+    /// For a crontab on several hosts: run for the latest slot of this pattern of cron, or exit 0 at
+    /// once if another has claimed that
     #[arg(long, value_name = "CRON")]
     once_per: Option<String>,
 
@@ -111,7 +111,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         output::complain(said);
         return Ok(ExitCode::SUCCESS);
     }
-    let outcome = wait_and_run(config, &directory, args.wait);
+    let outcome = wait_and_run(config, &directory, args.wait, claim.as_ref());
     // Removed before anything is said: whoever reads that may look.
     drop(directory);
     let outcome = outcome?;
@@ -145,6 +145,7 @@ fn wait_and_run(
     config: Config,
     directory: &OwnDir,
     wait: Option<Duration>,
+    claim: Option<&once_per::Claim>,
 ) -> anyhow::Result<Outcome> {
     let progress = ProgressLine::new();
     let election = crate::log::printable(config.election.prefix.as_str());
@@ -162,7 +163,13 @@ fn wait_and_run(
         )),
         _ => progress.clear(),
     };
-    once::run(config, directory.dir(), wait, watched)
+    let in_vain = async {
+        match claim {
+            Some(claim) => claim.made().await,
+            None => std::future::pending().await,
+        }
+    };
+    once::run(config, directory.dir(), wait, in_vain, watched)
 }
 
 /// Says what there is to say, and returns the exit code.

@@ -21,8 +21,9 @@ use crate::vital;
 
 /// Stands for election, runs the command of `config` once, and gives back. Blocks.
 ///
-/// For at most `wait` it waits to lead, and then runs nothing. `watched` sees all that changes;
-/// it must not block, since renewals depend on this thread.
+/// For at most `wait` it waits to lead, or until `in_vain` is over, and then runs nothing. `in_vain` is
+/// polled only while it waits. `watched` sees all that changes; it must not block, since renewals
+/// depend on this thread.
 ///
 /// # Errors
 /// When a process, a thread or a descriptor can't be had.
@@ -30,6 +31,7 @@ pub fn run(
     config: Config,
     directory: &RuntimeDir,
     wait: Option<Duration>,
+    in_vain: impl Future<Output = ()>,
     mut watched: impl FnMut(&Public),
 ) -> anyhow::Result<Outcome> {
     let logs = start_log(&config).context("no thread for the log")?;
@@ -81,8 +83,11 @@ pub fn run(
         tokio::pin!(silent);
         let running = candidate.run();
         tokio::pin!(running);
+        tokio::pin!(in_vain);
         let (mut stops, mut waited, mut is_watched) = (Stops::default(), false, true);
         loop {
+            let role = public.borrow().role;
+            let waits = matches!(role, Role::Waiting | Role::Campaigning | Role::Unhealthy);
             let order = tokio::select! {
                 () = &mut running => break,
                 who = &mut silent => vital::gone(who),
@@ -91,6 +96,10 @@ pub fn run(
                     None => continue,
                 },
                 () = &mut over, if !waited => {
+                    waited = true;
+                    Order::GiveUp
+                }
+                () = &mut in_vain, if waits && !waited => {
                     waited = true;
                     Order::GiveUp
                 }

@@ -378,3 +378,33 @@ fn on_a_terminal_the_command_reads_what_is_typed_and_ctrl_c_reaches_it() {
     assert_eq!(read(), "hello\ninterrupted\n");
     assert_all_given_back(&cluster);
 }
+
+/// All of them wait before the slot is claimed, as those that a crontab starts at the same time.
+#[test]
+fn who_waits_goes_home_at_once_when_the_slot_is_claimed() {
+    let cluster = Cluster::start(1);
+    let election = election(&cluster);
+    let first = exec(&cluster, &["--name", "first", "--", "sleep", "1000"]).follow();
+    cluster.wait_names(&election, &["first"]);
+    let once_per = |name: &str, command: &[&str]| {
+        let words = ["--name", name, "--once-per", "@yearly", "--"];
+        exec(&cluster, &[&words, command].concat()).follow()
+    };
+    let runs = once_per("runs", &["sh", "-c", "echo runs; exec sleep 1000"]);
+    cluster.wait_names(&election, &["first", "runs"]);
+    let mut waits = once_per("waits", &["echo", "runs"]);
+    cluster.wait_names(&election, &["first", "runs", "waits"]);
+    process::signal(first.pid(), Signal::TERM);
+    runs.wait_lines(1);
+    eventually(secs(1), "who waits goes home", || waits.has_ended());
+    assert_eq!(waits.wait_exit(), Some(0), "{:?}", waits.errors());
+    assert_eq!(waits.lines(), Vec::<String>::new());
+    let said = waits.errors().concat();
+    assert!(said.contains("has been claimed by runs"), "{said}");
+    // Who comes while it goes on does so, too.
+    let mut late = once_per("late", &["echo", "runs"]);
+    assert_eq!(late.wait_exit(), Some(0), "{:?}", late.errors());
+    assert_eq!(late.lines(), Vec::<String>::new());
+    assert_eq!(cluster.names(&election), ["runs"]);
+    process::signal(runs.pid(), Signal::TERM);
+}

@@ -250,6 +250,11 @@ impl Followed {
         i32::try_from(self.child.id()).unwrap()
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end; returns its exit code, or `None` if a signal ended it.
     #[track_caller]
     pub fn wait_exit(&mut self) -> Option<i32> {
