@@ -492,3 +492,28 @@ proptest! {
         }
     }
 }
+
+/// How long this thread has had a processor: others use the machine too.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap()
+}
+
+#[test]
+fn ten_thousand_slots_take_a_tenth_of_a_second() {
+    for (pattern, zone) in [
+        ("* * * * *", "America/New_York"),
+        ("30 2 * * *", "Europe/Berlin"),
+    ] {
+        let schedule = cron(pattern, zone);
+        let began = processor_time();
+        let last = Slot::at(u64::from(u32::MAX) * 4).unwrap();
+        let found = schedule.between(slot("2027-01-01T00:00:00Z"), last, 10_000);
+        let told: Vec<_> = found.iter().map(|it| schedule.with_offset(*it)).collect();
+        let took = processor_time() - began;
+        assert_eq!(told.len(), 10_000);
+        // Unoptimised, it is given ten times as long.
+        let limit = if cfg!(debug_assertions) { 1000 } else { 100 };
+        assert!(took.as_millis() < limit, "{pattern}: {took:?}");
+    }
+}
