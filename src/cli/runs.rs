@@ -150,7 +150,7 @@ async fn watch(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fa
             Ok(book) => book,
             Err(error) => {
                 away.wait(error).await?;
-                follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
+                follower.forget();
                 continue;
             }
         };

@@ -12,8 +12,8 @@ use crate::clock;
 use crate::election::follow::Follower;
 use crate::election::queue::Queue;
 use crate::election::wishes;
-use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
+use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
 use crate::log::printable;
 use crate::schedule::Occasion;
@@ -143,59 +143,62 @@ fn code(run: &HistoryEntry) -> u8 {
     }
 }
 
-/// Waits for the leader's answer; `None` if another wish has overtaken this one.
+/// Waits for the leader's answer, if it gives one.
 async fn answered(
     store: &Store,
     prefix: &Prefix,
     asked: &Trigger,
     asked_at: i64,
 ) -> Result<Option<TriggerAnswer>, Failure> {
+    let read = async || wishes::read_trigger(store, LONGEST_ATTEMPT, prefix).await;
+    let find = |seen: Option<(i64, Trigger)>| match seen {
+        Some((at, _)) if at == asked_at => Ok(None),
+        Some((_, trigger)) if trigger.by == asked.by && trigger.since == asked.since => {
+            Ok(Some(trigger.answer))
+        }
+        _ => {
+            let why = "another wish has overtaken this one";
+            Err(Failure::Refused(why.to_owned()))
+        }
+    };
+    found(store, prefix, read, find).await
+}
+
+/// Waits for the end of the first run that was asked for after the record `seq`.
+async fn ended(store: &Store, prefix: &Prefix, seq: u64) -> Result<HistoryEntry, Failure> {
+    let read = async || RunBook::read(store, LONGEST_ATTEMPT, prefix, RUNS).await;
+    let find = |book: RunBook| {
+        let mut runs = book.runs.into_iter().rev();
+        let run = runs.find(|(at, run)| *at > seq && run.slot == Occasion::Manual);
+        Ok(run.map(|(_, run)| run))
+    };
+    found(store, prefix, read, find).await
+}
+
+/// Reads whenever something has changed, until what is looked for is found; goes on while the store is
+/// away.
+async fn found<R, T>(
+    store: &Store,
+    prefix: &Prefix,
+    read: impl AsyncFn() -> Result<R, Error>,
+    find: impl Fn(R) -> Result<Option<T>, Failure>,
+) -> Result<T, Failure> {
     let mut follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
     let mut away = Away::new();
     loop {
         let seen = match follower.next().await {
-            Ok(_) => wishes::read_trigger(store, LONGEST_ATTEMPT, prefix).await,
+            Ok(_) => read().await,
             Err(error) => Err(error),
         };
         match seen {
-            Ok(Some((at, _))) if at == asked_at => {}
-            Ok(Some((_, trigger))) if trigger.by == asked.by && trigger.since == asked.since => {
-                return Ok(trigger.answer);
-            }
-            Ok(_) => {
-                let why = "another wish has overtaken this one";
-                return Err(Failure::Refused(why.to_owned()));
-            }
-            Err(error) => {
-                away.wait(error).await?;
-                follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
-            }
-        }
-    }
-}
-
-/// Waits for the end of the first run that was asked for after the record `seq`; goes on while the store
-/// is away.
-async fn ended(store: &Store, prefix: &Prefix, seq: u64) -> Result<HistoryEntry, Failure> {
-    let mut follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
-    let mut away = Away::new();
-    loop {
-        let book = match follower.next().await {
-            Ok(_) => RunBook::read(store, LONGEST_ATTEMPT, prefix, RUNS).await,
-            Err(error) => Err(error),
-        };
-        match book {
-            Ok(book) => {
-                let mut runs = book.runs.into_iter().rev();
-                let is_it =
-                    |(at, run): &(u64, HistoryEntry)| *at > seq && run.slot == Occasion::Manual;
-                if let Some((_, run)) = runs.find(is_it) {
-                    return Ok(run);
+            Ok(seen) => {
+                if let Some(found) = find(seen)? {
+                    return Ok(found);
                 }
             }
             Err(error) => {
                 away.wait(error).await?;
-                follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
+                follower.forget();
             }
         }
     }

@@ -111,7 +111,7 @@ impl Claim {
                 Err(error) => {
                     // What is wrong is told by who stands for election meanwhile.
                     tracing::debug!(%error, "the schedule's state was not read");
-                    follower = Follower::new(store.clone(), self.prefix.clone(), LONGEST_ATTEMPT);
+                    follower.forget();
                     clock::sleep(pauses.next(backoff::jitter())).await;
                 }
             }

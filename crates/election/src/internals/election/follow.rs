@@ -45,6 +45,11 @@ impl Follower {
         outcome
     }
 
+    /// What was to be read beside the queue was not: the next call doesn't wait for a change.
+    pub const fn forget(&mut self) {
+        self.seen = None;
+    }
+
     async fn advance(&mut self) -> Result<Queue, Error> {
         if let (Some(watch), Some(seen)) = (&mut self.watch, self.seen) {
             loop {
