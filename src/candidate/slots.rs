@@ -8,6 +8,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::decide::words::{Event, SlotRequest};
 use crate::clock;
+use crate::election::wishes;
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix};
 use crate::schedule::planner::{Stored, Written};
@@ -65,8 +66,8 @@ pub(super) async fn ask(
         } => {
             // Whoever waits for it and hears nothing sees the run, or none.
             for _ in 0..store.member_count() {
-                let wish = (token, wish);
-                let told = slots::answer(store, limit, (prefix, lease), wish, answer.clone());
+                let of = (prefix, lease, token);
+                let told = wishes::answer_trigger(store, limit, of, wish, answer.clone());
                 match told.await {
                     Err(error) if !error.is_definite() => {}
                     Ok(()) | Err(_) => break,

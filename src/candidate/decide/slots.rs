@@ -381,6 +381,11 @@ impl Mind {
         {
             return self.have_term_guarded();
         }
+        self.tell_of_resignation();
+    }
+
+    /// Guardian and stop hook are to know how the term is given back by now.
+    fn tell_of_resignation(&mut self) {
         if let Some(candidacy) = self.place.candidacy() {
             let resignation = candidacy.resignation.clone();
             self.tell_of_lease(resignation);
@@ -404,11 +409,7 @@ impl Mind {
             planning.settled = true;
         }
         self.put_into_resignation(Some(close));
-        if let Some(candidacy) = self.place.candidacy() {
-            let resignation = candidacy.resignation.clone();
-            self.tell_of_lease(resignation);
-            self.write_lease_file(true);
-        }
+        self.tell_of_resignation();
     }
 
     fn stop_slot(&mut self, reason: StopReason) {

@@ -73,8 +73,7 @@ impl Engine {
         self: &Arc<Self>,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        let task = AbortOnDrop(self.spawn(work));
-        let mut task = task;
+        let mut task = AbortOnDrop(self.spawn(work));
         (&mut task.0).await.ok()
     }
 

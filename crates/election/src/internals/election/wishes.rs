@@ -9,7 +9,7 @@ use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::schedule::record::State;
 use crate::term::guarded;
-use crate::term::record::{PauseRecord, Record, StepDown, Trigger, json};
+use crate::term::record::{PauseRecord, Record, StepDown, Trigger, TriggerAnswer, json};
 use crate::wall::Time;
 
 /// Asks the term that `record` names to step down, if its key under `lease` still is; returns the
@@ -64,6 +64,38 @@ pub async fn read_trigger(
         let trigger = json::<Trigger>(kv.value()).read()?;
         Some((kv.mod_revision(), trigger))
     }))
+}
+
+/// Puts the answer beside the wish for a run with this mod_revision, in one attempt, if the term with
+/// this lease and token still is; nothing is done where the record is another by now.
+///
+/// # Errors
+/// As [`Store::attempt`].
+pub async fn answer_trigger(
+    store: &Store,
+    limit: Duration,
+    (prefix, lease, token): (&Prefix, LeaseId, i64),
+    asked_at: i64,
+    answer: TriggerAnswer,
+) -> Result<(), Error> {
+    let found = read_trigger(store, limit, prefix).await?;
+    let Some((_, record)) = found.filter(|(at, _)| *at == asked_at) else {
+        return Ok(());
+    };
+    let record = Trigger {
+        answer: Some(answer),
+        ..record
+    };
+    let text = serde_json::to_string(&record).unwrap_or_default();
+    let key = prefix.trigger();
+    let own = Compare::create_revision(prefix.candidate(lease), CompareOp::Equal, token);
+    let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, asked_at);
+    let put = TxnOp::put(key.as_str(), text, None);
+    let txn = Txn::new()
+        .when([own, same])
+        .and_then([put])
+        .or_else([TxnOp::get(key, None)]);
+    store.txn(limit, txn).await.map(drop)
 }
 
 /// Puts a wish, if the key of the term that is to grant it still is.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use serde::{Deserialize, Serialize};
 
-use super::record::{self, Trigger, TriggerAnswer};
 use crate::clock::{self, Instant};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
@@ -69,44 +68,6 @@ pub async fn write(
     } else {
         Written::Refused
     })
-}
-
-/// Puts the answer beside the wish for a run with this mod_revision, in one attempt; nothing is done
-/// where the record is another by now.
-///
-/// # Errors
-/// As [`Store::attempt`].
-pub async fn answer(
-    store: &Store,
-    limit: Duration,
-    (prefix, lease): (&Prefix, LeaseId),
-    wish: (i64, i64),
-    answer: TriggerAnswer,
-) -> Result<(), Error> {
-    let (token, asked_at) = wish;
-    let key = prefix.trigger();
-    let (found, _) = store.get(limit, key.as_str(), None).await?;
-    let found = found
-        .kvs()
-        .first()
-        .filter(|kv| kv.mod_revision() == asked_at);
-    let record = found.and_then(|kv| record::json::<Trigger>(kv.value()).read());
-    let Some(record) = record else {
-        return Ok(());
-    };
-    let record = Trigger {
-        answer: Some(answer),
-        ..record
-    };
-    let text = serde_json::to_string(&record).unwrap_or_default();
-    let own = Compare::create_revision(prefix.candidate(lease), CompareOp::Equal, token);
-    let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, asked_at);
-    let put = TxnOp::put(key.as_str(), text, None);
-    let txn = Txn::new()
-        .when([own, same])
-        .and_then([put])
-        .or_else([TxnOp::get(key, None)]);
-    store.txn(limit, txn).await.map(drop)
 }
 
 /// That the state is the one that the write was made for.
