@@ -2,7 +2,7 @@
 
 use crate::common::daemon::Builder;
 use crate::common::*;
-use crate::stage::Stage;
+use crate::stage::{Stage, TRIGGER};
 use incumbent::schedule::Slot;
 
 #[test]
@@ -294,25 +294,23 @@ fn a_wish_for_a_run_is_heeded_and_answered_and_leaves_the_schedule_as_it_is() {
     let a = stand.daemon("a", "sleep 1", "every = '1h'").spawn();
     a.wait_log("next slot", SOON);
     let before = stand.state().unwrap()["slot"].clone();
-    let wish = r#"{"by":"test","since":"2027-01-01T00:00:00Z"}"#;
-    let key = "/election.meta/control/trigger";
-    stand.scene.cluster.put(key, wish);
+    stand.trigger();
     let runs = stand.wait_runs(1);
     assert_eq!(runs[0].slot, "manual");
     let verdict = || {
-        let record = stand.scene.cluster.get(key).unwrap();
+        let record = stand.scene.cluster.get(TRIGGER).unwrap();
         let record: serde_json::Value = serde_json::from_str(&record).unwrap();
         record["answer"]["verdict"].as_str().map(str::to_owned)
     };
     eventually(SOON, "the wish is answered", || {
         verdict() == Some("claimed".to_owned())
     });
-    stand.scene.cluster.put(key, wish);
+    stand.trigger();
     eventually(SOON, "the wish is refused", || {
         verdict() == Some("open".to_owned())
     });
     let queued = r#"{"by":"test","since":"2027-01-01T00:00:00Z","queue":true}"#;
-    stand.scene.cluster.put(key, queued);
+    stand.scene.cluster.put(TRIGGER, queued);
     eventually(SOON, "the wish waits", || {
         verdict() == Some("queued".to_owned())
     });

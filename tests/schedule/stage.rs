@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::common::daemon::Builder;
 use crate::common::*;
 
+/// Where a run is asked for, and that is answered.
+pub(crate) const TRIGGER: &str = "/election.meta/control/trigger";
+
 /// A job with a schedule, whose runs are written down.
 pub(crate) struct Stage {
     pub(crate) scene: Scene,
@@ -80,6 +83,13 @@ impl Stage {
         runs
     }
 
+    /// Asks for a run now, as an operator does.
+    #[track_caller]
+    pub(crate) fn trigger(&self) {
+        let wish = r#"{"by":"test","since":"2027-01-01T00:00:00Z"}"#;
+        self.scene.cluster.put(TRIGGER, wish);
+    }
+
     /// Waits until so many runs have begun; returns all.
     #[track_caller]
     pub(crate) fn wait_runs(&self, n: usize) -> Vec<Started> {
@@ -128,6 +138,22 @@ impl Stage {
                 .find(|record| record["result"] == result)
                 .ok_or(records)
         })
+    }
+
+    /// Waits for a second run, and checks that it is the first one's slot again.
+    #[track_caller]
+    pub(crate) fn assert_run_again(&self) {
+        let runs = self.wait_runs(2);
+        assert_eq!((&runs[1].slot, runs[1].attempt), (&runs[0].slot, 2));
+        self.assert_in_order();
+    }
+
+    /// Waits for a second run, and checks that it is of a later slot; returns all runs.
+    #[track_caller]
+    pub(crate) fn assert_run_on(&self) -> Vec<Started> {
+        let runs = self.wait_runs(2);
+        assert!(runs[1].slot > runs[0].slot, "{runs:?}");
+        runs
     }
 
     /// Checks what holds under any policy: no slot was run twice but as another attempt, and slots
