@@ -341,6 +341,8 @@ pub struct Keeper {
 enum FileOrder {
     Write(Box<LeaseFile>, Duration, oneshot::Sender<io::Result<()>>),
     Remove(LeaseId, oneshot::Sender<io::Result<()>>),
+    /// Says when all before it is done.
+    Settle(oneshot::Sender<()>),
 }
 
 impl Keeper {
@@ -355,13 +357,14 @@ impl Keeper {
         let body = move || {
             for order in orders {
                 // Whoever doesn't wait for the outcome has dropped the other end.
-                drop(match order {
+                match order {
                     FileOrder::Write(file, pause, done) => {
                         std::thread::sleep(pause);
-                        done.send(file.write(&dir))
+                        drop(done.send(file.write(&dir)));
                     }
-                    FileOrder::Remove(lease, done) => done.send(remove(&dir, lease)),
-                });
+                    FileOrder::Remove(lease, done) => drop(done.send(remove(&dir, lease))),
+                    FileOrder::Settle(done) => drop(done.send(())),
+                }
             }
             Ok(())
         };
@@ -401,6 +404,15 @@ impl Keeper {
         let (done, outcome) = oneshot::channel();
         self.order(FileOrder::Remove(lease, done));
         outcome
+    }
+
+    /// Waits until all orders so far are carried out: the process must not end before, for its thread
+    /// ends with it.
+    pub async fn settled(&self) {
+        let (done, settled) = oneshot::channel();
+        self.order(FileOrder::Settle(done));
+        // A thread that is gone has nothing left to do.
+        drop(settled.await);
     }
 
     /// To a thread that is gone the order is lost, which whoever awaits its outcome sees.
