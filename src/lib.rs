@@ -14,7 +14,8 @@
 //! written to. Nor do the guarantees cover
 //!
 //! - work that a job hands to a process outside its own tree (`docker run`, `docker exec`, `nsenter`);
-//! - a lease revoked early while the leader's watch is broken too, or while a Go program is next;
+//! - a lease revoked early while the leader's watch is broken too, while a Go program is next, or before
+//!   the term's record is there;
 //! - a process that the kernel can't kill, or that we may not signal (`sudo`, setuid programs,
 //!   subordinate user ids), while etcd is away;
 //! - daemon and guardian each killed or stopped, where no service manager looks after them;

@@ -310,11 +310,13 @@ impl World {
                 self.store.join_foreign(lease, now, span);
                 self.store_changed();
             }
-            Fault::JobEnds => self.tree_ends_by(at, now),
+            Fault::JobEnds => {
+                self.tree_ends_by(at, now);
+                self.native_ends_by(at, now);
+            }
             Fault::Unkillable => {
                 let until = now + self.chance.up_to(40_000_000_000);
                 if let Some(alive) = &mut self.machines[at].tree.alive
-                    && !alive.native
                     && !alive.killed
                 {
                     alive.unkillable_until = until;

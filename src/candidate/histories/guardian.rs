@@ -133,6 +133,16 @@ impl World {
     }
 
     fn feed(&mut self, at: usize, event: GuardEvent, now: Instant) {
+        // It looks whether the tree is empty when all that was asked for is done.
+        let tree = &self.machines[at].tree;
+        if matches!(event, GuardEvent::TreeEmpty)
+            && (tree.alive.is_some() || tree.starting.is_some())
+        {
+            return;
+        }
+        if self.traced {
+            println!("{:>16} {at} guard  {event:?}", self.now);
+        }
         for action in self.machines[at].guardian.guard.handle(event, now) {
             self.guardian_acts(at, action, now);
         }
@@ -196,6 +206,11 @@ impl World {
         }
         match &report {
             Report::Guarded { token, .. } => self.machines[at].guardian.acknowledged = *token,
+            Report::Started { .. }
+            | Report::Refused { .. }
+            | Report::MainEnded { pid: None, .. } => {
+                self.want_is_answered(at);
+            }
             Report::Killing | Report::Stuck { .. }
                 if self.mistake == Some(Mistake::KillsInSilence) =>
             {
@@ -224,7 +239,7 @@ impl World {
             }
             _ => {
                 self.judge.begins(at, token, &self.store, self.mood);
-                self.tree_starts(at, run, token, false);
+                self.tree_starts(at, run, token);
                 self.begins(at, run);
                 self.feed(at, GuardEvent::Executed { run, pid: 1 }, now);
             }

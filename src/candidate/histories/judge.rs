@@ -58,6 +58,11 @@ impl Judge {
         }
     }
 
+    /// A run starts while something else of its machine's job lives.
+    pub(super) fn found_second_run(&mut self, at: usize) {
+        self.found(format!("{at} starts a second run beside its own"));
+    }
+
     /// A run starts: tokens rise, one to each term, and nothing else lives.
     pub(super) fn starts(&mut self, at: usize, token: i64, machines: &[Machine], now: u64) {
         let (last, whose) = self.last;
@@ -68,11 +73,8 @@ impl Judge {
         } else if !excused {
             self.found(format!("{at} runs in {token} after {whose} in {last}"));
         }
-        if machines[at].tree.alive.is_some() {
-            self.found(format!("{at} starts a second run beside its own"));
-        }
         for (other, machine) in machines.iter().enumerate() {
-            let lives = other != at && machine.tree.alive.is_some();
+            let lives = other != at && machine.tree.lives();
             if lives && !excused && !is_excused(machine, now) {
                 self.found(format!("two jobs: {at} starts in {token} beside {other}'s"));
             }
@@ -87,22 +89,20 @@ impl Judge {
         }
         let mut alive = None;
         for (at, machine) in machines.iter().enumerate() {
-            let Some(job) = machine.tree.alive.filter(|_| !is_excused(machine, now)) else {
+            if !machine.tree.lives() || is_excused(machine, now) {
                 continue;
-            };
+            }
             if let Some(other) = alive.replace(at) {
                 self.found(format!("two jobs: {other} and {at}"));
             }
-            if mood != Mood::Strange && !store.queue.contains_key(&job.token) {
-                let token = job.token;
-                self.found(format!("{at} runs in {token}, whose lease is gone"));
-            }
-            if job.token <= store.marker {
-                let marker = store.marker;
-                self.found(format!(
-                    "{marker} is marked, and {at} runs in {}",
-                    job.token
-                ));
+            for token in machine.tree.tokens() {
+                if mood != Mood::Strange && !store.queue.contains_key(&token) {
+                    self.found(format!("{at} runs in {token}, whose lease is gone"));
+                }
+                if token <= store.marker {
+                    let marker = store.marker;
+                    self.found(format!("{marker} is marked, and {at} runs in {token}"));
+                }
             }
         }
     }
@@ -118,9 +118,7 @@ impl Judge {
         let Some(token) = resignation.token else {
             return;
         };
-        if let Some(alive) = machine.tree.alive
-            && alive.token == token
-        {
+        if machine.tree.tokens().any(|alive| alive == token) {
             self.found(format!(
                 "{at} gives {token} back at {now}, and its job lives"
             ));
@@ -133,7 +131,7 @@ impl Judge {
             if !machine.daemon.process.dead && machine.daemon.mind.is_some() {
                 self.found(format!("{at} has not ended: {}", machine.daemon.role()));
             }
-            if machine.tree.alive.is_some() {
+            if machine.tree.lives() {
                 self.found(format!("{at} has ended, and its job lives"));
             }
         }
@@ -176,13 +174,16 @@ impl Seen {
         let mut wrong = None;
         for (at, machine) in machines.iter().enumerate() {
             let (tree, role) = (&machine.tree, machine.daemon.role());
-            let idle = role == "leading" && tree.alive.is_none() && tree.starting.is_none();
+            let idle = role == "leading" && !tree.lives() && tree.starting.is_none();
             // Some runs are over before anybody looks.
             let idle_for = lasts(&mut self.idle_since[at], idle, now);
             if idle_for.min(now - machine.daemon.asked_at) > IDLE {
                 wrong = Some(format!("{at} leads, and runs nothing"));
             }
-            let left = tree.alive.filter(|alive| !alive.main);
+            // Beside Rust code it may live for as long as that does.
+            let left = tree
+                .alive
+                .filter(|alive| !alive.main && tree.native.is_none());
             let seen = self.left_since[at].take();
             self.left_since[at] = left.map(|alive| {
                 let of = (alive.token, alive.run);
@@ -197,8 +198,7 @@ impl Seen {
         for (machine, stood) in machines.iter().zip(&mut self.stood) {
             *stood |= asked(machine) || store.queue.contains_key(&machine.daemon.contest.mine());
         }
-        let runs =
-            |it: &Machine| asked(it) || it.tree.alive.is_some() || it.tree.starting.is_some();
+        let runs = |it: &Machine| asked(it) || it.tree.lives() || it.tree.starting.is_some();
         self.led |= machines.iter().any(runs);
         wrong
     }

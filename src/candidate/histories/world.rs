@@ -12,6 +12,7 @@ use super::machine::{Machine, Turn};
 use super::planned::Planned;
 use super::store::{Answer, Request, Store};
 use crate::candidate::decide::words::Order;
+use crate::clock::Instant;
 use crate::config::timing::SLACK;
 
 /// How long a daemon's fence may come after D−K at the latest. K has room for it.
@@ -75,6 +76,10 @@ pub(super) enum What {
     Executed(usize, u64),
     /// A job's processes may end.
     TreeEnds(usize),
+    /// Rust code may end.
+    NativeEnds(usize),
+    /// Or want a process.
+    ProcessWanted(usize, u64),
     /// A daemon's process ends.
     DaemonEnds(usize),
     /// A daemon is started.
@@ -298,6 +303,8 @@ impl World {
             }
             What::Executed(at, _)
             | What::TreeEnds(at)
+            | What::NativeEnds(at)
+            | What::ProcessWanted(at, _)
             | What::DaemonEnds(at)
             | What::DaemonStarts(at)
             | What::GuardianStarts(at, _)
@@ -309,6 +316,8 @@ impl World {
             }
             What::Executed(at, run) => self.executed(at, run),
             What::TreeEnds(at) => self.tree_may_end(at),
+            What::NativeEnds(at) => self.native_may_end(at),
+            What::ProcessWanted(at, run) => self.process_wanted(at, run),
             What::DaemonEnds(at) => self.daemon_ended(at),
             What::DaemonStarts(at) => self.daemon_starts(at),
             What::GuardianStarts(at, number) => self.guardian_is_there(at, number),
@@ -337,7 +346,7 @@ impl World {
             }
             What::Dead => {
                 // The guardian of a dead daemon takes its time.
-                let lives = |it: &Machine| !it.daemon.process.dead && it.tree.alive.is_some();
+                let lives = |it: &Machine| !it.daemon.process.dead && it.tree.lives();
                 if let Some(at) = self.machines.iter().position(lives) {
                     let wrong = format!("{at} was to end at once, and its job lives");
                     self.judge.found(wrong);
@@ -569,20 +578,27 @@ impl World {
         self.arm_guardian(at);
     }
 
-    /// Has the daemon's loops run when their timers fire: a thread may get to run so late as `mu` says.
+    /// Has the daemon's loops run when their timers fire.
     fn arm_daemon(&mut self, at: usize) {
         if let Some(timer) = self.daemon_timer(at) {
-            let late = self.lateness();
-            let when = self.machines[at].clock.when(timer, self.now) + late;
+            let when = self.fires(at, timer);
             self.daemon_runs_at(at, when);
         }
     }
 
     fn arm_guardian(&mut self, at: usize) {
         if let Some(timer) = self.guardian_timer(at) {
-            let late = self.lateness();
-            let when = self.machines[at].clock.when(timer, self.now) + late;
+            let when = self.fires(at, timer);
             self.guardian_runs_at(at, when);
         }
+    }
+
+    /// When a loop that has just run does so for this timer: a thread that sleeps may get to run so late
+    /// as `mu` says, and for what is due already none goes to sleep.
+    fn fires(&mut self, at: usize, timer: Instant) -> u64 {
+        if timer <= self.machines[at].shows() {
+            return self.now;
+        }
+        self.machines[at].clock.when(timer, self.now) + self.lateness()
     }
 }
