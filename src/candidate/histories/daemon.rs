@@ -16,6 +16,7 @@ use crate::guardian::decide::HOOK;
 use crate::guardian::protocol::{CommandSpec, Exit, Report, Request};
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
+use crate::revision::Token;
 use crate::schedule::planner::Now;
 use crate::wall::Time;
 
@@ -30,7 +31,7 @@ pub(super) enum Word {
     /// The store has answered the request with this number.
     Answer(u64, Answer, u64),
     /// A key is gone.
-    SawGone(i64),
+    SawGone(Token),
     /// What operators want.
     SawControl(Option<Paused>, Option<Wished>),
     /// What the guardian with this number says.
@@ -320,11 +321,12 @@ impl World {
             }
             Action::StartNative { run, .. } => {
                 self.restarts(at);
-                let token = self.machines[at].guardian.token;
-                if self.machines[at].guardian.acknowledged != token {
-                    self.judge
-                        .found(format!("{at} starts in {token}, unguarded"));
-                }
+                let guardian = &self.machines[at].guardian;
+                let acknowledged = guardian.acknowledged;
+                let Some(token) = guardian.token.filter(|token| acknowledged == Some(*token))
+                else {
+                    return self.judge.found(format!("{at} starts unguarded"));
+                };
                 self.judge.begins(at, token, &self.store, self.mood);
                 self.tree_starts(at, run, token, true);
                 self.decide(at, Event::NativeStarted(run));
@@ -381,7 +383,7 @@ impl World {
                 Request::Stop { token, .. } | Request::Kill { token },
             ) => {
                 let report = Report::Empty {
-                    token: *token,
+                    token: Some(*token),
                     killed: false,
                     run: u64::MAX,
                     unfinished: false,
@@ -403,7 +405,7 @@ impl World {
             exit,
         };
         let empty = Report::Empty {
-            token: 0,
+            token: None,
             killed: false,
             run,
             unfinished: false,

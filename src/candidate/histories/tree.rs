@@ -2,6 +2,7 @@
 
 use super::world::{What, World};
 use crate::guardian::protocol::Exit;
+use crate::revision::Token;
 
 /// The job's processes.
 #[derive(Debug, Default)]
@@ -16,7 +17,7 @@ pub(super) struct Tree {
 pub(super) struct Alive {
     pub(super) run: u64,
     /// The term that it runs in.
-    pub(super) token: i64,
+    pub(super) token: Token,
     /// Whether it runs in the daemon itself.
     pub(super) native: bool,
     /// Whether its main process lives; else what that has left behind.
@@ -34,11 +35,11 @@ pub(super) struct Alive {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Starting {
     pub(super) run: u64,
-    pub(super) token: i64,
+    pub(super) token: Token,
 }
 
 impl World {
-    pub(super) fn tree_starts(&mut self, at: usize, run: u64, token: i64, native: bool) {
+    pub(super) fn tree_starts(&mut self, at: usize, run: u64, token: Token, native: bool) {
         self.judge.starts(at, token, &self.machines, self.now);
         self.runs_once(at, run);
         self.machines[at].tree = Tree {
@@ -63,7 +64,7 @@ impl World {
     }
 
     /// The exec of a run hangs for so long, unless the child is killed before.
-    pub(super) fn tree_hangs(&mut self, at: usize, run: u64, token: i64) {
+    pub(super) fn tree_hangs(&mut self, at: usize, run: u64, token: Token) {
         self.machines[at].tree.starting = Some(Starting { run, token });
         let span = self.chance.span(self.machines[at].truth.ttl() * 2);
         self.after(span, What::Executed(at, run));
