@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::backoff;
 use crate::clock::{self, Tick};
 use crate::config::Config;
-use crate::etcd::{Store, Token};
+use crate::etcd::{AuthToken, Store};
 use crate::guardian::client::ClientEvent as GuardianEvent;
 use crate::guardian::protocol::Report as GuardianReport;
 use crate::job::Jobs;
@@ -117,7 +117,7 @@ pub struct Candidate {
     logs: Arc<log::LogGuard>,
     place: UnitPlace,
     /// Of the contest's login, for the stop hook.
-    token: Option<Token>,
+    token: Option<AuthToken>,
     orders: mpsc::UnboundedReceiver<Order>,
     publish: watch::Sender<Public>,
     tick: Tick,

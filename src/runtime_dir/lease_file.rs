@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{Dir, RunFiles, RuntimeDir};
-use crate::etcd::{Settings, Tls, Token, secret};
+use crate::etcd::{AuthToken, Settings, Tls, secret};
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::{self, Process};
+use crate::revision::{Revision, Token};
 use crate::term::resignation::Resignation;
 use crate::term::slots::Close;
 use crate::vital;
@@ -85,7 +86,7 @@ struct Credentials {
     last_password: Option<String>,
     /// Of the daemon's login: a login of its own would take the hook longer than all the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    token: Option<Token>,
+    token: Option<AuthToken>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,10 +112,10 @@ struct Stored {
     #[serde(default)]
     cluster: u64,
     key: String,
-    token: Option<i64>,
+    token: Option<Token>,
     may_mark: bool,
     #[serde(default)]
-    step_down: Option<i64>,
+    step_down: Option<Revision>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     close: Option<Box<Close>>,
     election: Prefix,
@@ -146,13 +147,13 @@ impl LeaseFile {
 
     /// The same with the token of the daemon's login.
     #[must_use]
-    pub fn with_token(mut self, token: Option<Token>) -> Self {
+    pub fn with_token(mut self, token: Option<AuthToken>) -> Self {
         self.credentials.token = token;
         self
     }
 
     /// The token of the daemon's login.
-    pub const fn token(&self) -> Option<&Token> {
+    pub const fn token(&self) -> Option<&AuthToken> {
         self.credentials.token.as_ref()
     }
 
@@ -230,7 +231,7 @@ impl Drop for Unpacked {
 
 impl Credentials {
     /// Reads what the settings name. What can't be read is left out: the hook can fence without.
-    fn read(settings: &Settings, token: Option<Token>) -> Self {
+    fn read(settings: &Settings, token: Option<AuthToken>) -> Self {
         let read = |path: &Option<PathBuf>| {
             let path = path.as_ref()?;
             let text = secret::read(path);

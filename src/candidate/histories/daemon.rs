@@ -16,6 +16,7 @@ use crate::guardian::decide::HOOK;
 use crate::guardian::protocol::{CommandSpec, Exit, Report, Request};
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
+use crate::revision::Token;
 use crate::schedule::planner::Now;
 use crate::wall::Time;
 
@@ -30,7 +31,7 @@ pub(super) enum Word {
     /// The store has answered the request with this number.
     Answer(u64, Answer, u64),
     /// A key is gone.
-    SawGone(i64),
+    SawGone(Token),
     /// What operators want.
     SawControl(Option<Paused>, Option<Wished>),
     /// What the guardian with this number says.
@@ -62,7 +63,7 @@ pub(super) struct Daemon {
 }
 
 /// That nothing of the term is left, whatever it has come to.
-const fn empty(token: i64) -> Report {
+const fn empty(token: Option<Token>) -> Report {
     Report::Empty {
         token,
         killed: false,
@@ -330,11 +331,12 @@ impl World {
             }
             Action::StartNative { run, .. } => {
                 self.restarts(at);
-                let token = self.machines[at].guardian.token;
-                if self.machines[at].guardian.acknowledged != token {
-                    self.judge
-                        .found(format!("{at} starts in {token}, unguarded"));
-                }
+                let guardian = &self.machines[at].guardian;
+                let acknowledged = guardian.acknowledged;
+                let Some(token) = guardian.token.filter(|token| acknowledged == Some(*token))
+                else {
+                    return self.judge.found(format!("{at} starts unguarded"));
+                };
                 self.judge.begins(at, token, &self.store, self.mood);
                 self.native_starts(at, run, token);
                 self.decide(at, Event::NativeStarted(run));
@@ -390,7 +392,7 @@ impl World {
                 Some(Mistake::EmptyOnceAsked),
                 Request::Stop { token, .. } | Request::Kill { token },
             ) => {
-                self.tell_daemon(at, Word::Event(Event::Guardian(empty(*token))));
+                self.tell_daemon(at, Word::Event(Event::Guardian(empty(Some(*token)))));
             }
             _ => {}
         }
@@ -407,7 +409,7 @@ impl World {
             exit,
         };
         let empty = Report::Empty {
-            token: 0,
+            token: None,
             killed: false,
             run,
             unfinished: false,

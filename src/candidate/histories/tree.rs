@@ -7,6 +7,7 @@ use super::daemon::Word;
 use super::world::{What, World};
 use crate::candidate::decide::words::Event;
 use crate::guardian::protocol::Exit;
+use crate::revision::Token;
 
 /// The longest that Rust code does without another process.
 const WANTED: Duration = Duration::from_secs(8);
@@ -29,7 +30,7 @@ impl Tree {
     }
 
     /// The terms in which something runs.
-    pub(super) fn tokens(&self) -> impl Iterator<Item = i64> {
+    pub(super) fn tokens(&self) -> impl Iterator<Item = Token> {
         let native = self.native.map(|native| native.token);
         native
             .into_iter()
@@ -42,7 +43,7 @@ impl Tree {
 pub(super) struct Native {
     run: u64,
     /// The term that it runs in.
-    pub(super) token: i64,
+    pub(super) token: Token,
     ends_at: Option<u64>,
     /// Whether its `run()` has returned, and only what that has left behind runs yet.
     returned: bool,
@@ -57,7 +58,7 @@ pub(super) struct Native {
 pub(super) struct Alive {
     pub(super) run: u64,
     /// The term that it runs in.
-    pub(super) token: i64,
+    pub(super) token: Token,
     /// Whether its main process lives; else what that has left behind.
     pub(super) main: bool,
     pub(super) ends_at: Option<u64>,
@@ -73,12 +74,12 @@ pub(super) struct Alive {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Starting {
     pub(super) run: u64,
-    pub(super) token: i64,
+    pub(super) token: Token,
 }
 
 impl World {
     /// Rust code starts in the daemon.
-    pub(super) fn native_starts(&mut self, at: usize, run: u64, token: i64) {
+    pub(super) fn native_starts(&mut self, at: usize, run: u64, token: Token) {
         if self.machines[at].tree.lives() {
             self.judge.found_second_run(at);
         }
@@ -132,7 +133,7 @@ impl World {
     }
 
     /// Processes start: the job, a hook, or what Rust code wants.
-    pub(super) fn tree_starts(&mut self, at: usize, run: u64, token: i64) {
+    pub(super) fn tree_starts(&mut self, at: usize, run: u64, token: Token) {
         let tree = &self.machines[at].tree;
         let beside = tree.native.is_none_or(|native| native.token == token);
         if tree.alive.is_some() || !beside {
@@ -160,7 +161,7 @@ impl World {
     }
 
     /// The exec of a run hangs for so long, unless the child is killed before.
-    pub(super) fn tree_hangs(&mut self, at: usize, run: u64, token: i64) {
+    pub(super) fn tree_hangs(&mut self, at: usize, run: u64, token: Token) {
         self.machines[at].tree.starting = Some(Starting { run, token });
         let span = self.chance.span(self.machines[at].truth.ttl() * 2);
         self.after(span, What::Executed(at, run));

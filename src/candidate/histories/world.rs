@@ -14,6 +14,7 @@ use super::store::{Answer, Request, Store};
 use crate::candidate::decide::words::Order;
 use crate::clock::Instant;
 use crate::config::timing::SLACK;
+use crate::revision::{Revision, Token};
 
 /// How long a daemon's fence may come after D−K at the latest. K has room for it.
 pub(super) const FENCED_LATE: Duration = Duration::from_millis(100);
@@ -65,7 +66,7 @@ pub(super) enum What {
     /// An answer of the store arrives.
     Answer(usize, Asker, u64, Box<Answer>, u64),
     /// A daemon's watch tells of a key that is gone.
-    Gone(usize, i64),
+    Gone(usize, Token),
     /// Or of what operators want.
     Control(usize),
     /// A lease may be over.
@@ -131,7 +132,7 @@ pub(super) struct World {
     /// They have been for long, and nobody was told to end: no term is lost.
     pub(super) looking: bool,
     /// The wish to step down that was put then, by mod_revision, and for which term.
-    wished: Option<(i64, i64)>,
+    wished: Option<(Revision, Token)>,
     /// The machine that fell ill then.
     fell_ill: Option<usize>,
     pub(super) judge: Judge,
@@ -382,7 +383,7 @@ impl World {
         if let Some((at, token)) = self.wished
             && self.store.wish.is_some_and(|wish| wish.at == at)
         {
-            let term = |machine: &&Machine| machine.daemon.contest.mine() == token;
+            let term = |machine: &&Machine| machine.daemon.contest.mine() == Some(token);
             let asked = self.machines.iter().find(term);
             if asked.is_some_and(|machine| machine.daemon.role() == "leading") {
                 return Some(format!("{token} was asked to step down, and goes on"));
@@ -496,7 +497,7 @@ impl World {
     pub(super) fn store_changed(&mut self) {
         for key in std::mem::take(&mut self.store.gone) {
             for at in 0..self.machines.len() {
-                let after = self.watched(at, key);
+                let after = self.watched(at, Some(key));
                 self.after(after, What::Gone(at, key));
             }
         }
@@ -512,15 +513,15 @@ impl World {
 
     pub(super) fn control_changed(&mut self) {
         for at in 0..self.machines.len() {
-            let after = self.watched(at, 0);
+            let after = self.watched(at, None);
             self.after(after, What::Control(at));
         }
     }
 
     /// How long a watch takes to tell. It may be late, or break and be opened anew; not so for the own
     /// key where strangers delete it, since then nothing else tells of it in time (R7).
-    fn watched(&mut self, at: usize, key: i64) -> u64 {
-        let own = key != 0 && key == self.machines[at].daemon.contest.mine();
+    fn watched(&mut self, at: usize, key: Option<Token>) -> u64 {
+        let own = key.is_some() && key == self.machines[at].daemon.contest.mine();
         let after = if self.calm || (own && self.mood == Mood::Strange) {
             self.chance.up_to(2_000_000)
         } else {
