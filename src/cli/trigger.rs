@@ -78,6 +78,7 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
     let record = Trigger {
         by: who(),
         since: clock::wall_time(),
+        token: Some(leader.token),
         queue: args.queue,
         answer: None,
     };

@@ -202,6 +202,11 @@ impl Mind {
         let Ok(id) = u64::try_from(asked_at.get()) else {
             return;
         };
+        // Whoever asked the leader before has long been told that nothing is run.
+        let mine = self.place.tenure().map(|tenure| tenure.token);
+        if request.token.is_some() && request.token != mine {
+            return;
+        }
         // The lookout has watched anew, and found what it had told before.
         if let Some(planning) = &mut self.planning
             && planning.wish.replace(id) != Some(id)

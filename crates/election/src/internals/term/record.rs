@@ -189,6 +189,9 @@ pub struct Trigger {
     pub by: String,
     /// When, RFC 3339 in UTC.
     pub since: String,
+    /// The token of the term that is meant, of which no other heeds it; any, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
     /// Whether it waits for the end of a run that is open.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub queue: bool,
