@@ -281,9 +281,10 @@ impl Mind {
 
     /// Gives back a term whose tree is empty, unless what is to be recorded of its last run is still to
     /// be heard of; once the term is lost, or may be by now, nothing is waited for.
-    fn give_back_if_done(&mut self) {
+    pub(super) fn give_back_if_done(&mut self) {
         if let Place::Ending(_, ending) = &self.place
             && ending.empty
+            && !ending.fencing
             && (ending.lost || ending.killing || self.is_settled())
         {
             let after = ending.after;

@@ -106,7 +106,7 @@ impl Mind {
         }
         self.say_next_slot();
         self.leave_if_nothing_is_due();
-        self.give_back_if_settled();
+        self.give_back_if_done();
     }
 
     fn planner_asks(&mut self, asked: Asked) {
@@ -329,18 +329,6 @@ impl Mind {
                 .is_some_and(|it| it.planner.rests(now));
         if rests && self.once.is_some() {
             self.end(After::Exit(Limit::Deadline), Stop::Planned);
-        }
-    }
-
-    /// A term that ends on purpose is given back once the tree is empty and the planner has settled.
-    fn give_back_if_settled(&mut self) {
-        if let Place::Ending(_, ending) = &self.place
-            && ending.empty
-            && !ending.fencing
-            && self.is_settled()
-        {
-            let after = ending.after;
-            self.give_back(after);
         }
     }
 
