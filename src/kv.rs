@@ -9,12 +9,12 @@
 //!   a first attempt that arrives late cannot undo a later write.
 //! - A deletion is not repeated once it was sent: its answer is a count, which the second attempt
 //!   would get wrong. It ends as [`Error::InDoubt`].
-//! - Inside a job both carry the [`WriteGuard`], too: the term must not be over.
+//! - Nor is a transaction with writes in it. One that only reads is repeated as any other read.
+//! - Inside a job all of them carry the [`WriteGuard`], too: the term must not be over.
 
-use etcd_client::{GetOptions, GetResponse, KeyValue, ResponseHeader};
+use etcd_client::{KeyValue, ResponseHeader};
 
 use crate::etcd::patience::{Failure, Patience};
-use crate::etcd::watch::Watch;
 use crate::etcd::{self, Store};
 use crate::keys::LeaseId;
 use crate::revision::{Revision, Token};
@@ -22,11 +22,14 @@ use crate::revision::{Revision, Token};
 mod guard;
 pub mod json;
 pub mod plain;
+mod read;
 mod span;
+pub mod txn;
 pub mod watch;
 mod write;
 
 pub use guard::{BadGuard, WriteGuard};
+pub use read::{Between, Detail, Direction, Get, SortBy};
 pub use span::Span;
 
 /// Why a command on keys failed.
@@ -77,21 +80,8 @@ pub struct Keys {
     patience: Patience,
 }
 
-/// What to read.
-#[derive(Clone, Debug)]
-pub struct Get {
-    /// Which keys.
-    pub span: Span,
-    /// As of which revision; zero for now.
-    pub revision: Revision,
-    /// How many at most; 0 for all.
-    pub limit: i64,
-    /// Whether to leave out the values.
-    pub keys_only: bool,
-}
-
 /// What to write.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Put {
     /// The key.
     pub key: Vec<u8>,
@@ -127,48 +117,5 @@ impl Keys {
     /// The keys of `store`, with so much patience for all requests together.
     pub const fn new(store: Store, patience: Patience) -> Self {
         Self { store, patience }
-    }
-
-    /// Reads keys, linearizably.
-    ///
-    /// # Errors
-    /// As [`Error`] lists them.
-    pub async fn get(&self, get: &Get) -> Result<GetResponse, Error> {
-        let mut options = get.span.of_get().with_revision(get.revision.get());
-        options = options.with_limit(get.limit);
-        if get.keys_only {
-            options = options.with_keys_only();
-        }
-        match self.read(&get.span, &options).await {
-            Err(Failure::Store(etcd::Error::Compacted { .. })) => {
-                let asked = get.revision;
-                let oldest = self.oldest(&get.span, asked).await?;
-                Err(Error::Compacted { asked, oldest })
-            }
-            answer => Ok(answer?),
-        }
-    }
-
-    async fn read(&self, span: &Span, options: &GetOptions) -> Result<GetResponse, Failure> {
-        let read = async |limit| {
-            let options = Some(options.clone());
-            let (answer, _) = self.store.get(limit, span.start(), options).await?;
-            Ok(answer)
-        };
-        self.patience.ask(read).await
-    }
-
-    /// The oldest revision that can be read. A read that comes too late isn't told; a watch is.
-    async fn oldest(&self, span: &Span, compacted: Revision) -> Result<Revision, Failure> {
-        let look = async |limit| {
-            let watched = [(
-                span.start(),
-                span.of_watch().with_start_revision(compacted.get()),
-            )];
-            let watch = Watch::open_with(&self.store, limit, watched).await?;
-            let mut watch = watch.through_proxy();
-            Ok(Revision::new(watch.message().await?.compact_revision()))
-        };
-        self.patience.ask(look).await
     }
 }

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 
+use operation::{Range, Read, lease};
+
 use super::away::Away;
 use super::exit::Failure;
 use super::options::{Asking, block_on};
@@ -17,12 +19,15 @@ use super::output;
 use crate::config::Config;
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix, shown};
-use crate::kv::{self, Keys, Span, WriteGuard, json, plain, watch};
+use crate::kv::{self, Keys, WriteGuard, json, plain, watch};
 use crate::revision::Revision;
+
+mod operation;
+mod script;
 
 /// Read and write the store's keys, as etcdctl does
 ///
-/// In a job, put and del are guarded: once the job's term is over they write nothing and exit with
+/// In a job, put, del and txn are guarded: once the job's term is over they write nothing and exit with
 /// code 3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -40,6 +45,7 @@ enum KvCommand {
     Put(PutArgs),
     Del(Del),
     Watch(WatchArgs),
+    Txn(TxnArgs),
 }
 
 /// What all of them take.
@@ -59,45 +65,19 @@ enum KvFormat {
     Json,
 }
 
-/// Which keys.
-#[derive(Debug, clap::Args)]
-struct Range {
-    /// The key, or where the range begins
-    key: OsString,
-
-    /// Where the range ends; this key is not in it
-    #[arg(conflicts_with = "prefix")]
-    end: Option<OsString>,
-
-    /// Take KEY for a prefix, and every key that begins with it
-    #[arg(long)]
-    prefix: bool,
-}
-
 /// Print keys and their values
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   incumbent kv get /backup/last --print-value-only
-  incumbent kv get /backup/ --prefix --keys-only")]
+  incumbent kv get /backup/ --prefix --keys-only
+  incumbent kv get /backup/ --prefix --sort-by MODIFY --order DESCEND --limit 1")]
 struct GetArgs {
     #[command(flatten)]
-    range: Range,
-
-    /// As of this revision; 0 is now
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
-    rev: i64,
-
-    /// At most so many keys; 0 is all
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
-    limit: i64,
-
-    /// Leave out the values
-    #[arg(long)]
-    keys_only: bool,
+    read: Read,
 
     /// Print the values and nothing else
-    #[arg(long, conflicts_with_all = ["keys_only", "output"])]
+    #[arg(long, conflicts_with_all = ["keys_only", "count_only", "output"])]
     print_value_only: bool,
 
     #[command(flatten)]
@@ -178,6 +158,31 @@ struct WatchArgs {
     common: Common,
 }
 
+/// Do one of two lists of things, by whether all conditions hold
+///
+/// Reads standard input as etcdctl does: conditions, what to do if all of them hold, and what to do if
+/// not, one a line, with an empty line after each of the three. A condition compares `version`,
+/// `create`, `mod`, `value` or `lease` of a key by `=`, `!=`, `<` or `>`; what is done is `get`, `put` or
+/// `del`, with their options.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  incumbent kv txn <<'END'
+  mod(\"/backup/last\") = \"0\"
+
+  put /backup/last 2031-05-04
+
+  get /backup/last
+
+  END")]
+struct TxnArgs {
+    #[command(flatten)]
+    guarding: GuardArgs,
+
+    #[command(flatten)]
+    common: Common,
+}
+
 /// Whether a write in a job is tied to the job's term.
 #[derive(Debug, clap::Args)]
 struct GuardArgs {
@@ -193,6 +198,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
             KvCommand::Get(get) => get.run().await,
             KvCommand::Put(put) => put.run().await,
             KvCommand::Del(del) => del.run().await,
+            KvCommand::Txn(txn) => txn.run().await,
             KvCommand::Watch(watch) => tokio::select! {
                 ended = watch.run() => ended,
                 () = output::closed() => Ok(()),
@@ -205,15 +211,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 impl GetArgs {
     async fn run(self) -> Result<(), Failure> {
         let (keys, _) = self.common.keys(false)?;
-        let get = kv::Get {
-            span: self.range.span(),
-            revision: Revision::new(self.rev),
-            limit: self.limit,
-            keys_only: self.keys_only,
-        };
-        let answer = keys.get(&get).await?;
+        let answer = keys.get(&self.read.get()).await?;
         let as_text = if self.print_value_only {
             plain::values
+        } else if self.read.count_only {
+            plain::count
         } else {
             plain::get
         };
@@ -249,6 +251,20 @@ impl Del {
         let span = self.range.span();
         let answer = keys.delete(&span, self.prev_kv, guard.as_ref()).await?;
         self.common.print(&answer, json::delete, plain::delete)
+    }
+}
+
+impl TxnArgs {
+    async fn run(self) -> Result<(), Failure> {
+        let guard = self.guarding.guard()?;
+        let text = standard_input()?;
+        let transaction = script::read(&text).map_err(|bad| Failure::Usage(bad.to_string()))?;
+        let (keys, config) = self.common.keys(guard.is_some())?;
+        for put in transaction.puts() {
+            refuse_if_blocking(&config, &put.key, put.lease)?;
+        }
+        let answer = keys.commit(&transaction, guard.as_ref()).await?;
+        self.common.print(&answer, json::txn, plain::txn)
     }
 }
 
@@ -306,17 +322,6 @@ impl Common {
     }
 }
 
-impl Range {
-    fn span(&self) -> Span {
-        let key = self.key.clone().into_vec();
-        match &self.end {
-            Some(end) => Span::range(key, end.clone().into_vec()),
-            None if self.prefix => Span::prefix(key),
-            None => Span::key(key),
-        }
-    }
-}
-
 impl GuardArgs {
     fn guard(&self) -> Result<Option<WriteGuard>, Failure> {
         if self.unguarded {
@@ -354,11 +359,4 @@ fn standard_input() -> Result<Vec<u8>, Failure> {
         .read_to_end(&mut value)
         .context("cannot read standard input")?;
     Ok(value)
-}
-
-/// Reads a lease as etcdctl prints it.
-fn lease(text: &str) -> Result<LeaseId, &'static str> {
-    let id = i64::from_str_radix(text, 16).ok();
-    id.and_then(LeaseId::new)
-        .ok_or("expected a lease id in hex, such as 32696bd0d159d067")
 }

@@ -6,19 +6,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use etcd_client::{EventType, GetResponse, ResponseHeader, WatchResponse};
+use etcd_client::{EventType, GetResponse, ResponseHeader, TxnOpResponse, WatchResponse};
 use serde::{Serialize, Serializer};
 
+use super::txn::Committed;
 use super::{Deleted, Written};
 
 /// The answer to `get`.
 pub fn get(answer: &GetResponse) -> serde_json::Result<String> {
-    serde_json::to_string(&GetJson {
-        header: answer.header().map(Header::from),
-        kvs: answer.kvs().iter().map(KeyValue::from).collect(),
-        more: answer.more(),
-        count: answer.count(),
-    })
+    serde_json::to_string(&GetJson::from(answer))
 }
 
 /// The answer to `put`.
@@ -35,6 +31,31 @@ pub fn delete(answer: &Deleted) -> serde_json::Result<String> {
         header: answer.header.as_ref().map(Header::from),
         deleted: answer.count,
         prev_kvs: answer.prev_kvs.iter().map(KeyValue::from).collect(),
+    })
+}
+
+/// The answer to `txn`, with the names that etcdctl has since 3.5.
+pub fn txn(answer: &Committed) -> serde_json::Result<String> {
+    let response = |response: &TxnOpResponse| TxnOpJson {
+        response: match response {
+            TxnOpResponse::Get(get) => Some(ResponseJson::Range(get.into())),
+            TxnOpResponse::Put(put) => Some(ResponseJson::Put(PutJson {
+                header: put.header().map(Header::from),
+                prev_kv: put.prev_key().map(KeyValue::from),
+            })),
+            TxnOpResponse::Delete(it) => Some(ResponseJson::DeleteRange(Delete {
+                header: it.header().map(Header::from),
+                deleted: it.deleted(),
+                prev_kvs: it.prev_kvs().iter().map(KeyValue::from).collect(),
+            })),
+            // None is asked for.
+            TxnOpResponse::Txn(_) => None,
+        },
+    };
+    serde_json::to_string(&TxnJson {
+        header: answer.header.as_ref().map(Header::from),
+        succeeded: answer.succeeded,
+        responses: answer.responses.iter().map(response).collect(),
     })
 }
 
@@ -67,6 +88,43 @@ struct GetJson {
     more: bool,
     #[serde(skip_serializing_if = "is_default")]
     count: i64,
+}
+
+impl From<&GetResponse> for GetJson {
+    fn from(answer: &GetResponse) -> Self {
+        Self {
+            header: answer.header().map(Header::from),
+            kvs: answer.kvs().iter().map(KeyValue::from).collect(),
+            more: answer.more(),
+            count: answer.count(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct TxnJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<Header>,
+    #[serde(skip_serializing_if = "is_default")]
+    succeeded: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    responses: Vec<TxnOpJson>,
+}
+
+#[derive(Serialize)]
+struct TxnOpJson {
+    #[serde(rename = "Response")]
+    response: Option<ResponseJson>,
+}
+
+#[derive(Serialize)]
+enum ResponseJson {
+    #[serde(rename = "response_range")]
+    Range(GetJson),
+    #[serde(rename = "response_put")]
+    Put(PutJson),
+    #[serde(rename = "response_delete_range")]
+    DeleteRange(Delete),
 }
 
 #[derive(Serialize)]

@@ -17,6 +17,8 @@ enum SpanEnd {
     Prefix,
     /// Every key before this one.
     Before(Vec<u8>),
+    /// Every key from it on.
+    Rest,
 }
 
 /// The options of each kind of request have the same three methods, and no trait in common.
@@ -26,6 +28,7 @@ macro_rules! bounded {
             SpanEnd::Start => $options,
             SpanEnd::Prefix => $options.with_prefix(),
             SpanEnd::Before(end) => $options.with_range(end.clone()),
+            SpanEnd::Rest => $options.with_from_key(),
         }
     };
 }
@@ -52,6 +55,14 @@ impl Span {
         Self {
             start,
             end: SpanEnd::Before(end),
+        }
+    }
+
+    /// The keys from `start` on.
+    pub const fn from_key(start: Vec<u8>) -> Self {
+        Self {
+            start,
+            end: SpanEnd::Rest,
         }
     }
 

@@ -112,14 +112,6 @@ impl Put {
     fn over(&self, now: Option<&KeyValue>, guard: Option<&WriteGuard>) -> Txn {
         let revision = mod_revision(now);
         let unchanged = Compare::mod_revision(self.key.clone(), CompareOp::Equal, revision.get());
-        let mut options = PutOptions::new();
-        if let Some(lease) = self.lease {
-            options = options.with_lease(lease.get());
-        }
-        if self.prev_kv {
-            options = options.with_prev_key();
-        }
-        let put = TxnOp::put(self.key.clone(), self.value.clone(), Some(options));
         let conditions: Vec<Compare> = [Some(unchanged), guard.map(WriteGuard::holds)]
             .into_iter()
             .flatten()
@@ -131,8 +123,19 @@ impl Put {
         });
         Txn::new()
             .when(conditions)
-            .and_then([put])
+            .and_then([self.to_op()])
             .or_else(otherwise.unwrap_or_default())
+    }
+
+    pub(super) fn to_op(&self) -> TxnOp {
+        let mut options = PutOptions::new();
+        if let Some(lease) = self.lease {
+            options = options.with_lease(lease.get());
+        }
+        if self.prev_kv {
+            options = options.with_prev_key();
+        }
+        TxnOp::put(self.key.clone(), self.value.clone(), Some(options))
     }
 
     /// The key's mod_revision as [`over`](Self::over) reads it beside the guard when it fails.

@@ -7,7 +7,7 @@ use crate::common::*;
 use incumbent::clock;
 
 /// Arguments of commands whose output is the same for both tools.
-const READS: [&[&str]; 9] = [
+const READS: [&[&str]; 17] = [
     &["get", "a"],
     &["get", "nobody"],
     &["get", "a", "--keys-only"],
@@ -17,6 +17,30 @@ const READS: [&[&str]; 9] = [
     &["get", "a", "c", "--limit", "1"],
     &["get", "a", "--rev", "2"],
     &["get", "leased"],
+    &["get", "a", "z", "--order", "DESCEND"],
+    &["get", "a", "z", "--order", "ascend", "--sort-by", "modify"],
+    &["get", "", "--prefix", "--sort-by", "CREATE", "--limit", "2"],
+    &["get", "", "--prefix", "--sort-by", "VERSION"],
+    &[
+        "get",
+        "",
+        "--prefix",
+        "--sort-by",
+        "VALUE",
+        "--order",
+        "DESCEND",
+    ],
+    &[
+        "get",
+        "",
+        "--prefix",
+        "--sort-by",
+        "KEY",
+        "--order",
+        "ASCEND",
+    ],
+    &["get", "b", "--from-key"],
+    &["get", "", "--from-key", "--keys-only", "--limit", "3"],
 ];
 
 /// Keys of every kind: rewritten, empty, binary, with a lease.
@@ -55,9 +79,42 @@ fn reads_answer_as_etcdctl_byte_for_byte() {
         );
         assert_eq!(ours(&[]), theirs(&[]), "{arguments:?}");
     }
+    let counted = |more: &[&str]| {
+        let typed = [&["kv", "get", "", "--prefix", "--count-only"], more].concat();
+        cluster.incumbent(&typed).text()
+    };
+    assert_eq!(counted(&["--limit", "1"]), "5\n");
+    assert!(counted(&["-o", "json"]).ends_with("},\"count\":5}\n"));
     let values = ["get", "", "--prefix", "--print-value-only"];
     let ours = cluster.incumbent(&[&["kv"][..], &values].concat()).output();
     assert_eq!(ours, cluster.etcdctl(&values).output());
+}
+
+#[test]
+fn keys_are_found_by_when_they_were_made_and_written() {
+    let cluster = Cluster::start(1);
+    for key in ["a", "b", "c", "a"] {
+        cluster.put(key, "x");
+    }
+    let last = cluster.revision();
+    // By etcdctl since 3.6.
+    let is_known = cluster
+        .etcdctl(&["get", "--help"])
+        .text()
+        .contains("--min-mod-rev");
+    let get = |flag: &str, revision: i64| {
+        let revision = revision.to_string();
+        let typed = ["kv", "get", "", "--prefix", "--keys-only", flag, &revision];
+        let ours = cluster.incumbent(&typed).text();
+        if is_known {
+            assert_eq!(ours, cluster.etcdctl(&typed[1..]).text());
+        }
+        ours.replace("\n\n", " ")
+    };
+    assert_eq!(get("--min-create-rev", last - 2), "b c ");
+    assert_eq!(get("--max-create-rev", last - 2), "a b ");
+    assert_eq!(get("--min-mod-rev", last - 1), "a c ");
+    assert_eq!(get("--max-mod-rev", last - 1), "b c ");
 }
 
 #[test]
@@ -311,6 +368,9 @@ fn wrong_usage_is_2_and_a_bad_configuration_78() {
         &["put", "a", "b", "--lease", "0"],
         &["get", "a", "--timeout", "5"],
         &["get", "a", "--print-value-only", "-o", "json"],
+        &["get", "a", "--count-only", "--keys-only"],
+        &["get", "a", "b", "--from-key"],
+        &["get", "a", "--order", "UP"],
     ] {
         let answer = cluster.incumbent(&[&["kv"], words].concat()).run();
         assert_eq!(answer.code, Some(2), "{words:?}: {}", answer.errors);

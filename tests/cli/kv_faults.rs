@@ -17,6 +17,10 @@ fn a_hung_member_costs_no_answer() {
         assert_eq!(kv(&["put", "k", &value]), "OK\n");
         assert_eq!(kv(&["get", "k"]), format!("k\n{value}\n"));
         assert_eq!(kv(&["del", "k"]), "1\n");
+        for script in ["\nput k 1\n\n\n", "\nget k\n\n\n"] {
+            let txn = cluster.incumbent(&["kv", "txn"]).input(script.as_bytes());
+            assert!(txn.text().starts_with("SUCCESS\n"), "{script}");
+        }
     }
 }
 
@@ -56,12 +60,18 @@ fn a_store_that_is_away_is_69_in_time() {
 
 /// Loses the answer to a write that was applied: runs `words` through a slow proxy, and cuts the
 /// connection as soon as `applied` says that the store has it.
-fn lose_the_answer(cluster: &Cluster, words: &[&str], applied: impl Fn() -> bool) -> Answer {
+fn lose_the_answer(
+    cluster: &Cluster,
+    words: &[&str],
+    input: &[u8],
+    applied: impl Fn() -> bool,
+) -> Answer {
     let proxy = Proxy::to(cluster.address(0));
     proxy.delay(millis(250));
     let typed = [&["kv"], words, &["--timeout", "20s"]].concat();
     let running = cluster
         .incumbent(&typed)
+        .input(input)
         .env("INCUMBENT__ETCD__ENDPOINTS", proxy.url())
         .start();
     eventually(SOON, "the write is applied", applied);
@@ -74,7 +84,7 @@ fn a_put_whose_answer_is_lost_is_done_once() {
     let cluster = Cluster::start(1);
     cluster.put("k", "old");
     let before = cluster.revision();
-    let answer = lose_the_answer(&cluster, &["put", "k", "new", "--prev-kv"], || {
+    let answer = lose_the_answer(&cluster, &["put", "k", "new", "--prev-kv"], b"", || {
         cluster.get("k").as_deref() == Some("new")
     });
     assert_eq!(answer.code, Some(0), "{}", answer.errors);
@@ -125,7 +135,7 @@ fn a_guarded_put_that_may_have_been_overwritten_does_not_say_that_nothing_was_wr
 fn a_deletion_whose_answer_is_lost_is_in_doubt() {
     let cluster = Cluster::start(1);
     cluster.put("k", "v");
-    let answer = lose_the_answer(&cluster, &["del", "k"], || cluster.get("k").is_none());
+    let answer = lose_the_answer(&cluster, &["del", "k"], b"", || cluster.get("k").is_none());
     assert_eq!(answer.code, Some(69));
     assert!(
         answer.errors.contains("the outcome is unknown"),
@@ -133,6 +143,21 @@ fn a_deletion_whose_answer_is_lost_is_in_doubt() {
         answer.errors
     );
     assert_eq!(answer.output, b"");
+}
+
+#[test]
+fn a_transaction_whose_answer_is_lost_is_in_doubt_and_sent_once() {
+    let cluster = Cluster::start(1);
+    let before = cluster.revision();
+    let script = b"\nput k v\n\n\n";
+    let answer = lose_the_answer(&cluster, &["txn"], script, || cluster.get("k").is_some());
+    assert_eq!(answer.code, Some(69));
+    assert!(
+        answer.errors.contains("the outcome is unknown"),
+        "{}",
+        answer.errors
+    );
+    assert_eq!((answer.output, cluster.revision()), (vec![], before + 1));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod config;
 mod exec;
 mod kv;
 mod kv_faults;
+mod kv_txn;
 mod next;
 mod pause;
 mod runs;

@@ -93,6 +93,11 @@ fn nobody_stands_for_election_through_a_grpc_proxy() {
     };
     let status = through(&["status"]).text();
     assert!(status.contains(&token.to_string()), "{status}");
+    let written = through(&["kv", "txn"])
+        .env("INCUMBENT_TOKEN", token.to_string())
+        .env("INCUMBENT_LEADER_KEY", &scene.first().key)
+        .input(b"\nput proxied v\nget proxied\n\n\n");
+    assert_eq!(written.text(), "SUCCESS\n\nOK\n\nproxied\nv\n");
     let observed = through(&["observe"]).follow();
     wait_seen(&observed, "b");
     // Longer than a silent watch is left alone: an old proxy would crash on a probe.
