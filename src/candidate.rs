@@ -55,7 +55,7 @@ pub use cluster::Cluster;
 use contest::{Contest, ContestReport, Setup};
 use decide::Mind;
 use decide::words::{Elected, Event};
-pub use decide::{End, Order, Outcome, Role};
+pub use decide::{End, OnceOutcome, Order, Role};
 use guarding::Guarding;
 use lines::Lines;
 use processes::Processes;
@@ -147,7 +147,7 @@ pub struct Candidate {
     wall: WallAlarm,
     exiting: bool,
     /// Who is told what became of the one run, where there is to be one.
-    tell: Option<oneshot::Sender<Outcome>>,
+    tell: Option<oneshot::Sender<OnceOutcome>>,
 }
 
 /// What a candidate is made of.
@@ -181,14 +181,14 @@ impl Candidate {
     /// As [`start`](Self::start).
     pub async fn start_once(
         parts: Parts,
-        tell: oneshot::Sender<Outcome>,
+        tell: oneshot::Sender<OnceOutcome>,
     ) -> io::Result<(Self, View)> {
         Self::start_with(parts, Some(tell)).await
     }
 
     async fn start_with(
         parts: Parts,
-        tell: Option<oneshot::Sender<Outcome>>,
+        tell: Option<oneshot::Sender<OnceOutcome>>,
     ) -> io::Result<(Self, View)> {
         let config = parts.config;
         let timing = config.timing();

@@ -45,7 +45,7 @@ pub(super) mod words;
 use checks::Checks;
 pub use end::End;
 use once::Once;
-pub use once::Outcome;
+pub use once::OnceOutcome;
 use place::{Job, Out, Place};
 use silence::Silence;
 use slots::Planning;
@@ -295,7 +295,7 @@ impl Mind {
     }
 
     /// What became of the one run, where there is to be one.
-    pub(super) fn outcome(&self) -> Option<Outcome> {
+    pub(super) fn outcome(&self) -> Option<OnceOutcome> {
         let once = self.once.as_ref()?;
         Some(once.outcome(self.trouble.away()))
     }

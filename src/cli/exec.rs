@@ -9,7 +9,7 @@ use super::options::{CommonOptions, HEADING, block_on, span, warned};
 use super::output;
 use super::progress::ProgressLine;
 use crate::config::{self, Config, Flag, Restart, keys};
-use crate::daemon::once::{self, Outcome, Public, Role};
+use crate::daemon::once::{self, OnceOutcome, Public, Role};
 use crate::etcd::{Error, Store};
 use crate::runtime_dir::own::OwnDir;
 
@@ -146,7 +146,7 @@ fn wait_and_run(
     directory: &OwnDir,
     wait: Option<Duration>,
     claim: Option<&once_per::Claim>,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<OnceOutcome> {
     let progress = ProgressLine::new();
     let election = crate::log::printable(config.election.prefix.as_str());
     let watched = |public: &Public| match public.role {
@@ -173,7 +173,11 @@ fn wait_and_run(
 }
 
 /// Says what there is to say, and returns the exit code.
-fn told(outcome: &Outcome, election: &str, wait: Option<Duration>) -> Result<ExitCode, Failure> {
+fn told(
+    outcome: &OnceOutcome,
+    election: &str,
+    wait: Option<Duration>,
+) -> Result<ExitCode, Failure> {
     let mut code = 1;
     if let Some(ended) = &outcome.ended {
         if let Some(error) = &ended.error {

@@ -49,11 +49,11 @@ pub(super) struct Args {
 #[derive(Debug, Serialize)]
 struct TermsBody<'a> {
     election: &'a Prefix,
-    terms: Vec<TermBody<'a>>,
+    terms: Vec<TermEntry<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct TermBody<'a> {
+struct TermEntry<'a> {
     token: Token,
     candidate: &'a str,
     lease: String,
@@ -87,9 +87,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn terms(overview: &Overview) -> Vec<TermBody<'_>> {
+fn terms(overview: &Overview) -> Vec<TermEntry<'_>> {
     let present = overview.status.leader.as_ref();
-    let leader = present.map(|leader| TermBody {
+    let leader = present.map(|leader| TermEntry {
         token: leader.token,
         candidate: &leader.name,
         lease: leader.lease.to_string(),
@@ -101,7 +101,7 @@ fn terms(overview: &Overview) -> Vec<TermBody<'_>> {
     let present = present.map(|leader| leader.token);
     let past = overview.terms.iter();
     let past = past.filter(|past| Some(past.term.token) != present);
-    let past = past.map(|past| TermBody {
+    let past = past.map(|past| TermEntry {
         token: past.term.token,
         candidate: &past.term.candidate,
         lease: past.term.lease.to_string(),
@@ -113,7 +113,7 @@ fn terms(overview: &Overview) -> Vec<TermBody<'_>> {
     leader.into_iter().chain(past).collect()
 }
 
-fn table(terms: &[TermBody<'_>], now: &str, look: Look) -> String {
+fn table(terms: &[TermEntry<'_>], now: &str, look: Look) -> String {
     if terms.is_empty() {
         return "no terms\n".to_owned();
     }
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_table_tells_how_long_each_led_and_why_it_ended() {
-        let term = |token, ended, reason| TermBody {
+        let term = |token, ended, reason| TermEntry {
             token: Token::at(Revision::new(token)),
             candidate: "a",
             lease: "1".to_owned(),

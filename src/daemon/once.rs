@@ -10,7 +10,7 @@ use super::stops::{DaemonStop, Stops};
 use super::{Begun, keeper, make_ready, reap_orphans, start_and_fence, start_log};
 pub use crate::candidate::Role;
 use crate::candidate::{Candidate, Order, Parts};
-pub use crate::candidate::{Outcome, Public};
+pub use crate::candidate::{OnceOutcome, Public};
 use crate::clock;
 use crate::config::Config;
 use crate::job::Jobs;
@@ -33,7 +33,7 @@ pub fn run(
     wait: Option<Duration>,
     in_vain: impl Future<Output = ()>,
     mut watched: impl FnMut(&Public),
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<OnceOutcome> {
     let logs = start_log(&config).context("no thread for the log")?;
     let runtime = make_ready()?;
     let outcome = runtime.block_on(async {
@@ -53,9 +53,9 @@ pub fn run(
                 tokio::select! {
                     passed = signals.next() => if passed.ends {
                         let signal = Some(passed.signal);
-                        return Outcome { signal, ..Outcome::default() };
+                        return OnceOutcome { signal, ..OnceOutcome::default() };
                     },
-                    () = &mut over => return Outcome::default(),
+                    () = &mut over => return OnceOutcome::default(),
                 }
             }
         };

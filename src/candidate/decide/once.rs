@@ -7,7 +7,7 @@ use crate::reason::EndReason;
 
 /// What became of the one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct OnceOutcome {
     /// Whether the job was started, or tried to be.
     pub ran: bool,
     /// How it ended; `None` where nobody saw it.
@@ -23,7 +23,7 @@ pub struct Outcome {
 /// The one run.
 #[derive(Debug, Default)]
 pub(super) struct Once {
-    outcome: Outcome,
+    outcome: OnceOutcome,
     /// The time to wait for leadership is over.
     given_up: bool,
     /// The first signal that was passed on to its run and ends processes.
@@ -83,8 +83,8 @@ impl Once {
     }
 
     /// What became of it; `away` is what is wrong with the store by now.
-    pub(super) fn outcome(&self, away: Option<&Arc<str>>) -> Outcome {
-        Outcome {
+    pub(super) fn outcome(&self, away: Option<&Arc<str>>) -> OnceOutcome {
+        OnceOutcome {
             unreachable: away.filter(|_| !self.outcome.ran).cloned(),
             ..self.outcome.clone()
         }
@@ -105,7 +105,7 @@ mod tests {
         assert!(!once.give_up(), "its run may have begun");
         once.refused();
         assert!(once.is_over(), "nobody waits for it any more");
-        assert_eq!(once.outcome, Outcome::default());
+        assert_eq!(once.outcome, OnceOutcome::default());
     }
 
     #[test]
