@@ -10,6 +10,8 @@
 //! - A deletion is not repeated once it was sent: its answer is a count, which the second attempt
 //!   would get wrong. It ends as [`Error::InDoubt`].
 //! - Inside a job both carry the [`WriteGuard`], too: the term must not be over.
+//! - A put that closes the run that it is made in goes with the schedule's record, whose revision
+//!   guards it: [`Completion`](crate::term::completion::Completion) says how.
 
 use etcd_client::{GetOptions, GetResponse, KeyValue, ResponseHeader};
 
@@ -17,7 +19,10 @@ use crate::etcd::patience::{Failure, Patience};
 use crate::etcd::watch::Watch;
 use crate::etcd::{self, Store};
 use crate::keys::LeaseId;
+use crate::schedule::Occasion;
+use crate::schedule::record::Outcome;
 
+mod complete;
 mod guard;
 pub mod json;
 pub mod plain;
@@ -25,7 +30,7 @@ mod span;
 pub mod watch;
 mod write;
 
-pub use guard::{BadGuard, WriteGuard};
+pub use guard::{BadGuard, NoRun, ScheduledRun, WriteGuard};
 pub use span::Span;
 
 /// Why a command on keys failed.
@@ -58,9 +63,32 @@ pub enum Error {
         /// The term's token.
         token: i64,
     },
+    /// The run that the write was to close is not open; nothing was written.
+    #[error(
+        "the run for {slot}, attempt {attempt}, {}; nothing was written",
+        how_ended(.result.as_ref())
+    )]
+    NotOpen {
+        /// What it is for.
+        slot: Occasion,
+        /// From one.
+        attempt: u32,
+        /// How it ended, if it was the last that did.
+        result: Option<Outcome>,
+    },
+    /// A write that was to close its run was sent, and not answered, and what would tell of it is gone.
+    #[error("the outcome is unknown, the record of the run is gone")]
+    NoRecord,
     /// The write was sent, and not answered in time.
     #[error("the outcome is unknown, the write may still be applied: {0}")]
     InDoubt(Failure),
+}
+
+fn how_ended(result: Option<&Outcome>) -> String {
+    match result {
+        Some(result) => format!("is closed already, as {}", result.word()),
+        None => "is not open any more".to_owned(),
+    }
 }
 
 impl From<etcd::Error> for Error {

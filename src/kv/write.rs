@@ -111,14 +111,7 @@ impl Put {
     fn over(&self, now: Option<&KeyValue>, guard: Option<&WriteGuard>) -> Txn {
         let revision = mod_revision(now);
         let unchanged = Compare::mod_revision(self.key.clone(), CompareOp::Equal, revision);
-        let mut options = PutOptions::new();
-        if let Some(lease) = self.lease {
-            options = options.with_lease(lease.get());
-        }
-        if self.prev_kv {
-            options = options.with_prev_key();
-        }
-        let put = TxnOp::put(self.key.clone(), self.value.clone(), Some(options));
+        let put = self.operation();
         let conditions: Vec<Compare> = [Some(unchanged), guard.map(WriteGuard::holds)]
             .into_iter()
             .flatten()
@@ -134,6 +127,18 @@ impl Put {
             .or_else(otherwise.unwrap_or_default())
     }
 
+    /// The write itself.
+    pub(super) fn operation(&self) -> TxnOp {
+        let mut options = PutOptions::new();
+        if let Some(lease) = self.lease {
+            options = options.with_lease(lease.get());
+        }
+        if self.prev_kv {
+            options = options.with_prev_key();
+        }
+        TxnOp::put(self.key.clone(), self.value.clone(), Some(options))
+    }
+
     /// The key's mod_revision as [`over`](Self::over) reads it beside the guard when it fails.
     fn revision_in(answer: &TxnResponse) -> Option<i64> {
         let read = answer.op_responses().into_iter().nth(1);
@@ -145,9 +150,13 @@ impl Put {
 
     /// Whether the key holds now what an unanswered write over `before` was to put there.
     fn is_done(&self, before: Option<&KeyValue>, now: Option<&KeyValue>) -> bool {
+        mod_revision(before) != mod_revision(now) && now.is_some_and(|now| self.is_as(now))
+    }
+
+    /// Whether the key holds what this was to put there.
+    pub(super) fn is_as(&self, kv: &KeyValue) -> bool {
         let lease = self.lease.map_or(0, crate::keys::LeaseId::get);
-        mod_revision(before) != mod_revision(now)
-            && now.is_some_and(|kv| kv.value() == self.value && kv.lease() == lease)
+        kv.value() == self.value && kv.lease() == lease
     }
 }
 

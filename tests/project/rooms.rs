@@ -57,7 +57,7 @@ const ARROWS: &[(&str, &str)] = &[
     ),
     // What the commands ask.
     ("status", "election term etcd schedule keys wall"),
-    ("kv", "etcd keys backoff"),
+    ("kv", "term schedule etcd keys backoff"),
     // What is counted, and how it is shown.
     ("metrics", "session schedule wall reason"),
     // What who uses the election alone can do, on a thread of the client's.

@@ -18,6 +18,7 @@ use crate::schedule::planner::Run;
 use crate::session::Status;
 use crate::timing::Timing;
 
+pub mod completion;
 pub mod history;
 pub mod member;
 pub mod process;
