@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use incumbent::{Job, JobError, Jobs, Term};
+use incumbent::{Job, JobError, JobTerm, Jobs};
 
 /// The job, as `job.settings` describes it.
 struct Reindex {
@@ -48,7 +48,7 @@ impl Reindex {
     }
 
     /// The document that the last term, whoever led, has not come to.
-    async fn next(&self, term: &Term) -> Result<u64, JobError> {
+    async fn next(&self, term: &JobTerm) -> Result<u64, JobError> {
         match term.get(self.progress.as_str()).await? {
             Some(text) => Ok(String::from_utf8(text)?.parse()?),
             None => Ok(0),
@@ -57,7 +57,7 @@ impl Reindex {
 }
 
 impl Job for Reindex {
-    async fn run(&self, term: Term) -> Result<(), JobError> {
+    async fn run(&self, term: JobTerm) -> Result<(), JobError> {
         let mut next = self.next(&term).await?;
         tracing::info!(token = term.token(), next, "reindexing");
         while !term.is_stopping() {

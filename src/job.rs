@@ -10,12 +10,15 @@ use std::process::{ExitCode, Termination};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Judge;
-use crate::term::Term;
 
 pub mod command;
 pub mod native;
+pub mod process;
 pub mod restart;
+mod term;
 mod threads;
+
+pub use term::{CompletionError, JobTerm, ScheduledRun};
 
 /// Why a Rust job failed; any error will do.
 pub type JobError = Box<dyn std::error::Error + Send + Sync>;
@@ -23,12 +26,12 @@ pub type JobError = Box<dyn std::error::Error + Send + Sync>;
 /// A job in Rust.
 ///
 /// ```
-/// use incumbent::{Job, JobError, Term};
+/// use incumbent::{Job, JobError, JobTerm};
 ///
 /// struct Reindex;
 ///
 /// impl Job for Reindex {
-///     async fn run(&self, term: Term) -> Result<(), JobError> {
+///     async fn run(&self, term: JobTerm) -> Result<(), JobError> {
 ///         while !term.is_stopping() {
 ///             term.put("/reindex/progress", "…").await?;
 ///             term.stopping().await;
@@ -40,7 +43,7 @@ pub type JobError = Box<dyn std::error::Error + Send + Sync>;
 pub trait Job: Send + Sync + 'static {
     /// Runs the job for one term, or for one run of several in it.
     ///
-    /// It should return soon after [`Term::stopping`] or [`Term::lost`]. It runs on a runtime of its
+    /// It should return soon after [`JobTerm::stopping`] or [`JobTerm::lost`]. It runs on a runtime of its
     /// own, and has ended when it has returned and no thread is left that came of it: no worker, no
     /// blocking task, no [thread](std::thread) that it started, or that those started; and no process.
     /// Such code can't be killed alone, so if any of it goes on, the whole daemon is killed: at the end of
@@ -50,7 +53,7 @@ pub trait Job: Send + Sync + 'static {
     /// A pool of threads that a library keeps for good, as rayon's global one, would be taken for
     /// the job's. Start it in [`Jobs::prepare`], or end it with the run.
     ///
-    /// Start processes with [`Term::command`]: they have their grace when the run ends, and their end
+    /// Start processes with [`JobTerm::command`]: they have their grace when the run ends, and their end
     /// is proven. One that is started past it, by [`std::process`] or in any other way, is killed as
     /// soon as this has returned, and with the daemon; nothing else starts before it is dead. After a
     /// kill of the daemon from outside only the shipped unit finds one that unblocks the
@@ -58,14 +61,14 @@ pub trait Job: Send + Sync + 'static {
     ///
     /// # Errors
     /// An error is a failed run, as a command's exit code other than 0 is.
-    fn run(&self, term: Term) -> impl Future<Output = Result<(), JobError>> + Send;
+    fn run(&self, term: JobTerm) -> impl Future<Output = Result<(), JobError>> + Send;
 }
 
 /// A run of a job whose type is forgotten.
 pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
 
 /// A job whose type is forgotten.
-pub(crate) type AnyJob = Box<dyn FnOnce(Term) -> Running + Send>;
+pub(crate) type AnyJob = Box<dyn FnOnce(JobTerm) -> Running + Send>;
 
 /// Makes a job from its settings.
 pub(crate) type Factory = Arc<dyn Fn(toml::Table) -> Result<AnyJob, JobError> + Send + Sync>;

@@ -30,7 +30,7 @@ mod span;
 pub mod watch;
 mod write;
 
-pub use guard::{BadGuard, NoRun, ScheduledRun, WriteGuard};
+pub use guard::{BadGuard, NoRun, RunGuard, WriteGuard};
 pub use span::Span;
 
 /// Why a command on keys failed.

@@ -30,12 +30,12 @@
 //! use std::process::ExitCode;
 //! use std::time::Duration;
 //!
-//! use incumbent::{Job, JobError, Jobs, Term};
+//! use incumbent::{Job, JobError, JobTerm, Jobs};
 //!
 //! struct Count;
 //!
 //! impl Job for Count {
-//!     async fn run(&self, term: Term) -> Result<(), JobError> {
+//!     async fn run(&self, term: JobTerm) -> Result<(), JobError> {
 //!         while !term.is_stopping() {
 //!             let count = match term.get("/count").await? {
 //!                 Some(text) => String::from_utf8(text)?.parse()?,
@@ -59,7 +59,7 @@
 //!
 //! `job.kind = "count"` in the configuration chooses it. [`Job::run`] says when it has ended, and
 //! what becomes of a job that doesn't. `examples/reindex.rs` is a longer one, with settings and a
-//! process.
+//! process; `examples/tally.rs` one with a schedule, whose effects are there exactly once.
 //!
 //! # Without the daemon
 //!
@@ -163,8 +163,10 @@ pub use incumbent_election::internals::{
 };
 
 pub use cli::{command_line, main};
-pub use job::{Job, JobError, Jobs};
-pub use term::Term;
+pub use incumbent_election::{Answers, Error, GuardedTxn, Value};
+pub use job::process::{JobCommand, JobProcess, ProcessError};
+pub use job::{CompletionError, Job, JobError, JobTerm, Jobs, ScheduledRun};
+pub use term::WriteError;
 
 /// Compiles the README's example with the documentation tests.
 #[cfg(doctest)]

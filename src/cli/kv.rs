@@ -17,7 +17,7 @@ use super::output;
 use crate::config::Config;
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix, shown};
-use crate::kv::{self, Keys, ScheduledRun, Span, WriteGuard, json, plain, watch};
+use crate::kv::{self, Keys, RunGuard, Span, WriteGuard, json, plain, watch};
 
 /// Read and write the store's keys, as etcdctl does
 ///
@@ -364,8 +364,8 @@ fn refuse_if_blocking(config: &Config, key: &[u8], lease: Option<LeaseId>) -> Re
 }
 
 /// The run that this is called in.
-fn scheduled_run() -> Result<ScheduledRun, Failure> {
-    let run = ScheduledRun::of_job(|name| std::env::var_os(name));
+fn scheduled_run() -> Result<RunGuard, Failure> {
+    let run = RunGuard::of_job(|name| std::env::var_os(name));
     run.map_err(|why| Failure::Usage(format!("--complete: {why}")))
 }
 

@@ -2,7 +2,7 @@
 
 use etcd_client::{KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
 
-use super::{Error, Keys, Put, ScheduledRun, Written};
+use super::{Error, Keys, Put, RunGuard, Written};
 use crate::etcd;
 use crate::schedule::record::Outcome;
 use crate::term::completion::{Completed, Completion, NotOpen};
@@ -13,7 +13,7 @@ impl Keys {
     ///
     /// # Errors
     /// As [`Error`] lists them.
-    pub async fn complete(&self, put: &Put, run: &ScheduledRun) -> Result<Written, Error> {
+    pub async fn complete(&self, put: &Put, run: &RunGuard) -> Result<Written, Error> {
         let mut attempts = self.patience.attempts();
         let of = (&run.prefix, run.lease);
         let mut completion = Completion::new(of, run.id, vec![put.operation()]);
@@ -42,7 +42,7 @@ impl Keys {
         &self,
         completion: &mut Completion<'_>,
         put: &Put,
-        run: &ScheduledRun,
+        run: &RunGuard,
     ) -> Result<Result<Written, Error>, etcd::Error> {
         let limit = self.patience.attempt();
         let done = |header| Written {
@@ -71,7 +71,7 @@ impl Keys {
     async fn closed_by(
         &self,
         put: &Put,
-        run: &ScheduledRun,
+        run: &RunGuard,
         instead: &NotOpen,
     ) -> Result<Option<TxnResponse>, etcd::Error> {
         if instead.result != Some(Outcome::Success) {

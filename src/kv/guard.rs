@@ -87,7 +87,7 @@ impl WriteGuard {
 
 /// The run that a job is, where it has a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScheduledRun {
+pub struct RunGuard {
     pub(super) prefix: Prefix,
     pub(super) lease: LeaseId,
     pub(super) id: RunId,
@@ -104,7 +104,7 @@ pub enum NoRun {
     Odd(&'static str),
 }
 
-impl ScheduledRun {
+impl RunGuard {
     /// The run that the daemon told its job of.
     ///
     /// # Errors

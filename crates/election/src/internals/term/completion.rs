@@ -10,13 +10,13 @@ use etcd_client::{
     GetOptions, GetResponse, KeyValue, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
-use super::slots;
+use super::{Term, WriteError, slots};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::schedule::Occasion;
 use crate::schedule::planner::Write;
 use crate::schedule::record::{Exit, HistoryEntry, Outcome, State};
-use crate::wall;
+use crate::{backoff, wall};
 
 /// A run of a scheduled job, told from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +209,37 @@ impl<'a> Completion<'a> {
             return Ok(Completed::NotLeader);
         }
         Ok(Completed::NotOpen(NotOpen { result, seq }))
+    }
+}
+
+impl Term {
+    /// Closes a run of this term as a success, together with `operations`: done both, or neither. Tries
+    /// member after member until the term is over.
+    ///
+    /// # Errors
+    /// As [`Term::put`]; after [`WriteError::Store`] with a time-out it may be done.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the outcome unknown.
+    pub async fn complete(
+        &self,
+        run: RunId,
+        operations: Vec<TxnOp>,
+    ) -> Result<Completed, WriteError> {
+        self.refuse_own(operations.iter().cloned().map(Into::into))?;
+        let limit = self.timing().attempt_limit();
+        let of = (self.election(), self.lease());
+        let mut completion = Completion::new(of, run, operations);
+        let mut pauses = crate::session::backoff();
+        loop {
+            match completion.attempt(&self.store, limit).await {
+                Err(error) if error.is_definite() || self.remaining().is_zero() => {
+                    return Err(WriteError::Store(error));
+                }
+                Err(_) => tokio::time::sleep(pauses.next(backoff::jitter())).await,
+                Ok(completed) => return Ok(completed),
+            }
+        }
     }
 }
 
