@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use incumbent::{GuardedTxn, Job, JobError, JobTerm, Jobs};
+use incumbent::{App, GuardedTxn, Job, JobError, JobTerm};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -96,16 +96,6 @@ enum Told {
 }
 
 impl Recording {
-    fn from_settings(settings: toml::Table) -> Result<Self, JobError> {
-        let this: Self = settings.try_into()?;
-        let made = MADE.fetch_add(1, Ordering::Relaxed);
-        match this.not_made.filter(|_| made >= this.made) {
-            Some(NotMade::Error) => Err("it can't be made".into()),
-            Some(NotMade::Panic) => panic!("it can't be made"),
-            None => Ok(this),
-        }
-    }
-
     async fn start_commands(&self, term: &JobTerm, run: u32) -> Result<(), JobError> {
         let Some((last, first)) = self.commands.split_last() else {
             return Ok(());
@@ -172,6 +162,17 @@ async fn block(span: Duration) {
 }
 
 impl Job for Recording {
+    type Settings = Self;
+
+    fn new(settings: Self) -> Result<Self, JobError> {
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
+        match settings.not_made.filter(|_| made >= settings.made) {
+            Some(NotMade::Error) => Err("it can't be made".into()),
+            Some(NotMade::Panic) => panic!("it can't be made"),
+            None => Ok(settings),
+        }
+    }
+
     async fn run(&self, term: JobTerm) -> Result<(), JobError> {
         let (file, token, run) = (self.file.clone(), term.token().to_string(), this_thread());
         let open = move |id| Ok::<_, JobError>(Record::open(&file, token.clone(), id, run)?);
@@ -235,6 +236,8 @@ fn prepare() -> std::io::Result<()> {
 }
 
 fn main() -> ExitCode {
-    let jobs = Jobs::new().with("recording", Recording::from_settings);
-    incumbent::main(jobs.prepare(prepare))
+    App::new("recording", "7.8.9")
+        .job::<Recording>("recording")
+        .prepare(prepare)
+        .main()
 }

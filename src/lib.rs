@@ -30,11 +30,17 @@
 //! use std::process::ExitCode;
 //! use std::time::Duration;
 //!
-//! use incumbent::{Job, JobError, JobTerm, Jobs};
+//! use incumbent::{App, Job, JobError, JobTerm, NoSettings};
 //!
 //! struct Count;
 //!
 //! impl Job for Count {
+//!     type Settings = NoSettings;
+//!
+//!     fn new(_: NoSettings) -> Result<Self, JobError> {
+//!         Ok(Self)
+//!     }
+//!
 //!     async fn run(&self, term: JobTerm) -> Result<(), JobError> {
 //!         while !term.is_stopping() {
 //!             let count = match term.get("/count").await? {
@@ -53,7 +59,7 @@
 //! }
 //!
 //! fn main() -> ExitCode {
-//!     incumbent::main(Jobs::new().with("count", |_settings| Ok::<_, JobError>(Count)))
+//!     App::new("my-daemon", env!("CARGO_PKG_VERSION")).job::<Count>("count").main()
 //! }
 //! ```
 //!
@@ -162,10 +168,10 @@ pub use incumbent_election::internals::{
     worker,
 };
 
-pub use cli::{command_line, main};
+pub use cli::App;
 pub use incumbent_election::{Answers, Error, GuardedTxn, Value};
 pub use job::process::{JobCommand, JobProcess, ProcessError};
-pub use job::{CompletionError, Job, JobError, JobTerm, Jobs, ScheduledRun};
+pub use job::{CompletionError, Job, JobError, JobTerm, NoSettings, ScheduledRun};
 pub use term::WriteError;
 
 /// Compiles the README's example with the documentation tests.
