@@ -7,6 +7,7 @@ use incumbent_election::{Answers, GuardedTxn};
 use tokio::sync::watch;
 
 use super::process::{JobCommand, Spawner};
+use crate::revision::Token;
 use crate::schedule::planner;
 use crate::schedule::record::Outcome;
 use crate::term::completion::{Completed, RunId};
@@ -131,7 +132,7 @@ impl JobTerm {
     }
 
     /// The fencing token: it rises with every term of the election, whoever leads.
-    pub fn token(&self) -> i64 {
+    pub fn token(&self) -> Token {
         self.term.token()
     }
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use etcd_client::{Compare, CompareOp, TxnOp, TxnOpResponse, TxnResponse};
 
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::Token;
 use crate::schedule::Occasion;
 use crate::term::completion::RunId;
 
@@ -24,7 +25,7 @@ const ATTEMPT: &str = "INCUMBENT_ATTEMPT";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteGuard {
     key: String,
-    token: i64,
+    token: Token,
 }
 
 /// The job's variables are there, and make no guard.
@@ -49,20 +50,21 @@ impl WriteGuard {
             return Ok(None);
         };
         let token = token.to_str().and_then(|text| text.parse().ok());
+        let token = token.and_then(Token::new);
         Ok(Some(Self {
             key: key.into_string().map_err(|_| BadGuard::Key)?,
-            token: token.filter(|token| *token > 0).ok_or(BadGuard::Token)?,
+            token: token.ok_or(BadGuard::Token)?,
         }))
     }
 
     /// The term's token.
-    pub const fn token(&self) -> i64 {
+    pub const fn token(&self) -> Token {
         self.token
     }
 
     /// The condition that the term is not over.
     pub(super) fn holds(&self) -> Compare {
-        Compare::create_revision(self.key.as_str(), CompareOp::Equal, self.token)
+        Compare::create_revision(self.key.as_str(), CompareOp::Equal, self.token.get())
     }
 
     /// The read that tells whether it was this condition that failed, where there are others.
@@ -79,7 +81,7 @@ impl WriteGuard {
             };
             let leader = leader.kvs().first();
             leader.is_some_and(|leader| {
-                leader.key() == self.key.as_bytes() && leader.create_revision() == self.token
+                leader.key() == self.key.as_bytes() && leader.create_revision() == self.token.get()
             })
         })
     }
@@ -118,7 +120,7 @@ impl RunGuard {
         // What an unscheduled job hasn't got comes first.
         let slot = text(SLOT)?;
         let attempt = text(ATTEMPT)?;
-        let token = text(TOKEN)?;
+        let token = text(TOKEN)?.parse().ok().and_then(Token::new);
         let prefix = text(ELECTION)?;
         let lease = text(LEASE)?;
         Ok(Self {
@@ -127,7 +129,7 @@ impl RunGuard {
             id: RunId {
                 slot: Occasion::try_from(slot).map_err(|_| NoRun::Odd(SLOT))?,
                 attempt: attempt.parse().map_err(|_| NoRun::Odd(ATTEMPT))?,
-                token: token.parse().map_err(|_| NoRun::Odd(TOKEN))?,
+                token: token.ok_or(NoRun::Odd(TOKEN))?,
             },
         })
     }
@@ -157,7 +159,7 @@ mod tests {
         assert_eq!(of(None, Some("/e/1f")), Ok(None));
         assert_eq!(of(Some("7"), Some("")), Ok(None));
         let guard = of(Some("7"), Some("/e/1f")).unwrap().unwrap();
-        assert_eq!(guard.token(), 7);
+        assert_eq!(guard.token().get(), 7);
     }
 
     #[test]

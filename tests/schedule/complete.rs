@@ -21,7 +21,7 @@ fn by_hand(stand: &Stage, daemon: &Daemon, run: &Started, typed: &[&str]) -> Typ
     let cluster = &stand.scene.cluster;
     cluster
         .incumbent(&typed)
-        .env("INCUMBENT_ELECTION", PREFIX)
+        .env("INCUMBENT_ELECTION", stand.election())
         .env("INCUMBENT_LEASE", lease.lease_hex())
         .env("INCUMBENT_LEADER_KEY", lease.key)
         .env("INCUMBENT_TOKEN", run.token.to_string())
@@ -31,7 +31,7 @@ fn by_hand(stand: &Stage, daemon: &Daemon, run: &Started, typed: &[&str]) -> Typ
 
 /// A leader whose run does nothing by itself, and that run.
 fn idle(schedule: &str) -> (Stage, Daemon, Started) {
-    let stand = Stage::new();
+    let stand = Stage::apart();
     let a = stand.daemon("a", "sleep 1000", schedule).spawn();
     a.wait_log("next slot", SOON);
     stand.trigger();
@@ -165,7 +165,8 @@ fn a_run_that_is_not_open_is_refused_and_nothing_is_written() {
     );
     assert_refused(&stand, with(&|it| it.token -= 1), "not the leader");
     // Those of the election itself are written by others.
-    let own = by_hand(&stand, &a, &run, &["/election.meta/schedule", "v"]);
+    let key = format!("{}.meta/schedule", stand.election());
+    let own = by_hand(&stand, &a, &run, &[&*key, "v"]);
     assert_refused(&stand, own, "one of the election's own records");
     // A run that was stopped.
     let late = by_hand(&stand, &a, &run, &["k", "v"]);
@@ -250,7 +251,7 @@ fn outside_of_a_scheduled_run_it_is_wrong_usage() {
         .env("INCUMBENT_ATTEMPT", "1")
         .env("INCUMBENT_TOKEN", "7");
     let odd = odd
-        .env("INCUMBENT_ELECTION", PREFIX)
+        .env("INCUMBENT_ELECTION", "/apart")
         .env("INCUMBENT_LEASE", "7f");
     let errors = of_unscheduled(odd);
     assert!(

@@ -8,6 +8,7 @@ pub mod etcd;
 pub mod keys;
 pub mod os_text;
 pub mod reason;
+pub mod revision;
 pub mod schedule;
 pub mod session;
 pub mod term;

@@ -16,6 +16,7 @@ use super::words::{Action, Command, Line, SlotRequest};
 use crate::candidate::view::SlotsView;
 use crate::clock::Instant;
 use crate::guardian::protocol::Request;
+use crate::revision::Revision;
 use crate::schedule::planner::{
     self, Action as Asked, Event as Told, Now, Planner, Run, Setup, StopReason, Stored, Verdict,
     Wake, Written,
@@ -139,6 +140,7 @@ impl Mind {
         let state = planner.and_then(Planner::state);
         let seq = state.map_or(0, |state| state.seq);
         if let (Some((_, token)), Ok(wish)) = (self.term(), i64::try_from(id)) {
+            let wish = Revision::new(wish);
             let answer = TriggerAnswer { verdict, seq };
             self.ask_store(SlotRequest::Answer {
                 token,
@@ -187,7 +189,7 @@ impl Mind {
     }
 
     /// Somebody wrote the schedule's state in this revision, or may have.
-    pub(super) fn slots_changed(&mut self, at: Option<i64>) {
+    pub(super) fn slots_changed(&mut self, at: Option<Revision>) {
         let planner = self.planning.as_ref().map(|planning| &planning.planner);
         // The present leader's own writes come back as well.
         if planner.is_some_and(|planner| at.is_none() || at > planner.revision()) {
@@ -196,8 +198,8 @@ impl Mind {
     }
 
     /// Somebody asks for a run now, by the record with this mod_revision.
-    pub(super) fn trigger(&mut self, request: &Trigger, asked_at: i64) {
-        let Ok(id) = u64::try_from(asked_at) else {
+    pub(super) fn trigger(&mut self, request: &Trigger, asked_at: Revision) {
+        let Ok(id) = u64::try_from(asked_at.get()) else {
             return;
         };
         // The lookout has watched anew, and found what it had told before.

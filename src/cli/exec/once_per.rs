@@ -12,6 +12,7 @@ use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::etcd::{Patience, Settings, Store};
 use crate::keys::Prefix;
 use crate::log::printable;
+use crate::revision::Revision;
 use crate::schedule::planner::Stored;
 use crate::schedule::record::{Outcome, State};
 use crate::schedule::{Occasion, Slot};
@@ -73,7 +74,7 @@ impl Claim {
             if is_claimed(&state, self.slot) {
                 return Ok(Ok(Some(self.claimed(&state))));
             }
-            if book.seen > 0 && state.spec == self.spec {
+            if book.seen > Revision::default() && state.spec == self.spec {
                 return Ok(Ok(None));
             }
             let before = Slot::up_to(self.slot.time() - Duration::from_secs(1));
@@ -140,6 +141,7 @@ fn is_claimed(state: &State, slot: Slot) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::revision::Token;
     use crate::schedule::record::Last;
     use crate::wall::Time;
 
@@ -161,7 +163,7 @@ mod tests {
             began: slot.time(),
             took_ms: 0,
             host: "a".to_owned(),
-            token: 7,
+            token: Token::at(Revision::new(7)),
         });
         assert!(!is_claimed(&state, slot));
         assert!(is_claimed(&state, before));

@@ -30,6 +30,7 @@ pub mod member;
 pub mod patience;
 pub mod proxy;
 mod reason;
+mod revisions;
 pub mod secret;
 pub mod seen;
 pub mod token;
@@ -43,7 +44,7 @@ use member::Member;
 pub use patience::Patience;
 use secret::PairFiles;
 pub use seen::Seen;
-pub use token::Token;
+pub use token::AuthToken;
 use trust::Trust;
 
 /// How to reach the store.
@@ -116,7 +117,7 @@ struct Shared {
     members: Mutex<Members>,
     seen: Mutex<Seen>,
     trust: Trust,
-    token: told::Sender<Option<Token>>,
+    token: told::Sender<Option<AuthToken>>,
     /// Told when another member may lead.
     look_for_leader: Notify,
 }
@@ -374,7 +375,7 @@ impl Members {
     fn new(
         settings: &Settings,
         before: Option<&PairFiles>,
-        token: &told::Sender<Option<Token>>,
+        token: &told::Sender<Option<AuthToken>>,
     ) -> Self {
         let member = |endpoint: &String| {
             let (settings, before) = (settings.clone(), before.cloned());

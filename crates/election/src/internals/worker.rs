@@ -209,9 +209,12 @@ mod tests {
         let mut held = Vec::new();
         let refused = (0..=LONGEST_QUEUE + MOST).find_map(|_| {
             let (release, hang) = mpsc::channel::<()>();
-            let put = POOL.run(move || hang.recv().is_err());
-            held.push(release);
-            put.err()
+            match POOL.run(move || hang.recv().is_err()) {
+                // Without its outcome it counts as given up on, and is passed over.
+                Ok(outcome) => held.push((release, outcome)),
+                Err(refused) => return Some(refused),
+            }
+            None
         });
         assert!(refused.is_some());
     }

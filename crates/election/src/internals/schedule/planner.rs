@@ -23,6 +23,7 @@ use std::time::Duration;
 use super::record::{Exit, HistoryEntry, Open, Outcome, State, cut};
 use super::{Occasion, Slot, mix};
 use crate::clock::Instant;
+use crate::revision::{Revision, Token};
 use crate::wall::Time;
 
 mod answers;
@@ -69,13 +70,13 @@ pub struct Planner {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Term {
-    token: i64,
+    token: Token,
     seed: u64,
     stopping: bool,
     drained: bool,
     /// What the store holds, and the revision that guards it.
     state: State,
-    revision: i64,
+    revision: Revision,
     /// The number of a record that another wrote, who doesn't trim: the next write does.
     untrimmed: Option<u64>,
     phase: Phase,
@@ -267,7 +268,7 @@ impl Planner {
     }
 
     /// The state's `mod_revision`, as far as this term knows.
-    pub fn revision(&self) -> Option<i64> {
+    pub fn revision(&self) -> Option<Revision> {
         self.term.as_ref().map(|term| term.revision)
     }
 
@@ -332,14 +333,14 @@ impl Planner {
         }
     }
 
-    fn elected(&mut self, token: i64, seed: u64) {
+    fn elected(&mut self, token: Token, seed: u64) {
         self.term = Some(Term {
             token,
             seed,
             stopping: false,
             drained: false,
             state: State::new(String::new(), Time::EPOCH),
-            revision: 0,
+            revision: Revision::default(),
             untrimmed: None,
             phase: Phase::Idle,
             passed: None,

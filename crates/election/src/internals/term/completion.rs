@@ -13,6 +13,7 @@ use etcd_client::{
 use super::{Term, WriteError, slots};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::{Revision, Token};
 use crate::schedule::Occasion;
 use crate::schedule::planner::Write;
 use crate::schedule::record::{Exit, HistoryEntry, Outcome, State};
@@ -26,7 +27,7 @@ pub struct RunId {
     /// From one.
     pub attempt: u32,
     /// The term it runs in.
-    pub token: i64,
+    pub token: Token,
 }
 
 /// What came of an attempt that was answered.
@@ -134,9 +135,9 @@ impl<'a> Completion<'a> {
         let leader = leader.kvs().first();
         let state = state.kvs().first();
         Ok(Finding {
-            leads: leader.is_some_and(|it| it.create_revision() == self.run.token),
+            leads: leader.is_some_and(|it| it.create_revision() == self.run.token.get()),
             state: state.and_then(|it| State::read(it.value()).ok()),
-            revision: state.map_or(0, KeyValue::mod_revision),
+            revision: Revision::new(state.map_or(0, KeyValue::mod_revision)),
         })
     }
 
@@ -250,7 +251,7 @@ struct Finding {
     leads: bool,
     state: Option<State>,
     /// The state's `mod_revision`.
-    revision: i64,
+    revision: Revision,
 }
 
 /// What the reads of a transaction found.

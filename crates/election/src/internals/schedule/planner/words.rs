@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
+use crate::revision::{Revision, Token};
 use crate::schedule::record::{Exit, HistoryEntry, Outcome, State};
 use crate::schedule::{Occasion, Schedule, Slot};
 use crate::wall::Time;
@@ -109,7 +110,7 @@ pub enum Event {
     /// A term began: its claim is complete, and what ran before is proven dead or waited out.
     Elected {
         /// The fencing token.
-        token: i64,
+        token: Token,
         /// A number at random, from which nonces are made.
         seed: u64,
     },
@@ -168,14 +169,14 @@ pub enum Stored {
         /// It.
         state: Box<State>,
         /// Its `mod_revision`.
-        revision: i64,
+        revision: Revision,
     },
     /// A record that can't be read.
     Unreadable {
         /// Why.
         why: String,
         /// Its `mod_revision`.
-        revision: i64,
+        revision: Revision,
     },
     /// The store didn't say.
     Unknown,
@@ -187,7 +188,7 @@ pub enum Written {
     /// It was done, in this revision.
     Done {
         /// The state's `mod_revision` from now on.
-        revision: i64,
+        revision: Revision,
     },
     /// It was refused: the state is another, or the term is over.
     Refused,
@@ -202,9 +203,9 @@ pub struct Write {
     /// Tells its answer from others.
     pub number: u64,
     /// The term.
-    pub token: i64,
+    pub token: Token,
     /// The state's `mod_revision`.
-    pub seen: i64,
+    pub seen: Revision,
     /// What to put as the state.
     pub state: State,
     /// Records of runs to put, by their numbers.
@@ -227,7 +228,7 @@ pub struct Run {
     /// The last slot that was a success.
     pub last_success: Option<Slot>,
     /// The term whose claim was acknowledged (R4): in no other may it be started.
-    pub token: i64,
+    pub token: Token,
     /// The claim's.
     pub nonce: String,
 }
@@ -334,7 +335,7 @@ pub enum Line {
         /// Where.
         host: String,
         /// In which term.
-        token: i64,
+        token: Token,
         /// Whether it is run again.
         again: bool,
     },

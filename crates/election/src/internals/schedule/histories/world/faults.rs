@@ -59,7 +59,7 @@ impl World {
             let none = self.setup.schedule.between(old.mark(), new.mark(), 100_000);
             self.accounted += u64::try_from(none.len()).expect("a number");
             self.state = Some(new);
-            self.revision += 1;
+            self.revision = self.revision.next();
         }
     }
 
@@ -87,7 +87,7 @@ impl World {
             self.settled.insert(slot);
         }
         self.state = Some(state);
-        self.revision += 1;
+        self.revision = self.revision.next();
         let (delay, life) = (1 + self.up_to(20), self.life);
         self.after(delay, Happening::StateChanged { life });
     }
@@ -101,7 +101,8 @@ impl World {
         let run = job.run.clone();
         let state = self.state.clone();
         let open = |state: &State| state.open.as_ref().is_some_and(|it| it.nonce == nonce);
-        let Some(state) = state.filter(|state| run.token == self.leader && open(state)) else {
+        let Some(state) = state.filter(|state| Some(run.token) == self.leader && open(state))
+        else {
             return;
         };
         let Some((state, record)) = state.closed(Outcome::Success, None, Duration::ZERO) else {
