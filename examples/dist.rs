@@ -5,8 +5,7 @@
 //! cargo run --example dist -- target/dist/share
 //! ```
 //!
-//! A generator for a binary with jobs of its own differs in the name:
-//! `incumbent::command_line().name("my-daemon")`.
+//! A generator for a binary with jobs of its own differs in what `app` returns.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -16,14 +15,20 @@ use clap::Command;
 use clap_complete::aot::{Bash, Fish, Generator, Zsh};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
+use incumbent::App;
 
 /// Commands of users.
 const SECTION: &str = "1";
 
+/// The binary whose pages these are.
+fn app() -> App {
+    App::new("incumbent", env!("CARGO_PKG_VERSION"))
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let share = env::args_os().nth(1).ok_or("name the folder to write to")?;
     let share = PathBuf::from(share);
-    let name = incumbent::command_line().get_name().to_owned();
+    let name = app().command_line().get_name().to_owned();
     let bash = share.join("bash-completion/completions");
     complete(Bash, &bash.join(&name))?;
     let zsh = share.join("zsh/vendor-completions");
@@ -32,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     complete(Fish, &fish.join(format!("{name}.fish")))?;
 
     // "help" needs no page of its own.
-    let mut command = incumbent::command_line().disable_help_subcommand(true);
+    let mut command = app().command_line().disable_help_subcommand(true);
     command.build();
     manual(
         &command,
@@ -43,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Writes a shell's completion script.
 fn complete(shell: impl Generator, file: &Path) -> Result<(), Box<dyn Error>> {
-    let mut command = incumbent::command_line();
+    let mut command = app().command_line();
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);

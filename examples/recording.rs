@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use incumbent::{Job, JobError, Jobs, Term};
+use incumbent::{App, GuardedTxn, Job, JobError, JobTerm};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -40,6 +40,8 @@ struct Recording {
     commands: Vec<Vec<String>>,
     /// Commands to start before it beats, past the guardian; none is waited for.
     starts: Vec<Vec<String>>,
+    /// Closes its run twice, with this key, and records what it heard.
+    completes: Option<String>,
     /// Blocks both threads of its runtime for so long.
     blocks: u64,
     /// After so long it does what `ends` says.
@@ -94,17 +96,7 @@ enum Told {
 }
 
 impl Recording {
-    fn from_settings(settings: toml::Table) -> Result<Self, JobError> {
-        let this: Self = settings.try_into()?;
-        let made = MADE.fetch_add(1, Ordering::Relaxed);
-        match this.not_made.filter(|_| made >= this.made) {
-            Some(NotMade::Error) => Err("it can't be made".into()),
-            Some(NotMade::Panic) => panic!("it can't be made"),
-            None => Ok(this),
-        }
-    }
-
-    async fn start_commands(&self, term: &Term, run: u32) -> Result<(), JobError> {
+    async fn start_commands(&self, term: &JobTerm, run: u32) -> Result<(), JobError> {
         let Some((last, first)) = self.commands.split_last() else {
             return Ok(());
         };
@@ -119,7 +111,7 @@ impl Recording {
         Ok(())
     }
 
-    fn start_by_itself(&self, term: &Term, run: u32) -> Result<(), JobError> {
+    fn start_by_itself(&self, term: &JobTerm, run: u32) -> Result<(), JobError> {
         for argv in &self.starts {
             let mut command = Command::new(&argv[0]);
             command
@@ -170,13 +162,30 @@ async fn block(span: Duration) {
 }
 
 impl Job for Recording {
-    async fn run(&self, term: Term) -> Result<(), JobError> {
+    type Settings = Self;
+
+    fn new(settings: Self) -> Result<Self, JobError> {
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
+        match settings.not_made.filter(|_| made >= settings.made) {
+            Some(NotMade::Error) => Err("it can't be made".into()),
+            Some(NotMade::Panic) => panic!("it can't be made"),
+            None => Ok(settings),
+        }
+    }
+
+    async fn run(&self, term: JobTerm) -> Result<(), JobError> {
         let (file, token, run) = (self.file.clone(), term.token().to_string(), this_thread());
         let open = move |id| Ok::<_, JobError>(Record::open(&file, token.clone(), id, run)?);
         let mut record = open(run)?;
         record.write("start")?;
         self.start_commands(&term, run).await?;
         self.start_by_itself(&term, run)?;
+        if let Some(key) = &self.completes {
+            let complete = || term.complete(GuardedTxn::new().put(key.as_str(), "done"));
+            let heard = [complete().await, complete().await];
+            let outcome = format!("{:?}\n{heard:?}\n", term.run());
+            std::fs::write(self.file.with_extension("outcome"), outcome)?;
+        }
         if self.blocks > 0 {
             block(Duration::from_millis(self.blocks)).await;
         }
@@ -227,6 +236,8 @@ fn prepare() -> std::io::Result<()> {
 }
 
 fn main() -> ExitCode {
-    let jobs = Jobs::new().with("recording", Recording::from_settings);
-    incumbent::main(jobs.prepare(prepare))
+    App::new("recording", "7.8.9")
+        .job::<Recording>("recording")
+        .prepare(prepare)
+        .main()
 }

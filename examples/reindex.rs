@@ -11,45 +11,37 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use incumbent::{Job, JobError, Jobs, Term};
+use incumbent::{App, Job, JobError, JobTerm};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
-/// The job, as `job.settings` describes it.
-struct Reindex {
+/// The job.
+struct Reindex(Settings);
+
+/// `job.settings`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
     /// The program that indexes a batch. Its last arguments are the first document and how many.
     program: Vec<String>,
     /// How many documents make a batch.
     batch: u64,
     /// Pause between two batches.
+    #[serde(deserialize_with = "span")]
     pause: Duration,
     /// The key under which the next document stands.
     progress: String,
 }
 
-impl Reindex {
-    fn from_settings(settings: toml::Table) -> Result<Self, JobError> {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Settings {
-            program: Vec<String>,
-            batch: u64,
-            pause: String,
-            progress: String,
-        }
-        let settings: Settings = settings.try_into()?;
-        if settings.program.is_empty() {
-            return Err("job.settings.program: expected a program, found none".into());
-        }
-        Ok(Self {
-            program: settings.program,
-            batch: settings.batch,
-            pause: humantime::parse_duration(&settings.pause)?,
-            progress: settings.progress,
-        })
-    }
+fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(D::Error::custom)
+}
 
+impl Reindex {
     /// The document that the last term, whoever led, has not come to.
-    async fn next(&self, term: &Term) -> Result<u64, JobError> {
-        match term.get(self.progress.as_str()).await? {
+    async fn next(&self, term: &JobTerm) -> Result<u64, JobError> {
+        match term.get(self.0.progress.as_str()).await? {
             Some(text) => Ok(String::from_utf8(text)?.parse()?),
             None => Ok(0),
         }
@@ -57,17 +49,26 @@ impl Reindex {
 }
 
 impl Job for Reindex {
-    async fn run(&self, term: Term) -> Result<(), JobError> {
+    type Settings = Settings;
+
+    fn new(settings: Settings) -> Result<Self, JobError> {
+        if settings.program.is_empty() {
+            return Err("program: expected a program, found none".into());
+        }
+        Ok(Self(settings))
+    }
+
+    async fn run(&self, term: JobTerm) -> Result<(), JobError> {
         let mut next = self.next(&term).await?;
         tracing::info!(token = term.token().get(), next, "reindexing");
         while !term.is_stopping() {
             // Started by the guardian, so that it can't outlive the term whatever happens here. It
             // finds the fencing token in its environment, as INCUMBENT_TOKEN.
             let program = term
-                .command(&self.program[0])
-                .args(&self.program[1..])
+                .command(&self.0.program[0])
+                .args(&self.0.program[1..])
                 .arg(next.to_string())
-                .arg(self.batch.to_string())
+                .arg(self.0.batch.to_string())
                 .spawn()
                 .await?;
             let status = tokio::select! {
@@ -79,11 +80,11 @@ impl Job for Reindex {
                 // A failed run: it is started again, and after some of them elsewhere.
                 return Err(format!("documents from {next} on: {status}").into());
             }
-            next += self.batch;
+            next += self.0.batch;
             // Refused by etcd should another host lead by now.
-            term.put(self.progress.as_str(), next.to_string()).await?;
+            term.put(self.0.progress.as_str(), next.to_string()).await?;
             tokio::select! {
-                () = tokio::time::sleep(self.pause) => {}
+                () = tokio::time::sleep(self.0.pause) => {}
                 () = term.stopping() => {}
             }
         }
@@ -96,5 +97,7 @@ impl Job for Reindex {
 }
 
 fn main() -> ExitCode {
-    incumbent::main(Jobs::new().with("reindex", Reindex::from_settings))
+    App::new("reindex", env!("CARGO_PKG_VERSION"))
+        .job::<Reindex>("reindex")
+        .main()
 }

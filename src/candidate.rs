@@ -23,6 +23,7 @@ use crate::guardian::client::ClientEvent as GuardianEvent;
 use crate::guardian::protocol::Report as GuardianReport;
 use crate::job::Jobs;
 use crate::job::native::{self, NativeJob, Stage};
+use crate::job::process::SpawnRequest;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::runtime_dir::lease_file::{Keeper, UnitPlace};
@@ -30,7 +31,6 @@ use crate::schedule::planner::Now;
 use crate::session::Status;
 use crate::shortage::until_had;
 use crate::term::Term;
-use crate::term::process::SpawnRequest;
 use crate::vital;
 use crate::wall;
 

@@ -9,10 +9,13 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::job::Jobs;
 
+pub use app::App;
+
+mod app;
 mod away;
 mod check;
 mod exec;
@@ -84,12 +87,9 @@ enum Typed {
     Release(release::Args),
 }
 
-/// Runs the command that this process was started with.
-///
-/// It may be any, or the guardian that a daemon has started: a `main` that calls this should do
-/// nothing else but name its jobs. What a daemon's jobs need once goes to [`Jobs::prepare`].
-pub fn main(jobs: Jobs) -> ExitCode {
-    let typed = match Cli::parse().command {
+/// Runs a command.
+fn dispatch(command: TopCommand, jobs: Jobs) -> ExitCode {
+    let typed = match command {
         TopCommand::Guardian(args) => {
             shrug_off();
             return guardian::run(&args);
@@ -125,16 +125,10 @@ fn shrug_off() {
     crate::signals::shrug_off().ok();
 }
 
-/// The command line that people type, for generators of shell completions and man pages.
-///
-/// It leaves out what only the daemon starts. A binary with jobs of its own has the same commands
-/// under its own name: `command_line().name("my-daemon")`. `examples/dist.rs` is a generator.
-pub fn command_line() -> clap::Command {
-    Cli::<Typed>::command()
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]

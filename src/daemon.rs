@@ -60,7 +60,10 @@ fn serve(
         // First of all: what a signal does by default is to kill.
         let signals = until_had("what hears signals", Arriving::new).await;
         let mut signals = signals.context("signals can't be handled")?;
+        let binary = jobs.binary();
         tracing::info!(
+            app = binary.map(|(name, _)| name),
+            app_version = binary.map(|(_, version)| version),
             version = env!("CARGO_PKG_VERSION"),
             election = %config.election.prefix,
             candidate = config.candidate_name,

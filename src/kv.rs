@@ -11,6 +11,8 @@
 //!   would get wrong. It ends as [`Error::InDoubt`].
 //! - Nor is a transaction with writes in it. One that only reads is repeated as any other read.
 //! - Inside a job all of them carry the [`WriteGuard`], too: the term must not be over.
+//! - A put that closes the run that it is made in goes with the schedule's record, whose revision
+//!   guards it: [`Completion`](crate::term::completion::Completion) says how.
 
 use etcd_client::{KeyValue, ResponseHeader};
 
@@ -18,7 +20,10 @@ use crate::etcd::patience::{Failure, Patience};
 use crate::etcd::{self, Store};
 use crate::keys::LeaseId;
 use crate::revision::{Revision, Token};
+use crate::schedule::Occasion;
+use crate::schedule::record::Outcome;
 
+mod complete;
 mod guard;
 pub mod json;
 pub mod plain;
@@ -28,7 +33,7 @@ pub mod txn;
 pub mod watch;
 mod write;
 
-pub use guard::{BadGuard, WriteGuard};
+pub use guard::{BadGuard, NoRun, RunGuard, WriteGuard};
 pub use read::{Between, Detail, Direction, Get, SortBy};
 pub use span::Span;
 
@@ -62,9 +67,32 @@ pub enum Error {
         /// The term's token.
         token: Token,
     },
+    /// The run that the write was to close is not open; nothing was written.
+    #[error(
+        "the run for {slot}, attempt {attempt}, {}; nothing was written",
+        how_ended(.result.as_ref())
+    )]
+    NotOpen {
+        /// What it is for.
+        slot: Occasion,
+        /// From one.
+        attempt: u32,
+        /// How it ended, if it was the last that did.
+        result: Option<Outcome>,
+    },
+    /// A write that was to close its run was sent, and not answered, and what would tell of it is gone.
+    #[error("the outcome is unknown, the record of the run is gone")]
+    NoRecord,
     /// The write was sent, and not answered in time.
     #[error("the outcome is unknown, the write may still be applied: {0}")]
     InDoubt(Failure),
+}
+
+fn how_ended(result: Option<&Outcome>) -> String {
+    match result {
+        Some(result) => format!("is closed already, as {}", result.word()),
+        None => "is not open any more".to_owned(),
+    }
 }
 
 impl From<etcd::Error> for Error {

@@ -31,12 +31,18 @@
 //! use std::process::ExitCode;
 //! use std::time::Duration;
 //!
-//! use incumbent::{Job, JobError, Jobs, Term};
+//! use incumbent::{App, Job, JobError, JobTerm, NoSettings};
 //!
 //! struct Count;
 //!
 //! impl Job for Count {
-//!     async fn run(&self, term: Term) -> Result<(), JobError> {
+//!     type Settings = NoSettings;
+//!
+//!     fn new(_: NoSettings) -> Result<Self, JobError> {
+//!         Ok(Self)
+//!     }
+//!
+//!     async fn run(&self, term: JobTerm) -> Result<(), JobError> {
 //!         while !term.is_stopping() {
 //!             let count = match term.get("/count").await? {
 //!                 Some(text) => String::from_utf8(text)?.parse()?,
@@ -54,13 +60,13 @@
 //! }
 //!
 //! fn main() -> ExitCode {
-//!     incumbent::main(Jobs::new().with("count", |_settings| Ok::<_, JobError>(Count)))
+//!     App::new("my-daemon", env!("CARGO_PKG_VERSION")).job::<Count>("count").main()
 //! }
 //! ```
 //!
 //! `job.kind = "count"` in the configuration chooses it. [`Job::run`] says when it has ended, and
 //! what becomes of a job that doesn't. `examples/reindex.rs` is a longer one, with settings and a
-//! process.
+//! process; `examples/tally.rs` one with a schedule, whose effects are there exactly once.
 //!
 //! # Without the daemon
 //!
@@ -163,10 +169,12 @@ pub use incumbent_election::internals::{
     vital, wall, worker,
 };
 
-pub use cli::{command_line, main};
-pub use job::{Job, JobError, Jobs};
+pub use cli::App;
+pub use incumbent_election::{Answers, Error, GuardedTxn, Value};
+pub use job::process::{JobCommand, JobProcess, ProcessError};
+pub use job::{CompletionError, Job, JobError, JobTerm, NoSettings, ScheduledRun};
 pub use revision::Token;
-pub use term::Term;
+pub use term::WriteError;
 
 /// Compiles the README's example with the documentation tests.
 #[cfg(doctest)]

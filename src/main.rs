@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    incumbent::main(incumbent::Jobs::default())
+    incumbent::App::new("incumbent", env!("CARGO_PKG_VERSION")).main()
 }

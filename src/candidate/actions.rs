@@ -10,6 +10,7 @@ use crate::guardian::fence::Tell;
 use crate::guardian::protocol::{CommandSpec, Request};
 use crate::job::command;
 use crate::job::native::{self, NativeJob, Stage};
+use crate::job::process::ProcessError;
 use crate::metrics::SlotOutcome;
 use crate::revision::Token;
 use crate::runtime_dir::lease_file::LeaseFile;
@@ -17,7 +18,6 @@ use crate::schedule::planner::{Line as Planned, Run as SlotRun};
 use crate::schedule::record::Outcome;
 use crate::schedule::{Schedule, jitter};
 use crate::term::Term;
-use crate::term::process::ProcessError;
 use crate::term::resignation::Resignation;
 use crate::wall;
 use crate::worker::STORE;
@@ -200,7 +200,8 @@ impl Candidate {
             settings: self.config.job.settings.clone(),
             store: self.config.etcd.clone(),
             spawner: self.spawns.0.clone(),
-            term: term.clone().for_slot(slot),
+            term: term.clone(),
+            slot,
             run,
         };
         match NativeJob::start(start, self.natives.0.clone()) {

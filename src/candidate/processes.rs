@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::decide::End;
 use crate::guardian::protocol::{Refusal, Report};
-use crate::term::process::{ProcessError, exit_status};
+use crate::job::process::{ProcessError, exit_status};
 
 type Started = oneshot::Sender<Result<u32, ProcessError>>;
 

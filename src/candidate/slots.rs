@@ -41,7 +41,7 @@ pub(super) async fn ask(
             Some(Event::SlotsRead(number, stored))
         }
         SlotRequest::Write(write) => {
-            let written = slots::write(store, limit, (prefix, lease), &write, Vec::new()).await;
+            let written = slots::write(store, limit, (prefix, lease), &write).await;
             let written = match written {
                 Ok(written) => written,
                 Err(error) => {

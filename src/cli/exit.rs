@@ -111,13 +111,16 @@ impl From<kv::Error> for Failure {
     fn from(error: kv::Error) -> Self {
         match error {
             kv::Error::Store(failure) => failure.into(),
-            kv::Error::NotLeader { .. } => Self::Refused(error.to_string()),
+            kv::Error::NotLeader { .. } | kv::Error::NotOpen { .. } => {
+                Self::Refused(error.to_string())
+            }
             kv::Error::InDoubt(patience::Failure::TimedOut { .. }) => {
                 Self::Unreachable(error.to_string())
             }
-            kv::Error::InDoubt(_) | kv::Error::Overtaken { .. } | kv::Error::Compacted { .. } => {
-                Self::Failed(error.into())
-            }
+            kv::Error::InDoubt(_)
+            | kv::Error::Overtaken { .. }
+            | kv::Error::NoRecord
+            | kv::Error::Compacted { .. } => Self::Failed(error.into()),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::output;
 use crate::config::Config;
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix, shown};
-use crate::kv::{self, Keys, WriteGuard, json, plain, watch};
+use crate::kv::{self, Keys, RunGuard, WriteGuard, json, plain, watch};
 use crate::revision::Revision;
 
 mod operation;
@@ -89,7 +89,8 @@ struct GetArgs {
 #[command(after_help = "\
 Examples:
   incumbent kv put /backup/last 2031-05-04
-  incumbent kv put /backup/report - < report.txt")]
+  incumbent kv put /backup/report - < report.txt
+  incumbent kv put --complete /backup/last \"$INCUMBENT_SLOT\"")]
 struct PutArgs {
     /// The key
     key: OsString,
@@ -105,6 +106,15 @@ struct PutArgs {
     /// The lease to attach the key to
     #[arg(long, value_name = "HEX", value_parser = lease)]
     lease: Option<LeaseId>,
+
+    /// In a run of a job with a schedule: close the run as a success in the same transaction
+    ///
+    /// Both are done, or neither: exactly once, whatever dies when. The run is a success from then on,
+    /// whatever becomes of its processes, so let it be the last that matters. Refused (exit code 3),
+    /// with nothing written, once the run is closed or its term is over; the same once more is answered
+    /// as the first was.
+    #[arg(long, conflicts_with_all = ["unguarded", "prev_kv"])]
+    complete: bool,
 
     #[command(flatten)]
     guarding: GuardArgs,
@@ -225,6 +235,7 @@ impl GetArgs {
 
 impl PutArgs {
     async fn run(self) -> Result<(), Failure> {
+        let run = self.complete.then(scheduled_run).transpose()?;
         let guard = self.guarding.guard()?;
         let (keys, config) = self.common.keys(guard.is_some())?;
         let key = self.key.into_vec();
@@ -239,7 +250,13 @@ impl PutArgs {
             lease: self.lease,
             prev_kv: self.prev_kv,
         };
-        let answer = keys.put(&put, guard.as_ref()).await?;
+        let answer = match run {
+            Some(run) => {
+                refuse_records(run.election(), &put.key)?;
+                keys.complete(&put, &run).await?
+            }
+            None => keys.put(&put, guard.as_ref()).await?,
+        };
         self.common.print(&answer, json::put, plain::put)
     }
 }
@@ -350,6 +367,23 @@ fn refuse_if_blocking(config: &Config, key: &[u8], lease: Option<LeaseId>) -> Re
         ))),
         None => Ok(()),
     }
+}
+
+/// The run that this is called in.
+fn scheduled_run() -> Result<RunGuard, Failure> {
+    let run = RunGuard::of_job(|name| std::env::var_os(name));
+    run.map_err(|why| Failure::Usage(format!("--complete: {why}")))
+}
+
+/// Refuses a key that the closing transaction writes itself, or that could be one.
+fn refuse_records(election: &Prefix, key: &[u8]) -> Result<(), Failure> {
+    if key.starts_with(election.records().as_bytes()) {
+        return Err(Failure::Refused(format!(
+            "{:?} is one of the election's own records; nothing was written",
+            shown(key)
+        )));
+    }
+    Ok(())
 }
 
 fn standard_input() -> Result<Vec<u8>, Failure> {

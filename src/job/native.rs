@@ -15,12 +15,13 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
+use super::process::Spawner;
 use super::threads::Threads;
-use super::{Factory, JobError};
+use super::{Factory, JobError, JobTerm};
 use crate::etcd::{Settings, Store};
 use crate::guardian::offspring::Offspring;
+use crate::schedule::planner::Run;
 use crate::term::Term;
-use crate::term::process::Spawner;
 use crate::vital;
 
 /// First and longest pause between two looks at the threads and processes that are left.
@@ -61,6 +62,8 @@ pub struct Start {
     pub settings: toml::Table,
     /// The term it runs in.
     pub term: Term,
+    /// What it is for, where the job has a schedule.
+    pub slot: Option<Arc<Run>>,
     /// How the term's writes reach the store, over connections of the job's own.
     pub store: Settings,
     /// How the job's processes reach the guardian.
@@ -142,8 +145,10 @@ fn run(start: Start, stop: watch::Receiver<bool>) -> Result<(), String> {
     // All of the user's code runs in this task, so that a panic is a failed run and not the
     // daemon's end, nor a run that never ends.
     let running = runtime.spawn(async move {
+        // Connections belong to the runtime on which they were opened.
         let store = Store::of_cluster(&start.store, start.term.cluster());
-        let term = start.term.of_job(store, stop, start.spawner);
+        let term = start.term.with_store(store);
+        let term = JobTerm::new(term, start.slot, stop, start.spawner);
         let outcome: Result<(), JobError> = async {
             let job = (start.factory)(start.settings)?;
             job(term).await

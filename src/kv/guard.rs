@@ -4,13 +4,22 @@ use std::ffi::OsString;
 
 use etcd_client::{Compare, CompareOp, TxnOp, TxnOpResponse, TxnResponse};
 
+use crate::keys::{LeaseId, Prefix};
 use crate::revision::Token;
+use crate::schedule::Occasion;
+use crate::term::completion::RunId;
 
 /// The variable with the job's fencing token.
 const TOKEN: &str = "INCUMBENT_TOKEN";
 
 /// The variable with the leader's key.
 const LEADER_KEY: &str = "INCUMBENT_LEADER_KEY";
+
+/// The variables of a job in which its run finds itself.
+const ELECTION: &str = "INCUMBENT_ELECTION";
+const LEASE: &str = "INCUMBENT_LEASE";
+const SLOT: &str = "INCUMBENT_SLOT";
+const ATTEMPT: &str = "INCUMBENT_ATTEMPT";
 
 /// What a write is tied to: the leader's key, as the term created it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +84,59 @@ impl WriteGuard {
                 leader.key() == self.key.as_bytes() && leader.create_revision() == self.token.get()
             })
         })
+    }
+}
+
+/// The run that a job is, where it has a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunGuard {
+    pub(super) prefix: Prefix,
+    pub(super) lease: LeaseId,
+    pub(super) id: RunId,
+}
+
+/// There is no run to close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRun {
+    /// A variable is missing that each run of a scheduled job has.
+    #[error("it closes a run of a job with a schedule, and {0} is not set here")]
+    NotThere(&'static str),
+    /// A variable isn't what a run has there.
+    #[error("it closes a run of a job with a schedule, and {0} is not what one has")]
+    Odd(&'static str),
+}
+
+impl RunGuard {
+    /// The run that the daemon told its job of.
+    ///
+    /// # Errors
+    /// Outside of a scheduled run.
+    pub fn of_job(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, NoRun> {
+        let text = |name: &'static str| {
+            let value = variable(name).filter(|value| !value.is_empty());
+            let value = value.ok_or(NoRun::NotThere(name))?;
+            value.into_string().map_err(|_| NoRun::Odd(name))
+        };
+        // What an unscheduled job hasn't got comes first.
+        let slot = text(SLOT)?;
+        let attempt = text(ATTEMPT)?;
+        let token = text(TOKEN)?.parse().ok().and_then(Token::new);
+        let prefix = text(ELECTION)?;
+        let lease = text(LEASE)?;
+        Ok(Self {
+            prefix: Prefix::checked(prefix).map_err(|_| NoRun::Odd(ELECTION))?,
+            lease: lease.parse().map_err(|_| NoRun::Odd(LEASE))?,
+            id: RunId {
+                slot: Occasion::try_from(slot).map_err(|_| NoRun::Odd(SLOT))?,
+                attempt: attempt.parse().map_err(|_| NoRun::Odd(ATTEMPT))?,
+                token: token.ok_or(NoRun::Odd(TOKEN))?,
+            },
+        })
+    }
+
+    /// The election that it runs in.
+    pub const fn election(&self) -> &Prefix {
+        &self.prefix
     }
 }
 

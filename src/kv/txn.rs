@@ -152,7 +152,7 @@ impl Keys {
                 detail: Detail::Count,
                 ..Get::all(transaction.some_key())
             };
-            [Operation::Get(look).to_op()]
+            [Operation::Get(look).operation()]
         };
         let txn = if bare {
             transaction.txn().and_then(read()).or_else(read())
@@ -212,7 +212,7 @@ impl Transaction {
     fn txn(&self) -> Txn {
         let conditions: Vec<Compare> = self.conditions.iter().map(Condition::compare).collect();
         let to_ops = |operations: &[Operation]| -> Vec<TxnOp> {
-            operations.iter().map(Operation::to_op).collect()
+            operations.iter().map(Operation::operation).collect()
         };
         let mut txn = Txn::new();
         if !conditions.is_empty() {
@@ -256,10 +256,10 @@ impl Operation {
         }
     }
 
-    fn to_op(&self) -> TxnOp {
+    fn operation(&self) -> TxnOp {
         match self {
             Self::Get(get) => TxnOp::get(get.span.start(), Some(get.options())),
-            Self::Put(put) => put.to_op(),
+            Self::Put(put) => put.operation(),
             Self::Delete(span, prev_kv) => {
                 let options = span.of_delete();
                 let options = if *prev_kv {

@@ -112,6 +112,7 @@ impl Put {
     fn over(&self, now: Option<&KeyValue>, guard: Option<&WriteGuard>) -> Txn {
         let revision = mod_revision(now);
         let unchanged = Compare::mod_revision(self.key.clone(), CompareOp::Equal, revision.get());
+        let put = self.operation();
         let conditions: Vec<Compare> = [Some(unchanged), guard.map(WriteGuard::holds)]
             .into_iter()
             .flatten()
@@ -123,11 +124,12 @@ impl Put {
         });
         Txn::new()
             .when(conditions)
-            .and_then([self.to_op()])
+            .and_then([put])
             .or_else(otherwise.unwrap_or_default())
     }
 
-    pub(super) fn to_op(&self) -> TxnOp {
+    /// The write itself.
+    pub(super) fn operation(&self) -> TxnOp {
         let mut options = PutOptions::new();
         if let Some(lease) = self.lease {
             options = options.with_lease(lease.get());
@@ -149,9 +151,13 @@ impl Put {
 
     /// Whether the key holds now what an unanswered write over `before` was to put there.
     fn is_done(&self, before: Option<&KeyValue>, now: Option<&KeyValue>) -> bool {
+        mod_revision(before) != mod_revision(now) && now.is_some_and(|now| self.is_as(now))
+    }
+
+    /// Whether the key holds what this was to put there.
+    pub(super) fn is_as(&self, kv: &KeyValue) -> bool {
         let lease = self.lease.map_or(0, crate::keys::LeaseId::get);
-        mod_revision(before) != mod_revision(now)
-            && now.is_some_and(|kv| kv.value() == self.value && kv.lease() == lease)
+        kv.value() == self.value && kv.lease() == lease
     }
 }
 

@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
-use incumbent::Term;
 use incumbent::config::timing::Timing;
 use incumbent::election::{Candidacy, Election};
 use incumbent::etcd::{Settings, Store};
 use incumbent::keys::Prefix;
 use incumbent::session::{Options, Session};
+use incumbent::term::Term;
 use incumbent::term::record::MemberRecord;
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};

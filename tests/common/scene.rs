@@ -44,6 +44,11 @@ impl Scene {
         self
     }
 
+    /// The election's prefix.
+    pub fn election(&self) -> &str {
+        &self.election
+    }
+
     /// A replica with a recording job.
     pub fn daemon(&self, name: &str) -> Builder {
         self.daemon_with(name, &[])

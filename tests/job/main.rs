@@ -13,6 +13,7 @@ mod guardian_faults;
 mod health;
 mod hooks;
 mod leftovers;
+mod once;
 mod rust;
 mod stand;
 mod starts;

@@ -57,6 +57,29 @@ fn every_command_takes_the_configuration_of_a_rust_job() {
 }
 
 #[test]
+fn a_binary_goes_by_a_name_and_a_version_of_its_own() {
+    let sandbox = Sandbox::new();
+    let told = |typed: &[&str]| sandbox.example("recording", typed).text();
+    assert_eq!(told(&["--version"]), "recording 7.8.9\n");
+    assert_eq!(
+        told(&["kv", "put", "--version"]),
+        "recording-kv-put 7.8.9\n"
+    );
+    let help = told(&["kv", "put", "--help"]);
+    assert!(help.contains("  recording kv put /backup"), "{help}");
+    assert!(!help.contains("incumbent kv"), "{help}");
+    let scene = Scene::start(1);
+    let (a, _) = scene.leader(scene.rust("a", ""));
+    let starts = a.wait_log("incumbent starts", SOON);
+    assert_eq!(starts.text("app"), "recording");
+    assert_eq!(starts.text("app_version"), "7.8.9");
+    assert_eq!(starts.text("version"), env!("CARGO_PKG_VERSION"));
+    let b = scene.waiter(scene.daemon("b"));
+    let starts = b.wait_log("incumbent starts", SOON);
+    assert!(starts.get("app").is_none(), "{}", starts.text);
+}
+
+#[test]
 fn a_command_that_runs_no_job_takes_no_offence_at_one() {
     let scene = Scene::start(1);
     let config = scene.cluster.sandbox().join("odd.toml");

@@ -20,6 +20,8 @@ fn the_configurations_are_good() {
     let checked = |name: &str| ["check".into(), "-c".into(), file(name)];
     let command = sandbox.incumbent(&checked("backup.toml")).run();
     assert_eq!((command.code, command.errors.as_str()), (Some(0), ""));
+    let tally = sandbox.example("tally", &checked("tally.toml")).run();
+    assert_eq!((tally.code, tally.errors.as_str()), (Some(0), ""));
     let rust = checked("reindex.toml");
     let answer = sandbox.example("reindex", &rust).run();
     assert_eq!((answer.code, answer.errors.as_str()), (Some(0), ""));

@@ -36,7 +36,7 @@ const ARROWS: &[(&str, &str)] = &[
     // A command is described in the guardian's words; Rust code gets a term.
     (
         "job",
-        "guardian term etcd config schedule notify os_text backoff vital",
+        "guardian term etcd config schedule revision notify os_text backoff vital",
     ),
     // Knows nothing of elections but how to give a term back.
     (
@@ -57,7 +57,7 @@ const ARROWS: &[(&str, &str)] = &[
     ),
     // What the commands ask.
     ("status", "election term etcd schedule keys revision wall"),
-    ("kv", "etcd keys revision backoff"),
+    ("kv", "term schedule etcd keys revision backoff"),
     // What is counted, and how it is shown.
     ("metrics", "session schedule wall reason revision"),
     // What who uses the election alone can do, on a thread of the client's.

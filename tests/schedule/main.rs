@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod complete;
 mod crashes;
 mod policy;
 mod stage;

@@ -33,8 +33,27 @@ impl Stage {
     /// A cluster of one member, and nothing run yet.
     pub(crate) fn new() -> Self {
         let scene = Scene::start(1);
+        Self::of(scene)
+    }
+
+    /// The same in an election that no other test has: daemons kill what bears the variables of a term of
+    /// their own and has no guardian, as a command has that a test starts in a job's place.
+    pub(crate) fn apart() -> Self {
+        let scene = Scene::start(1);
+        let folder = scene.cluster.sandbox().join("");
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let election = format!("/{name}");
+        Self::of(scene.in_election(&election))
+    }
+
+    fn of(scene: Scene) -> Self {
         let journal = scene.cluster.sandbox().join("journal");
         Self { scene, journal }
+    }
+
+    /// The election's prefix.
+    pub(crate) fn election(&self) -> &str {
+        self.scene.election()
     }
 
     /// A replica whose job writes its start down, does `body`, and writes its end down; `schedule` is
@@ -47,6 +66,7 @@ impl Stage {
              echo end $INCUMBENT_TOKEN $INCUMBENT_SLOT $INCUMBENT_ATTEMPT >>{journal}; exit $code"
         );
         Daemon::builder(&self.scene.cluster, name)
+            .prefix(self.election())
             .job(&["sh", "-c", &script])
             .toml(&format!("job.schedule = {{ {schedule} }}"))
     }
@@ -87,7 +107,8 @@ impl Stage {
     #[track_caller]
     pub(crate) fn trigger(&self) {
         let wish = r#"{"by":"test","since":"2027-01-01T00:00:00Z"}"#;
-        self.scene.cluster.put(TRIGGER, wish);
+        let key = format!("{}.meta/control/trigger", self.election());
+        self.scene.cluster.put(&key, wish);
     }
 
     /// Waits until so many runs have begun; returns all.
@@ -102,7 +123,8 @@ impl Stage {
     /// The schedule's state, as it is stored.
     #[track_caller]
     pub(crate) fn state(&self) -> Option<Value> {
-        let text = self.scene.cluster.get("/election.meta/schedule")?;
+        let key = format!("{}.meta/schedule", self.election());
+        let text = self.scene.cluster.get(&key)?;
         Some(serde_json::from_str(&text).unwrap())
     }
 
@@ -121,7 +143,8 @@ impl Stage {
         let seq = self
             .state()
             .map_or(0, |state| state["seq"].as_u64().unwrap());
-        let keys = (1..=seq).map(|seq| format!("/election.meta/runs/{seq:016}"));
+        let runs = format!("{}.meta/runs", self.election());
+        let keys = (1..=seq).map(|seq| format!("{runs}/{seq:016}"));
         let found = keys.filter_map(|key| self.scene.cluster.get(&key));
         found
             .map(|text| serde_json::from_str(&text).unwrap())

@@ -69,7 +69,8 @@ impl GuardedTxn {
     }
 
     /// As one operation of the transaction that the term guards.
-    pub(super) fn operation(self) -> TxnOp {
+    #[doc(hidden)]
+    pub fn operation(self) -> TxnOp {
         let txn = Txn::new().when(self.when).and_then(self.then);
         TxnOp::txn(txn.or_else(self.otherwise))
     }
@@ -86,7 +87,8 @@ pub struct Answers {
 }
 
 impl Answers {
-    pub(super) fn read(answer: &TxnResponse) -> Self {
+    #[doc(hidden)]
+    pub fn read(answer: &TxnResponse) -> Self {
         let mut read = Self {
             is_done: false,
             values: Vec::new(),

@@ -1,8 +1,8 @@
 //! The term: one unbroken leadership of one candidate, and how it is given back.
 //!
-//! A [`Term`] exists only after a complete claim: the election makes it, nothing else can. It is
-//! all that a job sees: the fencing token, how long the term is certain to last, and writes that
-//! the store refuses once it is over.
+//! A [`Term`] exists only after a complete claim: the election makes it, nothing else can. It has the
+//! fencing token, how long the term is certain to last, and writes that the store refuses once it is
+//! over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,12 @@ use crate::clock::{self, Instant};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::revision::{Revision, Token};
-use crate::schedule::planner::Run;
 use crate::session::Status;
 use crate::timing::Timing;
 
+pub mod completion;
 pub mod history;
 pub mod member;
-pub mod process;
 pub mod record;
 pub mod resignation;
 pub mod run_book;
@@ -29,7 +28,6 @@ pub mod slots;
 
 pub use etcd_client::{TxnOp, TxnOpResponse, TxnResponse};
 use member::MemberPlace;
-use process::{JobCommand, Spawner};
 use record::MemberRecord;
 
 /// First and largest pause after a refusal that may be taken back.
@@ -41,11 +39,6 @@ pub struct Term {
     facts: Arc<Facts>,
     status: watch::Receiver<Status>,
     store: Store,
-    /// Turns true when the job is to stop.
-    stop: Option<watch::Receiver<bool>>,
-    spawner: Option<Spawner>,
-    /// What its run is for, where the job has a schedule.
-    slot: Option<Arc<Run>>,
 }
 
 /// What never changes in a term.
@@ -97,33 +90,6 @@ impl Term {
             facts: Arc::new(facts),
             status,
             store,
-            stop: None,
-            spawner: None,
-            slot: None,
-        }
-    }
-
-    /// The same term as a run for this slot sees it.
-    #[must_use]
-    pub fn for_slot(self, slot: Option<Arc<Run>>) -> Self {
-        Self { slot, ..self }
-    }
-
-    /// What this run of the job is for: its slot, its attempt, how many missed slots it stands for, and
-    /// the last slot that was a success. `None` where the job has no schedule.
-    pub fn slot(&self) -> Option<&Run> {
-        self.slot.as_deref()
-    }
-
-    /// The same term as a Rust job sees it: with writes over connections of the job's runtime, and
-    /// a way to the guardian.
-    #[must_use]
-    pub fn of_job(&self, store: Store, stop: watch::Receiver<bool>, spawner: Spawner) -> Self {
-        Self {
-            store,
-            stop: Some(stop),
-            spawner: Some(spawner),
-            ..self.clone()
         }
     }
 
@@ -215,33 +181,6 @@ impl Term {
                 () = clock::sleep_until(stop) => if self.remaining().is_zero() { return },
             }
         }
-    }
-
-    /// Whether the job is to end: a planned stop has begun, or the term is lost.
-    pub fn is_stopping(&self) -> bool {
-        let asked = self.stop.as_ref().is_some_and(|stop| *stop.borrow());
-        asked || self.remaining().is_zero()
-    }
-
-    /// Waits until the job is to end: a planned stop has begun, or the term is lost.
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub async fn stopping(&self) {
-        let Some(stop) = &self.stop else {
-            return self.lost().await;
-        };
-        let mut stop = stop.clone();
-        tokio::select! {
-            () = self.lost() => {}
-            // A sender that is gone belongs to a run that is over.
-            _ = stop.wait_for(|stop| *stop) => {}
-        }
-    }
-
-    /// A command to run within this term, started by the guardian: it can't outlive the term.
-    pub fn command(&self, program: impl Into<String>) -> JobCommand {
-        JobCommand::new(self.spawner.clone(), program.into())
     }
 
     /// Reads the value under `key`, linearizably, if the term still is in the store's eyes.

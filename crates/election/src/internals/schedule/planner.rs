@@ -14,6 +14,9 @@
 //! A write that was not answered, or was refused, is read back: the state that it would have put is
 //! there, and it is done; the state that it was guarded by is there, and it is sent again; or somebody
 //! else wrote, and what is to be done is decided anew.
+//!
+//! A run may be closed before it ends, by itself: in a transaction of its own, with what it has to
+//! write. That stands, however its processes end, and nothing is written of it then.
 
 use std::time::Duration;
 
@@ -74,6 +77,8 @@ struct Term {
     /// What the store holds, and the revision that guards it.
     state: State,
     revision: Revision,
+    /// The number of a record that another wrote, who doesn't trim: the next write does.
+    untrimmed: Option<u64>,
     phase: Phase,
     /// Slots that were passed over, and that the store isn't told of yet.
     passed: Option<(Slot, u64)>,
@@ -153,6 +158,8 @@ struct Running {
     stop: Option<StopReason>,
     /// Whether slots wait that were missed before it began: those that come meanwhile join them.
     more: bool,
+    /// The read on its way, since it may have closed itself.
+    look: Option<u64>,
 }
 
 impl Planner {
@@ -334,6 +341,7 @@ impl Planner {
             drained: false,
             state: State::new(String::new(), Time::EPOCH),
             revision: Revision::default(),
+            untrimmed: None,
             phase: Phase::Idle,
             passed: None,
             queued: None,
@@ -527,11 +535,37 @@ impl Planner {
             (None, Some(Exit::Code(0))) => Outcome::Success,
             (None, _) => Outcome::Failure,
         };
+        if self
+            .term
+            .as_ref()
+            .is_some_and(|term| term.state.open.is_none())
+        {
+            return self.closed_by_itself();
+        }
         self.close(Some((result, exit, took)));
+    }
+
+    /// A run that had closed itself is over.
+    fn closed_by_itself(&mut self) {
+        if let Some(term) = &mut self.term {
+            term.phase = Phase::Idle;
+            let closed = term.closed();
+            self.actions.extend(closed);
+        }
     }
 }
 
 impl Term {
+    /// What the state says of the last run that is over.
+    fn closed(&self) -> Option<Action> {
+        let last = self.state.last.as_ref()?;
+        Some(Action::Closed {
+            slot: last.slot,
+            result: last.result,
+            failures: self.state.failures,
+        })
+    }
+
     /// The last slot that is settled, as far as this leader knows.
     fn mark(&self) -> Slot {
         let passed = self.passed.map(|(slot, _)| slot);

@@ -293,6 +293,12 @@ impl State {
         Some((state, record))
     }
 
+    /// Whether this run is the last that is over.
+    pub fn has_closed(&self, slot: Occasion, attempt: u32, token: Token) -> bool {
+        let last = self.last.as_ref();
+        last.is_some_and(|it| (it.slot, it.attempt, it.token) == (slot, attempt, token))
+    }
+
     /// Settles slots without a run, up to `slot`; returns the record and its number.
     pub(super) fn without_run(
         &mut self,

@@ -39,7 +39,7 @@ pub async fn read(store: &Store, limit: Duration, prefix: &Prefix) -> Result<Sto
 }
 
 /// Carries out a write in one attempt, if the term and the state are still those that it was made
-/// for. `beside` is written in the same transaction.
+/// for.
 ///
 /// # Errors
 /// As [`Store::attempt`]; after a time-out the write may be done yet, guarded even then.
@@ -49,17 +49,10 @@ pub async fn read(store: &Store, limit: Duration, prefix: &Prefix) -> Result<Sto
 pub async fn write(
     store: &Store,
     limit: Duration,
-    (prefix, lease): (&Prefix, LeaseId),
+    of: (&Prefix, LeaseId),
     write: &Write,
-    beside: Vec<TxnOp>,
 ) -> Result<Written, Error> {
-    let mut operations = operations(prefix, write);
-    operations.extend(beside);
-    let key = prefix.candidate(lease);
-    let own = Compare::create_revision(key, CompareOp::Equal, write.token.get());
-    let txn = Txn::new()
-        .when([own, as_seen(prefix, write)])
-        .and_then(operations);
+    let txn = guarded(of, write, Vec::new());
     let (answer, seen) = store.txn(limit, txn).await?;
     Ok(if answer.succeeded() {
         let header = answer
@@ -71,6 +64,21 @@ pub async fn write(
     } else {
         Written::Refused
     })
+}
+
+/// A write and what is done beside it, if the term and the state are still those that it was made for.
+pub(super) fn guarded(
+    (prefix, lease): (&Prefix, LeaseId),
+    write: &Write,
+    beside: Vec<TxnOp>,
+) -> Txn {
+    let mut operations = operations(prefix, write);
+    operations.extend(beside);
+    let key = prefix.candidate(lease);
+    let own = Compare::create_revision(key, CompareOp::Equal, write.token.get());
+    Txn::new()
+        .when([own, as_seen(prefix, write)])
+        .and_then(operations)
 }
 
 /// That the state is the one that the write was made for.

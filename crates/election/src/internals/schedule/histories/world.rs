@@ -70,6 +70,10 @@ enum Happening {
     JobEnds {
         nonce: String,
     },
+    /// The run closes itself, though it goes on.
+    Completes {
+        nonce: String,
+    },
     Fault,
 }
 
@@ -77,6 +81,8 @@ enum Happening {
 struct Job {
     run: Run,
     life: u64,
+    /// It has closed itself.
+    closed: bool,
 }
 
 pub(super) struct World {
@@ -104,6 +110,8 @@ pub(super) struct World {
     started: BTreeSet<(Slot, u32)>,
     truth: HashMap<(Occasion, u32), Outcome>,
     settled: BTreeSet<Slot>,
+    /// Slots whose run closed itself.
+    completed: BTreeSet<Slot>,
     /// When the last job ended.
     ended: u64,
     /// Slots that somebody wants to be run again.
@@ -136,6 +144,7 @@ impl World {
             started: BTreeSet::new(),
             truth: HashMap::new(),
             settled: BTreeSet::new(),
+            completed: BTreeSet::new(),
             ended: 0,
             again: BTreeSet::new(),
             accounted: 0,
@@ -285,6 +294,7 @@ impl World {
             Happening::Killed { .. } => {}
             Happening::StateChanged { life } => self.hear(life, Event::StateChanged),
             Happening::JobEnds { nonce } => self.job_ends(&nonce),
+            Happening::Completes { nonce } => self.completes(&nonce),
             Happening::Fault => self.fault(),
         }
     }
@@ -489,10 +499,13 @@ impl World {
         if self.paused.is_some_and(|since| self.now > since + 20) {
             self.violated(format!("{} started while paused", run.slot));
         }
-        if let Some(slot) = run.slot.slot()
-            && !self.started.insert((slot, run.attempt))
-        {
-            self.violated(format!("{slot} attempt {} started twice", run.attempt));
+        if let Some(slot) = run.slot.slot() {
+            if !self.started.insert((slot, run.attempt)) {
+                self.violated(format!("{slot} attempt {} started twice", run.attempt));
+            }
+            if self.completed.contains(&slot) {
+                self.violated(format!("{slot} started, and had closed itself"));
+            }
         }
         let policy = &self.setup.policy;
         let wanted = run.slot.slot().is_some_and(|it| self.again.contains(&it));
@@ -504,13 +517,21 @@ impl World {
         let longest = self.pick(&[2 * SECOND, 20 * SECOND, 100 * SECOND]);
         let delay = 1 + self.up_to(longest);
         let nonce = run.nonce.clone();
+        if self.one_in(4) {
+            let (delay, nonce) = (self.up_to(delay), nonce.clone());
+            self.after(delay, Happening::Completes { nonce });
+        }
         self.after(
             delay,
             Happening::JobEnds {
                 nonce: nonce.clone(),
             },
         );
-        self.job = Some(Job { run, life });
+        self.job = Some(Job {
+            run,
+            life,
+            closed: false,
+        });
     }
 
     fn job_ends(&mut self, nonce: &str) {
@@ -522,12 +543,15 @@ impl World {
             return;
         }
         let failed = self.one_in(5);
+        let run = (job.run.slot, job.run.attempt);
         let truth = if failed {
             Outcome::Failure
         } else {
             Outcome::Success
         };
-        self.truth.insert((job.run.slot, job.run.attempt), truth);
+        if !job.closed {
+            self.truth.insert(run, truth);
+        }
         let told = failed && !self.makes(Mistake::FailureIsSuccess);
         let life = job.life;
         if self.makes(Mistake::EndIsEarly) {

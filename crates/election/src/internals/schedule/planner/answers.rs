@@ -21,7 +21,9 @@ impl Planner {
             runs.push(state.without_run(slot, count, skipped, wall, host, Some(term.token)));
         }
         let last = term.stopping && matches!(then, Then::Close(_));
-        let trimmed = runs.iter().flat_map(|(seq, _)| self.trimmed(*seq));
+        let records = runs.iter().map(|(seq, _)| *seq);
+        let trimmed = term.untrimmed.into_iter().chain(records);
+        let trimmed = trimmed.flat_map(|seq| self.trimmed(seq));
         let write = Write {
             number,
             token: term.token,
@@ -53,12 +55,35 @@ impl Planner {
         }
     }
 
-    /// Somebody else may have written: what is not on its way, nor running, is read anew.
+    /// Somebody else may have written: what is not on its way is read anew.
     pub(super) fn read_anew(&mut self) {
-        if let Some(term) = &self.term
-            && matches!(term.phase, Phase::Idle | Phase::Unreadable)
+        let number = self.number + 1;
+        match self.term.as_mut().map(|term| &mut term.phase) {
+            Some(Phase::Idle | Phase::Unreadable) => self.send_read(None),
+            Some(Phase::Running(running)) => {
+                running.look = Some(number);
+                self.number = number;
+                self.act(Action::Read { number });
+            }
+            _ => {}
+        }
+    }
+
+    /// While the run goes on: whether it has closed itself. What isn't answered is found out when it
+    /// ends.
+    fn looked(&mut self, stored: Stored) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        if let Phase::Running(running) = &mut term.phase
+            && let Stored::State { state, revision } = stored
         {
-            self.send_read(None);
+            let run = &running.run;
+            running.look = None;
+            if state.has_closed(run.slot, run.attempt, run.token) {
+                term.untrimmed = Some(state.seq);
+                (term.state, term.revision) = (*state, revision);
+            }
         }
     }
 
@@ -96,6 +121,11 @@ impl Planner {
         let Some(term) = &mut self.term else {
             return;
         };
+        if let Phase::Running(running) = &term.phase
+            && running.look == Some(number)
+        {
+            return self.looked(stored);
+        }
         let Phase::Reading {
             number: expected,
             again,
@@ -137,6 +167,7 @@ impl Planner {
             }
             fate => {
                 term.state = state.unwrap_or_else(|| State::new(String::new(), Time::EPOCH));
+                term.untrimmed = Some(term.state.seq);
                 term.revision = revision;
                 term.phase = Phase::Idle;
                 // A write that was given up may have told of it.
@@ -185,9 +216,15 @@ impl Planner {
             Then::Start { wish, .. } => term.wish = term.wish.or(*wish),
             Then::Close(ending) => {
                 let open = term.state.open.as_ref();
-                // Still open: the end is recorded all the same. Else another did so in our place.
+                // Still open: the end is recorded all the same. Else another did so in our place, as a
+                // rule the run itself.
                 if open.is_some_and(|open| open.token == sent.write.token) {
                     self.close(*ending);
+                } else if let Some(last) = &sent.write.state.last
+                    && term.state.has_closed(last.slot, last.attempt, last.token)
+                {
+                    let closed = term.closed();
+                    self.actions.extend(closed);
                 }
             }
             Then::Nothing => {}
@@ -202,21 +239,11 @@ impl Planner {
         };
         term.state = sent.write.state;
         term.revision = revision;
-        term.passed = None;
+        (term.passed, term.untrimmed) = (None, None);
         term.phase = Phase::Idle;
         match sent.then {
             Then::Nothing => {}
-            Then::Close(ending) => {
-                if let Some((result, _, _)) = ending
-                    && let Some(last) = &term.state.last
-                {
-                    actions.push(Action::Closed {
-                        slot: last.slot,
-                        result,
-                        failures: term.state.failures,
-                    });
-                }
-            }
+            Then::Close(ending) => actions.extend(ending.and_then(|_| term.closed())),
             Then::Start { run, wish, more } => {
                 if let Some(id) = wish {
                     let verdict = refused.unwrap_or(Verdict::Claimed);
@@ -235,6 +262,7 @@ impl Planner {
                         drain_until: None,
                         stop: None,
                         more,
+                        look: None,
                     });
                 } else {
                     self.close(None);

@@ -735,6 +735,91 @@ fn a_close_that_another_made_in_our_place_wins() {
     assert_eq!(desk.state().missed, 9);
 }
 
+impl Desk {
+    /// The run closes itself, in a transaction of its own.
+    fn complete(&mut self) -> &mut Self {
+        let closed = self.state().closed(Outcome::Success, None, Duration::ZERO);
+        let (state, record) = closed.unwrap();
+        self.revision = self.revision.next();
+        self.runs.push((state.seq, record));
+        self.state = Some(state);
+        self
+    }
+
+    /// What the ends of runs were told as since it was last asked.
+    fn closed(&mut self) -> Vec<Outcome> {
+        let done = std::mem::take(&mut self.done).into_iter();
+        let closed = done.filter_map(|action| match action {
+            Action::Closed { result, .. } => Some(result),
+            _ => None,
+        });
+        closed.collect()
+    }
+}
+
+#[test]
+fn a_run_that_closed_itself_is_a_success_however_it_ends() {
+    for is_heard in [true, false] {
+        let mut desk = Desk::new(Policy {
+            retries: 3,
+            guarantee: Guarantee::AtLeastOnce,
+            ..policy()
+        });
+        desk.lead().at("10:01:00").complete();
+        if is_heard {
+            desk.tell(Event::StateChanged);
+            let state = desk.planner.state().unwrap();
+            assert_eq!(state.last_success, Some(slot("10:01:00")));
+        }
+        assert!(desk.planner.is_running(), "its processes go on");
+        desk.closed();
+        desk.end(1);
+        assert_eq!(desk.closed(), [Outcome::Success], "{is_heard}");
+        assert_eq!(desk.records(), ["10:01 success +0"]);
+        // Nothing of it is left to do, and the next slot is run as ever.
+        desk.at("10:01:59");
+        assert_eq!(desk.started(), Vec::<String>::new());
+        desk.at("10:02:00").end(0);
+        assert_eq!(desk.started(), ["10:02 #1 +0"]);
+        assert_eq!(desk.records()[1..], ["10:02 success +0"]);
+    }
+}
+
+#[test]
+fn a_run_that_closed_itself_is_not_written_again_when_its_term_ends() {
+    let mut desk = Desk::new(Policy {
+        drain: Duration::from_mins(1),
+        ..policy()
+    });
+    desk.lead().at("10:01:00").complete();
+    desk.tell(Event::StateChanged);
+    assert_eq!(desk.planner.standing_close(), None);
+    desk.tell(Event::Stop);
+    let revision = desk.revision;
+    desk.end(1);
+    assert!(desk.done.contains(&Action::Drained));
+    assert_eq!(desk.closed(), [Outcome::Success]);
+    assert_eq!(desk.revision, revision);
+}
+
+#[test]
+fn what_closes_itself_is_trimmed_by_the_next_write() {
+    let mut desk = Desk::new(Policy {
+        history: 2,
+        ..policy()
+    });
+    desk.lead();
+    for minute in 1..=5 {
+        desk.at(&format!("10:0{minute}:00")).complete().end(0);
+    }
+    desk.at("10:06:00");
+    assert_eq!(desk.trimmed, [1, 2, 3]);
+    // Whatever became of who led meanwhile.
+    desk.complete().tell(Event::TermOver);
+    desk.lead().at("10:07:00");
+    assert_eq!(desk.trimmed, [1, 2, 3, 4]);
+}
+
 #[test]
 fn history_is_trimmed_by_its_numbers() {
     let mut desk = Desk::new(Policy {

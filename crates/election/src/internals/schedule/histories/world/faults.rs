@@ -1,6 +1,8 @@
 //! What goes wrong in a history, until all heals.
 
-use super::{BEGIN, Event, Happening, Mistake, Outcome, SECOND, Time, World};
+use super::{
+    BEGIN, Duration, Event, Happening, Mistake, Outcome, SECOND, State, Time, World, Write,
+};
 
 impl World {
     pub(super) fn fault(&mut self) {
@@ -86,6 +88,38 @@ impl World {
         }
         self.state = Some(state);
         self.revision = self.revision.next();
+        let (delay, life) = (1 + self.up_to(20), self.life);
+        self.after(delay, Happening::StateChanged { life });
+    }
+
+    /// The run closes itself, in a transaction of its own that is guarded as ours are.
+    pub(super) fn completes(&mut self, nonce: &str) {
+        let job = self.job.as_mut().filter(|job| job.run.nonce == nonce);
+        let Some(job) = job else {
+            return;
+        };
+        let run = job.run.clone();
+        let state = self.state.clone();
+        let open = |state: &State| state.open.as_ref().is_some_and(|it| it.nonce == nonce);
+        let Some(state) = state.filter(|state| Some(run.token) == self.leader && open(state))
+        else {
+            return;
+        };
+        let Some((state, record)) = state.closed(Outcome::Success, None, Duration::ZERO) else {
+            return;
+        };
+        job.closed = true;
+        self.completed.extend(run.slot.slot());
+        self.truth.insert((run.slot, run.attempt), Outcome::Success);
+        self.land(&Write {
+            number: 0,
+            token: run.token,
+            seen: self.revision,
+            runs: vec![(state.seq, record)],
+            trimmed: Vec::new(),
+            state,
+            last: false,
+        });
         let (delay, life) = (1 + self.up_to(20), self.life);
         self.after(delay, Happening::StateChanged { life });
     }

@@ -16,9 +16,6 @@ pub enum ProcessError {
     /// The command can't be executed.
     #[error("not executed: {0}")]
     NotExecuted(String),
-    /// Only a job in the daemon has a guardian to start its processes.
-    #[error("no guardian: this term is not the daemon's")]
-    NoGuardian,
     /// The guardian is gone, and with it the process.
     #[error("the guardian is gone")]
     GuardianGone,
@@ -27,8 +24,11 @@ pub enum ProcessError {
 /// What to start, and whom to tell.
 #[derive(Debug)]
 pub struct SpawnRequest {
+    /// Program and arguments.
     pub argv: Vec<String>,
+    /// Where it runs; `None` for the job's own place.
     pub working_dir: Option<PathBuf>,
+    /// What it has in its environment beside a job's.
     pub env: BTreeMap<String, String>,
     /// Its process id, once it runs.
     pub started: oneshot::Sender<Result<u32, ProcessError>>,
@@ -39,21 +39,21 @@ pub struct SpawnRequest {
 /// The way from a term to the guardian.
 pub type Spawner = mpsc::UnboundedSender<SpawnRequest>;
 
-/// A command that is to run within a term; made by [`Term::command`](super::Term::command).
+/// A command that is to run within a term; made by [`JobTerm::command`](super::JobTerm::command).
 ///
 /// Its output and error are the daemon's, its input is `/dev/null`, and it has the variables of a
 /// command job in its environment. Whatever the Rust job does, it is dead before another
 /// candidate's job starts.
 #[derive(Debug)]
 pub struct JobCommand {
-    spawner: Option<Spawner>,
+    spawner: Spawner,
     argv: Vec<String>,
     working_dir: Option<PathBuf>,
     env: BTreeMap<String, String>,
 }
 
 impl JobCommand {
-    pub(super) fn new(spawner: Option<Spawner>, program: String) -> Self {
+    pub(super) fn new(spawner: Spawner, program: String) -> Self {
         Self {
             spawner,
             argv: vec![program],
@@ -98,7 +98,6 @@ impl JobCommand {
     /// # Cancel safety
     /// Dropping it may leave the process running until the run ends.
     pub async fn spawn(self) -> Result<JobProcess, ProcessError> {
-        let spawner = self.spawner.ok_or(ProcessError::NoGuardian)?;
         let (started, pid) = oneshot::channel();
         let (ended, status) = oneshot::channel();
         let request = SpawnRequest {
@@ -109,7 +108,7 @@ impl JobCommand {
             ended,
         };
         let gone = |_| ProcessError::GuardianGone;
-        spawner
+        self.spawner
             .send(request)
             .map_err(|_| ProcessError::GuardianGone)?;
         let pid = pid.await.map_err(gone)??;
