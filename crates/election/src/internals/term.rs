@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::clock::{self, Instant};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
-use crate::schedule::planner::Run;
+use crate::schedule::Run;
 use crate::session::Status;
 use crate::timing::Timing;
 

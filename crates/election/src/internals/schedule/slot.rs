@@ -1,4 +1,4 @@
-//! Slots: the instants at which a schedule wants a run.
+//! Slots: the instants at which a schedule wants a run; and runs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -120,4 +120,21 @@ impl From<Occasion> for String {
     fn from(occasion: Occasion) -> Self {
         occasion.to_string()
     }
+}
+
+/// A run to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What it is for.
+    pub slot: Occasion,
+    /// From one.
+    pub attempt: u32,
+    /// How many slots it stands for beyond its own.
+    pub missed: u64,
+    /// The last slot that was a success.
+    pub last_success: Option<Slot>,
+    /// The term whose claim was acknowledged (R4): in no other may it be started.
+    pub token: i64,
+    /// The claim's.
+    pub nonce: String,
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{self, Instant};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
-use crate::schedule::planner::{Stored, Write, Written};
 use crate::schedule::record::{Outcome, State};
+use crate::schedule::{Stored, Write, Written};
 
 /// Reads the state record, linearizably, in one attempt.
 ///
