@@ -166,3 +166,69 @@ impl From<term::WriteError> for WriteError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Each text of an error and of what it came of.
+    fn chain(error: &dyn std::error::Error) -> Vec<String> {
+        let mut texts = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(deeper) = source {
+            texts.push(deeper.to_string());
+            source = deeper.source();
+        }
+        texts
+    }
+
+    fn refusal() -> Error {
+        Error::Refused {
+            endpoint: "http://a:1".to_owned(),
+            reason: "permission denied".to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_error_tells_its_own_part_and_has_the_rest_as_its_source() {
+        let errors: [(&dyn std::error::Error, usize); 7] = [
+            (&CampaignError::Lost(Loss::Refused(refusal())), 3),
+            (&CampaignError::Lost(Loss::Expired), 2),
+            (&CampaignError::NoLease(refusal()), 2),
+            (&Ending::Lost(Loss::Refused(refusal())), 3),
+            (&WriteError::Unknown(refusal()), 2),
+            (&ResignError::Unconfirmed(refusal()), 2),
+            (&OptionsError::Thread(Arc::new(io::Error::other("none"))), 2),
+        ];
+        for (error, parts) in errors {
+            let texts = chain(error);
+            assert_eq!(texts.len(), parts, "{texts:?}");
+            for (at, text) in texts.iter().enumerate() {
+                let above = &texts[..at];
+                assert!(!above.iter().any(|it| it.contains(text)), "{texts:?}");
+            }
+        }
+        let error = CampaignError::Lost(Loss::Refused(refusal()));
+        let loss = error.source().unwrap().downcast_ref::<Loss>().unwrap();
+        assert!(loss.source().unwrap().downcast_ref::<Error>().is_some());
+    }
+
+    #[test]
+    fn graces_without_room_are_told_in_the_names_of_the_interface() {
+        let second = Duration::from_secs(1);
+        let timing = crate::timing::Timing::new(5 * second, 3 * second, 3 * second);
+        let advice = timing.check().unwrap_err();
+        let told = advice.in_words_of_the_options();
+        assert!(told.contains("raise ttl to "), "{told}");
+        assert!(!told.contains("election.") && !told.contains("job."));
+        let daemons = advice.to_string();
+        assert_eq!(
+            told,
+            daemons.replace("election.", "").replace("job.", ""),
+            "{daemons}"
+        );
+    }
+}

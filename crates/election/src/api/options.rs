@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::OptionsError;
+use crate::etcd::wording::Wording;
 use crate::etcd::{self, Settings};
 
 /// How to reach etcd: the members, who we are, and how long to wait.
@@ -101,6 +102,7 @@ impl ClientOptions {
         }
         let mut settings = Settings::new(self.endpoints.iter());
         settings.connect_timeout = self.connect_timeout;
+        settings.wording = Wording::Options;
         settings.tls = etcd::Tls {
             ca_file,
             cert_file,

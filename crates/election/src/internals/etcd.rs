@@ -36,6 +36,7 @@ pub mod token;
 pub mod trust;
 pub mod version;
 pub mod watch;
+pub mod wording;
 
 pub use error::Error;
 pub use lease::Lifetime;
@@ -45,6 +46,7 @@ use secret::PairFiles;
 pub use seen::Seen;
 pub use token::Token;
 use trust::Trust;
+use wording::Wording;
 
 /// How to reach the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +63,9 @@ pub struct Settings {
     /// TLS, where the endpoints are `https`.
     #[serde(default)]
     pub tls: Tls,
+    /// Whose words errors are told in.
+    #[serde(skip)]
+    pub wording: Wording,
 }
 
 impl Settings {
@@ -72,6 +77,7 @@ impl Settings {
             username: None,
             password_file: None,
             tls: Tls::default(),
+            wording: Wording::default(),
         }
     }
 }
@@ -269,6 +275,11 @@ impl Store {
     /// How the store is reached, for another process or runtime to reach it too.
     pub fn settings(&self) -> Settings {
         self.members().settings.clone()
+    }
+
+    /// Whose words its errors are told in.
+    pub(crate) fn wording(&self) -> Wording {
+        self.members().settings.wording
     }
 
     /// How many members there are.
