@@ -79,8 +79,8 @@ use internals::{
 
 pub use api::{
     Answers, CampaignError, Candidate, Change, Client, ClientOptions, Election, Ending, Event,
-    GuardedTxn, Leader, Leadership, Lock, LockGuard, Observer, OptionsError, ResignError, Term,
-    Tls, User, Value, Waiting, Watcher, WriteError,
+    GuardedTxn, Leader, Leadership, Lock, LockGuard, Observer, OptionsError, Password, ResignError,
+    Term, Tls, User, Value, Waiting, Watcher, WriteError,
 };
 pub use internals::election::Progress;
 pub use internals::etcd::Error;

@@ -42,7 +42,7 @@ pub use error::Error;
 pub use lease::Lifetime;
 use member::Member;
 pub use patience::Patience;
-use secret::PairFiles;
+use secret::{PairFiles, Password};
 pub use seen::Seen;
 pub use token::Token;
 use trust::Trust;
@@ -60,6 +60,9 @@ pub struct Settings {
     /// File with the user's password.
     #[serde(default, with = "crate::os_text::path")]
     pub password_file: Option<PathBuf>,
+    /// The password itself, where there is no file. It is handed to no other process.
+    #[serde(skip)]
+    pub password: Option<Password>,
     /// TLS, where the endpoints are `https`.
     #[serde(default)]
     pub tls: Tls,
@@ -76,6 +79,7 @@ impl Settings {
             connect_timeout: Duration::from_secs(2),
             username: None,
             password_file: None,
+            password: None,
             tls: Tls::default(),
             wording: Wording::default(),
         }

@@ -79,9 +79,12 @@ fn of_login(reason: &str, settings: &Settings, logged_in: bool) -> Option<String
     let user = settings.username.as_deref();
     let said = |words: &str| reason.contains(words);
     if said("authentication failed") {
-        let (user, file) = (user?, settings.password_file.as_ref()?);
-        let file = file.display();
-        Some(format!("no user {user:?} with the password in {file}"))
+        let user = user?;
+        Some(match &settings.password_file {
+            Some(file) => format!("no user {user:?} with the password in {}", file.display()),
+            None if settings.password.is_some() => format!("no user {user:?} with this password"),
+            None => return None,
+        })
     } else if said("user name is empty") {
         Some(match user {
             Some(user) => format!("not logged in as {user:?} yet"),
