@@ -95,7 +95,7 @@
 //! | `session` | the lease, its renewals and its deadline |
 //! | `term` | what a leader holds: token, guarded writes, the way to give it back |
 //! | `etcd` | one client a member, rotation, limits, errors |
-//! | [`kv`], [`status`] | what the commands of these names ask the store |
+//! | `kv`, [`status`] | what the commands of these names ask the store |
 //! | `schedule` | at which instants a job is to run, and which of them is due |
 //! | [`release`] | the unit's stop hook |
 //! | [`fencing`] | what an earlier daemon left on this host |
@@ -143,7 +143,6 @@ pub mod fencing;
 pub mod guardian;
 pub mod http;
 pub mod job;
-pub mod kv;
 mod lines;
 pub mod log;
 pub mod metrics;
@@ -158,8 +157,8 @@ pub mod status;
 
 #[doc(hidden)]
 pub use incumbent_election::internals::{
-    backoff, clock, election, etcd, keys, os_text, reason, schedule, session, term, vital, wall,
-    worker,
+    backoff, clock, election, etcd, keys, kv, os_text, reason, schedule, session, term, vital,
+    wall, worker,
 };
 
 pub use cli::{command_line, main};

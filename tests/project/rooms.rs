@@ -57,14 +57,14 @@ const ARROWS: &[(&str, &str)] = &[
     ),
     // What the commands ask.
     ("status", "election term etcd schedule keys wall"),
-    ("kv", "etcd keys backoff"),
     // What is counted, and how it is shown.
     ("metrics", "session schedule wall reason"),
     // What who uses the election alone can do, on a thread of the client's.
     (
         "api",
-        "election session term etcd keys timing backoff clock reason",
+        "election session term kv etcd keys timing backoff clock reason",
     ),
+    ("kv", "etcd keys backoff"),
     // A term comes of an election and hangs on its session.
     (
         "election",

@@ -73,8 +73,8 @@ pub mod internals;
 mod internals;
 
 use internals::{
-    backoff, clock, election, etcd, keys, os_text, reason, schedule, session, term, timing, vital,
-    wall, worker,
+    backoff, clock, election, etcd, keys, kv, os_text, reason, schedule, session, term, timing,
+    vital, wall, worker,
 };
 
 pub use api::{

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::election;
 use crate::etcd::Error;
+use crate::etcd::patience::Failure;
 use crate::keys::NotAPrefix;
+use crate::kv;
 use crate::session::Loss;
 use crate::term;
 
@@ -132,7 +134,7 @@ pub enum ResignError {
     Gone,
 }
 
-/// A guarded write was not done, or nobody knows.
+/// A write was not done, or nobody knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -145,7 +147,10 @@ pub enum WriteError {
         /// The key.
         key: String,
     },
-    /// Nobody answered in time: it may be applied, now or later, if the term still is then.
+    /// Nobody answered in time what comes before a write: nothing was written.
+    #[error("etcd was not reached; nothing was written")]
+    Unreached(#[source] Error),
+    /// Nobody answered in time: it may be applied, now or later; a term's, if that still is then.
     #[error("no answer; it may be written")]
     Unknown(#[source] Error),
     /// Etcd refuses it; nothing was written.
@@ -154,6 +159,22 @@ pub enum WriteError {
     /// The client's thread has ended.
     #[error("the client is gone; it may be written")]
     Gone,
+}
+
+/// Of writes that no term guards.
+impl From<kv::Error> for WriteError {
+    fn from(error: kv::Error) -> Self {
+        let last = |failure| match failure {
+            Failure::TimedOut { last, .. } | Failure::Store(last) => last,
+        };
+        match error {
+            kv::Error::Store(Failure::Store(error)) if !error.may_pass() => Self::Refused(error),
+            kv::Error::Store(failure) => Self::Unreached(last(failure)),
+            kv::Error::InDoubt(failure) => Self::Unknown(last(failure)),
+            kv::Error::NotLeader { .. } | kv::Error::Overtaken { .. } => Self::NotLeader,
+            kv::Error::Compacted { oldest, .. } => Self::Refused(Error::Compacted { oldest }),
+        }
+    }
 }
 
 impl From<term::WriteError> for WriteError {

@@ -1,4 +1,4 @@
-//! Reads and writes of the store's keys for `incumbent kv`, within a total time.
+//! Reads and writes of the store's keys, for `incumbent kv` and the interface, within a total time.
 //!
 //! Reads are repeated on another member until one answers. Writes need more care, for a write that
 //! timed out may be applied later on (R10):
@@ -19,7 +19,9 @@ use crate::etcd::{self, Store};
 use crate::keys::LeaseId;
 
 mod guard;
+#[cfg(feature = "daemon")]
 pub mod json;
+#[cfg(feature = "daemon")]
 pub mod plain;
 mod span;
 pub mod watch;
@@ -149,12 +151,16 @@ impl Keys {
     }
 
     async fn read(&self, span: &Span, options: &GetOptions) -> Result<GetResponse, Failure> {
-        let read = async |limit| {
-            let options = Some(options.clone());
-            let (answer, _) = self.store.get(limit, span.start(), options).await?;
-            Ok(answer)
-        };
-        self.patience.ask(read).await
+        // By hand: of what `Patience::ask` awaits the compiler can't see that any thread may run it.
+        let mut attempts = self.patience.attempts();
+        loop {
+            let limit = self.patience.attempt();
+            let read = self.store.get(limit, span.start(), Some(options.clone()));
+            match read.await {
+                Ok((answer, _)) => return Ok(answer),
+                Err(error) => attempts.weigh(error).await?,
+            }
+        }
     }
 
     /// The oldest revision that can be read. A read that comes too late isn't told; a watch is.
