@@ -133,6 +133,9 @@
 //! | R14 | no thread that renews, guards or decides waits for whoever reads its output, or for a disk | [`log`], [`runtime_dir`] |
 //! | R15 | what can't be had for a moment, a thread, a descriptor, a process, ends no loop and no term by itself: it is said, and tried again; a thread that the daemon can't do without takes the process with it; the watchdog is fed only while main loop and contest get on | [`shortage`], `vital`, `worker`, [`daemon`] |
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("incumbent runs on Linux: its guardian owns a job by what that kernel offers");
+
 pub mod candidate;
 pub mod cgroup;
 pub mod cli;

@@ -65,6 +65,11 @@
     )
 )]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "incumbent-election runs on Linux: it counts deadlines on clocks and timers of that kernel's"
+);
+
 mod api;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
