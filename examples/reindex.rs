@@ -59,7 +59,7 @@ impl Reindex {
 impl Job for Reindex {
     async fn run(&self, term: Term) -> Result<(), JobError> {
         let mut next = self.next(&term).await?;
-        tracing::info!(token = term.token(), next, "reindexing");
+        tracing::info!(token = term.token().get(), next, "reindexing");
         while !term.is_stopping() {
             // Started by the guardian, so that it can't outlive the term whatever happens here. It
             // finds the fencing token in its environment, as INCUMBENT_TOKEN.
@@ -89,7 +89,7 @@ impl Job for Reindex {
         }
         // With no term left there is nothing that could still be put in order.
         if !term.remaining().is_zero() {
-            tracing::info!(token = term.token(), next, "reindexing stopped");
+            tracing::info!(token = term.token().get(), next, "reindexing stopped");
         }
         Ok(())
     }

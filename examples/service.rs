@@ -12,13 +12,13 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use incumbent_election::{Client, ClientOptions, Term, WriteError};
+use incumbent_election::{Client, ClientOptions, Term, Token, WriteError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 /// The term that this replica works in, if any, as its handler sees it.
-type Leads = Arc<Mutex<Option<i64>>>;
+type Leads = Arc<Mutex<Option<Token>>>;
 
 /// Counts in etcd for as long as the term lasts.
 async fn count(term: &Term) -> Result<(), WriteError> {

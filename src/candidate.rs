@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::backoff;
 use crate::clock::{self, Tick};
 use crate::config::Config;
-use crate::etcd::{Store, Token};
+use crate::etcd::{AuthToken, Store};
 use crate::guardian::client::ClientEvent as GuardianEvent;
 use crate::guardian::protocol::Report as GuardianReport;
 use crate::job::Jobs;
@@ -67,6 +67,10 @@ pub use view::{HealthView, JobView, PastRun, Public, SlotsView, View};
 /// How long the guardian has to leave at the end.
 const DISMISSAL: Duration = Duration::from_millis(500);
 
+/// How long the lease file may take to be as it should be at the end; what is left of it costs the stop
+/// hook a request, no more.
+const LAST_FILE: Duration = Duration::from_secs(5);
+
 /// A wake-up that comes so late means that this process, or the whole machine, stood still.
 const STOPPED: Duration = Duration::from_millis(100);
 
@@ -113,7 +117,7 @@ pub struct Candidate {
     logs: Arc<log::LogGuard>,
     place: UnitPlace,
     /// Of the contest's login, for the stop hook.
-    token: Option<Token>,
+    token: Option<AuthToken>,
     orders: mpsc::UnboundedReceiver<Order>,
     publish: watch::Sender<Public>,
     tick: Tick,
@@ -311,7 +315,8 @@ impl Candidate {
         }
     }
 
-    /// Lets the guardian go, which has nothing left to guard, or had nothing yet, and that of checks.
+    /// Lets the guardian go, which has nothing left to guard, or had nothing yet, and that of checks, and
+    /// waits for what is still to be done with the lease file.
     pub async fn leave(&self) {
         let guardian = self.guarding.guardian();
         let checks = async {
@@ -319,7 +324,13 @@ impl Candidate {
                 checking.dismiss().await;
             }
         };
-        tokio::join!(guardian.dismiss(DISMISSAL), checks);
+        let file = async {
+            tokio::select! {
+                () = self.files.settled() => {}
+                () = clock::sleep(LAST_FILE) => {}
+            }
+        };
+        tokio::join!(guardian.dismiss(DISMISSAL), checks, file);
     }
 
     /// Decides on an event, by the newest that is known of the lease, and does what is to be done.

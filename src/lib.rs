@@ -14,7 +14,8 @@
 //! written to. Nor do the guarantees cover
 //!
 //! - work that a job hands to a process outside its own tree (`docker run`, `docker exec`, `nsenter`);
-//! - a lease revoked early while the leader's watch is broken too, or while a Go program is next;
+//! - a lease revoked early while the leader's watch is broken too, while a Go program is next, or before
+//!   the term's record is there;
 //! - a process that the kernel can't kill, or that we may not signal (`sudo`, setuid programs,
 //!   subordinate user ids), while etcd is away;
 //! - daemon and guardian each killed or stopped, where no service manager looks after them;
@@ -108,7 +109,7 @@
 //! | [`notify`], [`signals`] | words to and from the service manager |
 //! | `vital`, `worker` | threads whose end is the process's, and those that wait for what blocks |
 //! | [`shortage`] | waiting for what can't be had for a moment |
-//! | `keys`, `clock`, `wall`, `backoff`, [`proc`], [`cgroup`], [`faults`], `os_text`, `reason` | leaves: names, time, the time of day, pauses, `/proc`, whose fault an error is, paths as JSON, why a term ended |
+//! | `keys`, `revision`, `clock`, `wall`, `backoff`, [`proc`], [`cgroup`], [`faults`], `os_text`, `reason` | leaves: names, revisions and tokens, time, the time of day, pauses, `/proc`, whose fault an error is, paths as JSON, why a term ended |
 //!
 //! # Rules
 //!
@@ -160,12 +161,13 @@ pub mod status;
 
 #[doc(hidden)]
 pub use incumbent_election::internals::{
-    backoff, clock, election, etcd, keys, kv, os_text, reason, schedule, session, term, vital,
-    wall, worker,
+    backoff, clock, election, etcd, keys, kv, os_text, reason, revision, schedule, session, term,
+    vital, wall, worker,
 };
 
 pub use cli::{command_line, main};
 pub use job::{Job, JobError, Jobs};
+pub use revision::Token;
 pub use term::Term;
 
 /// Compiles the README's example with the documentation tests.

@@ -8,6 +8,7 @@ use tracing::field::display;
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::survivor::{Survivor, listed};
 use crate::reason::EndReason;
+use crate::revision::Token;
 
 /// Which part of the program speaks: the target of its lines, by which they are filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,20 +83,20 @@ macro_rules! line {
 }
 
 impl Speaker<'_> {
-    pub(crate) fn term_lost(&self, lease: Option<LeaseId>, token: i64, reason: EndReason) {
-        let (lease, reason) = (lease.map(display), reason.word());
+    pub(crate) fn term_lost(&self, lease: Option<LeaseId>, token: Token, reason: EndReason) {
+        let (lease, token, reason) = (lease.map(display), token.get(), reason.word());
         line!(error, self, lease, token, reason, "term lost");
     }
 
     pub(crate) fn job_stopped(
         &self,
         lease: Option<LeaseId>,
-        token: i64,
+        token: Token,
         pid: Option<u32>,
         killed: bool,
         took: Duration,
     ) {
-        let (lease, took_ms) = (lease.map(display), ms(took));
+        let (lease, token, took_ms) = (lease.map(display), token.get(), ms(took));
         line!(
             info,
             self,
@@ -108,7 +109,7 @@ impl Speaker<'_> {
         );
     }
 
-    pub(crate) fn hook_ended(&self, lease: Option<LeaseId>, token: i64, end: &HookEnd<'_>) {
+    pub(crate) fn hook_ended(&self, lease: Option<LeaseId>, token: Token, end: &HookEnd<'_>) {
         let HookEnd {
             hook,
             pid,
@@ -118,7 +119,7 @@ impl Speaker<'_> {
             killed,
             ran,
         } = *end;
-        let (lease, ran_ms) = (lease.map(display), ms(ran));
+        let (lease, token, ran_ms) = (lease.map(display), token.get(), ms(ran));
         if code == Some(0) && !killed {
             line!(
                 info,
@@ -150,19 +151,20 @@ impl Speaker<'_> {
     }
 
     /// `token` is null for a place in the queue.
-    pub(crate) fn resigned(&self, lease: LeaseId, token: Option<i64>, confirmed: bool) {
-        let by = self.voice.word();
+    pub(crate) fn resigned(&self, lease: LeaseId, token: Option<Token>, confirmed: bool) {
+        let (token, by) = (token.map(Token::get), self.voice.word());
         line!(info, self, %lease, token, confirmed, by, "resigned");
     }
 
     pub(crate) fn job_can_not_be_killed(
         &self,
         lease: Option<LeaseId>,
-        token: Option<i64>,
+        token: Option<Token>,
         survivors: &[Survivor],
         cgroup: Option<&str>,
     ) {
-        let (lease, pids) = (lease.map(display), listed(survivors));
+        let (lease, token) = (lease.map(display), token.map(Token::get));
+        let pids = listed(survivors);
         line!(
             error,
             self,

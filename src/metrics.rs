@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::reason::EndReason;
+use crate::revision::Token;
 use crate::schedule::record::Outcome;
 use crate::session::Renewed;
 use crate::wall::Time;
@@ -137,7 +138,7 @@ pub struct Gauges {
     /// Whether it stands in the queue, or leads.
     pub ready: bool,
     /// The fencing token; 0 without a term.
-    pub token: i64,
+    pub token: Option<Token>,
     /// What is left of the lease for certain.
     pub lease_remaining: Duration,
     /// Whether the job runs.
@@ -225,7 +226,7 @@ impl Metrics {
         gauge(
             "incumbent_fencing_token",
             "The token of the present term; 0 without one.",
-            token,
+            &token.map_or(0, Token::get),
         );
         gauge(
             "incumbent_lease_remaining_seconds",
@@ -433,7 +434,7 @@ mod tests {
         let gauges = Gauges {
             leader: true,
             ready: true,
-            token: 7,
+            token: Token::new(7),
             lease_remaining: Duration::from_millis(2500),
             job_up: true,
             healthy: Some(true),

@@ -10,6 +10,7 @@ use crate::election::queue;
 use crate::etcd::patience::Failure;
 use crate::etcd::{Lifetime, Patience, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::{Revision, Token};
 use crate::schedule::record::{HistoryEntry, Last, Open, State};
 use crate::schedule::{Schedule, Slot};
 use crate::term::history::read_past;
@@ -45,7 +46,7 @@ pub struct ElectionStatus {
     /// The token of the first in line, which doesn't lead, and what it waits for; not part of the
     /// JSON, as all that follows but the last two.
     #[serde(skip)]
-    pub waits: Option<(i64, String)>,
+    pub waits: Option<(Token, String)>,
     /// The one among the keys that block whose term is the last on record.
     #[serde(skip)]
     pub last_term: Option<String>,
@@ -53,9 +54,9 @@ pub struct ElectionStatus {
     #[serde(skip)]
     pub unreadable: Vec<String>,
     /// Every term up to this token was proven dead or waited out.
-    pub marker: Option<i64>,
+    pub marker: Option<Token>,
     /// The revision at which all of this was so.
-    pub revision: i64,
+    pub revision: Revision,
 }
 
 /// The schedule of an election's job, and what became of it.
@@ -115,7 +116,7 @@ pub struct CandidateStatus {
     /// Its lease.
     pub lease: LeaseId,
     /// `create_revision` of its key; its fencing token once it leads.
-    pub token: i64,
+    pub token: Token,
     /// Its key.
     pub key: String,
     /// The lease's TTL in seconds; 0 where it isn't known.
@@ -214,7 +215,7 @@ impl ElectionStatus {
     #[must_use]
     pub fn without_time(&self) -> Self {
         let mut status = self.clone();
-        status.revision = 0;
+        status.revision = Revision::default();
         for candidate in status.leader.iter_mut().chain(&mut status.queue) {
             candidate.lease_remaining_s = None;
             candidate.ttl = 0;
@@ -266,7 +267,7 @@ impl ElectionStatus {
         let last_term = queue
             .blocked_by
             .iter()
-            .find(|(at, _)| Some(*at) == recorded);
+            .find(|(at, _)| Some(*at) == recorded.map(Token::revision));
         Self {
             election: prefix.clone(),
             leader: all

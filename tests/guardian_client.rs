@@ -22,10 +22,14 @@ use incumbent::guardian::fence::Tell;
 use incumbent::guardian::protocol::{CommandSpec, Report, Request, TermSpec};
 use incumbent::keys::{LeaseId, Prefix};
 use incumbent::log::{Format, LogSettings};
+use incumbent::revision::{Revision, Token};
 use incumbent::term::resignation::Resignation;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
+
+/// The usual term.
+const TOKEN: Token = Token::at(Revision::new(7));
 
 /// Longer than any kill takes here.
 const LONG: Duration = Duration::from_mins(1);
@@ -80,7 +84,7 @@ impl Stand {
         event.unwrap().unwrap()
     }
 
-    async fn begin(&mut self, token: i64) -> TermSpec {
+    async fn begin(&mut self, token: Token) -> TermSpec {
         let term = term(token);
         self.guardian.send(Request::Term(term.clone()));
         let deadline = term.deadline;
@@ -89,7 +93,7 @@ impl Stand {
         term
     }
 
-    async fn start(&mut self, token: i64, script: &str) -> OwnedFd {
+    async fn start(&mut self, token: Token, script: &str) -> OwnedFd {
         self.guardian.send(start(token, script));
         match self.event().await {
             ClientEvent::Report(Report::Started { pid, .. }) => pidfd(pid),
@@ -102,7 +106,7 @@ impl Stand {
     }
 }
 
-fn term(token: i64) -> TermSpec {
+fn term(token: Token) -> TermSpec {
     TermSpec {
         token,
         deadline: clock::now() + Duration::from_mins(1),
@@ -115,7 +119,7 @@ fn term(token: i64) -> TermSpec {
     }
 }
 
-fn start(token: i64, script: &str) -> Request {
+fn start(token: Token, script: &str) -> Request {
     Request::Start {
         token,
         run: 1,
@@ -163,22 +167,32 @@ async fn it_acknowledges_what_it_was_told() {
     let remembered = ClientEvent::Report(Report::Remembered { lease });
     assert_eq!(stand.event().await, remembered);
     assert_eq!(stand.guardian.acked_deadline(), None);
-    let term = stand.begin(7).await;
-    assert_eq!(stand.guardian.acked_deadline(), Some((7, term.deadline)));
+    let term = stand.begin(TOKEN).await;
+    assert_eq!(
+        stand.guardian.acked_deadline(),
+        Some((TOKEN, term.deadline))
+    );
 
     // Stopped, it acknowledges nothing; continued, it does.
     stand.signal(Signal::STOP);
     let deadline = term.deadline + Duration::from_secs(1);
-    stand
-        .guardian
-        .send(Request::Deadline { token: 7, deadline });
-    assert_eq!(stand.guardian.acked_deadline(), Some((7, term.deadline)));
+    stand.guardian.send(Request::Deadline {
+        token: TOKEN,
+        deadline,
+    });
+    assert_eq!(
+        stand.guardian.acked_deadline(),
+        Some((TOKEN, term.deadline))
+    );
     stand.signal(Signal::CONT);
-    let guarded = ClientEvent::Report(Report::Guarded { token: 7, deadline });
+    let guarded = ClientEvent::Report(Report::Guarded {
+        token: TOKEN,
+        deadline,
+    });
     assert_eq!(stand.event().await, guarded);
-    assert_eq!(stand.guardian.acked_deadline(), Some((7, deadline)));
+    assert_eq!(stand.guardian.acked_deadline(), Some((TOKEN, deadline)));
 
-    stand.guardian.send(Request::EndTerm { token: 7 });
+    stand.guardian.send(Request::EndTerm { token: TOKEN });
     stand.guardian.send(Request::Forget { lease });
     let process = pidfd(stand.guardian.pid());
     assert!(stand.guardian.dismiss(PATIENCE).await);
@@ -190,24 +204,29 @@ async fn a_kill_does_not_wait_for_what_holds_a_start_back() {
     let mut stand = Stand::new().await;
     let (_never, done) = oneshot::channel();
     stand.guardian.hold(done);
-    stand.guardian.send(Request::Term(term(7)));
+    stand.guardian.send(Request::Term(term(TOKEN)));
     stand.guardian.send(Request::AtEnd {
-        token: 7,
+        token: TOKEN,
         command: CommandSpec::default(),
         limit: PATIENCE,
     });
-    stand.guardian.send(start(7, "sleep 1000000"));
+    stand.guardian.send(start(TOKEN, "sleep 1000000"));
     let held = tokio::time::timeout(Duration::from_millis(100), stand.events.recv()).await;
     assert!(held.is_err(), "{held:?}");
-    stand.guardian.send(Request::Kill { token: 7 });
+    stand.guardian.send(Request::Kill { token: TOKEN });
     // In the order of sending: the kill knows of the start, and nothing runs after it.
     let run = loop {
-        if let ClientEvent::Report(Report::Empty { token: 7, run, .. }) = stand.event().await {
+        if let ClientEvent::Report(Report::Empty {
+            token: Some(TOKEN),
+            run,
+            ..
+        }) = stand.event().await
+        {
             break run;
         }
     };
     assert_eq!(run, 1);
-    stand.guardian.send(Request::EndTerm { token: 7 });
+    stand.guardian.send(Request::EndTerm { token: TOKEN });
     assert!(stand.guardian.dismiss(PATIENCE).await);
 }
 
@@ -216,7 +235,7 @@ async fn what_is_held_back_goes_out_once_it_may() {
     let mut stand = Stand::new().await;
     let (wait, done) = oneshot::channel();
     stand.guardian.hold(done);
-    stand.guardian.send(Request::Term(term(7)));
+    stand.guardian.send(Request::Term(term(TOKEN)));
     let held = tokio::time::timeout(Duration::from_millis(100), stand.events.recv()).await;
     assert!(held.is_err(), "{held:?}");
     drop(wait);
@@ -224,20 +243,20 @@ async fn what_is_held_back_goes_out_once_it_may() {
     assert!(
         matches!(
             guarded,
-            ClientEvent::Report(Report::Guarded { token: 7, .. })
+            ClientEvent::Report(Report::Guarded { token: TOKEN, .. })
         ),
         "{guarded:?}"
     );
-    stand.guardian.send(Request::EndTerm { token: 7 });
+    stand.guardian.send(Request::EndTerm { token: TOKEN });
     assert!(stand.guardian.dismiss(PATIENCE).await);
 }
 
 #[tokio::test]
 async fn it_is_fenced_with_all_that_it_started() {
     let mut stand = Stand::new().await;
-    stand.begin(7).await;
+    stand.begin(TOKEN).await;
     let script = "trap '' TERM; (setsid sh -c \"trap '' TERM; sleep 1000\" &); sleep 1000";
-    let job = stand.start(7, script).await;
+    let job = stand.start(TOKEN, script).await;
     stand.signal(Signal::KILL);
     assert_eq!(stand.event().await, ClientEvent::Gone);
     let until = clock::now() + PATIENCE;
@@ -250,8 +269,8 @@ async fn it_is_fenced_with_all_that_it_started() {
 #[tokio::test]
 async fn a_stopped_one_is_fenced_too() {
     let mut stand = Stand::new().await;
-    stand.begin(7).await;
-    let job = stand.start(7, "trap '' TERM; sleep 1000").await;
+    stand.begin(TOKEN).await;
+    let job = stand.start(TOKEN, "trap '' TERM; sleep 1000").await;
     stand.signal(Signal::STOP);
     assert!(stand.guardian.fence(None, LONG, nobody()).await);
     assert_eq!(stand.event().await, ClientEvent::Gone);

@@ -11,6 +11,7 @@ use crate::guardian::protocol::{CommandSpec, Request};
 use crate::job::command;
 use crate::job::native::{self, NativeJob, Stage};
 use crate::metrics::SlotOutcome;
+use crate::revision::Token;
 use crate::runtime_dir::lease_file::LeaseFile;
 use crate::schedule::planner::Line as Planned;
 use crate::schedule::record::Outcome;
@@ -138,11 +139,11 @@ impl Candidate {
     }
 
     /// The term with this token, which was claimed before anything was decided on for it.
-    fn term_of(&self, token: i64) -> Option<&Term> {
+    fn term_of(&self, token: Token) -> Option<&Term> {
         self.term.as_ref().filter(|term| term.token() == token)
     }
 
-    fn start_run(&mut self, token: i64, run: u64, what: Work) {
+    fn start_run(&mut self, token: Token, run: u64, what: Work) {
         let wanted = self.wanted.take();
         let Some(term) = self.term_of(token) else {
             return;
@@ -179,7 +180,7 @@ impl Candidate {
     }
 
     /// Tells the guardian what to run at the end of the term.
-    fn guard_end(&self, token: i64) {
+    fn guard_end(&self, token: Token) {
         if let (Some(term), Some(hook)) = (self.term_of(token), &self.config.hooks.on_lost) {
             self.guarding.send(Request::AtEnd {
                 token,

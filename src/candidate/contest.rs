@@ -21,7 +21,7 @@ use crate::config::timing::Timing;
 use crate::election::control::{Lookout, Notice};
 use crate::election::digest::tell_digest;
 use crate::election::{CampaignError, Digest, Election, TakeoverDelay, wishes};
-use crate::etcd::{Error, Store, Token, departure};
+use crate::etcd::{AuthToken, Error, Store, departure};
 use crate::keys::{LeaseId, Prefix};
 use crate::log;
 use crate::metrics::Metrics;
@@ -52,7 +52,7 @@ pub(super) enum ContestReport {
     /// its way, as the receiver tells.
     Elected(Term, String, oneshot::Receiver<()>),
     /// The login has this token now.
-    LoggedIn(Token),
+    LoggedIn(AuthToken),
 }
 
 /// What the contest needs to know from the start.
@@ -468,7 +468,7 @@ impl Contestant {
 
 /// Tells of each token that a login brings.
 async fn tell_tokens(
-    mut tokens: watch::Receiver<Option<Token>>,
+    mut tokens: watch::Receiver<Option<AuthToken>>,
     reports: mpsc::UnboundedSender<ContestReport>,
 ) {
     while tokens.changed().await.is_ok() {

@@ -369,7 +369,10 @@ impl Mind {
                 unfinished,
             } => {
                 // One that was sent before the last start arrived proves nothing.
-                let present = self.place.tenure().is_some_and(|it| it.token == token);
+                let present = self
+                    .place
+                    .tenure()
+                    .is_some_and(|it| Some(it.token) == token);
                 if present && run >= self.guardian.asked {
                     self.empty(killed, unfinished);
                 }

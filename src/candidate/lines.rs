@@ -62,18 +62,18 @@ impl Lines {
                 lease,
                 token,
                 waited,
-            } => line!(info, self, %lease, token, waited_ms = ms(*waited), "elected"),
+            } => line!(info, self, %lease, token = token.get(), waited_ms = ms(*waited), "elected"),
             Line::Refused { lease, reason } => {
                 line!(error, self, %lease, reason, "refusing to lead");
             }
             Line::JobStarted { lease, token, pid } => {
-                line!(info, self, %lease, token, pid, "job started");
+                line!(info, self, %lease, token = token.get(), pid, "job started");
             }
             Line::JobNotStarted {
                 lease,
                 token,
                 reason,
-            } => line!(warn, self, %lease, token, reason, "job not started"),
+            } => line!(warn, self, %lease, token = token.get(), reason, "job not started"),
             Line::JobEnded { .. } => self.job_ended(line),
             Line::JobStopped {
                 lease,
@@ -139,18 +139,18 @@ impl Lines {
             }
             Line::NotSteppingDown { term, reason } => {
                 let lease = term.map(|(lease, _)| display(lease));
-                let token = term.map(|(_, token)| token);
+                let token = term.map(|(_, token)| token.get());
                 line!(warn, self, lease, token, reason, "not stepping down");
             }
             Line::AskedToStepDown { lease, token, by } => {
-                line!(debug, self, %lease, token, by, "asked to step down");
+                line!(debug, self, %lease, token = token.get(), by, "asked to step down");
             }
             Line::SteppingDown { lease, token, by } => {
-                line!(info, self, %lease, token, by, "stepping down");
+                line!(info, self, %lease, token = token.get(), by, "stepping down");
             }
             Line::MakingWay { lease } => line!(info, self, %lease, "making way"),
             Line::DaemonKilled { lease, token } => {
-                line!(error, self, %lease, token, "killing this daemon: its Rust job does not end");
+                line!(error, self, %lease, token = token.get(), "killing this daemon: its Rust job does not end");
             }
             Line::GuardianGone => line!(error, self, "guardian lost"),
             Line::Slots { .. } | Line::NextSlot { .. } | Line::RunTimedOut { .. } => {
@@ -179,11 +179,11 @@ impl Lines {
         let (signal, error, ran_ms) = (*signal, error.as_deref(), ms(*ran));
         if *once {
             // Whoever typed the command gets its exit code.
-            line!(info, self, %lease, token, pid, code, signal, ran_ms, "job ended");
+            line!(info, self, %lease, token = token.get(), pid, code, signal, ran_ms, "job ended");
         } else if *code == Some(0) {
-            line!(info, self, %lease, token, pid, code, ran_ms, "job ended");
+            line!(info, self, %lease, token = token.get(), pid, code, ran_ms, "job ended");
         } else {
-            line!(warn, self, %lease, token, pid, code, signal, error, ran_ms, "job ended");
+            line!(warn, self, %lease, token = token.get(), pid, code, signal, error, ran_ms, "job ended");
         }
     }
 
@@ -194,7 +194,7 @@ impl Lines {
             return;
         };
         let lease = term.map(|(lease, _)| display(lease));
-        let token = term.map(|(_, token)| token);
+        let token = term.map(|(_, token)| token.get());
         let line = match line {
             Line::NextSlot { slot, at, .. } => {
                 let late = at.since(slot.time());
@@ -233,6 +233,7 @@ impl Lines {
                 token: of_term,
                 again,
             } => {
+                let of_term = of_term.get();
                 line!(error, self, lease, token, %slot, host, of_term, again, "run lost");
             }
             Planned::TimedOut { slot } => {
@@ -273,7 +274,7 @@ impl Lines {
         match line {
             Line::LastHookKilled { lease, token, ran } => {
                 let (hook, killed, ran_ms) = ("on_lost", true, ms(*ran));
-                line!(warn, self, %lease, token, hook, killed, ran_ms, "hook ended");
+                line!(warn, self, %lease, token = token.get(), hook, killed, ran_ms, "hook ended");
             }
             Line::HookEnded {
                 lease,

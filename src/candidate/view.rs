@@ -15,6 +15,7 @@ use crate::config::timing::Timing;
 use crate::keys::LeaseId;
 use crate::metrics::{Metrics, RunResult};
 use crate::proc::survivor::Survivor;
+use crate::revision::Token;
 use crate::schedule::Slot;
 use crate::schedule::record::State;
 
@@ -29,9 +30,9 @@ pub struct Public {
     /// The lease of its candidacy.
     pub lease: Option<LeaseId>,
     /// `create_revision` of its candidate key; the fencing token, once it leads.
-    pub revision: Option<i64>,
+    pub revision: Option<Token>,
     /// The fencing token, while it leads.
-    pub token: Option<i64>,
+    pub token: Option<Token>,
     /// `D`, while it leads.
     pub deadline: Option<Instant>,
     /// Up to when the lease is held for certain, by whatever role.
@@ -102,7 +103,7 @@ pub struct SlotsView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastRun {
     /// Its term.
-    pub token: i64,
+    pub token: Token,
     /// How it came out.
     pub result: RunResult,
     /// How it ended.

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix, shown};
 use crate::kv::{self, Keys, Span, WriteGuard, json, plain, watch};
+use crate::revision::Revision;
 
 /// Read and write the store's keys, as etcdctl does
 ///
@@ -206,7 +207,7 @@ impl GetArgs {
         let (keys, _) = self.common.keys(false)?;
         let get = kv::Get {
             span: self.range.span(),
-            revision: self.rev,
+            revision: Revision::new(self.rev),
             limit: self.limit,
             keys_only: self.keys_only,
         };
@@ -256,7 +257,7 @@ impl WatchArgs {
         let (keys, _) = self.common.keys(false)?;
         let request = watch::WatchRequest {
             span: self.range.span(),
-            revision: self.rev,
+            revision: Revision::new(self.rev),
             prev_kv: self.prev_kv,
         };
         let mut follower = keys.watch(request).await?;

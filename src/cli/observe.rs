@@ -16,6 +16,7 @@ use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::LeaseId;
 use crate::log;
+use crate::revision::{Revision, Token};
 
 /// Follow the election: one JSON line for each change of the leader, nobody included
 ///
@@ -33,7 +34,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct ObserveLine<'a> {
     event: &'static str,
-    revision: i64,
+    revision: Revision,
     leader: Option<Leader<'a>>,
 }
 
@@ -42,7 +43,7 @@ struct Leader<'a> {
     name: &'a str,
     lease: LeaseId,
     key: &'a str,
-    token: i64,
+    token: Token,
 }
 
 /// Follows the election until nobody reads any more.

@@ -18,6 +18,7 @@ use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::Prefix;
 use crate::log;
+use crate::revision::Token;
 use crate::schedule::record::{HistoryEntry, Open, Outcome};
 use crate::term::run_book::RunBook;
 
@@ -231,7 +232,7 @@ fn table(book: &RunBook, open: Option<&Open>, look: Look) -> String {
             in_seconds(&run.began.to_string()),
             of_run(span(Duration::from_millis(run.took_ms))),
             short(&run.host),
-            run.token.to_string(),
+            run.token.map_or(0, Token::get).to_string(),
         ];
         table.push(run.result.is_wrong().then_some(LookMark::Trouble), row);
     }
@@ -281,6 +282,7 @@ pub(super) fn in_seconds(time: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::revision::Revision;
     use crate::schedule::record::{Exit, State};
     use crate::schedule::{Occasion, Slot};
     use crate::wall::Time;
@@ -291,7 +293,7 @@ mod tests {
         let open = Open {
             slot: Occasion::Slot(slot),
             attempt: 1,
-            token: 17,
+            token: Token::at(Revision::new(17)),
             nonce: "00".to_owned(),
             host: "alpha".to_owned(),
             at,

@@ -321,6 +321,7 @@ fn row(candidate: &CandidateStatus, leads: bool) -> [String; 8] {
 mod tests {
     use super::*;
     use crate::keys::LeaseId;
+    use crate::revision::{Revision, Token};
     use crate::schedule::Occasion;
     use crate::schedule::record::{Exit, Open, Outcome, State};
     use crate::term::record::Unkillable;
@@ -332,7 +333,7 @@ mod tests {
             position,
             name: name.to_owned(),
             lease,
-            token,
+            token: Token::at(Revision::new(token)),
             key: prefix.candidate(lease),
             ttl: 15,
             lease_remaining_s: Some(12),
@@ -360,7 +361,7 @@ mod tests {
             last_term: None,
             unreadable: Vec::new(),
             marker: None,
-            revision: 99,
+            revision: Revision::new(99),
         }
     }
 
@@ -482,7 +483,7 @@ leader    a, token 7
         let open = |token| Open {
             slot: Occasion::Slot(slot("2027-03-27T01:30:00Z")),
             attempt: 2,
-            token,
+            token: Token::at(Revision::new(token)),
             nonce: String::new(),
             host: "alpha".to_owned(),
             at: time("2027-03-27T01:30:00.013Z"),

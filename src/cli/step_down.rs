@@ -16,6 +16,7 @@ use crate::etcd::Store;
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::keys::Prefix;
 use crate::log::printable;
+use crate::revision::Revision;
 use crate::term::record::StepDown;
 
 /// Have the leader stop its job and let another candidate lead
@@ -120,7 +121,7 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
 /// What was asked, and of whom.
 struct StepDownWish<'a> {
     leader: &'a QueuedCandidate,
-    asked_at: i64,
+    asked_at: Revision,
     to: Option<crate::keys::LeaseId>,
 }
 

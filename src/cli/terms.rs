@@ -17,6 +17,7 @@ use crate::etcd::Store;
 use crate::keys::Prefix;
 use crate::log;
 use crate::reason::EndReason;
+use crate::revision::Token;
 use crate::status::Overview;
 
 /// How many terms are shown where nothing is said.
@@ -53,7 +54,7 @@ struct TermsBody<'a> {
 
 #[derive(Debug, Serialize)]
 struct TermBody<'a> {
-    token: i64,
+    token: Token,
     candidate: &'a str,
     lease: String,
     host: Option<&'a str>,
@@ -165,11 +166,12 @@ fn lasted(since: Option<&str>, until: Option<&str>) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::revision::Revision;
 
     #[test]
     fn the_table_tells_how_long_each_led_and_why_it_ended() {
         let term = |token, ended, reason| TermBody {
-            token,
+            token: Token::at(Revision::new(token)),
             candidate: "a",
             lease: "1".to_owned(),
             host: Some("alpha"),

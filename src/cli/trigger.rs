@@ -16,6 +16,7 @@ use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
 use crate::log::printable;
+use crate::revision::Revision;
 use crate::schedule::Occasion;
 use crate::schedule::record::{HistoryEntry, Outcome, Verdict};
 use crate::term::record::{Trigger, TriggerAnswer};
@@ -76,6 +77,7 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
     let record = Trigger {
         by: who(),
         since: clock::wall_time(),
+        token: Some(leader.token),
         queue: args.queue,
         answer: None,
     };
@@ -147,10 +149,10 @@ async fn answered(
     store: &Store,
     prefix: &Prefix,
     asked: &Trigger,
-    asked_at: i64,
+    asked_at: Revision,
 ) -> Result<Option<TriggerAnswer>, Failure> {
     let read = async || wishes::read_trigger(store, LONGEST_ATTEMPT, prefix).await;
-    let find = |seen: Option<(i64, Trigger)>| match seen {
+    let find = |seen: Option<(Revision, Trigger)>| match seen {
         Some((at, _)) if at == asked_at => Ok(None),
         Some((_, trigger)) if trigger.by == asked.by && trigger.since == asked.since => {
             Ok(Some(trigger.answer))

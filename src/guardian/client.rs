@@ -30,6 +30,7 @@ use crate::clock::{self, Instant};
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::survivor::{InVain, learn_names};
 use crate::proc::{Handle, Process};
+use crate::revision::Token;
 use crate::term::resignation::Resignation;
 
 /// How long a guardian has to become ready; it takes a few milliseconds.
@@ -73,7 +74,7 @@ pub struct Guardian {
     process: Arc<Handle>,
     outgoing: mpsc::UnboundedSender<Outgoing>,
     waiting: Arc<Waiting>,
-    acked: watch::Receiver<Option<(i64, Instant)>>,
+    acked: watch::Receiver<Option<(Token, Instant)>>,
     dead: watch::Receiver<bool>,
 }
 
@@ -267,7 +268,7 @@ impl Guardian {
     }
 
     /// The term and deadline that the guardian acknowledged last.
-    pub fn acked_deadline(&self) -> Option<(i64, Instant)> {
+    pub fn acked_deadline(&self) -> Option<(Token, Instant)> {
         *self.acked.borrow()
     }
 
@@ -418,7 +419,7 @@ struct ReportReader {
     inbox: Inbox,
     events: mpsc::UnboundedSender<ClientEvent>,
     waiting: Arc<Waiting>,
-    acked: watch::Sender<Option<(i64, Instant)>>,
+    acked: watch::Sender<Option<(Token, Instant)>>,
 }
 
 impl ReportReader {

@@ -19,6 +19,7 @@ use super::protocol::{CommandSpec, Exit, Refusal, Report, Request, TermSpec};
 use crate::clock::Instant;
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
+use crate::revision::Token;
 use crate::term::resignation::Resignation;
 
 mod at_end;
@@ -87,7 +88,10 @@ pub(crate) enum GuardAction {
     /// Send SIGKILL to the daemon.
     KillDaemon,
     /// Say, to the daemon and in the log, who can't be killed.
-    SayStuck { token: i64, lease: Option<LeaseId> },
+    SayStuck {
+        token: Token,
+        lease: Option<LeaseId>,
+    },
     /// Get ready to speak to the store.
     Connect(Resignation),
     /// Renew a lease once.
@@ -109,13 +113,13 @@ pub(crate) enum GuardLine {
     /// `term lost`.
     TermLost {
         lease: Option<LeaseId>,
-        token: i64,
+        token: Token,
         reason: EndReason,
     },
     /// `job stopped`.
     JobStopped {
         lease: Option<LeaseId>,
-        token: i64,
+        token: Token,
         pid: Option<u32>,
         killed: bool,
         took: Duration,
@@ -123,7 +127,7 @@ pub(crate) enum GuardLine {
     /// `hook ended`.
     HookEnded {
         lease: Option<LeaseId>,
-        token: i64,
+        token: Token,
         pid: Option<u32>,
         exit: Option<Exit>,
         /// Whether it was killed when its time was over.
@@ -133,7 +137,7 @@ pub(crate) enum GuardLine {
     /// `resigned`.
     Resigned {
         lease: LeaseId,
-        token: Option<i64>,
+        token: Option<Token>,
         confirmed: bool,
     },
 }
@@ -144,7 +148,7 @@ pub(crate) struct TermGuard {
     leases: BTreeMap<LeaseId, Lease>,
     term: Option<Guarded>,
     /// Every term up to this token has ended here.
-    ended: i64,
+    ended: Option<Token>,
     /// The last run that a start was asked for.
     last_run: u64,
     /// The living processes; `None` if proven empty.
@@ -205,7 +209,7 @@ struct Guarded {
 #[derive(Debug)]
 struct GuardedTree {
     /// The term they belong to.
-    token: i64,
+    token: Token,
     /// The runs whose main process lives, or is being started.
     mains: BTreeSet<u64>,
     /// The main process that was started last.
@@ -336,14 +340,14 @@ impl TermGuard {
     }
 
     /// The present term, if this is its token.
-    fn present(&mut self, token: i64) -> Option<&mut Guarded> {
+    fn present(&mut self, token: Token) -> Option<&mut Guarded> {
         self.term
             .as_mut()
             .filter(|guarded| guarded.term.token == token)
     }
 
     /// The lease that the term of this token hangs on.
-    fn lease_of(&self, token: i64) -> Option<LeaseId> {
+    fn lease_of(&self, token: Token) -> Option<LeaseId> {
         let mut leases = self.leases.iter();
         let lease = leases.find(|(_, lease)| lease.resignation.token == Some(token))?;
         Some(*lease.0)

@@ -32,6 +32,7 @@ use crate::clock::{self, Instant, Timer};
 use crate::keys::{LeaseId, Prefix};
 use crate::lines::{HookEnd, Speaker, Voice};
 use crate::proc::survivor::{Survivor, learn_names};
+use crate::revision::Token;
 use crate::term::record::Unkillable;
 
 /// Guards until nothing is left to guard; the exit code of the process.
@@ -417,7 +418,7 @@ impl GuardianLoop {
         }
     }
 
-    fn say_stuck(&mut self, token: i64, lease: Option<LeaseId>) {
+    fn say_stuck(&mut self, token: Token, lease: Option<LeaseId>) {
         let survivors = self.tree.survivors();
         self.speaker()
             .job_can_not_be_killed(lease, Some(token), &survivors, None);

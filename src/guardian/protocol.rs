@@ -17,6 +17,7 @@ use crate::config::timing::Graces;
 use crate::keys::{LeaseId, Prefix};
 use crate::os_text::OsText;
 use crate::proc::survivor::Survivor;
+use crate::revision::{Token, or_zero};
 use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
 
@@ -59,7 +60,7 @@ pub enum Request {
     /// A renewal was proven. Acknowledged by [`Report::Guarded`]; a deadline never goes back.
     Deadline {
         /// The term.
-        token: i64,
+        token: Token,
         /// Its deadline now (D).
         deadline: Instant,
     },
@@ -67,7 +68,7 @@ pub enum Request {
     /// can't be executed, [`Report::MainEnded`].
     Start {
         /// The term it runs in.
-        token: i64,
+        token: Token,
         /// The daemon's number for it, never used twice.
         run: u64,
         /// What to run.
@@ -79,7 +80,7 @@ pub enum Request {
     /// tree is empty already.
     Stop {
         /// The term.
-        token: i64,
+        token: Token,
         /// The number of the signal that asks for it.
         stop_signal: i32,
         /// From now until SIGKILL. D−K still rules.
@@ -89,7 +90,7 @@ pub enum Request {
     /// [`Report::Empty`] follows, also if the tree is empty already.
     StopRun {
         /// The term.
-        token: i64,
+        token: Token,
         /// The number of the signal that asks for it.
         stop_signal: i32,
         /// From now until SIGKILL. D−K still rules.
@@ -99,7 +100,7 @@ pub enum Request {
     /// to everyone. The run goes on unless the job makes something of it.
     Signal {
         /// The term.
-        token: i64,
+        token: Token,
         /// The number of the signal.
         signal: i32,
     },
@@ -107,13 +108,13 @@ pub enum Request {
     /// if the tree is empty already.
     Kill {
         /// The term.
-        token: i64,
+        token: Token,
     },
     /// What to run at the end of the term, in its tree, once the tree is proven empty of the job:
     /// for so long at most, and never beyond D−K. A term that is to be killed has no time for it.
     AtEnd {
         /// The term.
-        token: i64,
+        token: Token,
         /// What to run.
         command: CommandSpec,
         /// From its start until SIGKILL.
@@ -122,10 +123,10 @@ pub enum Request {
     /// The Rust job has ended: what [`Request::AtEnd`] names may run. [`Report::Empty`] follows.
     JobOver {
         /// The term.
-        token: i64,
+        token: Token,
     },
     /// Runs a check. Answered by [`Report::MainEnded`] or [`Report::TimedOut`], and in any case,
-    /// once nothing of it lives, by [`Report::Empty`] with the token 0; by [`Report::Refused`]
+    /// once nothing of it lives, by [`Report::Empty`] without a term; by [`Report::Refused`]
     /// while an earlier one lives. Only for a guardian that was started for checks.
     Check {
         /// The daemon's number for it, never used twice.
@@ -139,7 +140,7 @@ pub enum Request {
     /// the lease back itself. What does live on in the tree is killed.
     EndTerm {
         /// The term.
-        token: i64,
+        token: Token,
     },
 }
 
@@ -147,7 +148,7 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TermSpec {
     /// The fencing token. Only rises: a token that isn't above every ended one is ignored.
-    pub token: i64,
+    pub token: Token,
     /// The instant by which nothing of the term may run (D).
     pub deadline: Instant,
     /// What its job gets when it is being lost (G and K).
@@ -216,7 +217,7 @@ pub enum Report {
     /// The term is guarded by this deadline.
     Guarded {
         /// The term.
-        token: i64,
+        token: Token,
         /// The deadline as the guardian holds it, which is the newest unless it stops already.
         deadline: Instant,
     },
@@ -245,8 +246,9 @@ pub enum Report {
     },
     /// The tree is proven empty: after its last process was reaped, and in answer to a stop.
     Empty {
-        /// The term.
-        token: i64,
+        /// The term; none of a check.
+        #[serde(with = "or_zero")]
+        token: Option<Token>,
         /// Whether SIGKILL was sent to it.
         killed: bool,
         /// The last run that a start was asked for by then, executed or not; 0 for none. It proves
@@ -258,7 +260,7 @@ pub enum Report {
     /// The tree is proven empty of the job, and what [`Request::AtEnd`] names runs in it now.
     AtEnd {
         /// The term.
-        token: i64,
+        token: Token,
         /// Whether SIGKILL was sent to the job.
         killed: bool,
     },
@@ -270,7 +272,7 @@ pub enum Report {
     /// The guardian stops the term on its own account, since D−G−K has come.
     Stopping {
         /// The term.
-        token: i64,
+        token: Token,
     },
     /// The guardian is killing what runs, whatever that comes to: it is at work. Said from the first
     /// round on, again and again.
@@ -278,7 +280,7 @@ pub enum Report {
     /// SIGKILL was sent and these processes live on. Repeated every few seconds.
     Stuck {
         /// The term.
-        token: i64,
+        token: Token,
         /// The processes.
         survivors: Vec<Survivor>,
     },
@@ -393,11 +395,12 @@ impl From<&Survivor> for Unkillable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::revision::Revision;
 
     #[test]
     fn messages_arrive_whole_however_the_bytes_are_cut() {
         let sent = Report::Stuck {
-            token: 7,
+            token: Token::at(Revision::new(7)),
             survivors: vec![Survivor::of(1), Survivor::of(2)],
         };
         let wire = [encode(&sent).unwrap(), encode(&sent).unwrap()].concat();

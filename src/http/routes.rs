@@ -153,7 +153,7 @@ fn gauges(state: &ServerState) -> Gauges {
     Gauges {
         leader,
         ready: is_ready(public.role),
-        token: public.token.filter(|_| leader).unwrap_or(0),
+        token: public.token.filter(|_| leader),
         lease_remaining: public
             .held_until
             .map_or(Duration::ZERO, crate::clock::Instant::remaining),

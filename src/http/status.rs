@@ -7,6 +7,7 @@ use crate::candidate::Public;
 use crate::candidate::Role;
 use crate::config::Config;
 use crate::proc::survivor::Survivor;
+use crate::revision::Token;
 use crate::status::CandidateStatus;
 use crate::term::record::host_name;
 
@@ -32,7 +33,7 @@ struct HealthBody {
 
 #[derive(Debug, Serialize)]
 struct TermBody {
-    token: i64,
+    token: Token,
     since: Option<String>,
 }
 

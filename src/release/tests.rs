@@ -5,6 +5,7 @@ use std::process::Command;
 use super::*;
 use crate::etcd::Settings;
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::Token;
 
 const UNIT: &str = "/system.slice/system-incumbent.slice/incumbent@a.service";
 
@@ -28,7 +29,7 @@ fn resignation() -> Resignation {
         lease: LeaseId::new(1).unwrap(),
         ttl: Duration::from_secs(15),
         attempt_limit: Duration::from_millis(1500),
-        token: Some(7),
+        token: Token::new(7),
         may_mark: true,
         step_down: None,
         close: None,

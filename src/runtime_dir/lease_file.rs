@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{Dir, RunFiles, RuntimeDir};
-use crate::etcd::{Settings, Tls, Token, secret};
+use crate::etcd::{AuthToken, Settings, Tls, secret};
 use crate::keys::{LeaseId, Prefix};
 use crate::proc::{self, Process};
+use crate::revision::{Revision, Token};
 use crate::term::resignation::Resignation;
 use crate::term::slots::Close;
 use crate::vital;
@@ -85,7 +86,7 @@ struct Credentials {
     last_password: Option<String>,
     /// Of the daemon's login: a login of its own would take the hook longer than all the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    token: Option<Token>,
+    token: Option<AuthToken>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,10 +112,10 @@ struct Stored {
     #[serde(default)]
     cluster: u64,
     key: String,
-    token: Option<i64>,
+    token: Option<Token>,
     may_mark: bool,
     #[serde(default)]
-    step_down: Option<i64>,
+    step_down: Option<Revision>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     close: Option<Box<Close>>,
     election: Prefix,
@@ -146,13 +147,13 @@ impl LeaseFile {
 
     /// The same with the token of the daemon's login.
     #[must_use]
-    pub fn with_token(mut self, token: Option<Token>) -> Self {
+    pub fn with_token(mut self, token: Option<AuthToken>) -> Self {
         self.credentials.token = token;
         self
     }
 
     /// The token of the daemon's login.
-    pub const fn token(&self) -> Option<&Token> {
+    pub const fn token(&self) -> Option<&AuthToken> {
         self.credentials.token.as_ref()
     }
 
@@ -230,7 +231,7 @@ impl Drop for Unpacked {
 
 impl Credentials {
     /// Reads what the settings name. What can't be read is left out: the hook can fence without.
-    fn read(settings: &Settings, token: Option<Token>) -> Self {
+    fn read(settings: &Settings, token: Option<AuthToken>) -> Self {
         let read = |path: &Option<PathBuf>| {
             let path = path.as_ref()?;
             let text = secret::read(path);
@@ -340,6 +341,8 @@ pub struct Keeper {
 enum FileOrder {
     Write(Box<LeaseFile>, Duration, oneshot::Sender<io::Result<()>>),
     Remove(LeaseId, oneshot::Sender<io::Result<()>>),
+    /// Says when all before it is done.
+    Settle(oneshot::Sender<()>),
 }
 
 impl Keeper {
@@ -354,13 +357,14 @@ impl Keeper {
         let body = move || {
             for order in orders {
                 // Whoever doesn't wait for the outcome has dropped the other end.
-                drop(match order {
+                match order {
                     FileOrder::Write(file, pause, done) => {
                         std::thread::sleep(pause);
-                        done.send(file.write(&dir))
+                        drop(done.send(file.write(&dir)));
                     }
-                    FileOrder::Remove(lease, done) => done.send(remove(&dir, lease)),
-                });
+                    FileOrder::Remove(lease, done) => drop(done.send(remove(&dir, lease))),
+                    FileOrder::Settle(done) => drop(done.send(())),
+                }
             }
             Ok(())
         };
@@ -400,6 +404,15 @@ impl Keeper {
         let (done, outcome) = oneshot::channel();
         self.order(FileOrder::Remove(lease, done));
         outcome
+    }
+
+    /// Waits until all orders so far are carried out: the process must not end before, for its thread
+    /// ends with it.
+    pub async fn settled(&self) {
+        let (done, settled) = oneshot::channel();
+        self.order(FileOrder::Settle(done));
+        // A thread that is gone has nothing left to do.
+        drop(settled.await);
     }
 
     /// To a thread that is gone the order is lost, which whoever awaits its outcome sees.

@@ -6,6 +6,7 @@ use crate::common::*;
 use incumbent::election::wishes;
 use incumbent::etcd::{Settings, Store};
 use incumbent::keys::{LeaseId, Prefix};
+use incumbent::revision::{Revision, Token};
 use incumbent::term::record::StepDown;
 
 /// Where a wish stands.
@@ -248,12 +249,13 @@ fn a_wish_that_is_put_twice_is_one_wish() {
         let wish = StepDown {
             by: "who".to_owned(),
             since: since.to_owned(),
-            token,
+            token: Token::new(token).unwrap(),
             to: None,
             force: false,
         };
         let put = wishes::step_down(&store, secs(5), &prefix, id, &wish);
-        scene.cluster.block_on(put).unwrap()
+        let asked_at = scene.cluster.block_on(put).unwrap();
+        asked_at.map(Revision::get)
     };
     let first = put("today");
     assert!(first > Some(token));

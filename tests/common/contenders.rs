@@ -169,7 +169,7 @@ impl<'a> Contenders<'a> {
 
     /// The leader's fencing token.
     pub fn token(&self) -> i64 {
-        self.leader.as_ref().unwrap().term.token()
+        self.leader.as_ref().unwrap().term.token().get()
     }
 
     /// The leader resigns; returns how many nanoseconds later the next one leads.

@@ -169,6 +169,16 @@ impl Builder {
         self
     }
 
+    /// Each of its calls of this name takes so much longer; takes `strace`.
+    #[must_use]
+    pub fn slowed(mut self, call: &str, delay: Duration) -> Self {
+        let (trace, delay) = (format!("--trace={call}"), delay.as_micros());
+        let inject = format!("--inject={call}:delay_enter={delay}");
+        let strace = ["strace", "-D", "-f", "-o", "/dev/null", &trace, &inject];
+        self.starter.extend(strace.map(str::to_owned));
+        self
+    }
+
     /// Any other part of the config; what is set already is replaced.
     #[must_use]
     pub fn toml(mut self, text: &str) -> Self {

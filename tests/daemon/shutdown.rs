@@ -1,5 +1,6 @@
 //! Planned stops: the job ends first, then the term, then the daemon.
 
+use crate::common::command::is_there;
 use crate::common::*;
 
 #[test]
@@ -225,6 +226,19 @@ fn sigterm_with_the_store_away_ends_the_job_and_exits_0_unconfirmed() {
     assert!(!resigned.bool("confirmed"), "{}", resigned.text);
     a.wait_no_processes(SOON);
     // The lease is over by itself.
+    assert!(!a.folder().join("run/lease.json").exists());
+}
+
+#[test]
+fn an_exit_waits_until_the_lease_file_is_gone() {
+    if !is_there("strace", "a slow removal of the lease file") {
+        return;
+    }
+    let scene = Scene::start(1);
+    let slow = scene.daemon("a").slowed("unlinkat", secs(1));
+    let (a, _) = scene.leader(slow);
+    a.sigterm();
+    assert_eq!(a.wait_exit(SOON).code(), Some(0));
     assert!(!a.folder().join("run/lease.json").exists());
 }
 

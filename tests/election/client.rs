@@ -169,7 +169,7 @@ fn a_campaign_that_is_dropped_leaves_no_key_and_no_lease() {
 fn a_leadership_that_is_dropped_is_given_back() {
     let program = Program::start();
     let a = program.leader("/one", "a");
-    let token = a.token();
+    let token = a.token().get();
     drop(a);
     let b = program.leader("/one", "b");
     assert_eq!(program.cluster.marker("/one"), Some(token));
@@ -216,7 +216,7 @@ fn a_leader_steps_down_once_another_is_there_and_heeds_a_pause() {
 /// Has every worker of the runtime sleep for longer than a TTL, and says whether the term went on.
 fn leads_on_beside_blocked_workers(program: &Program, runtime: &Runtime, workers: usize) {
     let a = program.leader("/one", "a");
-    let token = a.token();
+    let token = a.token().get();
     let asleep = Arc::new(AtomicUsize::new(0));
     let sleepers: Vec<_> = (0..workers)
         .map(|_| {
@@ -441,7 +441,7 @@ fn a_run_leads_again_after_a_loss_and_resigns_last() {
         let work = |term: Term| {
             let tell = tell.clone();
             async move {
-                tell.send(term.token()).unwrap();
+                tell.send(term.token().get()).unwrap();
                 term.ending().await;
             }
         };

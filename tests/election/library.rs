@@ -117,13 +117,13 @@ fn candidates_lead_in_the_order_in_which_they_joined() {
     assert!(!c.is_finished());
     library.resign(b, &second);
     let (c, third) = library.wait(c).unwrap();
-    let tokens = [first.token(), second.token(), third.token()];
+    let tokens = [&first, &second, &third].map(|term| term.token().get());
     assert_eq!(
         tokens.to_vec(),
         queue.iter().map(|c| c.create_revision).collect::<Vec<_>>()
     );
     assert!(tokens.is_sorted());
-    assert_eq!(library.cluster.marker(PREFIX), Some(second.token()));
+    assert_eq!(library.cluster.marker(PREFIX), Some(second.token().get()));
     library.resign(c, &third);
     assert_eq!(library.cluster.queue(PREFIX), []);
     assert_eq!(library.cluster.leases(), [] as [i64; 0]);
@@ -239,7 +239,7 @@ fn a_waiting_candidate_whose_lease_is_lost_never_leads() {
     assert!(matches!(again, Err(CampaignError::Lost(_))), "{again:?}");
     assert_eq!(
         library.cluster.first(PREFIX).unwrap().create_revision,
-        first.token()
+        first.token().get()
     );
 }
 
@@ -329,7 +329,7 @@ fn a_session_renews_beside_work_that_blocks_another_runtime() {
     );
     assert_eq!(
         library.cluster.first(PREFIX).unwrap().create_revision,
-        term.token()
+        term.token().get()
     );
     library.resign(a, &term);
 }
@@ -359,7 +359,7 @@ fn a_member_in_a_black_hole_costs_a_try_and_not_the_term() {
     library.wait(term.put("/written/after", "x")).unwrap();
     assert_eq!(
         library.cluster.first(PREFIX).unwrap().create_revision,
-        term.token()
+        term.token().get()
     );
     library.resign(a, &term);
 }

@@ -7,6 +7,7 @@ use crate::common::*;
 use incumbent::clock;
 use incumbent::etcd::watch::{Target, Watch};
 use incumbent::etcd::{Settings, Store};
+use incumbent::revision::Revision;
 
 /// Limit of one look at the store.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -103,7 +104,7 @@ fn a_leader_resigns_through_the_member_that_leads() {
 fn a_watch_lives_on_while_nothing_happens_and_ends_when_its_member_hangs() {
     let cluster = Cluster::start(1);
     let store = store(&cluster);
-    let from = cluster.revision() + 1;
+    let from = Revision::new(cluster.revision() + 1);
     let targets = || {
         vec![
             Target::Key(b"/key".to_vec()),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::common::patience;
-use crate::stand::{self, LONG, SHORT, Stand, kill, pidfd, sh, wait_for_end};
+use crate::stand::{self, LONG, SHORT, Stand, kill, of, pidfd, sh, wait_for_end};
 use incumbent::clock;
 use incumbent::config::timing::Graces;
 use incumbent::guardian::protocol::{Exit, Refusal, Report, Request, TermSpec};
@@ -165,7 +165,7 @@ fn a_grandchild_in_a_session_of_its_own_is_part_of_the_run() {
     stand.start(7, 2, sh("true"));
     stand.refused(2, Refusal::NotEmpty);
     stand.send(&Request::StopRun {
-        token: 7,
+        token: of(7),
         stop_signal: 15,
         grace: SHORT,
     });
@@ -202,7 +202,7 @@ fn many_processes_die_together() {
     stand.start(7, 1, sh(&script));
     let pid = stand.started(1);
     stand.line();
-    stand.send(&Request::Kill { token: 7 });
+    stand.send(&Request::Kill { token: of(7) });
     stand.ended(1, pid, Exit::Signal(9));
     stand.empty(7, true);
     assert_eq!(stand.children(), Vec::<u32>::new());
@@ -220,19 +220,19 @@ fn a_job_is_dead_before_the_deadline() {
     let mut term = stand::times(7, short * 3);
     term.graces.lost_grace = short;
     term.graces.kill_budget = short;
-    stand.send(&Request::EndTerm { token: 6 });
+    stand.send(&Request::EndTerm { token: of(6) });
     let mut other = Stand::new();
     other.send(&Request::Term(term.clone()));
     other.guarded(7);
     other.start(7, 1, sh(STUBBORN));
     let doomed = other.started(1);
-    assert_eq!(other.report(), Report::Stopping { token: 7 });
+    assert_eq!(other.report(), Report::Stopping { token: of(7) });
     assert!(clock::now() >= term.stop_at());
     other.ended(1, doomed, Exit::Signal(9));
     other.empty(7, true);
     assert!(clock::now() < term.deadline);
     // The one with the longer deadline lives.
-    stand.send(&Request::Kill { token: 7 });
+    stand.send(&Request::Kill { token: of(7) });
     stand.ended(1, pid, Exit::Signal(9));
 }
 
@@ -240,7 +240,7 @@ fn a_job_is_dead_before_the_deadline() {
 fn a_term_that_ended_starts_nothing() {
     let mut stand = Stand::new();
     stand.term(7, LONG);
-    stand.send(&Request::EndTerm { token: 7 });
+    stand.send(&Request::EndTerm { token: of(7) });
     stand.start(7, 1, sh("true"));
     stand.refused(1, Refusal::Ended);
     stand.term(8, LONG);
@@ -353,16 +353,16 @@ fn a_guardian_that_was_stopped_takes_the_newer_deadline_first() {
     kill(stand.guardian_pid, "STOP");
     let newer = clock::now() + LONG;
     stand.send(&Request::Deadline {
-        token: 7,
+        token: of(7),
         deadline: newer,
     });
     stand::wait_until(old + SHORT);
     kill(stand.guardian_pid, "CONT");
-    let (token, deadline) = (7, newer);
+    let (token, deadline) = (of(7), newer);
     assert_eq!(stand.report(), Report::Guarded { token, deadline });
     kill(pid, "USR1");
     assert_eq!(stand.line(), "alive");
-    stand.send(&Request::Kill { token: 7 });
+    stand.send(&Request::Kill { token: of(7) });
     stand.ended(1, pid, Exit::Signal(9));
 }
 
@@ -384,7 +384,7 @@ fn a_guardian_that_was_stopped_past_the_deadline_kills_at_once() {
     stand::wait_until(deadline + SHORT);
     kill(stand.guardian_pid, "CONT");
     stand.refused(2, Refusal::Deadline);
-    assert_eq!(stand.report(), Report::Stopping { token: 7 });
+    assert_eq!(stand.report(), Report::Stopping { token: of(7) });
     stand.ended(1, pid, Exit::Signal(9));
     stand.empty(7, true);
 }

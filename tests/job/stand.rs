@@ -15,6 +15,7 @@ use incumbent::guardian::protocol::{
 };
 use incumbent::keys::Prefix;
 use incumbent::log::{Format, LogSettings};
+use incumbent::revision::Token;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
@@ -116,7 +117,7 @@ impl Stand {
 
     pub(crate) fn start(&mut self, token: i64, run: u64, command: CommandSpec) {
         self.send(&Request::Start {
-            token,
+            token: of(token),
             run,
             command,
             sole: true,
@@ -125,7 +126,7 @@ impl Stand {
 
     pub(crate) fn stop(&mut self, token: i64, grace: Duration) {
         self.send(&Request::Stop {
-            token,
+            token: of(token),
             stop_signal: 15,
             grace,
         });
@@ -134,7 +135,7 @@ impl Stand {
     #[track_caller]
     pub(crate) fn guarded(&mut self, expected: i64) {
         match self.report() {
-            Report::Guarded { token, .. } => assert_eq!(token, expected),
+            Report::Guarded { token, .. } => assert_eq!(token, of(expected)),
             other => panic!("{other:?}"),
         }
     }
@@ -165,7 +166,7 @@ impl Stand {
                 token: emptied,
                 killed: by_force,
                 ..
-            } => assert_eq!((emptied, by_force), (token, killed)),
+            } => assert_eq!((emptied, by_force), (Some(of(token)), killed)),
             other => panic!("expected the tree to be empty, heard {other:?}"),
         }
     }
@@ -233,10 +234,15 @@ fn read(mut socket: &UnixStream, inbox: &mut Inbox) -> Report {
     }
 }
 
+/// The token with this number.
+pub(crate) fn of(token: i64) -> Token {
+    Token::new(token).expect("a token")
+}
+
 /// A term that ends after `left`, with graces that fit in.
 pub(crate) fn times(token: i64, left: Duration) -> TermSpec {
     TermSpec {
-        token,
+        token: of(token),
         deadline: clock::now() + left,
         graces: Graces {
             lost_grace: LONG / 4,

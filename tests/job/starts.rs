@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::common::*;
-use crate::stand::{LONG, SHORT, Stand, command, kill, sh, times, wait_for_end};
+use crate::stand::{LONG, SHORT, Stand, command, kill, of, sh, times, wait_for_end};
 use incumbent::clock;
 use incumbent::guardian::protocol::{CommandSpec, Exit, Refusal, Report, Request};
 use rustix::process::Signal;
@@ -47,8 +47,17 @@ fn a_start_that_hangs_holds_nothing_up() {
     stand.start(7, 1, held.command());
     held.program.wait_hangs();
     let deadline = clock::now() + LONG * 2;
-    stand.send(&Request::Deadline { token: 7, deadline });
-    assert_eq!(stand.report(), Report::Guarded { token: 7, deadline });
+    stand.send(&Request::Deadline {
+        token: of(7),
+        deadline,
+    });
+    assert_eq!(
+        stand.report(),
+        Report::Guarded {
+            token: of(7),
+            deadline
+        }
+    );
     stand.start(7, 2, sh("true"));
     stand.refused(2, Refusal::NotEmpty);
     // It goes on where the server answers in the end.
@@ -60,11 +69,11 @@ fn a_start_that_hangs_holds_nothing_up() {
 #[test]
 fn a_start_that_hangs_can_be_stopped_and_killed() {
     let stop = Request::Stop {
-        token: 7,
+        token: of(7),
         stop_signal: 10,
         grace: LONG,
     };
-    let cases = [(stop, false), (Request::Kill { token: 7 }, true)];
+    let cases = [(stop, false), (Request::Kill { token: of(7) }, true)];
     for (request, killed) in cases {
         let Some(mut held) = Held::new() else { return };
         let mut stand = Stand::new();
@@ -88,7 +97,7 @@ fn a_start_that_hangs_is_dead_before_the_deadline() {
     stand.guarded(7);
     stand.start(7, 1, held.command());
     let pid = held.program.wait_hangs();
-    assert_eq!(stand.report(), Report::Stopping { token: 7 });
+    assert_eq!(stand.report(), Report::Stopping { token: of(7) });
     stand.refused(1, Refusal::Deadline);
     stand.empty(7, false);
     assert!(clock::now() < term.deadline);
@@ -138,7 +147,7 @@ fn a_process_beside_one_that_hangs_in_its_start_is_started() {
     stand.term(7, LONG);
     for (run, command) in [(1, held.command()), (2, sh("true"))] {
         stand.send(&Request::Start {
-            token: 7,
+            token: of(7),
             run,
             command,
             sole: false,
@@ -167,7 +176,7 @@ fn a_start_hangs_in_whatever_it_executes_and_can_be_killed() {
         stand.term(7, LONG);
         stand.start(7, 1, command);
         held.program.wait_hangs();
-        stand.send(&Request::Kill { token: 7 });
+        stand.send(&Request::Kill { token: of(7) });
         stand.refused(1, Refusal::Stopping);
         stand.empty(7, true);
     }

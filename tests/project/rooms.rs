@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &str)] = &[
     // it runs.
     (
         "cli",
-        "daemon http fencing guardian release status kv job election session term etcd config schedule runtime_dir signals log keys cgroup backoff clock wall proc reason",
+        "daemon http fencing guardian release status kv job election session term etcd config schedule runtime_dir signals log keys revision cgroup backoff clock wall proc reason",
     ),
     // The life of the process.
     (
@@ -26,12 +26,12 @@ const ARROWS: &[(&str, &str)] = &[
     // control socket.
     (
         "http",
-        "candidate status config runtime_dir metrics schedule etcd log keys term proc backoff clock wall vital reason",
+        "candidate status config runtime_dir metrics schedule etcd log keys revision term proc backoff clock wall vital reason",
     ),
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
         "candidate",
-        "job guardian election session term etcd config schedule runtime_dir log lines metrics keys proc timing backoff clock wall vital worker reason shortage faults",
+        "job guardian election session term etcd config schedule runtime_dir log lines metrics keys revision proc timing backoff clock wall vital worker reason shortage faults",
     ),
     // A command is described in the guardian's words; Rust code gets a term.
     (
@@ -41,7 +41,7 @@ const ARROWS: &[(&str, &str)] = &[
     // Knows nothing of elections but how to give a term back.
     (
         "guardian",
-        "term etcd log lines keys runs proc timing os_text clock vital worker reason shortage",
+        "term etcd log lines keys revision runs proc timing os_text clock vital worker reason shortage",
     ),
     // The stop hook, which stands in for daemon and guardian.
     (
@@ -53,40 +53,40 @@ const ARROWS: &[(&str, &str)] = &[
     // The lease file says how to give back.
     (
         "runtime_dir",
-        "term etcd keys runs proc cgroup backoff vital faults",
+        "term etcd keys revision runs proc cgroup backoff vital faults",
     ),
     // What the commands ask.
-    ("status", "election term etcd schedule keys wall"),
+    ("status", "election term etcd schedule keys revision wall"),
     // What is counted, and how it is shown.
-    ("metrics", "session schedule wall reason"),
+    ("metrics", "session schedule wall reason revision"),
     // What who uses the election alone can do, on a thread of the client's.
     (
         "api",
-        "election session term kv etcd keys timing backoff clock reason",
+        "election session term kv etcd keys revision timing backoff clock reason",
     ),
-    ("kv", "etcd keys backoff"),
+    ("kv", "etcd keys revision backoff"),
     // A term comes of an election and hangs on its session.
     (
         "election",
-        "term session etcd schedule keys timing backoff clock wall",
+        "term session etcd schedule keys revision timing backoff clock wall",
     ),
     (
         "term",
-        "session schedule etcd keys timing backoff clock wall reason",
+        "session schedule etcd keys revision timing backoff clock wall reason",
     ),
-    ("session", "etcd keys timing backoff clock reason"),
+    ("session", "etcd keys revision timing backoff clock reason"),
     // Only types: how to reach the store, how to log, what an election is called, when to run.
     (
         "config",
         "schedule etcd log keys os_text timing wall faults",
     ),
-    ("etcd", "keys os_text backoff clock worker"),
+    ("etcd", "keys revision os_text backoff clock worker"),
     // The log lines that whoever stands in for another has in common with it.
-    ("lines", "keys proc reason"),
+    ("lines", "keys revision proc reason"),
     // What is remembered of a guardian's runs, between who writes it and who reads it.
     ("runs", "proc"),
     // When a job is to run, told the time by whoever asks.
-    ("schedule", "clock wall"),
+    ("schedule", "clock wall revision"),
     // Leaves.
     ("shortage", "clock faults"),
     ("notify", "timing log"),
@@ -95,8 +95,9 @@ const ARROWS: &[(&str, &str)] = &[
     ("log", "vital"),
     ("worker", "vital"),
     ("signals", "vital"),
-    ("keys", ""),
+    ("keys", "revision"),
     ("reason", ""),
+    ("revision", ""),
     ("proc", "clock"),
     ("cgroup", ""),
     ("clock", ""),

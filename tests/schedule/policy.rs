@@ -319,3 +319,22 @@ fn a_wish_for_a_run_is_heeded_and_answered_and_leaves_the_schedule_as_it_is() {
     let state = stand.wait_state("both are closed", |state| state["seq"] == 2);
     assert_eq!(state["slot"], before);
 }
+
+#[test]
+fn a_wish_for_a_run_is_that_terms_whose_leader_was_asked() {
+    let stand = Stage::new();
+    let a = stand.daemon("a", "true", "every = '1h'").spawn();
+    let token = a.wait_elected(SOON);
+    a.wait_log("next slot", SOON);
+    let ask = |token: i64, by: &str| {
+        let wish = format!(r#"{{"by":"{by}","since":"2027-01-01T00:00:00Z","token":{token}}}"#);
+        stand.scene.cluster.put(TRIGGER, &wish);
+    };
+    ask(token - 1, "one who was too late");
+    ask(token, "one in time");
+    stand.wait_runs(1);
+    let state = stand.wait_state("it is closed", |state| state["seq"] == 1);
+    assert_eq!(state["last"]["slot"], "manual", "{state}");
+    ask(token - 1, "one who was too late");
+    throughout(secs(1), "nothing more is run", || stand.runs().len() == 1);
+}

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod kv;
 pub mod os_text;
 pub mod reason;
+pub mod revision;
 pub mod schedule;
 pub mod session;
 pub mod term;

@@ -78,8 +78,8 @@ pub mod internals;
 mod internals;
 
 use internals::{
-    backoff, clock, election, etcd, keys, kv, os_text, reason, schedule, session, term, timing,
-    vital, wall, worker,
+    backoff, clock, election, etcd, keys, kv, os_text, reason, revision, schedule, session, term,
+    timing, vital, wall, worker,
 };
 
 pub use api::{
@@ -90,6 +90,7 @@ pub use api::{
 pub use internals::election::Progress;
 pub use internals::etcd::Error;
 pub use internals::keys::NotAPrefix as PrefixError;
+pub use internals::revision::{NotAToken as TokenError, Revision, Token};
 pub use internals::session::Loss;
 
 /// Compiles the README's example with the documentation tests.

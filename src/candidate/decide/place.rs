@@ -24,6 +24,7 @@ use crate::config::timing::Timing;
 use crate::job::restart::RestartVerdict;
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
+use crate::revision::Token;
 use crate::session::Status;
 use crate::term::resignation::Resignation;
 
@@ -163,7 +164,7 @@ pub(super) struct Candidacy {
 #[derive(Debug)]
 pub(super) struct Tenure {
     pub(super) candidacy: Candidacy,
-    pub(super) token: i64,
+    pub(super) token: Token,
     /// Its times as they were granted.
     pub(super) granted: Timing,
     /// What is known of its lease.

@@ -14,6 +14,7 @@ use crate::keys::LeaseId;
 use crate::metrics::RunResult;
 use crate::proc::survivor::Survivor;
 use crate::reason::EndReason;
+use crate::revision::Token;
 use crate::term::record::Unkillable;
 
 impl Mind {
@@ -82,7 +83,7 @@ impl Mind {
     }
 
     /// The guardian knows of the term: a Rust job that waits for that may start.
-    pub(super) fn guarded(&mut self, token: i64) {
+    pub(super) fn guarded(&mut self, token: Token) {
         if let Place::Leading(tenure, Job::Up(run)) = &self.place
             && tenure.token == token
             && matches!(run.what, What::NativeToBe)
@@ -280,9 +281,10 @@ impl Mind {
 
     /// Gives back a term whose tree is empty, unless what is to be recorded of its last run is still to
     /// be heard of; once the term is lost, or may be by now, nothing is waited for.
-    fn give_back_if_done(&mut self) {
+    pub(super) fn give_back_if_done(&mut self) {
         if let Place::Ending(_, ending) = &self.place
             && ending.empty
+            && !ending.fencing
             && (ending.lost || ending.killing || self.is_settled())
         {
             let after = ending.after;
@@ -349,7 +351,7 @@ impl Mind {
         }
     }
 
-    fn stopped(&mut self, token: i64, ran: Duration, result: RunResult) {
+    fn stopped(&mut self, token: Token, ran: Duration, result: RunResult) {
         self.act(Action::RunOver(Over {
             token,
             ran,
@@ -479,7 +481,7 @@ impl Mind {
     }
 
     /// The job's tree is empty, and the hook at the end of the term runs in it.
-    pub(super) fn hook_at_end_began(&mut self, token: i64, killed: bool) {
+    pub(super) fn hook_at_end_began(&mut self, token: Token, killed: bool) {
         let now = self.now;
         if let Some(tenure) = self.place.tenure_mut().filter(|it| it.token == token) {
             tenure.hook_since = Some(now);
@@ -488,7 +490,7 @@ impl Mind {
     }
 
     /// The lease and the token of the term, if there is one.
-    pub(super) fn term(&self) -> Option<(LeaseId, i64)> {
+    pub(super) fn term(&self) -> Option<(LeaseId, Token)> {
         let tenure = self.place.tenure()?;
         Some((tenure.lease(), tenure.token))
     }

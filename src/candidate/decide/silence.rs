@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::Instant;
 use crate::config::timing::Timing;
 use crate::guardian::protocol::{Report, Request, TermSpec};
+use crate::revision::Token;
 
 /// How long after D−K a guardian that is seen to act may take at most to prove the tree empty before
 /// it is taken for stopped.
@@ -25,7 +26,7 @@ pub(super) struct Silence {
     /// What it was told of the present term.
     sent: Option<Sent>,
     /// The last term and deadline that it has acknowledged.
-    acknowledged: Option<(i64, Instant)>,
+    acknowledged: Option<(Token, Instant)>,
     /// It said that it stops the present term, so it knows of the deadline and acts on it.
     acting: bool,
     /// When it last said that it is killing: it is at work, however long that takes.
@@ -37,7 +38,7 @@ pub(super) struct Silence {
 /// What the guardian was told of a term.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
-    token: i64,
+    token: Token,
     /// The deadline that the term was sent with.
     first: Instant,
     /// The deadline that was sent last.
@@ -78,7 +79,7 @@ impl Silence {
 
     /// Whether the guardian is to be told of this deadline: it is later than the last one, and it
     /// guards this term. Once it stops the term a later deadline saves nothing.
-    pub(super) fn deadline(&mut self, token: i64, deadline: Instant) -> bool {
+    pub(super) fn deadline(&mut self, token: Token, deadline: Instant) -> bool {
         let sent = self.sent.as_mut().filter(|sent| {
             let later = sent.token == token && sent.last < deadline;
             later && !self.acting
@@ -91,7 +92,7 @@ impl Silence {
     }
 
     /// Whether the guardian has acknowledged the term as it was sent last.
-    pub(super) fn acked(&self, token: i64) -> bool {
+    pub(super) fn acked(&self, token: Token) -> bool {
         self.sent
             .is_some_and(|sent| sent.token == token && sent.until_taken == 0)
     }
@@ -148,11 +149,14 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::revision::Revision;
+
+    const TOKEN: Token = Token::at(Revision::new(7));
 
     /// Of a guardian that was told of the term 7, and has acknowledged it.
     fn of_term(timing: &Timing, deadline: Instant) -> Silence {
         let mut silence = Silence::default();
-        let token = 7;
+        let token = TOKEN;
         let term = TermSpec {
             token,
             deadline,
@@ -172,9 +176,9 @@ mod tests {
         for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
             let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
             let mut silence = of_term(&timing, deadline);
-            silence.asked(&Request::Kill { token: 7 }, lost);
+            silence.asked(&Request::Kill { token: TOKEN }, lost);
             // Said again, it is given no more time.
-            silence.asked(&Request::Kill { token: 7 }, deadline);
+            silence.asked(&Request::Kill { token: TOKEN }, deadline);
             let silent_at = silence.silent_at(&timing).unwrap();
             assert!(silent_at > lost);
             assert!(silent_at + kill_budget / 2 <= lost + kill_budget);
@@ -187,7 +191,7 @@ mod tests {
         for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
             let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
             let mut silence = of_term(&timing, deadline);
-            silence.heard(&Report::Stopping { token: 7 }, deadline);
+            silence.heard(&Report::Stopping { token: TOKEN }, deadline);
             let silent_at = silence.silent_at(&timing).unwrap();
             assert!(silent_at > timing.kill(deadline));
             assert!(silent_at + kill_budget / 2 <= deadline, "{kill_budget:?}");
@@ -200,8 +204,8 @@ mod tests {
         for kill_budget in [10, 47, 200, 1000].map(Duration::from_millis) {
             let timing = Timing::new(Duration::from_secs(15), Duration::ZERO, kill_budget);
             let mut silence = of_term(&timing, deadline);
-            silence.heard(&Report::Stopping { token: 7 }, deadline);
-            silence.asked(&Request::Kill { token: 7 }, timing.kill(deadline));
+            silence.heard(&Report::Stopping { token: TOKEN }, deadline);
+            silence.asked(&Request::Kill { token: TOKEN }, timing.kill(deadline));
             let mut now = timing.kill(deadline);
             // Long past the deadline, since its job can't be killed.
             for _ in 0..1_000 {

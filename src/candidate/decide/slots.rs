@@ -16,6 +16,7 @@ use super::words::{Action, Command, Line, SlotRequest};
 use crate::candidate::view::SlotsView;
 use crate::clock::Instant;
 use crate::guardian::protocol::Request;
+use crate::revision::Revision;
 use crate::schedule::planner::{
     self, Action as Asked, Event as Told, Now, Planner, Setup, StopReason, Wake,
 };
@@ -104,7 +105,7 @@ impl Mind {
         }
         self.say_next_slot();
         self.leave_if_nothing_is_due();
-        self.give_back_if_settled();
+        self.give_back_if_done();
     }
 
     fn planner_asks(&mut self, asked: Asked) {
@@ -138,6 +139,7 @@ impl Mind {
         let state = planner.and_then(Planner::state);
         let seq = state.map_or(0, |state| state.seq);
         if let (Some((_, token)), Ok(wish)) = (self.term(), i64::try_from(id)) {
+            let wish = Revision::new(wish);
             let answer = TriggerAnswer { verdict, seq };
             self.ask_store(SlotRequest::Answer {
                 token,
@@ -186,7 +188,7 @@ impl Mind {
     }
 
     /// Somebody wrote the schedule's state in this revision, or may have.
-    pub(super) fn slots_changed(&mut self, at: Option<i64>) {
+    pub(super) fn slots_changed(&mut self, at: Option<Revision>) {
         let planner = self.planning.as_ref().map(|planning| &planning.planner);
         // The present leader's own writes come back as well.
         if planner.is_some_and(|planner| at.is_none() || at > planner.revision()) {
@@ -195,10 +197,15 @@ impl Mind {
     }
 
     /// Somebody asks for a run now, by the record with this mod_revision.
-    pub(super) fn trigger(&mut self, request: &Trigger, asked_at: i64) {
-        let Ok(id) = u64::try_from(asked_at) else {
+    pub(super) fn trigger(&mut self, request: &Trigger, asked_at: Revision) {
+        let Ok(id) = u64::try_from(asked_at.get()) else {
             return;
         };
+        // Whoever asked the leader before has long been told that nothing is run.
+        let mine = self.place.tenure().map(|tenure| tenure.token);
+        if request.token.is_some() && request.token != mine {
+            return;
+        }
         // The lookout has watched anew, and found what it had told before.
         if let Some(planning) = &mut self.planning
             && planning.wish.replace(id) != Some(id)
@@ -321,18 +328,6 @@ impl Mind {
                 .is_some_and(|it| it.planner.rests(now));
         if rests && self.once.is_some() {
             self.end(After::Exit(Limit::Deadline), Stop::Planned);
-        }
-    }
-
-    /// A term that ends on purpose is given back once the tree is empty and the planner has settled.
-    fn give_back_if_settled(&mut self) {
-        if let Place::Ending(_, ending) = &self.place
-            && ending.empty
-            && !ending.fencing
-            && self.is_settled()
-        {
-            let after = ending.after;
-            self.give_back(after);
         }
     }
 

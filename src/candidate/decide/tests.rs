@@ -10,9 +10,10 @@ use crate::config::{Check, Restart};
 use crate::etcd::keep_alive::Ack;
 use crate::guardian::protocol::Exit;
 use crate::keys::LeaseId;
+use crate::revision::{Revision, Token};
 use crate::session::{Loss, Status};
 
-const TOKEN: i64 = 7;
+const TOKEN: Token = Token::at(Revision::new(7));
 
 const TIMING: Timing = Timing::new(
     Duration::from_secs(15),
@@ -66,7 +67,7 @@ fn elected() -> Event {
 
 fn empty(run: u64) -> Event {
     Event::Guardian(Report::Empty {
-        token: TOKEN,
+        token: Some(TOKEN),
         killed: false,
         run,
         unfinished: false,
@@ -89,7 +90,7 @@ fn stopping() -> Event {
 
 fn check(run: u64, code: i32) -> [Event; 2] {
     let (pid, exit) = (None, Exit::Code(code));
-    let (token, killed, unfinished) = (0, false, false);
+    let (token, killed, unfinished) = (None, false, false);
     [
         Event::Checks(Report::MainEnded { run, pid, exit }),
         Event::Checks(Report::Empty {

@@ -5,6 +5,7 @@ use super::place::{After, Pause, Place, Wish};
 use super::tenure::Stop;
 use super::words::{Asked, Command, Found, Line};
 use crate::election::control::Notice;
+use crate::revision::Revision;
 use crate::schedule::planner::Event as Told;
 use crate::term::record::StepDown;
 
@@ -57,7 +58,7 @@ impl Mind {
 
     /// Steps down if somebody can follow, which the contest has to look up. Asked by the record
     /// with this mod_revision, or by a signal. The last wish counts.
-    pub(super) fn step_down(&mut self, wish: Option<(StepDown, i64)>) {
+    pub(super) fn step_down(&mut self, wish: Option<(StepDown, Revision)>) {
         let leads = matches!(self.place, Place::Leading(..));
         let Some(tenure) = self.place.tenure_mut() else {
             let reason = "not the leader".to_owned();

@@ -14,6 +14,7 @@ use crate::keys::LeaseId;
 use crate::metrics::RunResult;
 use crate::proc::survivor::Survivor;
 use crate::reason::EndReason;
+use crate::revision::{Revision, Token};
 use crate::schedule::planner;
 use crate::schedule::record::Outcome;
 use crate::schedule::{Run as SlotRun, Schedule, Slot, Stored, Write, Written};
@@ -159,8 +160,8 @@ pub(in crate::candidate) enum Event {
 pub(in crate::candidate) struct Joined {
     /// How many stood in front.
     pub(in crate::candidate) position: i64,
-    /// `create_revision` of the candidate key.
-    pub(in crate::candidate) revision: i64,
+    /// `create_revision` of the candidate key: the token of its term, should it lead.
+    pub(in crate::candidate) revision: Token,
     /// When, RFC 3339 in UTC.
     pub(in crate::candidate) at: Arc<str>,
 }
@@ -169,7 +170,7 @@ pub(in crate::candidate) struct Joined {
 #[derive(Clone, Debug)]
 pub(in crate::candidate) struct Elected {
     /// The fencing token.
-    pub(in crate::candidate) token: i64,
+    pub(in crate::candidate) token: Token,
     /// The cluster that it was claimed in.
     pub(in crate::candidate) cluster: u64,
     /// What is known of the lease.
@@ -224,9 +225,9 @@ pub(in crate::candidate) enum Action {
     /// Ask something of the contest.
     Contest(Command),
     /// Have the guardian start a run, alone in its tree or beside others.
-    Start { token: i64, run: u64, what: Work },
+    Start { token: Token, run: u64, what: Work },
     /// Tell the guardian what to run at the end of the term.
-    GuardEnd { token: i64 },
+    GuardEnd { token: Token },
     /// Start the Rust job; answered by [`Event::NativeStarted`] or [`Event::NativeEnded`].
     StartNative {
         run: u64,
@@ -280,7 +281,7 @@ pub(in crate::candidate) enum Work {
 /// A run that is over.
 #[derive(Clone, Debug)]
 pub(in crate::candidate) struct Over {
-    pub(in crate::candidate) token: i64,
+    pub(in crate::candidate) token: Token,
     pub(in crate::candidate) ran: Duration,
     pub(in crate::candidate) result: RunResult,
     /// How it ended, if by itself.
@@ -304,7 +305,7 @@ pub(in crate::candidate) enum Command {
     /// Tell whether somebody can follow, as asked now; no matter what was asked before.
     LookForSuccessor(Asked),
     /// Take the wish to step down with this mod_revision back, in one attempt of at most this long.
-    TakeBack(i64, Duration),
+    TakeBack(Revision, Duration),
     /// Reach the store by other endpoints or credentials, wait at least so long after an unclean
     /// end, and say that the settings have this digest now.
     Reload(Settings, Duration, String),
@@ -328,8 +329,8 @@ pub(in crate::candidate) enum SlotRequest {
     Write(Box<Write>),
     /// Tell whoever wished for a run, by the record with this mod_revision, what becomes of it.
     Answer {
-        token: i64,
-        wish: i64,
+        token: Token,
+        wish: Revision,
         answer: TriggerAnswer,
     },
 }
@@ -340,7 +341,7 @@ pub(in crate::candidate) struct Asked {
     /// The number of the wish.
     pub(in crate::candidate) wish: u64,
     /// The term.
-    pub(in crate::candidate) token: i64,
+    pub(in crate::candidate) token: Token,
     /// Who is to follow.
     pub(in crate::candidate) to: Option<String>,
     /// Whether to step down even with nobody there.
@@ -381,7 +382,7 @@ pub(in crate::candidate) enum Line {
     },
     Elected {
         lease: LeaseId,
-        token: i64,
+        token: Token,
         waited: Duration,
     },
     Refused {
@@ -390,17 +391,17 @@ pub(in crate::candidate) enum Line {
     },
     JobStarted {
         lease: LeaseId,
-        token: i64,
+        token: Token,
         pid: Option<u32>,
     },
     JobNotStarted {
         lease: LeaseId,
-        token: i64,
+        token: Token,
         reason: String,
     },
     JobEnded {
         lease: LeaseId,
-        token: i64,
+        token: Token,
         end: End,
         ran: Duration,
         /// Whether whoever typed the command gets its exit code.
@@ -408,24 +409,24 @@ pub(in crate::candidate) enum Line {
     },
     JobStopped {
         lease: LeaseId,
-        token: i64,
+        token: Token,
         pid: Option<u32>,
         killed: bool,
         took: Duration,
     },
     JobCanNotBeKilled {
         lease: Option<LeaseId>,
-        token: Option<i64>,
+        token: Option<Token>,
         survivors: Vec<Survivor>,
     },
     LastHookKilled {
         lease: LeaseId,
-        token: i64,
+        token: Token,
         ran: Duration,
     },
     HookEnded {
         lease: LeaseId,
-        token: i64,
+        token: Token,
         end: End,
         killed: bool,
         ran: Duration,
@@ -440,12 +441,12 @@ pub(in crate::candidate) enum Line {
     ChecksLost,
     Resigned {
         lease: LeaseId,
-        token: Option<i64>,
+        token: Option<Token>,
         confirmed: bool,
     },
     TermLost {
         lease: LeaseId,
-        token: i64,
+        token: Token,
         reason: EndReason,
     },
     StoreUnreachable {
@@ -464,17 +465,17 @@ pub(in crate::candidate) enum Line {
     },
     NotSteppingDown {
         /// The term that goes on; none where there was no term to end.
-        term: Option<(LeaseId, i64)>,
+        term: Option<(LeaseId, Token)>,
         reason: String,
     },
     AskedToStepDown {
         lease: LeaseId,
-        token: i64,
+        token: Token,
         by: String,
     },
     SteppingDown {
         lease: LeaseId,
-        token: i64,
+        token: Token,
         by: String,
     },
     MakingWay {
@@ -482,21 +483,21 @@ pub(in crate::candidate) enum Line {
     },
     DaemonKilled {
         lease: LeaseId,
-        token: i64,
+        token: Token,
     },
     GuardianGone,
     /// Of the planner.
     Slots {
-        term: Option<(LeaseId, i64)>,
+        term: Option<(LeaseId, Token)>,
         line: planner::Line,
     },
     NextSlot {
-        term: Option<(LeaseId, i64)>,
+        term: Option<(LeaseId, Token)>,
         slot: Slot,
         /// When its run begins.
         at: Time,
     },
     RunTimedOut {
-        term: Option<(LeaseId, i64)>,
+        term: Option<(LeaseId, Token)>,
     },
 }

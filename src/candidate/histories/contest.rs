@@ -17,6 +17,7 @@ use crate::election::control::Notice;
 use crate::etcd::Error;
 use crate::etcd::keep_alive::Ack;
 use crate::keys::LeaseId;
+use crate::revision::{Revision, Token};
 use crate::session::{Loss, Status};
 use crate::term::record::{PauseRecord, Record, StepDown};
 use crate::term::resignation::Resignation;
@@ -48,7 +49,7 @@ enum Stage {
     Claiming(Pending, Ack),
     /// Until somebody in front is gone, or a pause is over.
     Waiting {
-        predecessor: Option<i64>,
+        predecessor: Option<Token>,
     },
     /// Until both clocks have come to the first; it is looked at the second whether they have.
     Delaying(Instant, Instant),
@@ -67,10 +68,10 @@ struct Candidacy {
     status: Option<Status>,
     renewal: Renewal,
     stage: Stage,
-    /// create_revision of its key.
-    mine: i64,
+    /// create_revision of its key, once it has joined.
+    mine: Option<Token>,
     waited_for: WaitedFor,
-    waited_out: Option<i64>,
+    waited_out: Option<Token>,
     claimed: bool,
     /// The record of its term, until it stands.
     record: Option<Pending>,
@@ -104,7 +105,7 @@ pub(super) struct Contest {
     newest: u64,
     asked: u64,
     /// The pause and the wish that were told of last, by mod_revision.
-    told_of: (i64, i64),
+    told_of: (Revision, Revision),
     pub(super) mistake: Option<Mistake>,
     takeover_delay: Duration,
     /// What is to be sent to the store, with its number.
@@ -148,7 +149,7 @@ impl Contest {
                     status: None,
                     renewal: Renewal::Idle(now),
                     stage: Stage::Granting(pending, now),
-                    mine: 0,
+                    mine: None,
                     waited_for: WaitedFor::default(),
                     waited_out: None,
                     claimed: false,
@@ -161,9 +162,9 @@ impl Contest {
                 let marks_early = self.mistake == Some(Mistake::MarkedInTheDelay);
                 let candidacy = self.candidacy.take();
                 if let Some(candidacy) = candidacy
-                    && (candidacy.claimed || (marks_early && candidacy.mine != 0))
+                    && (candidacy.claimed || (marks_early && candidacy.mine.is_some()))
                 {
-                    resignation.token = Some(candidacy.mine);
+                    resignation.token = candidacy.mine;
                     resignation.may_mark = true;
                 }
                 self.giving_back = Some(GivingBack {
@@ -304,9 +305,10 @@ impl Contest {
         if self.mistake == Some(Mistake::RecordIsForgotten) {
             return;
         }
+        let Some(token) = it.mine else { return };
         let recorded = Recorded {
             lease: it.lease,
-            token: it.mine,
+            token,
             kill_budget: it.timing.kill_budget(),
             waited_out: it.waited_out,
         };
@@ -319,7 +321,7 @@ impl Contest {
         it.stage = Stage::Joining(self.ask(Request::Join { lease }, now, limit));
     }
 
-    fn wait(&mut self, it: &mut Candidacy, predecessor: Option<i64>, now: Instant) {
+    fn wait(&mut self, it: &mut Candidacy, predecessor: Option<Token>, now: Instant) {
         it.stage = Stage::Waiting { predecessor };
         if it.changed {
             self.claim(it, now);
@@ -327,8 +329,8 @@ impl Contest {
     }
 
     fn claim(&mut self, it: &mut Candidacy, now: Instant) {
-        if let Some(status) = &it.status {
-            let (mine, limit, acked) = (it.mine, it.timing.attempt_limit(), status.ack);
+        if let (Some(status), Some(mine)) = (&it.status, it.mine) {
+            let (limit, acked) = (it.timing.attempt_limit(), status.ack);
             let pending = self.ask(Request::Claim { mine }, now, limit);
             it.changed = false;
             it.stage = Stage::Claiming(pending, acked);
@@ -338,12 +340,13 @@ impl Contest {
     // === what watches tell ===
 
     /// A key is gone.
-    pub(super) fn saw_gone(&mut self, key: i64, now: Instant) {
+    pub(super) fn saw_gone(&mut self, key: Token, now: Instant) {
         let Some(mut it) = self.candidacy.take() else {
             return;
         };
         let watched = self.mistake != Some(Mistake::OwnKeyIsNotWatched);
-        if watched && it.mine == key && it.status.as_ref().is_some_and(|it| it.loss.is_none()) {
+        if watched && it.mine == Some(key) && it.status.as_ref().is_some_and(|it| it.loss.is_none())
+        {
             self.lose(&mut it, Loss::Deleted);
             self.go_on(&mut it, now);
         }
@@ -389,7 +392,7 @@ impl Contest {
                     }
                 }
                 if let Some(wish) = wish.filter(|wish| wish.at > self.told_of.1)
-                    && wish.token == it.mine
+                    && Some(wish.token) == it.mine
                 {
                     self.told_of.1 = wish.at;
                     let request = StepDown {
@@ -415,9 +418,9 @@ impl Contest {
         matches!(stage, Some(Stage::Delaying(..)))
     }
 
-    /// create_revision of the key of its candidacy; 0 for none.
-    pub(super) fn mine(&self) -> i64 {
-        self.candidacy.as_ref().map_or(0, |it| it.mine)
+    /// create_revision of the key of its candidacy, if it has one.
+    pub(super) fn mine(&self) -> Option<Token> {
+        self.candidacy.as_ref().and_then(|it| it.mine)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::guardian::decide::HOOK;
 use crate::guardian::protocol::{CommandSpec, Exit, Report, Request};
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
+use crate::revision::Token;
 use crate::schedule::planner::Now;
 use crate::wall::Time;
 
@@ -30,7 +31,7 @@ pub(super) enum Word {
     /// The store has answered the request with this number.
     Answer(u64, Answer, u64),
     /// A key is gone.
-    SawGone(i64),
+    SawGone(Token),
     /// What operators want.
     SawControl(Option<Paused>, Option<Wished>),
     /// What the guardian with this number says.
@@ -59,6 +60,16 @@ pub(super) struct Daemon {
     pub(super) fencing: bool,
     /// For how many turns its timer has lain in the past.
     spun: u32,
+}
+
+/// That nothing of the term is left, whatever it has come to.
+const fn empty(token: Option<Token>) -> Report {
+    Report::Empty {
+        token,
+        killed: false,
+        run: u64::MAX,
+        unfinished: false,
+    }
 }
 
 impl Daemon {
@@ -320,16 +331,18 @@ impl World {
             }
             Action::StartNative { run, .. } => {
                 self.restarts(at);
-                let token = self.machines[at].guardian.token;
-                if self.machines[at].guardian.acknowledged != token {
-                    self.judge
-                        .found(format!("{at} starts in {token}, unguarded"));
-                }
+                let guardian = &self.machines[at].guardian;
+                let acknowledged = guardian.acknowledged;
+                let Some(token) = guardian.token.filter(|token| acknowledged == Some(*token))
+                else {
+                    return self.judge.found(format!("{at} starts unguarded"));
+                };
                 self.judge.begins(at, token, &self.store, self.mood);
-                self.tree_starts(at, run, token, true);
+                self.native_starts(at, run, token);
                 self.decide(at, Event::NativeStarted(run));
             }
-            Action::StopNative => self.tree_asked(at),
+            Action::StopNative => self.native_asked(at),
+            Action::RefuseProcess => self.want_is_answered(at),
             Action::Fence { .. } => {
                 self.guardian_killed(at);
                 self.machines[at].daemon.fencing = true;
@@ -358,7 +371,6 @@ impl World {
             | Action::RefreshSchedule(_)
             | Action::WriteLeaseFile { .. }
             | Action::RemoveLeaseFile(_)
-            | Action::RefuseProcess
             | Action::ReloadChecks
             | Action::RestoreChecks { .. }
             | Action::RunBegins => {}
@@ -380,13 +392,7 @@ impl World {
                 Some(Mistake::EmptyOnceAsked),
                 Request::Stop { token, .. } | Request::Kill { token },
             ) => {
-                let report = Report::Empty {
-                    token: *token,
-                    killed: false,
-                    run: u64::MAX,
-                    unfinished: false,
-                };
-                self.tell_daemon(at, Word::Event(Event::Guardian(report)));
+                self.tell_daemon(at, Word::Event(Event::Guardian(empty(Some(*token)))));
             }
             _ => {}
         }
@@ -403,7 +409,7 @@ impl World {
             exit,
         };
         let empty = Report::Empty {
-            token: 0,
+            token: None,
             killed: false,
             run,
             unfinished: false,
@@ -416,7 +422,7 @@ impl World {
     /// The fence is through once nothing lives.
     pub(super) fn fence_looks(&mut self, at: usize) {
         let machine = &mut self.machines[at];
-        let left = machine.tree.alive.is_some_and(|alive| !alive.native);
+        let left = machine.tree.alive.is_some();
         let spares = self.mistake == Some(Mistake::FenceSparesTheTree);
         if (left && !spares) || !std::mem::take(&mut machine.daemon.fencing) {
             return;
@@ -442,6 +448,10 @@ impl World {
             Ok(())
         };
         self.tell_daemon(at, Word::Event(Event::NativeEnded(run, result)));
+        if self.mistake == Some(Mistake::ProcessesForgotten) {
+            let token = self.machines[at].guardian.token;
+            self.tell_daemon(at, Word::Event(Event::Guardian(empty(token))));
+        }
     }
 
     /// The job is started, or started again: not at once where there is a pause, of which jitter takes
@@ -481,14 +491,14 @@ impl World {
     pub(super) fn daemon_killed(&mut self, at: usize) {
         if !self.machines[at].daemon.process.dead {
             self.machines[at].daemon.process.dead = true;
-            let native = self.machines[at].tree.alive.filter(|alive| alive.native);
-            let span = native.map_or(0, |alive| alive.death);
+            let native = self.machines[at].tree.native;
+            let span = native.map_or(0, |native| native.death);
             self.after(span, What::DaemonEnds(at));
         }
     }
 
     pub(super) fn daemon_ended(&mut self, at: usize) {
-        self.native_dies(at);
+        self.machines[at].tree.native = None;
         self.guardian_sees_daemon_dead(at);
         let pause = 100_000_000 + self.chance.up_to(2_000_000_000);
         self.after(pause, What::DaemonStarts(at));
@@ -499,7 +509,7 @@ impl World {
         let machine = &mut self.machines[at];
         machine.daemon.process.dead = true;
         machine.guardian.process.dead = true;
-        if machine.tree.alive.is_some() {
+        if machine.tree.lives() {
             self.judge
                 .found(format!("the daemon of {at} exits, and its job lives"));
         }

@@ -7,6 +7,7 @@ use super::world::{What, World};
 use crate::candidate::decide::words::{Event, Order};
 use crate::config::timing::SLACK;
 use crate::keys::LeaseId;
+use crate::revision::Token;
 
 /// What can go wrong, or is wanted by somebody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,8 +279,9 @@ impl World {
             }
             // Where the daemon is dead nobody watches the key, and its hook may run yet.
             Fault::KeyDeleted if both_up => {
-                let key = self.machines[at].daemon.contest.mine();
-                if self.store.queue.contains_key(&key) && self.is_known(at, key) {
+                let there = |key: &Token| self.store.queue.contains_key(key);
+                let key = self.machines[at].daemon.contest.mine().filter(there);
+                if let Some(key) = key.filter(|key| self.is_known(at, *key)) {
                     self.store.remove(key);
                     self.store_changed();
                 }
@@ -290,7 +292,7 @@ impl World {
                 let key = waiters.next_back().copied();
                 let daemons = self.machines.iter().map(|it| &it.daemon);
                 let mut waits = daemons.filter(|it| it.role() == "campaigning");
-                let key = key.filter(|key| waits.any(|it| it.contest.mine() == *key));
+                let key = key.filter(|key| waits.any(|it| it.contest.mine() == Some(*key)));
                 if let Some(key) = key {
                     self.store.remove(key);
                     self.store_changed();
@@ -298,8 +300,9 @@ impl World {
             }
             Fault::LeaseRevoked if both_up => {
                 let mine = self.machines[at].daemon.contest.mine();
-                let key = self.store.queue.get(&mine).copied();
-                if let Some(key) = key.filter(|_| self.is_known(at, mine)) {
+                let mine = mine.filter(|mine| self.is_known(at, *mine));
+                let key = mine.and_then(|mine| self.store.queue.get(&mine).copied());
+                if let Some(key) = key {
                     self.store.revoke(key.lease);
                     self.store_changed();
                 }
@@ -310,11 +313,13 @@ impl World {
                 self.store.join_foreign(lease, now, span);
                 self.store_changed();
             }
-            Fault::JobEnds => self.tree_ends_by(at, now),
+            Fault::JobEnds => {
+                self.tree_ends_by(at, now);
+                self.native_ends_by(at, now);
+            }
             Fault::Unkillable => {
                 let until = now + self.chance.up_to(40_000_000_000);
                 if let Some(alive) = &mut self.machines[at].tree.alive
-                    && !alive.native
                     && !alive.killed
                 {
                     alive.unkillable_until = until;
@@ -376,12 +381,12 @@ impl World {
 
     /// Whether a term that has begun is on record: one that strangers end before has nobody who comes
     /// later wait.
-    fn is_known(&self, at: usize, token: i64) -> bool {
+    fn is_known(&self, at: usize, token: Token) -> bool {
         let claimed = self.store.claims.iter().any(|(claim, _)| *claim == token);
-        let recorded = self.store.recorded.as_ref().map_or(0, |term| term.token);
+        let recorded = self.store.recorded.as_ref().map(|term| term.token);
         let forgets = self.mistake == Some(super::Mistake::RecordIsForgotten);
         let waits = self.machines[at].daemon.contest.waits_out();
-        !claimed || waits || forgets || recorded == token
+        !claimed || waits || forgets || recorded == Some(token)
     }
 
     pub(super) fn suspend(&mut self, at: usize, longest: std::time::Duration) {
@@ -396,7 +401,8 @@ impl World {
         machine.steady_since = machine.steady_since.max(woken);
         // A machine that sleeps when it should kill can but kill on waking.
         let killing = nanos(SLACK + machine.longest_kill);
-        let lease_ends = self.store.expiry_of(machine.daemon.contest.mine());
+        let mine = machine.daemon.contest.mine();
+        let lease_ends = mine.and_then(|mine| self.store.expiry_of(mine));
         if lease_ends.is_none_or(|end| woken + killing > end) {
             machine.excused_until = machine.excused_until.max(woken + killing);
         }

@@ -14,6 +14,7 @@ use crate::clock::Instant;
 use crate::guardian::decide::{GuardAction, GuardEvent, HOOK, TermGuard};
 use crate::guardian::protocol::{Exit, Report, Request};
 use crate::keys::LeaseId;
+use crate::revision::Token;
 use crate::term::resignation::Resignation;
 
 /// The process, and what it decides with.
@@ -27,9 +28,9 @@ pub(super) struct Guardian {
     /// The run that is being forked, and until when it may be executed.
     forking: Option<(u64, Instant)>,
     /// The term that it guards.
-    pub(super) token: i64,
+    pub(super) token: Option<Token>,
     /// The term that it has acknowledged.
-    pub(super) acknowledged: i64,
+    pub(super) acknowledged: Option<Token>,
     giving: Vec<Giving>,
 }
 
@@ -45,7 +46,7 @@ struct Giving {
 impl World {
     pub(super) fn ask_guardian(&mut self, at: usize, request: Request) {
         if let Request::Term(term) = &request {
-            self.machines[at].guardian.token = term.token;
+            self.machines[at].guardian.token = Some(term.token);
         }
         self.tell_guardian(at, GuardEvent::Request(request));
     }
@@ -133,6 +134,16 @@ impl World {
     }
 
     fn feed(&mut self, at: usize, event: GuardEvent, now: Instant) {
+        // It looks whether the tree is empty when all that was asked for is done.
+        let tree = &self.machines[at].tree;
+        if matches!(event, GuardEvent::TreeEmpty)
+            && (tree.alive.is_some() || tree.starting.is_some())
+        {
+            return;
+        }
+        if self.traced {
+            println!("{:>16} {at} guard  {event:?}", self.now);
+        }
         for action in self.machines[at].guardian.guard.handle(event, now) {
             self.guardian_acts(at, action, now);
         }
@@ -195,7 +206,12 @@ impl World {
             self.stop_begun(at);
         }
         match &report {
-            Report::Guarded { token, .. } => self.machines[at].guardian.acknowledged = *token,
+            Report::Guarded { token, .. } => self.machines[at].guardian.acknowledged = Some(*token),
+            Report::Started { .. }
+            | Report::Refused { .. }
+            | Report::MainEnded { pid: None, .. } => {
+                self.want_is_answered(at);
+            }
             Report::Killing | Report::Stuck { .. }
                 if self.mistake == Some(Mistake::KillsInSilence) =>
             {
@@ -215,6 +231,7 @@ impl World {
             return self.feed(at, GuardEvent::TreeEmpty, now);
         }
         let token = self.machines[at].guardian.token;
+        let token = token.expect("a guardian forks within a term");
         match self.chance.up_to(15) {
             0 | 1 => self.tree_hangs(at, run, token),
             2 => {
@@ -224,7 +241,7 @@ impl World {
             }
             _ => {
                 self.judge.begins(at, token, &self.store, self.mood);
-                self.tree_starts(at, run, token, false);
+                self.tree_starts(at, run, token);
                 self.begins(at, run);
                 self.feed(at, GuardEvent::Executed { run, pid: 1 }, now);
             }
@@ -234,7 +251,8 @@ impl World {
     /// Some hooks hang, others end soon.
     fn begins(&mut self, at: usize, run: u64) {
         let (machine, strange) = (&mut self.machines[at], self.mood == Mood::Strange);
-        let gone = !self.store.queue.contains_key(&machine.guardian.token);
+        let there = |token| self.store.queue.contains_key(&token);
+        let gone = !machine.guardian.token.is_some_and(there);
         // The daemon has died just when strangers ended its lease: nobody hears of that any more.
         if run == HOOK && strange && machine.daemon.process.dead && gone {
             let until = self.now + nanos(machine.truth.ttl());

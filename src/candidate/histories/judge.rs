@@ -6,6 +6,7 @@ use super::faults::Mood;
 use super::machine::Machine;
 use super::store::Store;
 use super::world::LOOK;
+use crate::revision::Token;
 use crate::term::resignation::Resignation;
 
 /// Keeps watch over a history.
@@ -14,7 +15,7 @@ pub(super) struct Judge {
     /// The first that went wrong.
     pub(super) violation: Option<String>,
     /// The token of the last run that was started, and where.
-    last: (i64, usize),
+    last: Option<(Token, usize)>,
 }
 
 /// Whether its job may live just now though its lease is gone.
@@ -29,7 +30,7 @@ impl Judge {
 
     /// A claim is complete: it was so when the store heard of it, in an election that went on, and
     /// every term before was proven dead or waited out (R8, R13).
-    pub(super) fn elected(&mut self, at: usize, token: i64, store: &Store) {
+    pub(super) fn elected(&mut self, at: usize, token: Token, store: &Store) {
         // What was sent earlier may be heard later.
         let heard = |paused: bool| store.claims.contains(&(token, paused));
         if !heard(false) {
@@ -41,7 +42,7 @@ impl Judge {
             self.found(format!("{at} leads in {token}, and {why}"));
         }
         let lives = |it: &&super::store::Unproven| {
-            it.token < token && it.token > store.marker && store.now < it.dead_at
+            it.token < token && Some(it.token) > store.marker && store.now < it.dead_at
         };
         if let Some(before) = store.unproven.iter().find(lives) {
             let before = before.token;
@@ -52,27 +53,31 @@ impl Judge {
     }
 
     /// A run's own code begins: its term goes on, unless strangers have ended it just now.
-    pub(super) fn begins(&mut self, at: usize, token: i64, store: &Store, mood: Mood) {
+    pub(super) fn begins(&mut self, at: usize, token: Token, store: &Store, mood: Mood) {
         if mood != Mood::Strange && !store.queue.contains_key(&token) {
             self.found(format!("{at} starts in {token}, whose lease is gone"));
         }
     }
 
+    /// A run starts while something else of its machine's job lives.
+    pub(super) fn found_second_run(&mut self, at: usize) {
+        self.found(format!("{at} starts a second run beside its own"));
+    }
+
     /// A run starts: tokens rise, one to each term, and nothing else lives.
-    pub(super) fn starts(&mut self, at: usize, token: i64, machines: &[Machine], now: u64) {
-        let (last, whose) = self.last;
+    pub(super) fn starts(&mut self, at: usize, token: Token, machines: &[Machine], now: u64) {
         // Its machine has just woken, and an exec that hung goes on.
         let excused = is_excused(&machines[at], now);
-        if token > last || (token == last && at == whose) {
-            self.last = (token, at);
-        } else if !excused {
-            self.found(format!("{at} runs in {token} after {whose} in {last}"));
-        }
-        if machines[at].tree.alive.is_some() {
-            self.found(format!("{at} starts a second run beside its own"));
+        match self.last {
+            Some((last, whose)) if token < last || token == last && at != whose => {
+                if !excused {
+                    self.found(format!("{at} runs in {token} after {whose} in {last}"));
+                }
+            }
+            _ => self.last = Some((token, at)),
         }
         for (other, machine) in machines.iter().enumerate() {
-            let lives = other != at && machine.tree.alive.is_some();
+            let lives = other != at && machine.tree.lives();
             if lives && !excused && !is_excused(machine, now) {
                 self.found(format!("two jobs: {at} starts in {token} beside {other}'s"));
             }
@@ -87,22 +92,19 @@ impl Judge {
         }
         let mut alive = None;
         for (at, machine) in machines.iter().enumerate() {
-            let Some(job) = machine.tree.alive.filter(|_| !is_excused(machine, now)) else {
+            if !machine.tree.lives() || is_excused(machine, now) {
                 continue;
-            };
+            }
             if let Some(other) = alive.replace(at) {
                 self.found(format!("two jobs: {other} and {at}"));
             }
-            if mood != Mood::Strange && !store.queue.contains_key(&job.token) {
-                let token = job.token;
-                self.found(format!("{at} runs in {token}, whose lease is gone"));
-            }
-            if job.token <= store.marker {
-                let marker = store.marker;
-                self.found(format!(
-                    "{marker} is marked, and {at} runs in {}",
-                    job.token
-                ));
+            for token in machine.tree.tokens() {
+                if mood != Mood::Strange && !store.queue.contains_key(&token) {
+                    self.found(format!("{at} runs in {token}, whose lease is gone"));
+                }
+                if let Some(marker) = store.marker.filter(|marker| token <= *marker) {
+                    self.found(format!("{marker} is marked, and {at} runs in {token}"));
+                }
             }
         }
     }
@@ -118,9 +120,7 @@ impl Judge {
         let Some(token) = resignation.token else {
             return;
         };
-        if let Some(alive) = machine.tree.alive
-            && alive.token == token
-        {
+        if machine.tree.tokens().any(|alive| alive == token) {
             self.found(format!(
                 "{at} gives {token} back at {now}, and its job lives"
             ));
@@ -133,7 +133,7 @@ impl Judge {
             if !machine.daemon.process.dead && machine.daemon.mind.is_some() {
                 self.found(format!("{at} has not ended: {}", machine.daemon.role()));
             }
-            if machine.tree.alive.is_some() {
+            if machine.tree.lives() {
                 self.found(format!("{at} has ended, and its job lives"));
             }
         }
@@ -152,7 +152,7 @@ pub(super) struct Seen {
     /// Since when a machine leads and runs nothing.
     idle_since: Vec<Option<u64>>,
     /// Of which run nothing lives but what its main process has left behind, and since when.
-    left_since: Vec<Option<((i64, u64), u64)>>,
+    left_since: Vec<Option<((Token, u64), u64)>>,
 }
 
 /// For how long a leader may run nothing: the longest pause between two runs, and some.
@@ -176,13 +176,16 @@ impl Seen {
         let mut wrong = None;
         for (at, machine) in machines.iter().enumerate() {
             let (tree, role) = (&machine.tree, machine.daemon.role());
-            let idle = role == "leading" && tree.alive.is_none() && tree.starting.is_none();
+            let idle = role == "leading" && !tree.lives() && tree.starting.is_none();
             // Some runs are over before anybody looks.
             let idle_for = lasts(&mut self.idle_since[at], idle, now);
             if idle_for.min(now - machine.daemon.asked_at) > IDLE {
                 wrong = Some(format!("{at} leads, and runs nothing"));
             }
-            let left = tree.alive.filter(|alive| !alive.main);
+            // Beside Rust code it may live for as long as that does.
+            let left = tree
+                .alive
+                .filter(|alive| !alive.main && tree.native.is_none());
             let seen = self.left_since[at].take();
             self.left_since[at] = left.map(|alive| {
                 let of = (alive.token, alive.run);
@@ -195,10 +198,10 @@ impl Seen {
         // A hook may refuse each term, and be over before anybody looks.
         let asked = |it: &Machine| now - it.daemon.asked_at < LOOK;
         for (machine, stood) in machines.iter().zip(&mut self.stood) {
-            *stood |= asked(machine) || store.queue.contains_key(&machine.daemon.contest.mine());
+            let stands = |mine| store.queue.contains_key(&mine);
+            *stood |= asked(machine) || machine.daemon.contest.mine().is_some_and(stands);
         }
-        let runs =
-            |it: &Machine| asked(it) || it.tree.alive.is_some() || it.tree.starting.is_some();
+        let runs = |it: &Machine| asked(it) || it.tree.lives() || it.tree.starting.is_some();
         self.led |= machines.iter().any(runs);
         wrong
     }

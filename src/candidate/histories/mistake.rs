@@ -78,10 +78,12 @@ pub(crate) enum Mistake {
     OwnKeyIsNotWatched,
     /// A command that is to run once is started again.
     RunsTwice,
+    /// Rust code is over, and its processes are taken to be.
+    ProcessesForgotten,
 }
 
 impl Mistake {
-    pub(super) const ALL: [Self; 35] = [
+    pub(super) const ALL: [Self; 36] = [
         Self::DeadlineFromReply,
         Self::ClockIgnoresSuspend,
         Self::ClockIsSteered,
@@ -117,6 +119,7 @@ impl Mistake {
         Self::IllnessIsIgnored,
         Self::OwnKeyIsNotWatched,
         Self::RunsTwice,
+        Self::ProcessesForgotten,
     ];
 
     /// In what kind of history it shows soonest, if that is known.

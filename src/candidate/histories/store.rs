@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Mistake;
 use crate::election::claim::Standing;
 use crate::keys::LeaseId;
+use crate::revision::{Revision, Token};
 use crate::term::record;
 use crate::term::resignation::Resignation;
 
@@ -26,10 +27,10 @@ pub(super) enum Request {
     },
     /// The own key is read, linearizably.
     Read {
-        token: i64,
+        token: Token,
     },
     Claim {
-        mine: i64,
+        mine: Token,
     },
     /// The term record is written, and the term that was waited out is marked.
     Record(Recorded),
@@ -39,7 +40,7 @@ pub(super) enum Request {
     GiveBack(Box<Resignation>),
     /// The wish to step down is taken back.
     TakeBack {
-        at: i64,
+        at: Revision,
     },
 }
 
@@ -47,10 +48,10 @@ pub(super) enum Request {
 #[derive(Clone, Debug)]
 pub(super) struct Recorded {
     pub(super) lease: LeaseId,
-    pub(super) token: i64,
+    pub(super) token: Token,
     pub(super) kill_budget: Duration,
     /// The earlier term that it has waited out.
-    pub(super) waited_out: Option<i64>,
+    pub(super) waited_out: Option<Token>,
 }
 
 /// What it answers.
@@ -58,14 +59,14 @@ pub(super) struct Recorded {
 pub(super) enum Answer {
     Granted,
     Joined {
-        revision: i64,
+        token: Token,
         position: i64,
     },
     Renewed,
     Read,
     First(Standing),
     Behind {
-        predecessor: i64,
+        predecessor: Token,
     },
     /// The lease, or the key, is gone.
     Gone,
@@ -88,21 +89,21 @@ pub(super) struct Key {
 /// A pause of the election.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paused {
-    pub(super) at: i64,
+    pub(super) at: Revision,
     pub(super) keep_leader: bool,
 }
 
 /// A wish that a term step down.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wished {
-    pub(super) at: i64,
-    pub(super) token: i64,
+    pub(super) at: Revision,
+    pub(super) token: Token,
 }
 
 /// A term on record whose key is gone, and of which nobody has proven that its job is dead.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unproven {
-    pub(super) token: i64,
+    pub(super) token: Token,
     /// From then on its job is dead, as it says itself.
     pub(super) dead_at: u64,
 }
@@ -117,13 +118,13 @@ struct Lease {
 /// The store.
 #[derive(Debug)]
 pub(super) struct Store {
-    revision: i64,
+    revision: Revision,
     leases: BTreeMap<LeaseId, Lease>,
     /// No lease ends before.
     none_ends_before: u64,
     /// By create_revision: the first leads, or will.
-    pub(super) queue: BTreeMap<i64, Key>,
-    pub(super) marker: i64,
+    pub(super) queue: BTreeMap<Token, Key>,
+    pub(super) marker: Option<Token>,
     pub(super) recorded: Option<record::TermRecord>,
     pub(super) pause: Option<Paused>,
     pub(super) wish: Option<Wished>,
@@ -137,23 +138,23 @@ pub(super) struct Store {
     pub(super) now: u64,
     mistake: Option<Mistake>,
     /// The claims that were complete when they were heard, and whether the election was paused then.
-    pub(super) claims: Vec<(i64, bool)>,
+    pub(super) claims: Vec<(Token, bool)>,
     /// Terms that may live yet, for all that the store was told.
     pub(super) unproven: Vec<Unproven>,
     /// A term that was marked though it may live.
-    pub(super) marked_early: Option<(i64, i64)>,
+    pub(super) marked_early: Option<(Token, Token)>,
     /// The keys that are gone since that was asked last, by create_revision.
-    pub(super) gone: Vec<i64>,
+    pub(super) gone: Vec<Token>,
 }
 
 impl Store {
     pub(super) const fn new(mistake: Option<Mistake>) -> Self {
         Self {
-            revision: 10,
+            revision: Revision::new(10),
             leases: BTreeMap::new(),
             none_ends_before: u64::MAX,
             queue: BTreeMap::new(),
-            marker: 0,
+            marker: None,
             recorded: None,
             pause: None,
             wish: None,
@@ -207,31 +208,31 @@ impl Store {
         Some((answer, self.raft_term))
     }
 
-    fn next_revision(&mut self) -> i64 {
-        self.revision += 1;
+    fn next_revision(&mut self) -> Revision {
+        self.revision = self.revision.next();
         self.revision
     }
 
-    fn key_of(&self, lease: LeaseId) -> Option<i64> {
+    fn key_of(&self, lease: LeaseId) -> Option<Token> {
         let mut queue = self.queue.iter();
-        queue.find_map(|(revision, key)| (key.lease == lease).then_some(*revision))
+        queue.find_map(|(token, key)| (key.lease == lease).then_some(*token))
     }
 
     fn join(&mut self, lease: LeaseId) -> Answer {
         if !self.leases.contains_key(&lease) {
             return Answer::Gone;
         }
-        let revision = self.key_of(lease).unwrap_or_else(|| {
-            let revision = self.next_revision();
-            self.queue.insert(revision, Key { lease });
-            revision
+        let token = self.key_of(lease).unwrap_or_else(|| {
+            let token = Token::at(self.next_revision());
+            self.queue.insert(token, Key { lease });
+            token
         });
-        let position = self.queue.range(..revision).count();
+        let position = self.queue.range(..token).count();
         let position = i64::try_from(position).unwrap_or(i64::MAX);
-        Answer::Joined { revision, position }
+        Answer::Joined { token, position }
     }
 
-    fn claim(&mut self, mine: i64) -> Answer {
+    fn claim(&mut self, mine: Token) -> Answer {
         let there = self.queue.contains_key(&mine);
         if !there && self.mistake != Some(Mistake::ClaimWithoutOwnKey) {
             return Answer::Gone;
@@ -301,14 +302,14 @@ impl Store {
     }
 
     /// Every term up to this one is marked as dead, by `own` if it is the last itself.
-    fn mark(&mut self, token: i64, own: Option<i64>) {
+    fn mark(&mut self, token: Token, own: Option<Token>) {
         let now = self.now;
         let covered = |it: &&Unproven| it.token <= token && Some(it.token) != own;
         let mut early = self.unproven.iter().filter(covered);
         if let Some(early) = early.find(|it| now < it.dead_at) {
             self.marked_early = Some((token, early.token));
         }
-        self.marker = token;
+        self.marker = Some(token);
         self.unproven.retain(|it| it.token > token);
     }
 
@@ -318,7 +319,7 @@ impl Store {
     }
 
     /// Deletes a key.
-    pub(super) fn remove(&mut self, key: i64) {
+    pub(super) fn remove(&mut self, key: Token) {
         if let Some(term) = self.recorded.as_ref().filter(|term| term.token == key) {
             let budget = term.kill_budget_ms.unwrap_or(0) * 1_000_000;
             self.unproven.push(Unproven {
@@ -376,7 +377,7 @@ impl Store {
     }
 
     /// When the lease of the candidate with this key ends, if nothing more is heard of it.
-    pub(super) fn expiry_of(&self, key: i64) -> Option<u64> {
+    pub(super) fn expiry_of(&self, key: Token) -> Option<u64> {
         let lease = self.queue.get(&key)?.lease;
         Some(self.leases.get(&lease)?.expiry)
     }

@@ -1,5 +1,7 @@
 //! The simulated world: true time, the store, the machines, and what travels between them.
 
+mod calm;
+
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
@@ -12,7 +14,9 @@ use super::machine::{Machine, Turn};
 use super::planned::Planned;
 use super::store::{Answer, Request, Store};
 use crate::candidate::decide::words::Order;
+use crate::clock::Instant;
 use crate::config::timing::SLACK;
+use crate::revision::{Revision, Token};
 
 /// How long a daemon's fence may come after D−K at the latest. K has room for it.
 pub(super) const FENCED_LATE: Duration = Duration::from_millis(100);
@@ -64,7 +68,7 @@ pub(super) enum What {
     /// An answer of the store arrives.
     Answer(usize, Asker, u64, Box<Answer>, u64),
     /// A daemon's watch tells of a key that is gone.
-    Gone(usize, i64),
+    Gone(usize, Token),
     /// Or of what operators want.
     Control(usize),
     /// A lease may be over.
@@ -75,6 +79,10 @@ pub(super) enum What {
     Executed(usize, u64),
     /// A job's processes may end.
     TreeEnds(usize),
+    /// Rust code may end.
+    NativeEnds(usize),
+    /// Or want a process.
+    ProcessWanted(usize, u64),
     /// A daemon's process ends.
     DaemonEnds(usize),
     /// A daemon is started.
@@ -126,7 +134,7 @@ pub(super) struct World {
     /// They have been for long, and nobody was told to end: no term is lost.
     pub(super) looking: bool,
     /// The wish to step down that was put then, by mod_revision, and for which term.
-    wished: Option<(i64, i64)>,
+    wished: Option<(Revision, Token)>,
     /// The machine that fell ill then.
     fell_ill: Option<usize>,
     pub(super) judge: Judge,
@@ -298,6 +306,8 @@ impl World {
             }
             What::Executed(at, _)
             | What::TreeEnds(at)
+            | What::NativeEnds(at)
+            | What::ProcessWanted(at, _)
             | What::DaemonEnds(at)
             | What::DaemonStarts(at)
             | What::GuardianStarts(at, _)
@@ -309,6 +319,8 @@ impl World {
             }
             What::Executed(at, run) => self.executed(at, run),
             What::TreeEnds(at) => self.tree_may_end(at),
+            What::NativeEnds(at) => self.native_may_end(at),
+            What::ProcessWanted(at, run) => self.process_wanted(at, run),
             What::DaemonEnds(at) => self.daemon_ended(at),
             What::DaemonStarts(at) => self.daemon_starts(at),
             What::GuardianStarts(at, number) => self.guardian_is_there(at, number),
@@ -337,7 +349,7 @@ impl World {
             }
             What::Dead => {
                 // The guardian of a dead daemon takes its time.
-                let lives = |it: &Machine| !it.daemon.process.dead && it.tree.alive.is_some();
+                let lives = |it: &Machine| !it.daemon.process.dead && it.tree.lives();
                 if let Some(at) = self.machines.iter().position(lives) {
                     let wrong = format!("{at} was to end at once, and its job lives");
                     self.judge.found(wrong);
@@ -347,70 +359,6 @@ impl World {
                 self.judge.ends(&self.machines, &self.store);
                 self.ends = true;
             }
-        }
-    }
-
-    /// All is well, and something is wanted all the same.
-    fn wishes(&mut self) {
-        if self.chance.one_in(2) {
-            self.store.turn_pause(false);
-            self.control_changed();
-        } else if self.store.queue.len() > 1 {
-            self.store.wish();
-            self.wished = self.store.wish.map(|wish| (wish.at, wish.token));
-            self.control_changed();
-        }
-        let last = self.machines.len() as u64 - 1;
-        let at = usize::try_from(self.chance.up_to(last)).unwrap_or(0);
-        if self.machines[at].config.check.is_some() {
-            self.machines[at].ill = true;
-            self.fell_ill = Some(at);
-        }
-    }
-
-    /// What was wanted must have come about by now.
-    fn unheeded(&self) -> Option<String> {
-        if let Some((at, token)) = self.wished
-            && self.store.wish.is_some_and(|wish| wish.at == at)
-        {
-            let term = |machine: &&Machine| machine.daemon.contest.mine() == token;
-            let asked = self.machines.iter().find(term);
-            if asked.is_some_and(|machine| machine.daemon.role() == "leading") {
-                return Some(format!("{token} was asked to step down, and goes on"));
-            }
-        }
-        let leads = |machine: &Machine| machine.daemon.role() == "leading";
-        if self.store.pause.is_some()
-            && let Some(at) = self.machines.iter().position(leads)
-        {
-            return Some(format!("all is paused, and {at} leads"));
-        }
-        let at = self.fell_ill?;
-        let role = self.machines[at].daemon.role();
-        let stands = matches!(role, "leading" | "campaigning");
-        stands.then(|| format!("{at} is ill, and is {role}"))
-    }
-
-    /// Everybody must have stood, and somebody led; now they all end.
-    fn retire(&mut self) {
-        self.looking = false;
-        if let Some(unheeded) = self.unheeded() {
-            self.judge.found(unheeded);
-        }
-        let span = Duration::from_nanos(LOOKED);
-        if let Some(missing) = self.seen.missing(span, &self.machines) {
-            self.judge.found(missing);
-        }
-        for at in 0..self.machines.len() {
-            self.machines[at].retired = true;
-            self.order(at, Order::Shutdown);
-        }
-        if self.chance.one_in(2) {
-            let patience = 1_000_000_000;
-            let budgets = self.machines.iter().map(|it| nanos(it.longest_kill));
-            let killed = budgets.max().unwrap_or(0) * 2 + 1_500_000_000;
-            self.after(patience, What::Impatience);
-            self.after(patience + killed, What::Dead);
         }
     }
 
@@ -487,7 +435,7 @@ impl World {
     pub(super) fn store_changed(&mut self) {
         for key in std::mem::take(&mut self.store.gone) {
             for at in 0..self.machines.len() {
-                let after = self.watched(at, key);
+                let after = self.watched(at, Some(key));
                 self.after(after, What::Gone(at, key));
             }
         }
@@ -503,15 +451,15 @@ impl World {
 
     pub(super) fn control_changed(&mut self) {
         for at in 0..self.machines.len() {
-            let after = self.watched(at, 0);
+            let after = self.watched(at, None);
             self.after(after, What::Control(at));
         }
     }
 
     /// How long a watch takes to tell. It may be late, or break and be opened anew; not so for the own
     /// key where strangers delete it, since then nothing else tells of it in time (R7).
-    fn watched(&mut self, at: usize, key: i64) -> u64 {
-        let own = key != 0 && key == self.machines[at].daemon.contest.mine();
+    fn watched(&mut self, at: usize, key: Option<Token>) -> u64 {
+        let own = key.is_some() && key == self.machines[at].daemon.contest.mine();
         let after = if self.calm || (own && self.mood == Mood::Strange) {
             self.chance.up_to(2_000_000)
         } else {
@@ -569,20 +517,27 @@ impl World {
         self.arm_guardian(at);
     }
 
-    /// Has the daemon's loops run when their timers fire: a thread may get to run so late as `mu` says.
+    /// Has the daemon's loops run when their timers fire.
     fn arm_daemon(&mut self, at: usize) {
         if let Some(timer) = self.daemon_timer(at) {
-            let late = self.lateness();
-            let when = self.machines[at].clock.when(timer, self.now) + late;
+            let when = self.fires(at, timer);
             self.daemon_runs_at(at, when);
         }
     }
 
     fn arm_guardian(&mut self, at: usize) {
         if let Some(timer) = self.guardian_timer(at) {
-            let late = self.lateness();
-            let when = self.machines[at].clock.when(timer, self.now) + late;
+            let when = self.fires(at, timer);
             self.guardian_runs_at(at, when);
         }
+    }
+
+    /// When a loop that has just run does so for this timer: a thread that sleeps may get to run so late
+    /// as `mu` says, and for what is due already none goes to sleep.
+    fn fires(&mut self, at: usize, timer: Instant) -> u64 {
+        if timer <= self.machines[at].shows() {
+            return self.now;
+        }
+        self.machines[at].clock.when(timer, self.now) + self.lateness()
     }
 }

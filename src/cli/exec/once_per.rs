@@ -12,6 +12,7 @@ use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::etcd::{Patience, Settings, Store};
 use crate::keys::Prefix;
 use crate::log::printable;
+use crate::revision::Revision;
 use crate::schedule::record::{Outcome, State};
 use crate::schedule::{Occasion, Slot, Stored};
 use crate::term::run_book::{RepairError, RunBook};
@@ -72,7 +73,7 @@ impl Claim {
             if is_claimed(&state, self.slot) {
                 return Ok(Ok(Some(self.claimed(&state))));
             }
-            if book.seen > 0 && state.spec == self.spec {
+            if book.seen > Revision::default() && state.spec == self.spec {
                 return Ok(Ok(None));
             }
             let before = Slot::up_to(self.slot.time() - Duration::from_secs(1));
@@ -139,6 +140,7 @@ fn is_claimed(state: &State, slot: Slot) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::revision::Token;
     use crate::schedule::record::Last;
     use crate::wall::Time;
 
@@ -160,7 +162,7 @@ mod tests {
             began: slot.time(),
             took_ms: 0,
             host: "a".to_owned(),
-            token: 7,
+            token: Token::at(Revision::new(7)),
         });
         assert!(!is_claimed(&state, slot));
         assert!(is_claimed(&state, before));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::super::protocol::{CommandSpec, Exit, Report};
 use super::{Daemon, GuardAction, GuardLine, GuardedTree, TermGuard, TreeStop};
 use crate::clock::Instant;
+use crate::revision::Token;
 
 /// The number of its run; the daemon counts its own from 1.
 pub(crate) const HOOK: u64 = 0;
@@ -32,7 +33,7 @@ pub(super) struct RunningHook {
 
 impl TermGuard {
     /// Keeps what is to run at the end of the term, unless that has begun.
-    pub(super) fn run_at_end(&mut self, token: i64, at_end: AtEnd) {
+    pub(super) fn run_at_end(&mut self, token: Token, at_end: AtEnd) {
         if let Some(guarded) = self.present(token)
             && !guarded.closed
         {
@@ -41,13 +42,13 @@ impl TermGuard {
     }
 
     /// Whether the hook of the term has yet to run.
-    pub(super) fn is_unfinished(&self, token: i64) -> bool {
+    pub(super) fn is_unfinished(&self, token: Token) -> bool {
         let present = self.term.iter().find(|guarded| guarded.term.token == token);
         present.is_some_and(|guarded| guarded.at_end.is_some() && !guarded.over)
     }
 
     /// There is no time for a hook.
-    pub(super) fn skip_at_end(&mut self, token: i64) {
+    pub(super) fn skip_at_end(&mut self, token: Token) {
         if let Some(guarded) = self.present(token) {
             guarded.at_end = None;
         }
@@ -56,7 +57,7 @@ impl TermGuard {
     /// Runs the hook if this is the end: no start is accepted any more, nothing is left of the job,
     /// and something was run in this term. `killed` is what became of the job. Returns whether the
     /// tree is the hook's from now on.
-    pub(super) fn begin_at_end(&mut self, token: i64, killed: bool, now: Instant) -> bool {
+    pub(super) fn begin_at_end(&mut self, token: Token, killed: bool, now: Instant) -> bool {
         // A Rust job has ended when the daemon says so, or is dead.
         let daemon_dead = self.daemon == Daemon::Dead;
         let empty = self.tree.is_none();

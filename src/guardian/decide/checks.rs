@@ -158,7 +158,7 @@ impl CheckGuard {
     fn empty(&mut self) {
         if let Some(check) = self.present.take() {
             self.report(Report::Empty {
-                token: 0,
+                token: None,
                 killed: check.killing.is_some(),
                 run: check.run,
                 unfinished: false,
@@ -174,6 +174,7 @@ impl CheckGuard {
 mod tests {
     use super::super::super::protocol::CommandSpec;
     use super::*;
+    use crate::revision::{Revision, Token};
 
     const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -305,7 +306,7 @@ mod tests {
     #[test]
     fn no_job_is_started_among_checks() {
         let start = GuardEvent::Request(Request::Start {
-            token: 7,
+            token: Token::at(Revision::new(7)),
             run: 1,
             command: CommandSpec::default(),
             sole: true,

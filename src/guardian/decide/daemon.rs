@@ -72,7 +72,7 @@ impl TermGuard {
             return;
         };
         let token = guarded.term.token;
-        self.ended = self.ended.max(token);
+        self.ended = self.ended.max(Some(token));
         let reason = EndReason::Deadline;
         let lease = self.lease_of(token);
         self.act(GuardAction::Say(GuardLine::TermLost {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::protocol::{Refusal, Report, Request, TermSpec};
 use super::{AtEnd, GuardAction, Guarded, GuardedTree, Lease, TermGuard};
 use crate::clock::Instant;
+use crate::revision::Token;
 
 /// How long a job has for its start before the guardian connects to the store.
 const JOBS_TURN: Duration = Duration::from_millis(500);
@@ -110,7 +111,7 @@ impl TermGuard {
     /// Guards a term, or takes on what changed in the present one.
     fn guard(&mut self, term: TermSpec, now: Instant) {
         let token = term.token;
-        if token <= self.ended {
+        if Some(token) <= self.ended {
             return;
         }
         match &mut self.term {
@@ -123,7 +124,7 @@ impl TermGuard {
                 guarded.term.deadline = guarded.term.deadline.max(deadline);
             }
             present => {
-                self.ended = present.take().map_or(self.ended, |past| past.term.token);
+                self.ended = present.take().map(|past| past.term.token).or(self.ended);
                 self.term = Some(Guarded {
                     // When a Rust job starts is not told.
                     has_run: term.in_daemon,
@@ -145,7 +146,7 @@ impl TermGuard {
     }
 
     /// Moves the deadline, never back, and acknowledges the one that holds.
-    fn extend(&mut self, token: i64, deadline: Instant) {
+    fn extend(&mut self, token: Token, deadline: Instant) {
         if let Some(guarded) = self.present(token) {
             if !guarded.late {
                 guarded.term.deadline = guarded.term.deadline.max(deadline);
@@ -156,8 +157,8 @@ impl TermGuard {
     }
 
     /// Until when a start may be executed, or why it may not (R4).
-    fn may_start(&self, token: i64, sole: bool, now: Instant) -> Result<Instant, Refusal> {
-        if token <= self.ended {
+    fn may_start(&self, token: Token, sole: bool, now: Instant) -> Result<Instant, Refusal> {
+        if Some(token) <= self.ended {
             return Err(Refusal::Ended);
         }
         let guarded = self.term.as_ref().ok_or(Refusal::NoTerm)?;
@@ -183,7 +184,7 @@ impl TermGuard {
     }
 
     /// Accepts no start of the term any more.
-    fn close(&mut self, token: i64, daemon_grace_end: Instant) {
+    fn close(&mut self, token: Token, daemon_grace_end: Instant) {
         if let Some(guarded) = self.present(token) {
             guarded.closed = true;
             let end = guarded.daemon_grace_end.get_or_insert(daemon_grace_end);
@@ -192,8 +193,8 @@ impl TermGuard {
     }
 
     /// Forgets the term once nothing of it lives.
-    fn end(&mut self, token: i64, now: Instant) {
-        self.ended = self.ended.max(token);
+    fn end(&mut self, token: Token, now: Instant) {
+        self.ended = self.ended.max(Some(token));
         if let Some(guarded) = self.present(token) {
             guarded.closed = true;
             guarded.over = true;

@@ -4,6 +4,7 @@
 use super::*;
 use crate::config::timing::Graces;
 use crate::keys::Prefix;
+use crate::revision::Revision;
 
 /// A guard, and what it did, as short text.
 #[derive(Default)]
@@ -57,6 +58,7 @@ fn text(action: &GuardAction) -> String {
             unfinished,
             ..
         }) => {
+            let token = token.expect("of a term");
             let killed = if *killed { ", killed" } else { "" };
             let unfinished = if *unfinished { ", unfinished" } else { "" };
             format!("empty {token}{killed}{unfinished}")
@@ -106,6 +108,10 @@ fn text(action: &GuardAction) -> String {
     }
 }
 
+fn of(token: i64) -> Token {
+    Token::at(Revision::new(token))
+}
+
 fn lease(id: i64, token: Option<i64>) -> Request {
     let resignation = Resignation {
         store: crate::etcd::Settings {
@@ -118,7 +124,7 @@ fn lease(id: i64, token: Option<i64>) -> Request {
         lease: LeaseId::new(id).unwrap(),
         ttl: Duration::from_secs(15),
         attempt_limit: Duration::from_secs(1),
-        token,
+        token: token.map(of),
         may_mark: true,
         step_down: None,
         close: None,
@@ -135,7 +141,7 @@ fn graces(lost_grace: u64) -> Graces {
 
 fn usual(token: i64) -> TermSpec {
     TermSpec {
-        token,
+        token: of(token),
         deadline: at(10_000),
         graces: graces(2),
         stop_signal: 15,
@@ -152,13 +158,16 @@ fn in_daemon() -> Request {
 
 fn deadline(token: i64, ms: u64) -> Request {
     let deadline = at(ms);
-    Request::Deadline { token, deadline }
+    Request::Deadline {
+        token: of(token),
+        deadline,
+    }
 }
 
 fn start(token: i64, run: u64, sole: bool) -> Request {
     let command = CommandSpec::default();
     Request::Start {
-        token,
+        token: of(token),
         run,
         command,
         sole,
@@ -167,7 +176,7 @@ fn start(token: i64, run: u64, sole: bool) -> Request {
 
 fn stop(token: i64, grace_ms: u64) -> Request {
     Request::Stop {
-        token,
+        token: of(token),
         stop_signal: 2,
         grace: Duration::from_millis(grace_ms),
     }
@@ -175,7 +184,7 @@ fn stop(token: i64, grace_ms: u64) -> Request {
 
 fn stop_run(token: i64, grace_ms: u64) -> Request {
     Request::StopRun {
-        token,
+        token: of(token),
         stop_signal: 2,
         grace: Duration::from_millis(grace_ms),
     }
@@ -314,7 +323,7 @@ fn starts_are_refused_outside_an_open_term() {
             start(7, 3, true),
             &["refused 3: the deadline is too near"],
         )
-        .at(6_000, Request::EndTerm { token: 7 }, &[])
+        .at(6_000, Request::EndTerm { token: of(7) }, &[])
         .at(6_000, start(7, 4, true), &["refused 4: the term has ended"])
         .at(6_000, Request::Term(usual(7)), &[])
         .at(6_000, start(7, 5, true), &["refused 5: the term has ended"])
@@ -331,7 +340,7 @@ fn starts_are_refused_once_a_stop_has_begun() {
         &["refused 1: a stop has begun"],
     );
     guarding()
-        .at(0, Request::Kill { token: 7 }, &["empty 7"])
+        .at(0, Request::Kill { token: of(7) }, &["empty 7"])
         .at(0, start(7, 1, true), &["refused 1: a stop has begun"]);
 }
 
@@ -465,7 +474,10 @@ fn a_term_in_which_nothing_was_executed_has_no_hook_at_its_end() {
 
 #[test]
 fn a_signal_is_passed_on_to_a_living_job_of_its_term_and_stops_nothing() {
-    let signal = |token| Request::Signal { token, signal: 10 };
+    let signal = |token| Request::Signal {
+        token: of(token),
+        signal: 10,
+    };
     guarding().at(0, signal(7), &[]);
     running()
         .at(1, signal(7), &["signal tree by 10"])
@@ -485,14 +497,14 @@ fn what_an_earlier_term_left_is_killed_before_the_next_starts() {
         .at(3, GuardEvent::TreeEmpty, &["empty 7, killed"])
         .at(4, start(9, 3, true), &["spawn 3 before 7000"])
         .at(4, executed(3), &["started 3"])
-        .at(5, Request::Kill { token: 7 }, &[])
-        .at(6, Request::EndTerm { token: 7 }, &[]);
+        .at(5, Request::Kill { token: of(7) }, &[])
+        .at(6, Request::EndTerm { token: of(7) }, &[]);
 }
 
 #[test]
 fn a_term_that_ends_with_processes_left_kills_them() {
     running()
-        .at(1, Request::EndTerm { token: 7 }, &["kill tree"])
+        .at(1, Request::EndTerm { token: of(7) }, &["kill tree"])
         .at(2, GuardEvent::TreeEmpty, &["empty 7, killed"])
         .timer(None)
         .at(60_000, GuardEvent::Tick, &[]);
@@ -503,7 +515,7 @@ fn a_term_that_ends_with_processes_left_kills_them() {
 #[test]
 fn a_stuck_tree_is_named_while_the_daemon_renews() {
     let mut play = running();
-    play.at(1_000, Request::Kill { token: 7 }, &["kill tree"]);
+    play.at(1_000, Request::Kill { token: of(7) }, &["kill tree"]);
     for ms in (1_010..2_000).step_by(10) {
         play.at(ms, GuardEvent::Tick, &["kill tree"]);
     }
@@ -698,7 +710,7 @@ fn a_daemon_that_ends_the_term_itself_gives_it_back_itself() {
     running()
         .at(7_000, GuardEvent::Tick, &["stopping 7", "stop tree by 15"])
         .at(7_010, GuardEvent::TreeEmpty, &["empty 7"])
-        .at(7_050, Request::EndTerm { token: 7 }, &[])
+        .at(7_050, Request::EndTerm { token: of(7) }, &[])
         .timer(None);
 }
 
@@ -746,9 +758,9 @@ fn a_rust_job_has_the_grace_of_a_planned_stop_and_the_kill_budget_after_a_loss()
         .timer(7_000);
     let mut play = guarding();
     play.at(0, in_daemon(), &["guarded 7 until 10000"])
-        .at(1_000, Request::Kill { token: 7 }, &["empty 7"])
+        .at(1_000, Request::Kill { token: of(7) }, &["empty 7"])
         .timer(2_050)
-        .at(1_999, Request::EndTerm { token: 7 }, &[])
+        .at(1_999, Request::EndTerm { token: of(7) }, &[])
         .timer(None);
 }
 
@@ -767,7 +779,7 @@ fn a_daemon_that_cannot_be_killed_is_renewed_for() {
 /// Has a hook run at the end of the usual term, for 5 s at most.
 fn with_hook(play: &mut Play) {
     let request = Request::AtEnd {
-        token: 7,
+        token: of(7),
         command: CommandSpec::default(),
         limit: Duration::from_secs(5),
     };
@@ -799,7 +811,7 @@ fn a_hook_runs_between_the_job_and_the_proof_that_the_tree_is_empty() {
             &["say hook of 1f ended after 100", "empty 7"],
         )
         .at(1_300, stop(7, 30_000), &["empty 7"])
-        .at(1_300, Request::EndTerm { token: 7 }, &[]);
+        .at(1_300, Request::EndTerm { token: of(7) }, &[]);
 }
 
 #[test]
@@ -869,7 +881,7 @@ fn a_hook_is_skipped_where_the_job_had_to_be_killed_in_time_for_the_next_leader(
         .at(9_001, GuardEvent::TreeEmpty, &["empty 7, killed"]);
     let mut play = running();
     with_hook(&mut play);
-    play.at(1_000, Request::Kill { token: 7 }, &["kill tree"])
+    play.at(1_000, Request::Kill { token: of(7) }, &["kill tree"])
         .at(1_001, ended(1), &["main 1 ended"])
         .at(1_001, GuardEvent::TreeEmpty, &["empty 7, killed"]);
 }
@@ -878,7 +890,7 @@ fn a_hook_is_skipped_where_the_job_had_to_be_killed_in_time_for_the_next_leader(
 fn a_loss_kills_the_hook() {
     let mut play = hook_begins();
     play.at(1_100, executed(0), &[])
-        .at(1_200, Request::Kill { token: 7 }, &["kill tree"])
+        .at(1_200, Request::Kill { token: of(7) }, &["kill tree"])
         .at(1_201, ended(0), &[])
         .at(
             1_201,
@@ -981,7 +993,7 @@ fn a_hook_waits_for_the_end_of_a_rust_job() {
     play.at(0, in_daemon(), &["guarded 7 until 10000"]);
     with_hook(&mut play);
     play.at(1_000, stop(7, 500), &["empty 7, unfinished"])
-        .at(1_100, Request::JobOver { token: 7 }, &BEGINS)
+        .at(1_100, Request::JobOver { token: of(7) }, &BEGINS)
         .at(1_100, executed(0), &[])
         // The daemon isn't killed for a job that has ended.
         .timer(6_100)

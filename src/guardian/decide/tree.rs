@@ -8,6 +8,7 @@ use super::{
     Daemon, GuardAction, GuardLine, GuardedTree, Killing, TermGuard, TreeStop, UNKILLABLE,
 };
 use crate::clock::Instant;
+use crate::revision::Token;
 
 /// Between two rounds of SIGKILL; the tree's own ends bring more of them.
 const KILL_ROUND: Duration = Duration::from_millis(10);
@@ -20,7 +21,7 @@ const STUCK_REPORT: Duration = Duration::from_secs(5);
 
 impl TermGuard {
     /// A run is to be started: from now on the tree doesn't pass for empty.
-    pub(super) fn starts(&mut self, token: i64, run: u64) {
+    pub(super) fn starts(&mut self, token: Token, run: u64) {
         let tree = self.tree.get_or_insert_with(|| GuardedTree {
             token,
             mains: BTreeSet::new(),
@@ -74,8 +75,9 @@ impl TermGuard {
         }
     }
 
-    pub(super) fn report_empty(&mut self, token: i64, killed: bool) {
+    pub(super) fn report_empty(&mut self, token: Token, killed: bool) {
         let (run, unfinished) = (self.last_run, self.is_unfinished(token));
+        let token = Some(token);
         self.report(Report::Empty {
             token,
             killed,
@@ -141,7 +143,7 @@ impl TermGuard {
     }
 
     /// Nothing of the term lives, and nothing of it will, unless its job is started again.
-    fn emptied(&mut self, token: i64, killed: bool, stopped: Option<GuardLine>, now: Instant) {
+    fn emptied(&mut self, token: Token, killed: bool, stopped: Option<GuardLine>, now: Instant) {
         self.report_empty(token, killed);
         self.keep_stopped(token, stopped);
         if self.daemon != Daemon::Alive {
@@ -156,7 +158,7 @@ impl TermGuard {
     }
 
     /// Says how the job was stopped where the daemon can't, or keeps it in case that it doesn't.
-    fn keep_stopped(&mut self, token: i64, stopped: Option<GuardLine>) {
+    fn keep_stopped(&mut self, token: Token, stopped: Option<GuardLine>) {
         if self.daemon != Daemon::Alive {
             return self.actions.extend(stopped.map(GuardAction::Say));
         }
@@ -166,7 +168,13 @@ impl TermGuard {
     }
 
     /// Asks the tree to stop, if it isn't asked already; a stop only ever gets shorter.
-    pub(super) fn stop_tree(&mut self, token: i64, signal: i32, grace_end: Instant, now: Instant) {
+    pub(super) fn stop_tree(
+        &mut self,
+        token: Token,
+        signal: i32,
+        grace_end: Instant,
+        now: Instant,
+    ) {
         if self.tree.is_none() && self.begin_at_end(token, false, now) {
             return;
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::text::{Escaped, moment, parsed, words};
 use crate::reason::EndReason;
+use crate::revision::Token;
 use crate::status::Overview;
 
 /// How many candidates get a lane: those that led last.
@@ -17,7 +18,7 @@ pub(super) const LEAST: f64 = 3.0;
 /// A term on the page.
 #[derive(Debug)]
 pub(super) struct TermBar<'a> {
-    pub(super) token: i64,
+    pub(super) token: Token,
     pub(super) candidate: &'a str,
     pub(super) since: &'a str,
     begin: SystemTime,

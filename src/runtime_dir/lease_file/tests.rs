@@ -26,7 +26,7 @@ fn lease_file(id: i64, folder: &Path) -> LeaseFile {
         lease: LeaseId::new(id).unwrap(),
         ttl: Duration::from_secs(15),
         attempt_limit: Duration::from_millis(1500),
-        token: Some(7),
+        token: Token::new(7),
         may_mark: true,
         step_down: None,
         close: None,
@@ -37,7 +37,7 @@ fn lease_file(id: i64, folder: &Path) -> LeaseFile {
         ..UnitPlace::here()
     };
     LeaseFile::new(resignation, place, Some(Process::this()))
-        .with_token(Some(Token::new("https://a:2379", "a secret token")))
+        .with_token(Some(AuthToken::new("https://a:2379", "a secret token")))
 }
 
 /// Closed to others, whatever else is in it.
@@ -171,7 +171,7 @@ fn a_broken_file_is_an_error_and_not_a_missing_one() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let token = Token::new("https://a:2379", "secret");
+    let token = AuthToken::new("https://a:2379", "secret");
     assert!(!format!("{token:?}").contains("secret"));
     let credentials = Credentials {
         password: Some("secret".to_owned()),

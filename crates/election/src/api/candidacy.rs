@@ -15,6 +15,7 @@ use crate::election::successor::{self, SuccessorWish};
 use crate::election::{self, Progress, wishes};
 use crate::keys::{LeaseId, Prefix};
 use crate::reason::EndReason;
+use crate::revision::Revision;
 use crate::session::{self, Loss, Options, Session};
 use crate::term;
 use crate::term::history::put_past;
@@ -176,7 +177,7 @@ struct Tenure {
     /// Who waits for its resignation.
     reply: Option<oneshot::Sender<Resigned>>,
     /// The record that asked it to step down.
-    wish: Option<i64>,
+    wish: Option<Revision>,
 }
 
 impl Tenure {
@@ -257,7 +258,7 @@ impl Tenure {
                     self.wish = Some(asked_at);
                     return Some(Ending::StepDown);
                 }
-                tracing::info!(token = wish.token, ?found, "not stepping down");
+                tracing::info!(token = wish.token.get(), ?found, "not stepping down");
                 let taken_back = wishes::take_back(store, limit, &candidacy.prefix, asked_at);
                 drop(taken_back.await);
                 None

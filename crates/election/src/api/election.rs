@@ -16,6 +16,7 @@ use crate::election::{self, Queue, QueuedCandidate};
 use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
+use crate::revision::Token;
 
 /// How many events may wait for an observer before the watch does.
 const EVENTS: usize = 64;
@@ -34,7 +35,7 @@ pub struct Leader {
     /// Its name, or the value that it [proclaimed](super::Term::proclaim) last.
     pub name: String,
     /// The fencing token of its term.
-    pub token: i64,
+    pub token: Token,
     /// Its key.
     pub key: String,
 }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::engine::Engine;
 use super::stage::{self, Stage};
 use super::{Answers, Ending, GuardedTxn, ResignError, WriteError};
+use crate::revision::Token;
 use crate::term;
 
 /// How a term ended that was to be given back.
@@ -116,8 +117,8 @@ impl Term {
     }
 
     /// The fencing token: it rises with every term of the election, whoever leads. Go calls it the
-    /// revision.
-    pub fn token(&self) -> i64 {
+    /// revision. [`Token::get`] is its number, for another store or the field of a log.
+    pub fn token(&self) -> Token {
         self.inner.token()
     }
 

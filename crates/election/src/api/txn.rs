@@ -3,6 +3,7 @@
 use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse, TxnResponse};
 
 use super::Value;
+use crate::revision::Revision;
 
 /// Operations that are done together, in a term and by conditions of their own.
 ///
@@ -41,8 +42,8 @@ impl GuardedTxn {
 
     /// Only if `key` was written last at this revision: nobody has written it since it was
     /// [read](Value::mod_revision).
-    pub fn when_unchanged(mut self, key: impl Into<Vec<u8>>, mod_revision: i64) -> Self {
-        let same = Compare::mod_revision(key, CompareOp::Equal, mod_revision);
+    pub fn when_unchanged(mut self, key: impl Into<Vec<u8>>, mod_revision: Revision) -> Self {
+        let same = Compare::mod_revision(key, CompareOp::Equal, mod_revision.get());
         self.when.push(same);
         self
     }

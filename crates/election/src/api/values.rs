@@ -18,6 +18,7 @@ use crate::etcd::patience::{Failure, LONGEST_ATTEMPT, Patience};
 use crate::etcd::watch::{self, Target, Watch};
 use crate::etcd::{Error, Store};
 use crate::kv::{self, Keys, Put, Span};
+use crate::revision::Revision;
 
 /// First and largest pause between attempts of who goes on for ever.
 pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -34,9 +35,9 @@ pub struct Value {
     /// The value.
     pub value: Vec<u8>,
     /// The revision at which it was made.
-    pub create_revision: i64,
+    pub create_revision: Revision,
     /// The revision at which it was written last.
-    pub mod_revision: i64,
+    pub mod_revision: Revision,
     /// How often it was written since it was made, that included.
     pub version: i64,
 }
@@ -46,8 +47,8 @@ impl Value {
         Self {
             key: kv.key().to_vec(),
             value: kv.value().to_vec(),
-            create_revision: kv.create_revision(),
-            mod_revision: kv.mod_revision(),
+            create_revision: Revision::created(kv),
+            mod_revision: Revision::written(kv),
             version: kv.version(),
         }
     }
@@ -69,7 +70,7 @@ pub enum Change {
         /// The key.
         key: Vec<u8>,
         /// The revision since which it is gone.
-        revision: i64,
+        revision: Revision,
     },
     /// History was compacted before it was told: what changed meanwhile is not known, and what comes
     /// next is.
@@ -203,14 +204,16 @@ impl Stream for Watcher {
 /// Tells of every change until nobody listens.
 async fn follow(store: Store, target: Target, tell: mpsc::Sender<Change>) {
     let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
-    let mut from = 0;
+    let mut from = Revision::default();
     let follow = async {
         loop {
             let begun = clock::now();
             let told_before = from;
             let told = tell_changes(&store, &target, &mut from, &tell).await;
             // It told of something, or was there to tell.
-            if (told_before != 0 && from > told_before) || clock::now().since(begun) > PAUSES.1 {
+            if (told_before != Revision::default() && from > told_before)
+                || clock::now().since(begun) > PAUSES.1
+            {
                 pauses.reset();
             }
             match told {
@@ -238,23 +241,23 @@ async fn follow(store: Store, target: Target, tell: mpsc::Sender<Change>) {
 async fn tell_changes(
     store: &Store,
     target: &Target,
-    from: &mut i64,
+    from: &mut Revision,
     tell: &mpsc::Sender<Change>,
 ) -> Result<(), Error> {
-    if *from == 0 {
+    if *from == Revision::default() {
         // A member that lags would begin in the past.
         let key = match target {
             Target::Key(key) => key.clone(),
             Target::Prefix(prefix) => prefix.clone().into_bytes(),
         };
         let (_, seen) = store.get(LONGEST_ATTEMPT, key, None).await?;
-        *from = seen.revision + 1;
+        *from = seen.revision.next();
     }
     let mut watch = Watch::open(store, LONGEST_ATTEMPT, vec![target.clone()], *from).await?;
     loop {
         for change in watch.next().await? {
             let (change, revision) = match change {
-                watch::Change::Put(kv) => (Change::Put(Value::of(&kv)), kv.mod_revision()),
+                watch::Change::Put(kv) => (Change::Put(Value::of(&kv)), Revision::written(&kv)),
                 watch::Change::Delete { key, revision } => {
                     (Change::Delete { key, revision }, revision)
                 }
@@ -262,7 +265,7 @@ async fn tell_changes(
             if tell.send(change).await.is_err() {
                 return Ok(());
             }
-            *from = revision + 1;
+            *from = revision.next();
         }
     }
 }

@@ -22,6 +22,7 @@ use etcd_client::{
 use crate::clock;
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
+use crate::revision::{Revision, Token};
 use crate::session::{self, Loss, Session};
 use crate::term::record::MemberRecord;
 use crate::term::resignation::Resignation;
@@ -69,7 +70,7 @@ pub struct Candidacy {
     /// The candidate key.
     pub key: Arc<str>,
     /// Its create_revision; the fencing token, should the claim succeed.
-    pub create_revision: i64,
+    pub create_revision: Token,
     /// How many stood in front on joining.
     pub position: i64,
     /// Its member record.
@@ -149,11 +150,11 @@ impl Election {
             .or_else([TxnOp::get(&*key, None), everyone]);
         let (answer, seen) = until_lost(session, || self.txn(session, txn.clone())).await?;
         let mut position = 0;
-        let mut create_revision = seen.revision;
+        let mut create_revision = Token::at(seen.revision);
         for response in answer.op_responses() {
             if let TxnOpResponse::Get(get) = response {
                 match get.kvs().first() {
-                    Some(kv) => create_revision = kv.create_revision(),
+                    Some(kv) => create_revision = Token::of(kv),
                     None => position = get.count() - 1,
                 }
             }
@@ -251,7 +252,7 @@ impl Election {
         &self,
         session: &Session,
         candidacy: &Candidacy,
-        paused_at: i64,
+        paused_at: Revision,
     ) -> Result<(), Loss> {
         let member = candidacy.member.clone().with_digest(self.digest.get());
         let record = member.heeding(paused_at);

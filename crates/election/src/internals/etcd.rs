@@ -30,6 +30,7 @@ pub mod member;
 pub mod patience;
 pub mod proxy;
 mod reason;
+mod revisions;
 pub mod secret;
 pub mod seen;
 pub mod token;
@@ -44,7 +45,7 @@ use member::Member;
 pub use patience::Patience;
 use secret::{PairFiles, Password};
 pub use seen::Seen;
-pub use token::Token;
+pub use token::AuthToken;
 use trust::Trust;
 use wording::Wording;
 
@@ -126,7 +127,7 @@ struct Shared {
     members: Mutex<Members>,
     seen: Mutex<Seen>,
     trust: Trust,
-    token: told::Sender<Option<Token>>,
+    token: told::Sender<Option<AuthToken>>,
     /// Told when another member may lead.
     look_for_leader: Notify,
 }
@@ -389,7 +390,7 @@ impl Members {
     fn new(
         settings: &Settings,
         before: Option<&PairFiles>,
-        token: &told::Sender<Option<Token>>,
+        token: &told::Sender<Option<AuthToken>>,
     ) -> Self {
         let member = |endpoint: &String| {
             let (settings, before) = (settings.clone(), before.cloned());

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::revision::Token;
+
 /// Suffix of the prefix under which everything of ours lives that Go must not take for a candidate.
 const META: &str = ".meta/";
 
@@ -168,7 +170,7 @@ impl Prefix {
     }
 
     /// The record in the history of the term with `token`.
-    pub fn past_term(&self, token: i64) -> String {
+    pub fn past_term(&self, token: Token) -> String {
         format!("{}{META}terms/{token}", self.0)
     }
 

@@ -17,6 +17,7 @@ use crate::etcd::patience::{Failure, Patience};
 use crate::etcd::watch::Watch;
 use crate::etcd::{self, Store};
 use crate::keys::LeaseId;
+use crate::revision::{Revision, Token};
 
 mod guard;
 #[cfg(feature = "daemon")]
@@ -40,15 +41,15 @@ pub enum Error {
     #[error("revision {asked} was compacted; oldest is {oldest}")]
     Compacted {
         /// The revision asked for.
-        asked: i64,
+        asked: Revision,
         /// The oldest that can still be read.
-        oldest: i64,
+        oldest: Revision,
     },
     /// The term that guards the write is over; nothing was written.
     #[error("not the leader: the term with token {token} is over; nothing was written")]
     NotLeader {
         /// The term's token.
-        token: i64,
+        token: Token,
     },
     /// The term that guards the write is over. An attempt before that was not answered, and the
     /// key has changed since: it may have been this write, which is overwritten now.
@@ -58,7 +59,7 @@ pub enum Error {
     )]
     Overtaken {
         /// The term's token.
-        token: i64,
+        token: Token,
     },
     /// The write was sent, and not answered in time.
     #[error("the outcome is unknown, the write may still be applied: {0}")]
@@ -83,8 +84,8 @@ pub struct Keys {
 pub struct Get {
     /// Which keys.
     pub span: Span,
-    /// As of which revision; 0 for now.
-    pub revision: i64,
+    /// As of which revision; zero for now.
+    pub revision: Revision,
     /// How many at most; 0 for all.
     pub limit: i64,
     /// Whether to leave out the values.
@@ -135,7 +136,7 @@ impl Keys {
     /// # Errors
     /// As [`Error`] lists them.
     pub async fn get(&self, get: &Get) -> Result<GetResponse, Error> {
-        let mut options = get.span.of_get().with_revision(get.revision);
+        let mut options = get.span.of_get().with_revision(get.revision.get());
         options = options.with_limit(get.limit);
         if get.keys_only {
             options = options.with_keys_only();
@@ -164,12 +165,15 @@ impl Keys {
     }
 
     /// The oldest revision that can be read. A read that comes too late isn't told; a watch is.
-    async fn oldest(&self, span: &Span, compacted: i64) -> Result<i64, Failure> {
+    async fn oldest(&self, span: &Span, compacted: Revision) -> Result<Revision, Failure> {
         let look = async |limit| {
-            let watched = [(span.start(), span.of_watch().with_start_revision(compacted))];
+            let watched = [(
+                span.start(),
+                span.of_watch().with_start_revision(compacted.get()),
+            )];
             let watch = Watch::open_with(&self.store, limit, watched).await?;
             let mut watch = watch.through_proxy();
-            Ok(watch.message().await?.compact_revision())
+            Ok(Revision::new(watch.message().await?.compact_revision()))
         };
         self.patience.ask(look).await
     }

@@ -20,6 +20,7 @@ use crate::clock::{self, Instant, Tick};
 use crate::etcd::keep_alive::Ack;
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::Token;
 use crate::timing::Timing;
 
 pub mod counter;
@@ -84,7 +85,7 @@ pub struct OwnKey {
     /// The candidate key.
     pub key: Arc<str>,
     /// Its create_revision: the fencing token.
-    pub token: i64,
+    pub token: Token,
 }
 
 impl Session {

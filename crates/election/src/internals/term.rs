@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::clock::{self, Instant};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::{Revision, Token};
 use crate::schedule::Run;
 use crate::session::Status;
 use crate::timing::Timing;
@@ -54,9 +55,9 @@ pub(crate) struct Facts {
     pub(crate) candidate: String,
     pub(crate) lease: LeaseId,
     pub(crate) key: Arc<str>,
-    pub(crate) token: i64,
+    pub(crate) token: Token,
     /// The revision at which the claim was complete.
-    pub(crate) claimed_at: i64,
+    pub(crate) claimed_at: Revision,
     /// What the claim found of the terms before.
     pub(crate) before: Before,
     pub(crate) timing: Timing,
@@ -66,7 +67,7 @@ pub(crate) struct Facts {
 #[derive(Debug)]
 pub(crate) struct Before {
     /// The token of an earlier term whose end nobody proved, and that was waited out (R13).
-    pub(crate) waited_out: Option<i64>,
+    pub(crate) waited_out: Option<Token>,
     /// The term on record.
     pub(crate) recorded: Option<record::TermRecord>,
 }
@@ -141,13 +142,14 @@ impl Term {
         self.store.seen().cluster
     }
 
-    /// The fencing token: it rises with every term of the election, whoever leads.
-    pub fn token(&self) -> i64 {
+    /// The fencing token: it rises with every term of the election, whoever leads. [`Token::get`] is
+    /// its number, for another store or the field of a log.
+    pub fn token(&self) -> Token {
         self.facts.token
     }
 
     /// The revision of the store at which the claim was complete.
-    pub fn claimed_at(&self) -> i64 {
+    pub fn claimed_at(&self) -> Revision {
         self.facts.claimed_at
     }
 
@@ -346,7 +348,7 @@ impl Term {
 
     /// Says in the member record, `member` if there is none, that this term heeds the pause with
     /// this mod_revision; tries until it stands or the term is over.
-    pub async fn heed_pause(&self, member: &MemberRecord, paused_at: i64) {
+    pub async fn heed_pause(&self, member: &MemberRecord, paused_at: Revision) {
         let place = MemberPlace {
             prefix: self.election(),
             lease: self.lease(),
@@ -405,7 +407,7 @@ impl Term {
 }
 
 /// `operations`, if `key` is still the one that was created at `token`.
-pub(crate) fn guarded(key: &str, token: i64, operations: Vec<TxnOp>) -> Txn {
-    let own = Compare::create_revision(key, CompareOp::Equal, token);
+pub(crate) fn guarded(key: &str, token: Token, operations: Vec<TxnOp>) -> Txn {
+    let own = Compare::create_revision(key, CompareOp::Equal, token.get());
     Txn::new().when([own]).and_then(operations)
 }

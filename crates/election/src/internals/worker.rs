@@ -209,14 +209,12 @@ mod tests {
         let mut held = Vec::new();
         let refused = (0..=LONGEST_QUEUE + MOST).find_map(|_| {
             let (release, hang) = mpsc::channel::<()>();
-            // What nobody waits for is left out of the queue.
             match POOL.run(move || hang.recv().is_err()) {
-                Ok(outcome) => {
-                    held.push((release, outcome));
-                    None
-                }
-                Err(error) => Some(error),
+                // Without its outcome it counts as given up on, and is passed over.
+                Ok(outcome) => held.push((release, outcome)),
+                Err(refused) => return Some(refused),
             }
+            None
         });
         assert!(refused.is_some());
     }

@@ -81,8 +81,7 @@ impl Contest {
                     raft_term,
                 };
                 let Some(status) = &mut it.status else { return };
-                if it.claimed {
-                    let token = it.mine;
+                if let Some(token) = it.mine.filter(|_| it.claimed) {
                     let limit = it.timing.attempt_limit();
                     if self.mistake == Some(Mistake::BelievesEveryAck) {
                         status.proven(ack, it.timing);
@@ -148,13 +147,13 @@ impl Contest {
                 self.events.push(Event::Granted(it.timing, status));
                 self.join(it, now);
             }
-            (Stage::Joining(pending), Answer::Joined { revision, position })
+            (Stage::Joining(pending), Answer::Joined { token, position })
                 if pending.number == number =>
             {
-                it.mine = revision;
+                it.mine = Some(token);
                 self.events.push(Event::Joined(Joined {
                     position,
-                    revision,
+                    revision: token,
                     at: "".into(),
                 }));
                 self.claim(it, now);
@@ -170,7 +169,7 @@ impl Contest {
             {
                 it.waited_out = None;
                 it.waited_for = WaitedFor {
-                    token: predecessor,
+                    token: Some(predecessor),
                     in_front: true,
                 };
                 self.wait(it, Some(predecessor), now);
@@ -178,10 +177,12 @@ impl Contest {
             (Stage::Claiming(pending, acked), Answer::First(standing))
                 if pending.number == number =>
             {
-                let acked = *acked;
+                let (Some(mine), acked) = (it.mine, *acked) else {
+                    return;
+                };
                 let prefix = Prefix::new("/a");
                 let delayed = it.waited_out.is_some();
-                match standing.next(&prefix, it.mine, it.waited_for, delayed) {
+                match standing.next(&prefix, mine, it.waited_for, delayed) {
                     ClaimStep::Refuse(why) => {
                         it.stage = Stage::Over;
                         self.events.push(Event::Refused(why));
@@ -195,7 +196,7 @@ impl Contest {
                             Some(Mistake::DelayByOwnBudget) => own,
                             _ => standing.delay(own),
                         };
-                        it.waited_out = Some(standing.last(it.mine, it.waited_for));
+                        it.waited_out = standing.last(mine, it.waited_for);
                         it.stage = Stage::Delaying(now + delay, now + delay);
                         self.began_to_wait = true;
                     }
@@ -226,14 +227,14 @@ impl Contest {
 
     /// The claim is complete, and a renewal proven.
     fn lead(&mut self, it: &mut Candidacy, now: Instant) {
-        let (Stage::Proving, Some(status)) = (&it.stage, &it.status) else {
+        let (Stage::Proving, Some(status), Some(token)) = (&it.stage, &it.status, it.mine) else {
             return;
         };
         if status.loss.is_some() {
             return;
         }
         self.events.push(Event::Elected(Elected {
-            token: it.mine,
+            token,
             cluster: 7,
             status: status.clone(),
             at: "".into(),

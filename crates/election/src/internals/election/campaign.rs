@@ -11,6 +11,7 @@ use crate::clock;
 use crate::etcd::Error;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::keys::{NotAPrefix, shown};
+use crate::revision::{Revision, Token};
 use crate::session::{Loss, OwnKey, Session};
 use crate::term::{Before, Facts, Term};
 
@@ -51,7 +52,7 @@ impl From<Loss> for CampaignError {
 #[cfg_attr(not(feature = "daemon"), non_exhaustive)]
 pub enum Progress {
     /// For the candidate in front of it, with this create_revision.
-    Behind(i64),
+    Behind(Token),
     /// For a key in front of it that is no candidate and will never go away by itself.
     Blocked(String),
     /// For a candidate in front of it whose key is off its lease, until it has put that back.
@@ -117,7 +118,7 @@ impl Election {
                         }
                     }
                     self.waited_for = WaitedFor {
-                        token: predecessor.create_revision(),
+                        token: Some(Token::of(predecessor)),
                         in_front: true,
                     };
                     let waits_for = match self.prefix.lease_of(predecessor.key()) {
@@ -158,7 +159,7 @@ impl Election {
                             }
                             progress(Progress::Delayed(delay));
                             self.delay(session, candidacy, seen.revision, delay).await?;
-                            waited_out = Some(standing.last(mine, self.waited_for));
+                            waited_out = standing.last(mine, self.waited_for);
                         }
                         ClaimStep::Lead => {
                             let own = OwnKey {
@@ -186,7 +187,7 @@ impl Election {
         &self,
         session: &Session,
         candidacy: &Candidacy,
-        claimed_at: i64,
+        claimed_at: Revision,
         before: Before,
     ) -> Term {
         let facts = Facts {
@@ -209,7 +210,7 @@ impl Election {
         session: &Session,
         candidacy: &Candidacy,
         front: Option<&KeyValue>,
-        looked_at: i64,
+        looked_at: Revision,
         watch: &mut Option<Watch>,
     ) -> Result<(), Loss> {
         *watch = None;
@@ -239,7 +240,7 @@ impl Election {
         &self,
         session: &Session,
         candidacy: &Candidacy,
-        looked_at: i64,
+        looked_at: Revision,
         delay: Duration,
     ) -> Result<(), Loss> {
         let over = clock::now() + delay;
@@ -264,26 +265,27 @@ impl Election {
         session: &Session,
         candidacy: &Candidacy,
         mut targets: Vec<Target>,
-        looked_at: i64,
+        looked_at: Revision,
         counts: impl Fn(&Change) -> bool,
     ) -> Result<Option<Watch>, Loss> {
         let own = candidacy.key.as_bytes();
         targets.push(Target::Key(own.to_vec()));
         let changed = async {
             let limit = session.timing().attempt_limit();
-            let mut watch = Watch::open(&self.store, limit, targets, looked_at + 1).await?;
+            let mut watch = Watch::open(&self.store, limit, targets, looked_at.next()).await?;
             loop {
                 for change in watch.next().await? {
                     match &change {
                         Change::Delete { key, .. } if key == own => return Ok(Err(Loss::Deleted)),
                         Change::Put(kv) if kv.key() == own => {
-                            let same = kv.create_revision() == candidacy.create_revision;
+                            let same = Token::of(kv) == candidacy.create_revision;
                             if !same {
                                 return Ok(Err(Loss::Deleted));
                             }
                             if kv.lease() != session.lease().get()
-                                && let Err(loss) =
-                                    self.put_back(session, candidacy, kv.mod_revision()).await
+                                && let Err(loss) = self
+                                    .put_back(session, candidacy, Revision::written(kv))
+                                    .await
                             {
                                 return Ok(Err(loss));
                             }

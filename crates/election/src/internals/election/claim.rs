@@ -6,6 +6,7 @@ use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarge
 use etcd_client::{Txn, TxnOp, TxnOpResponse, TxnResponse};
 
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::{Revision, Token};
 use crate::term::record::{self, PauseRecord, Record, StepDown};
 use crate::timing::smallest_takeover_delay;
 
@@ -17,7 +18,7 @@ pub(super) enum Claim {
     /// This candidate stands in front, as the last of them.
     Behind(Front),
     /// The own key was taken off its lease, by the write of this mod_revision.
-    OffLease(i64),
+    OffLease(Revision),
     /// The own key is gone, or is another than the one that joined.
     Gone,
 }
@@ -29,8 +30,8 @@ pub(super) struct Front {
     pub(super) predecessor: KeyValue,
     /// What the leader is asked, if that can be read.
     pub(super) wish: Option<StepDown>,
-    /// The note of a foreign candidate, as it can be read, and its mod_revision; 0 for none.
-    pub(super) foreign: (Record<i64>, i64),
+    /// The note of a foreign candidate, as it can be read, and its mod_revision, or zero.
+    pub(super) foreign: (Record<Option<Token>>, Revision),
     /// The term on record, if it can be read.
     pub(super) recorded: Option<record::TermRecord>,
 }
@@ -38,14 +39,14 @@ pub(super) struct Front {
 /// What a candidate that stands first has to know before it leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Every term up to this token was proven dead or waited out; 0 for none.
-    pub marker: i64,
+    /// Every term up to this token was proven dead or waited out.
+    pub marker: Option<Token>,
     /// The term on record.
     pub recorded: Option<record::TermRecord>,
-    /// create_revision of the youngest candidate of a Go program that was noted; 0 for none.
-    pub foreign: i64,
+    /// create_revision of the youngest candidate of a Go program that was noted.
+    pub foreign: Option<Token>,
     /// mod_revision of the pause, if there is one.
-    pub paused: Option<i64>,
+    pub paused: Option<Revision>,
     /// Whether the pause can be read.
     pub pause_unreadable: bool,
     /// The keys of those among the other records that can't be read.
@@ -56,12 +57,13 @@ pub struct Standing {
 ///
 /// etcd has no ≥, and answers a transaction without a read in it from the member's own state,
 /// quorum or not; so both branches read.
-pub(super) fn txn(prefix: &Prefix, key: &str, mine: i64) -> Txn {
-    let everyone = Compare::create_revision(prefix.candidates(), CompareOp::Greater, mine - 1);
-    let own = Compare::create_revision(key, CompareOp::Equal, mine);
+pub(super) fn txn(prefix: &Prefix, key: &str, mine: Token) -> Txn {
+    let everyone =
+        Compare::create_revision(prefix.candidates(), CompareOp::Greater, mine.get() - 1);
+    let own = Compare::create_revision(key, CompareOp::Equal, mine.get());
     let in_front = GetOptions::new()
         .with_prefix()
-        .with_max_create_revision(mine - 1)
+        .with_max_create_revision(mine.get() - 1)
         .with_sort(SortTarget::Create, SortOrder::Descend)
         .with_limit(1);
     Txn::new()
@@ -84,7 +86,7 @@ pub(super) fn txn(prefix: &Prefix, key: &str, mine: i64) -> Txn {
 
 impl Claim {
     /// Reads the answer to [`txn`] for the candidate whose key was created at `mine`, under `lease`.
-    pub(super) fn read(answer: &TxnResponse, prefix: &Prefix, mine: i64, lease: LeaseId) -> Self {
+    pub(super) fn read(answer: &TxnResponse, prefix: &Prefix, mine: Token, lease: LeaseId) -> Self {
         let mut reads = answer.op_responses().into_iter().map(|response| {
             let TxnOpResponse::Get(mut get) = response else {
                 return None;
@@ -95,22 +97,22 @@ impl Claim {
         if answer.succeeded() {
             let standing = Standing::read(prefix, [next(), next(), next(), next()]);
             return match next() {
-                Some(own) if own.lease() != lease.get() => Self::OffLease(own.mod_revision()),
+                Some(own) if own.lease() != lease.get() => Self::OffLease(Revision::written(&own)),
                 _ => Self::First(standing),
             };
         }
         let (own, in_front, step_down) = (next(), next(), next());
         let (foreign, term) = (next(), next());
         match (own, in_front) {
-            (Some(own), Some(predecessor)) if own.create_revision() == mine => {
+            (Some(own), Some(predecessor)) if Token::of(&own) == mine => {
                 if own.lease() != lease.get() {
-                    return Self::OffLease(own.mod_revision());
+                    return Self::OffLease(Revision::written(&own));
                 }
                 Self::Behind(Front {
                     predecessor,
                     wish: step_down.and_then(|kv| record::json(kv.value()).read()),
-                    foreign: foreign.map_or((Record::Read(0), 0), |kv| {
-                        (record::number(kv.value()), kv.mod_revision())
+                    foreign: foreign.map_or((Record::Read(None), Revision::default()), |kv| {
+                        (record::number(kv.value()), Revision::written(&kv))
                     }),
                     recorded: term.and_then(|kv| record::json(kv.value()).read()),
                 })
@@ -125,16 +127,16 @@ impl Standing {
     pub(super) fn read(prefix: &Prefix, records: [Option<KeyValue>; 4]) -> Self {
         let [marker, term, pause, foreign] = records;
         let mut standing = Self {
-            paused: pause.as_ref().map(KeyValue::mod_revision),
+            paused: pause.as_ref().map(Revision::written),
             pause_unreadable: pause
                 .is_some_and(|kv| record::json::<PauseRecord>(kv.value()).is_unreadable()),
             ..Self::default()
         };
         let mut token = |kv: Option<KeyValue>, key: String| {
-            let read = kv.map_or(Record::Read(0), |kv| record::number(kv.value()));
+            let read = kv.map_or(Record::Read(None), |kv| record::number(kv.value()));
             read.read().unwrap_or_else(|| {
                 standing.unreadable.push(key);
-                0
+                None
             })
         };
         (standing.marker, standing.foreign) = (
@@ -158,7 +160,7 @@ pub enum ClaimStep {
     /// Wait `takeover_delay`, then claim again.
     Delay,
     /// Wait until the pause with this mod_revision is over.
-    Pause(i64),
+    Pause(Revision),
     /// Never lead: what the store remembers can't have happened before this candidacy.
     Refuse(String),
 }
@@ -166,8 +168,8 @@ pub enum ClaimStep {
 /// The candidate that this process waited for last.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WaitedFor {
-    /// Its create_revision; 0 for none.
-    pub token: i64,
+    /// Its create_revision.
+    pub token: Option<Token>,
     /// In this candidacy: nobody who stood between it and the own key ever came to lead, since it was
     /// there before them and outlasted them.
     pub in_front: bool,
@@ -179,7 +181,7 @@ impl Standing {
     pub fn next(
         &self,
         prefix: &Prefix,
-        mine: i64,
+        mine: Token,
         waited_for: WaitedFor,
         delayed: bool,
     ) -> ClaimStep {
@@ -198,7 +200,7 @@ impl Standing {
 
     /// What the candidate that stands first, with create_revision `mine`, waits for, as far as the
     /// store tells.
-    pub(super) fn waits(&self, prefix: &Prefix, mine: i64) -> String {
+    pub(super) fn waits(&self, prefix: &Prefix, mine: Token) -> String {
         match self.next(prefix, mine, WaitedFor::default(), false) {
             ClaimStep::Pause(_) => "paused".to_owned(),
             ClaimStep::Delay => "waiting out the last term, whose end is not proven".to_owned(),
@@ -208,12 +210,14 @@ impl Standing {
     }
 
     /// Why this can't be what was before the candidacy with create_revision `mine`, if it can't.
-    fn impossible(&self, prefix: &Prefix, mine: i64) -> Option<String> {
+    fn impossible(&self, prefix: &Prefix, mine: Token) -> Option<String> {
         let told = [
             (prefix.ended(), self.marker),
             (prefix.term(), self.recorded_token()),
         ];
-        let (key, token) = told.into_iter().find(|(_, token)| *token >= mine)?;
+        let mut told = told.into_iter();
+        let (key, token) =
+            told.find_map(|(key, token)| Some((key, token.filter(|it| *it >= mine)?)))?;
         Some(format!(
             "{key} tells of the token {token}, but this candidacy's would be {mine}: was the store \
              restored from a snapshot without a revision bump? If it was not, somebody else wrote \
@@ -224,12 +228,12 @@ impl Standing {
     /// The token of the last term that may have been, given the candidate waited for last. A record
     /// that can't be read may tell of any before `mine`; so may a note that has made way for one of a
     /// foreign candidate behind. None is asked where one in front was waited for: it was the last.
-    pub fn last(&self, mine: i64, waited_for: WaitedFor) -> i64 {
+    pub fn last(&self, mine: Token, waited_for: WaitedFor) -> Option<Token> {
         let told = waited_for.token.max(self.recorded_token());
         match self.unreadable.is_empty() {
             true if waited_for.in_front => told,
-            true if self.foreign < mine => told.max(self.foreign),
-            _ => mine - 1,
+            true if self.foreign < Some(mine) => told.max(self.foreign),
+            _ => mine.before(),
         }
     }
 
@@ -237,15 +241,15 @@ impl Standing {
     /// nobody proved, and its job may take longer to die than one of ours.
     pub fn delay(&self, own: Duration) -> Duration {
         let recorded = self.recorded.as_ref();
-        let unproven = recorded.filter(|term| term.token > self.marker);
+        let unproven = recorded.filter(|term| Some(term.token) > self.marker);
         let kill_budget = unproven.and_then(|term| term.kill_budget_ms);
         kill_budget.map_or(own, |ms| {
             own.max(smallest_takeover_delay(Duration::from_millis(ms)))
         })
     }
 
-    fn recorded_token(&self) -> i64 {
-        self.recorded.as_ref().map_or(0, |term| term.token)
+    fn recorded_token(&self) -> Option<Token> {
+        self.recorded.as_ref().map(|term| term.token)
     }
 }
 
@@ -253,11 +257,12 @@ impl Standing {
 mod tests {
     use super::*;
 
+    /// Zero is none.
     fn standing(marker: i64, recorded: i64) -> Standing {
         Standing {
-            marker,
-            recorded: (recorded > 0).then(|| record::TermRecord {
-                token: recorded,
+            marker: Token::new(marker),
+            recorded: Token::new(recorded).map(|token| record::TermRecord {
+                token,
                 candidate: "a".into(),
                 lease: crate::keys::LeaseId::new(1).unwrap(),
                 host: "h".into(),
@@ -271,14 +276,20 @@ mod tests {
     /// Waited for in an earlier candidacy.
     fn before(token: i64) -> WaitedFor {
         WaitedFor {
-            token,
+            token: Token::new(token),
             in_front: false,
         }
     }
 
     impl Standing {
         fn then(&self, mine: i64, token: i64, delayed: bool) -> ClaimStep {
+            let mine = Token::new(mine).unwrap();
             self.next(&Prefix::new("/a"), mine, before(token), delayed)
+        }
+
+        fn last_of(&self, mine: i64, waited_for: WaitedFor) -> i64 {
+            let last = self.last(Token::new(mine).unwrap(), waited_for);
+            last.map_or(0, Token::get)
         }
     }
 
@@ -307,10 +318,10 @@ mod tests {
     #[test]
     fn a_paused_election_starts_nobody() {
         let paused = Standing {
-            paused: Some(7),
+            paused: Some(Revision::new(7)),
             ..standing(5, 5)
         };
-        assert_eq!(paused.then(9, 5, true), ClaimStep::Pause(7));
+        assert_eq!(paused.then(9, 5, true), ClaimStep::Pause(Revision::new(7)));
     }
 
     #[test]
@@ -328,11 +339,11 @@ mod tests {
     #[test]
     fn a_foreign_candidate_that_was_noted_is_waited_out_unless_it_is_marked() {
         let noted = |marker| Standing {
-            foreign: 7,
+            foreign: Token::new(7),
             ..standing(marker, 5)
         };
         assert_eq!(noted(5).then(9, 0, false), ClaimStep::Delay);
-        assert_eq!(noted(5).last(9, before(0)), 7);
+        assert_eq!(noted(5).last_of(9, before(0)), 7);
         assert_eq!(noted(7).then(9, 0, false), ClaimStep::Lead);
     }
 
@@ -343,7 +354,7 @@ mod tests {
             ..standing(5, 0)
         };
         assert_eq!(unreadable.then(9, 0, false), ClaimStep::Delay);
-        assert_eq!(unreadable.last(9, before(0)), 8);
+        assert_eq!(unreadable.last_of(9, before(0)), 8);
         assert_eq!(unreadable.then(9, 0, true), ClaimStep::Lead);
     }
 
@@ -358,7 +369,7 @@ mod tests {
         standing.recorded.as_mut().unwrap().kill_budget_ms = Some(u64::MAX);
         assert!(standing.delay(own) > own);
         // Proven dead: what is waited out is another, of which nothing is known.
-        standing.marker = 5;
+        standing.marker = Token::new(5);
         assert_eq!(standing.delay(own), own);
     }
 
@@ -375,12 +386,12 @@ mod tests {
     #[test]
     fn a_foreign_candidate_behind_keeps_nobody_from_leading() {
         let noted = Standing {
-            foreign: 10,
+            foreign: Token::new(10),
             ..standing(3, 3)
         };
         assert_eq!(noted.then(9, 0, false), ClaimStep::Delay);
-        assert_eq!(noted.last(9, before(0)), 8);
-        assert_eq!(noted.last(9, before(3)), 8);
+        assert_eq!(noted.last_of(9, before(0)), 8);
+        assert_eq!(noted.last_of(9, before(3)), 8);
         assert_eq!(noted.then(9, 0, true), ClaimStep::Lead);
     }
 
@@ -388,13 +399,21 @@ mod tests {
     fn no_foreign_candidate_led_after_one_in_front_that_was_waited_for() {
         let then = |foreign: i64, token: i64| {
             let noted = Standing {
-                foreign,
+                foreign: Token::new(foreign),
                 ..standing(3, 3)
             };
             let in_front = true;
-            let waited_for = WaitedFor { token, in_front };
-            let next = noted.next(&Prefix::new("/a"), 9, waited_for, false);
-            (next, noted.last(9, waited_for))
+            let waited_for = WaitedFor {
+                in_front,
+                ..before(token)
+            };
+            let next = noted.next(
+                &Prefix::new("/a"),
+                Token::new(9).unwrap(),
+                waited_for,
+                false,
+            );
+            (next, noted.last_of(9, waited_for))
         };
         // One that waits behind, and one that stood between and left.
         for foreign in [10, 5] {

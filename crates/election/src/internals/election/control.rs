@@ -8,6 +8,7 @@ use super::own_key::{put_back, say_not_put_back, say_put_back};
 use crate::clock;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
+use crate::revision::{Revision, Token};
 use crate::session::Loss;
 use crate::term::Term;
 use crate::term::record::{self, PauseRecord, Record, StepDown, Trigger};
@@ -22,21 +23,21 @@ pub enum Notice {
         /// What was asked.
         request: StepDown,
         /// mod_revision of the record.
-        asked_at: i64,
+        asked_at: Revision,
     },
     /// The election was paused.
     Paused {
         /// How, if that can be read.
         pause: Record<PauseRecord>,
         /// mod_revision of the record.
-        at: i64,
+        at: Revision,
     },
     /// The election goes on.
     Resumed,
     /// The state of the schedule was written, by whomever. Told only where the job has one.
     Slots {
         /// mod_revision of the record; none if it was deleted.
-        at: Option<i64>,
+        at: Option<Revision>,
     },
     /// Somebody asks for a run now, by the record with this mod_revision. Told only where the job has
     /// a schedule.
@@ -44,7 +45,7 @@ pub enum Notice {
         /// What was asked.
         request: Trigger,
         /// mod_revision of the record.
-        asked_at: i64,
+        asked_at: Revision,
     },
     /// The operator's record under this key can't be read, and is not heeded.
     Unreadable(String),
@@ -60,7 +61,7 @@ pub struct Lookout {
     /// The value that the own key had last on its lease.
     value: Vec<u8>,
     /// The write that took the own key off its lease, by its mod_revision.
-    off_lease: Option<i64>,
+    off_lease: Option<Revision>,
     /// Whether it was said that it can't be put back.
     is_said: bool,
     /// Whether the records of a schedule are watched.
@@ -131,7 +132,7 @@ impl Lookout {
     }
 
     /// Puts the own key back on its lease; one attempt, since the next look finds it off once more.
-    async fn put_back(&mut self, at: i64) -> Result<(), Error> {
+    async fn put_back(&mut self, at: Revision) -> Result<(), Error> {
         let (lease, limit) = (self.term.lease(), self.term.timing().attempt_limit());
         let revisions = (self.term.token(), at);
         let txn = put_back(self.term.key(), revisions, lease, self.value.clone());
@@ -171,7 +172,7 @@ impl Lookout {
             let state = self.term.election().schedule();
             targets.push(Target::Key(state.into()));
         }
-        let watch = Watch::open(&self.store, limit, targets, seen.revision + 1).await?;
+        let watch = Watch::open(&self.store, limit, targets, seen.revision.next()).await?;
         self.watch = Some(watch);
         let mut found = Vec::new();
         for response in answer.op_responses() {
@@ -208,14 +209,14 @@ impl Lookout {
                 Some(Notice::Lost(Loss::Deleted))
             }
             Change::Put(kv) if kv.key() == self.term.key().as_bytes() => {
-                if kv.create_revision() != self.term.token() {
+                if Token::of(kv) != self.term.token() {
                     return Some(Notice::Lost(Loss::Deleted));
                 }
                 if kv.lease() == self.term.lease().get() {
                     self.value = kv.value().to_vec();
                     self.off_lease = None;
                 } else {
-                    self.off_lease = Some(kv.mod_revision());
+                    self.off_lease = Some(Revision::written(kv));
                 }
                 None
             }
@@ -226,19 +227,19 @@ impl Lookout {
                 };
                 (request.token == self.term.token()).then(|| Notice::StepDown {
                     request,
-                    asked_at: kv.mod_revision(),
+                    asked_at: Revision::written(kv),
                 })
             }
             Change::Put(kv) if kv.key() == election.pause().as_bytes() => {
                 let pause = record::json(kv.value());
-                let at = kv.mod_revision();
+                let at = Revision::written(kv);
                 Some(Notice::Paused { pause, at })
             }
             Change::Delete { key, .. } if key == election.pause().as_bytes() => {
                 self.scheduled.then_some(Notice::Resumed)
             }
             Change::Put(kv) if kv.key() == election.schedule().as_bytes() => Some(Notice::Slots {
-                at: Some(kv.mod_revision()),
+                at: Some(Revision::written(kv)),
             }),
             Change::Delete { key, .. } if key == election.schedule().as_bytes() => {
                 Some(Notice::Slots { at: None })
@@ -247,7 +248,7 @@ impl Lookout {
                 let Record::Read(request) = record::json::<Trigger>(kv.value()) else {
                     return Some(Notice::Unreadable(election.trigger()));
                 };
-                let asked_at = kv.mod_revision();
+                let asked_at = Revision::written(kv);
                 // One that was answered is nobody's wish any more.
                 let news = request.answer.is_none();
                 news.then_some(Notice::Trigger { request, asked_at })

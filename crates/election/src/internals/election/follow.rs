@@ -6,6 +6,7 @@ use super::queue::Queue;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
+use crate::revision::Revision;
 
 /// Reads the queue, and again whenever anything under the election's prefixes has changed.
 pub struct Follower {
@@ -14,7 +15,7 @@ pub struct Follower {
     limit: Duration,
     watch: Option<Watch>,
     /// The revision that was read last; `None` if it must be read anew.
-    seen: Option<i64>,
+    seen: Option<Revision>,
 }
 
 impl Follower {
@@ -55,7 +56,7 @@ impl Follower {
             loop {
                 let changes = watch.next().await?;
                 let is_new = |change: &Change| match change {
-                    Change::Put(kv) => kv.mod_revision() > seen,
+                    Change::Put(kv) => Revision::written(kv) > seen,
                     Change::Delete { revision, .. } => *revision > seen,
                 };
                 if changes.iter().any(is_new) {
@@ -71,7 +72,7 @@ impl Follower {
                 Target::Prefix(self.prefix.candidates()),
                 Target::Prefix(self.prefix.records()),
             ];
-            let from = queue.revision + 1;
+            let from = queue.revision.next();
             let watch = Watch::open(&self.store, self.limit, targets, from).await?;
             self.watch = Some(watch);
         }

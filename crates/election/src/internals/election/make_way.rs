@@ -9,6 +9,7 @@ use super::Election;
 use super::queue::{Queue, QueuedCandidate};
 use crate::etcd::Error;
 use crate::keys::LeaseId;
+use crate::revision::Token;
 use crate::session::Session;
 use crate::term::record::StepDown;
 
@@ -24,7 +25,7 @@ pub enum Way {
 }
 
 /// How the leader of the term `token` stands to `chosen`.
-pub fn way(queue: &Queue, token: i64, chosen: LeaseId) -> Way {
+pub fn way(queue: &Queue, token: Token, chosen: LeaseId) -> Way {
     let position =
         |wanted: &dyn Fn(&QueuedCandidate) -> bool| queue.candidates.iter().position(wanted);
     let Some(leader) = position(&|candidate| candidate.token == token) else {
@@ -38,7 +39,7 @@ pub fn way(queue: &Queue, token: i64, chosen: LeaseId) -> Way {
     }
     let to = queue.candidates[next].token;
     let mut keys = queue.blocked_by.iter();
-    if let Some((_, key)) = keys.find(|(at, _)| (token..to).contains(at)) {
+    if let Some((_, key)) = keys.find(|(at, _)| (token.revision()..to.revision()).contains(at)) {
         return Way::Barred(format!(
             "{key} stands before it, which is no candidate's key"
         ));
@@ -56,7 +57,7 @@ pub fn way(queue: &Queue, token: i64, chosen: LeaseId) -> Way {
 
 /// Whether the candidate with create_revision `mine` is to make way, while `first` leads and the
 /// chosen one was created at `chosen`.
-fn must_make_way(record: &StepDown, first: i64, mine: i64, chosen: i64) -> bool {
+fn must_make_way(record: &StepDown, first: Token, mine: Token, chosen: Token) -> bool {
     record.token == first && first < mine && mine < chosen
 }
 
@@ -66,7 +67,7 @@ impl Election {
         &self,
         session: &Session,
         record: &StepDown,
-        mine: i64,
+        mine: Token,
     ) -> Result<bool, Error> {
         let chosen: Option<LeaseId> = record.to.as_ref().and_then(|to| to.parse().ok());
         let Some(chosen) = chosen else {
@@ -85,9 +86,7 @@ impl Election {
             let TxnOpResponse::Get(get) = response else {
                 return None;
             };
-            get.kvs()
-                .first()
-                .map(etcd_client::KeyValue::create_revision)
+            get.kvs().first().map(Token::of)
         });
         let (first, chosen) = (found.next().flatten(), found.next().flatten());
         Ok(match (first, chosen) {
@@ -101,7 +100,12 @@ impl Election {
 mod tests {
     use super::*;
     use crate::keys::Prefix;
+    use crate::revision::Revision;
     use crate::term::record::{MemberRecord, Record};
+
+    fn of(token: i64) -> Token {
+        Token::new(token).unwrap()
+    }
 
     fn lease(token: i64) -> LeaseId {
         LeaseId::new(token).unwrap()
@@ -112,7 +116,7 @@ mod tests {
         let candidate = |token: &i64| QueuedCandidate {
             name: "a".to_owned(),
             lease: lease(token.abs()),
-            token: token.abs(),
+            token: of(token.abs()),
             key: Prefix::new("/a").candidate(lease(token.abs())),
             member: (*token > 0).then(|| Record::Read(MemberRecord::of_this_process("a"))),
             off_lease: false,
@@ -125,33 +129,35 @@ mod tests {
 
     #[test]
     fn the_way_is_clear_to_the_next_and_waited_for_to_another() {
-        assert_eq!(way(&queue(&[3, 5, 7]), 3, lease(5)), Way::Clear);
-        assert_eq!(way(&queue(&[3, 5, 7]), 3, lease(7)), Way::Wait);
-        assert_eq!(way(&queue(&[3, -5]), 3, lease(5)), Way::Clear);
+        assert_eq!(way(&queue(&[3, 5, 7]), of(3), lease(5)), Way::Clear);
+        assert_eq!(way(&queue(&[3, 5, 7]), of(3), lease(7)), Way::Wait);
+        assert_eq!(way(&queue(&[3, -5]), of(3), lease(5)), Way::Clear);
     }
 
     #[test]
     fn nobody_gets_past_a_candidate_of_go_or_a_key_that_is_none() {
-        let past_go = way(&queue(&[3, 5, -6, 7]), 3, lease(7));
+        let past_go = way(&queue(&[3, 5, -6, 7]), of(3), lease(7));
         assert!(
             matches!(&past_go, Way::Barred(why) if why.contains("lease 6")),
             "{past_go:?}"
         );
         let mut blocked = queue(&[3, 7]);
-        blocked.blocked_by.push((5, "/a/x".to_owned()));
-        let barred = way(&blocked, 3, lease(7));
+        blocked
+            .blocked_by
+            .push((Revision::new(5), "/a/x".to_owned()));
+        let barred = way(&blocked, of(3), lease(7));
         assert!(
             matches!(&barred, Way::Barred(why) if why.contains("/a/x")),
             "{barred:?}"
         );
-        blocked.blocked_by[0].0 = 9;
-        assert_eq!(way(&blocked, 3, lease(7)), Way::Clear);
+        blocked.blocked_by[0].0 = Revision::new(9);
+        assert_eq!(way(&blocked, of(3), lease(7)), Way::Clear);
     }
 
     #[test]
     fn a_term_that_is_over_or_a_chosen_one_that_is_gone_bars_the_way() {
         for (token, chosen) in [(4, 5), (3, 6), (3, 3), (5, 3)] {
-            let found = way(&queue(&[3, 5]), token, lease(chosen));
+            let found = way(&queue(&[3, 5]), of(token), lease(chosen));
             assert!(
                 matches!(found, Way::Barred(_)),
                 "{token} {chosen}: {found:?}"
@@ -164,16 +170,22 @@ mod tests {
         let record = StepDown {
             by: String::new(),
             since: String::new(),
-            token: 3,
+            token: of(3),
             to: Some("7".to_owned()),
             force: false,
         };
-        assert!(must_make_way(&record, 3, 5, 7));
-        assert!(!must_make_way(&record, 3, 9, 7), "it stands behind");
-        assert!(!must_make_way(&record, 3, 7, 7), "it is the chosen one");
-        assert!(!must_make_way(&record, 3, 3, 7), "it leads");
+        assert!(must_make_way(&record, of(3), of(5), of(7)));
         assert!(
-            !must_make_way(&record, 4, 5, 7),
+            !must_make_way(&record, of(3), of(9), of(7)),
+            "it stands behind"
+        );
+        assert!(
+            !must_make_way(&record, of(3), of(7), of(7)),
+            "it is the chosen one"
+        );
+        assert!(!must_make_way(&record, of(3), of(3), of(7)), "it leads");
+        assert!(
+            !must_make_way(&record, of(4), of(5), of(7)),
             "the record names another term"
         );
     }

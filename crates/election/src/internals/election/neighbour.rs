@@ -6,6 +6,7 @@ use super::claim::Front;
 use super::{Candidacy, Election, Progress, until_lost};
 use crate::etcd::Error;
 use crate::keys::{LeaseId, shown};
+use crate::revision::Token;
 use crate::session::{Loss, Session};
 use crate::term::record::{self, MemberRecord, Record};
 
@@ -21,7 +22,7 @@ impl Election {
         progress: &mut impl FnMut(Progress),
     ) -> Result<Option<Progress>, Loss> {
         let predecessor = &front.predecessor;
-        let token = predecessor.create_revision();
+        let token = Token::of(predecessor);
         let member = self.member(session, of).await?;
         if self.differs(member.as_ref()) {
             progress(Progress::Differs(shown(predecessor.value())));
@@ -122,20 +123,22 @@ impl Election {
         candidacy: &Candidacy,
         front: &Front,
     ) -> Result<bool, Loss> {
-        let token = front.predecessor.create_revision();
+        let token = Token::of(&front.predecessor);
         match &front.foreign {
-            (Record::Read(noted), _) if *noted >= token => return Ok(true),
+            (Record::Read(noted), _) if *noted >= Some(token) => return Ok(true),
             // It makes everyone wait already.
             (Record::Unreadable, _) => return Ok(true),
             _ => {}
         }
         let record = self.prefix.foreign();
-        let is = |key: &[u8], created| Compare::create_revision(key, CompareOp::Equal, created);
+        let is = |key: &[u8], created: Token| {
+            Compare::create_revision(key, CompareOp::Equal, created.get())
+        };
         let txn = Txn::new()
             .when([
                 is(front.predecessor.key(), token),
                 is(candidacy.key.as_bytes(), candidacy.create_revision),
-                Compare::mod_revision(record.as_str(), CompareOp::Equal, front.foreign.1),
+                Compare::mod_revision(record.as_str(), CompareOp::Equal, front.foreign.1.get()),
             ])
             .and_then([TxnOp::put(record.as_str(), token.to_string(), None)])
             .or_else([TxnOp::get(record.as_str(), None)]);

@@ -9,6 +9,7 @@ use super::queue::QueuedCandidate;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
+use crate::revision::Revision;
 use crate::term::record::{self, MemberRecord, Record};
 
 /// What an observer sees.
@@ -17,14 +18,14 @@ pub enum LeaderEvent {
     /// Another leader, or nobody; the first event tells the state as it is.
     Leader {
         /// The revision since which it is so.
-        revision: i64,
+        revision: Revision,
         /// The leader; its name is the value of its key.
         leader: Option<QueuedCandidate>,
     },
     /// The leader proclaimed another value.
     Value {
         /// The revision of the proclamation.
-        revision: i64,
+        revision: Revision,
         /// The leader, with the new value as its name.
         leader: QueuedCandidate,
     },
@@ -56,7 +57,7 @@ pub struct Observer {
     limit: Duration,
     watch: Option<Watch>,
     /// What stands under the prefix, by create_revision.
-    queue: BTreeMap<i64, LeaderEntry>,
+    queue: BTreeMap<Revision, LeaderEntry>,
     /// The term on record.
     term: Option<record::TermRecord>,
     /// What the watch has brought and is not taken in yet.
@@ -115,7 +116,7 @@ impl Observer {
         while let Some(change) = self.changes.front().cloned() {
             let revision = match &change {
                 Change::Put(kv) => {
-                    let revision = kv.mod_revision();
+                    let revision = Revision::written(kv);
                     self.put(kv.clone()).await?;
                     revision
                 }
@@ -145,7 +146,7 @@ impl Observer {
         ]);
         let (answer, seen) = self.store.txn(self.limit, look).await?;
         let targets = vec![Target::Prefix(everyone), Target::Key(term.into())];
-        let watch = Watch::open(&self.store, self.limit, targets, seen.revision + 1).await?;
+        let watch = Watch::open(&self.store, self.limit, targets, seen.revision.next()).await?;
         self.watch = Some(watch.through_proxy());
         let mut reads = answer.op_responses().into_iter().map(|read| match read {
             TxnOpResponse::Get(mut get) => get.take_kvs(),
@@ -163,7 +164,7 @@ impl Observer {
                 let record = self.prefix.member(lease);
                 members.get(record.as_bytes()).cloned()
             });
-            (kv.create_revision(), LeaderEntry { kv, member })
+            (Revision::created(&kv), LeaderEntry { kv, member })
         };
         self.queue = keys.into_iter().map(entry).collect();
         let term = term.first().map(|kv| record::json(kv.value()));
@@ -178,11 +179,11 @@ impl Observer {
             self.term = record::json(kv.value()).read();
             return Ok(());
         }
-        let joined = kv.create_revision();
+        let joined = Revision::created(&kv);
         let member = match (self.queue.get(&joined), self.prefix.lease_of(kv.key())) {
             (Some(known), _) => known.member.clone(),
             (None, Some(lease)) => {
-                let then = GetOptions::new().with_revision(joined);
+                let then = GetOptions::new().with_revision(joined.get());
                 let record = self.prefix.member(lease);
                 let (read, _) = self.store.get(self.limit, record, Some(then)).await?;
                 read.kvs().first().map(|kv| record::json(kv.value()))
@@ -195,7 +196,7 @@ impl Observer {
 
     /// Queues an event if the leader isn't the one told last. Behind a key that is no candidate
     /// nobody leads, nor while the first one's claim is not complete.
-    fn tell(&mut self, revision: i64) {
+    fn tell(&mut self, revision: Revision) {
         let first = self.queue.values().next().cloned();
         let leader = first
             .and_then(|first| QueuedCandidate::read(&self.prefix, &first.kv, first.member).ok())

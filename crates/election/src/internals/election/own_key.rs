@@ -7,18 +7,19 @@ use super::{Candidacy, Election, until_lost};
 use crate::clock;
 use crate::etcd::Error;
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::{Revision, Token};
 use crate::session::{Loss, Session};
 
 /// Puts `key` back on its `lease`, with `value`, if it still is the one that was created at `token`
 /// and that the write of `mod_revision` took off it.
 pub(super) fn put_back(
     key: &str,
-    (token, mod_revision): (i64, i64),
+    (token, mod_revision): (Token, Revision),
     lease: LeaseId,
     value: impl Into<Vec<u8>>,
 ) -> Txn {
-    let own = Compare::create_revision(key, CompareOp::Equal, token);
-    let same = Compare::mod_revision(key, CompareOp::Equal, mod_revision);
+    let own = Compare::create_revision(key, CompareOp::Equal, token.get());
+    let same = Compare::mod_revision(key, CompareOp::Equal, mod_revision.get());
     let options = PutOptions::new().with_lease(lease.get());
     Txn::new()
         .when([own, same])
@@ -45,7 +46,7 @@ impl Election {
         &self,
         session: &Session,
         candidacy: &Candidacy,
-        mod_revision: i64,
+        mod_revision: Revision,
     ) -> Result<(), Loss> {
         let revisions = (candidacy.create_revision, mod_revision);
         let name = self.candidate.as_str();

@@ -9,6 +9,7 @@ use super::claim::Standing;
 use crate::etcd::patience::{Failure, Patience};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix, shown};
+use crate::revision::{Revision, Token};
 use crate::schedule::record::{State, Unreadable};
 use crate::term::record::{self, MemberRecord, PauseRecord, Record, StepDown};
 
@@ -20,7 +21,7 @@ pub struct QueuedCandidate {
     /// The lease of its key.
     pub lease: LeaseId,
     /// create_revision of its key.
-    pub token: i64,
+    pub token: Token,
     /// Its key.
     pub key: String,
     /// Its member record; Go's candidates leave none.
@@ -36,13 +37,13 @@ pub struct Queue {
     pub candidates: Vec<QueuedCandidate>,
     /// Keys under the prefix that are no candidates and block those behind them, with their
     /// create_revision.
-    pub blocked_by: Vec<(i64, String)>,
+    pub blocked_by: Vec<(Revision, String)>,
     /// How the election is paused, if it is.
     pub pause: Option<Record<PauseRecord>>,
     /// mod_revision of the wish that a term step down, if there is one.
-    pub step_down: Option<i64>,
+    pub step_down: Option<Revision>,
     /// Every term up to this token was proven dead or waited out.
-    pub marker: Option<i64>,
+    pub marker: Option<Token>,
     /// The term on record.
     pub term: Option<record::TermRecord>,
     /// The state of the job's schedule, once a leader has had one.
@@ -54,7 +55,7 @@ pub struct Queue {
     /// What a claim would find.
     pub(super) standing: Standing,
     /// The revision at which all of this was so.
-    pub revision: i64,
+    pub revision: Revision,
 }
 
 impl Queue {
@@ -102,7 +103,7 @@ impl Queue {
         let mut queue = Self::with_records(prefix, records);
         queue.revision = seen.revision;
         if let Some(kv) = step_down {
-            queue.step_down = Some(kv.mod_revision());
+            queue.step_down = Some(Revision::written(&kv));
             if record::json::<StepDown>(kv.value()).is_unreadable() {
                 queue.unreadable.push(prefix.step_down());
             }
@@ -122,7 +123,7 @@ impl Queue {
         let pause = pause.as_ref().map(|kv| record::json(kv.value()));
         let standing = Standing::read(prefix, records);
         let mut queue = Self {
-            marker: marker.and_then(Record::read),
+            marker: marker.and_then(Record::read).flatten(),
             unreadable: standing.unreadable.clone(),
             term: standing.recorded.clone(),
             ..Self::default()
@@ -152,7 +153,7 @@ impl Queue {
             let member = lease.and_then(|lease| records.remove(&lease));
             match QueuedCandidate::read(prefix, kv, member) {
                 Ok(candidate) => self.candidates.push(candidate),
-                Err(key) => self.blocked_by.push((kv.create_revision(), key)),
+                Err(key) => self.blocked_by.push((Revision::created(kv), key)),
             }
         }
         let first = self.first().filter(|_| self.leader().is_none());
@@ -167,7 +168,10 @@ impl Queue {
     /// The first in the queue, unless a key that is no candidate stands before it.
     pub fn first(&self) -> Option<&QueuedCandidate> {
         let first = self.candidates.first()?;
-        let blocked = self.blocked_by.iter().any(|(at, _)| *at < first.token);
+        let blocked = self
+            .blocked_by
+            .iter()
+            .any(|(at, _)| *at < first.token.revision());
         (!blocked).then_some(first)
     }
 
@@ -193,7 +197,7 @@ impl QueuedCandidate {
             Some(lease) => Ok(Self {
                 name: shown(kv.value()),
                 lease,
-                token: kv.create_revision(),
+                token: Token::of(kv),
                 key: shown(kv.key()),
                 member,
                 off_lease: lease.get() != kv.lease(),

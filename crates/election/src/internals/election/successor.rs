@@ -8,6 +8,7 @@ use crate::backoff::{Backoff, jitter};
 use crate::clock;
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::Token;
 
 /// How long those in front of the chosen one may take to make way; it takes them milliseconds.
 const MAKE_WAY: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ const LOOKS_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuccessorWish {
     /// The term.
-    pub token: i64,
+    pub token: Token,
     /// Who is to follow.
     pub to: Option<String>,
     /// Whether to step down even with nobody there.

@@ -7,6 +7,7 @@ use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse};
 use super::queue::{Queue, QueuedCandidate};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::{Revision, Token};
 use crate::schedule::record::State;
 use crate::term::guarded;
 use crate::term::record::{PauseRecord, Record, StepDown, Trigger, TriggerAnswer, json};
@@ -24,7 +25,7 @@ pub async fn step_down(
     prefix: &Prefix,
     lease: LeaseId,
     record: &StepDown,
-) -> Result<Option<i64>, Error> {
+) -> Result<Option<Revision>, Error> {
     let text = serde_json::to_string(record).unwrap_or_default();
     wish(
         store,
@@ -43,9 +44,9 @@ pub async fn step_down(
 pub async fn trigger(
     store: &Store,
     limit: Duration,
-    (prefix, lease, token): (&Prefix, LeaseId, i64),
+    (prefix, lease, token): (&Prefix, LeaseId, Token),
     record: &Trigger,
-) -> Result<Option<i64>, Error> {
+) -> Result<Option<Revision>, Error> {
     let text = serde_json::to_string(record).unwrap_or_default();
     wish(store, limit, (prefix, lease, token), prefix.trigger(), text).await
 }
@@ -58,11 +59,11 @@ pub async fn read_trigger(
     store: &Store,
     limit: Duration,
     prefix: &Prefix,
-) -> Result<Option<(i64, Trigger)>, Error> {
+) -> Result<Option<(Revision, Trigger)>, Error> {
     let (found, _) = store.get(limit, prefix.trigger(), None).await?;
     Ok(found.kvs().first().and_then(|kv| {
         let trigger = json::<Trigger>(kv.value()).read()?;
-        Some((kv.mod_revision(), trigger))
+        Some((Revision::written(kv), trigger))
     }))
 }
 
@@ -74,8 +75,8 @@ pub async fn read_trigger(
 pub async fn answer_trigger(
     store: &Store,
     limit: Duration,
-    (prefix, lease, token): (&Prefix, LeaseId, i64),
-    asked_at: i64,
+    (prefix, lease, token): (&Prefix, LeaseId, Token),
+    asked_at: Revision,
     answer: TriggerAnswer,
 ) -> Result<(), Error> {
     let found = read_trigger(store, limit, prefix).await?;
@@ -88,8 +89,8 @@ pub async fn answer_trigger(
     };
     let text = serde_json::to_string(&record).unwrap_or_default();
     let key = prefix.trigger();
-    let own = Compare::create_revision(prefix.candidate(lease), CompareOp::Equal, token);
-    let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, asked_at);
+    let own = Compare::create_revision(prefix.candidate(lease), CompareOp::Equal, token.get());
+    let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, asked_at.get());
     let put = TxnOp::put(key.as_str(), text, None);
     let txn = Txn::new()
         .when([own, same])
@@ -102,10 +103,10 @@ pub async fn answer_trigger(
 async fn wish(
     store: &Store,
     limit: Duration,
-    (prefix, lease, token): (&Prefix, LeaseId, i64),
+    (prefix, lease, token): (&Prefix, LeaseId, Token),
     key: String,
     text: String,
-) -> Result<Option<i64>, Error> {
+) -> Result<Option<Revision>, Error> {
     let same = Compare::value(key.as_str(), CompareOp::Equal, text.as_str());
     let put = TxnOp::put(key.as_str(), text, None);
     let put = TxnOp::txn(Txn::new().when([same]).or_else([put]));
@@ -116,7 +117,7 @@ async fn wish(
         let TxnOpResponse::Get(get) = response else {
             return None;
         };
-        get.kvs().first().map(KeyValue::mod_revision)
+        get.kvs().first().map(Revision::written)
     }))
 }
 
@@ -128,7 +129,7 @@ pub async fn take_back(
     store: &Store,
     limit: Duration,
     prefix: &Prefix,
-    asked_at: i64,
+    asked_at: Revision,
 ) -> Result<(), Error> {
     take(store, limit, prefix.step_down(), asked_at).await
 }
@@ -141,13 +142,18 @@ pub async fn take_trigger_back(
     store: &Store,
     limit: Duration,
     prefix: &Prefix,
-    asked_at: i64,
+    asked_at: Revision,
 ) -> Result<(), Error> {
     take(store, limit, prefix.trigger(), asked_at).await
 }
 
-async fn take(store: &Store, limit: Duration, record: String, asked_at: i64) -> Result<(), Error> {
-    let same = Compare::mod_revision(record.as_str(), CompareOp::Equal, asked_at);
+async fn take(
+    store: &Store,
+    limit: Duration,
+    record: String,
+    asked_at: Revision,
+) -> Result<(), Error> {
+    let same = Compare::mod_revision(record.as_str(), CompareOp::Equal, asked_at.get());
     let txn = Txn::new()
         .when([same])
         .and_then([TxnOp::delete(record.as_str(), None)])
@@ -164,7 +170,7 @@ pub async fn pause(
     limit: Duration,
     prefix: &Prefix,
     record: &PauseRecord,
-) -> Result<i64, Error> {
+) -> Result<Revision, Error> {
     let text = serde_json::to_string(record).unwrap_or_default();
     let txn = Txn::new().and_then([TxnOp::put(prefix.pause(), text, None)]);
     let (_, seen) = store.txn(limit, txn).await?;
@@ -223,11 +229,11 @@ pub async fn resume(
 ///
 /// Who joined after it claims after it, and is told. Who joined before may have claimed before;
 /// it heeds the pause once its member record says so.
-pub fn unpaused(queue: &Queue, paused_at: i64) -> Option<&QueuedCandidate> {
+pub fn unpaused(queue: &Queue, paused_at: Revision) -> Option<&QueuedCandidate> {
     let first = queue.first()?;
     let member = first.member.as_ref().and_then(Record::as_ref);
     let heeded = member.and_then(|member| member.paused);
-    (first.token < paused_at && heeded < Some(paused_at)).then_some(first)
+    (first.token.revision() < paused_at && heeded < Some(paused_at)).then_some(first)
 }
 
 #[cfg(test)]
@@ -235,16 +241,18 @@ mod tests {
     use super::*;
     use crate::term::record::MemberRecord;
 
+    const PAUSED_AT: Revision = Revision::new(9);
+
     fn queue(token: i64, heeded: Option<i64>) -> Queue {
         let lease = LeaseId::new(1).unwrap();
         Queue {
             candidates: vec![QueuedCandidate {
                 name: "a".to_owned(),
                 lease,
-                token,
+                token: Token::new(token).unwrap(),
                 key: Prefix::new("/a").candidate(lease),
                 member: Some(Record::Read(MemberRecord {
-                    paused: heeded,
+                    paused: heeded.map(Revision::new),
                     ..MemberRecord::of_this_process("a")
                 })),
                 off_lease: false,
@@ -255,16 +263,16 @@ mod tests {
 
     #[test]
     fn a_term_is_unpaused_until_it_says_otherwise_or_is_over() {
-        assert!(unpaused(&queue(5, None), 9).is_some());
+        assert!(unpaused(&queue(5, None), PAUSED_AT).is_some());
         assert!(
-            unpaused(&queue(5, Some(7)), 9).is_some(),
+            unpaused(&queue(5, Some(7)), PAUSED_AT).is_some(),
             "that was an earlier pause"
         );
-        assert!(unpaused(&queue(5, Some(9)), 9).is_none());
+        assert!(unpaused(&queue(5, Some(9)), PAUSED_AT).is_none());
         assert!(
-            unpaused(&queue(11, None), 9).is_none(),
+            unpaused(&queue(11, None), PAUSED_AT).is_none(),
             "it joined after the pause"
         );
-        assert!(unpaused(&Queue::default(), 9).is_none());
+        assert!(unpaused(&Queue::default(), PAUSED_AT).is_none());
     }
 }

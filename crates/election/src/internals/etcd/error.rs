@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use etcd_client::Error as Cause;
 
+use crate::revision::Revision;
+
 /// Why an attempt has no answer, or not the one that was hoped for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -63,7 +65,7 @@ pub enum Error {
     #[error("compacted; the oldest revision is {oldest}")]
     Compacted {
         /// The oldest revision that can still be read; 0 if the store didn't say.
-        oldest: i64,
+        oldest: Revision,
     },
     /// The store understood and said no; nothing was written, and asking again won't help.
     #[error("{endpoint}: refused: {reason}")]
@@ -159,7 +161,9 @@ impl Error {
             Cause::GRpcStatus(status) => match status.code() as i32 {
                 NOT_FOUND if reason.contains("lease not found") => Self::LeaseGone,
                 FAILED_PRECONDITION if reason.contains("lease already exists") => Self::LeaseExists,
-                OUT_OF_RANGE if reason.contains("compacted") => Self::Compacted { oldest: 0 },
+                OUT_OF_RANGE if reason.contains("compacted") => Self::Compacted {
+                    oldest: Revision::default(),
+                },
                 UNAUTHENTICATED => Self::Unauthenticated { endpoint, reason },
                 // A token or a password that is out of date: connecting anew reads the file again.
                 INVALID_ARGUMENT if LOGIN_ERRORS.iter().any(|word| reason.contains(word)) => {

@@ -14,7 +14,7 @@ use tower::util::BoxCloneSyncService;
 use super::address::{Address, Connector};
 use super::departure::{Outflow, Way};
 use super::secret::{self, Pair, PairFiles, Password};
-use super::{Error, Seen, Settings, Tls, Token, token};
+use super::{AuthToken, Error, Seen, Settings, Tls, token};
 use crate::worker::STORE;
 
 /// A connection is pinged after this long without a frame from the member. etcd takes pings more
@@ -40,9 +40,9 @@ pub struct Member {
     /// Whether the last client was made without a login though a user is configured.
     without_login: AtomicBool,
     /// What another process has logged in with, until it is tried.
-    handed: Mutex<Option<Token>>,
+    handed: Mutex<Option<AuthToken>>,
     /// Told what we have logged in with.
-    token: watch::Sender<Option<Token>>,
+    token: watch::Sender<Option<AuthToken>>,
     /// Set once it has shown that it is no proxy.
     pub(super) shown: OnceLock<()>,
 }
@@ -74,7 +74,7 @@ enum Login<'a> {
     /// As the user with this name and password.
     Password(&'a str, &'a str),
     /// As who has this token.
-    Token(&'a Token),
+    Token(&'a AuthToken),
 }
 
 impl Member {
@@ -82,7 +82,7 @@ impl Member {
         endpoint: String,
         settings: Settings,
         before: Option<PairFiles>,
-        token: &watch::Sender<Option<Token>>,
+        token: &watch::Sender<Option<AuthToken>>,
     ) -> Self {
         let address = endpoint.parse().ok();
         Self {
@@ -178,11 +178,11 @@ impl Member {
     }
 
     /// Spares the next client its login.
-    pub(super) fn hand(&self, token: Token) {
+    pub(super) fn hand(&self, token: AuthToken) {
         *self.handed() = Some(token);
     }
 
-    fn handed(&self) -> std::sync::MutexGuard<'_, Option<Token>> {
+    fn handed(&self) -> std::sync::MutexGuard<'_, Option<AuthToken>> {
         self.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::watch::{Target, Watch};
 use super::{Error, Store};
+use crate::revision::Revision;
 
 /// The key that is watched for a moment. It need not be there, nor be permitted.
 const KEY: &[u8] = b"incumbent";
@@ -52,7 +53,13 @@ impl Store {
 
     /// Opens a watch, and takes what answers for what it shows itself to be.
     async fn watch_for_a_moment(&self, limit: Duration) -> Result<(), Error> {
-        let mut watch = Watch::open(self, limit, vec![Target::Key(KEY.to_vec())], 0).await?;
+        let mut watch = Watch::open(
+            self,
+            limit,
+            vec![Target::Key(KEY.to_vec())],
+            Revision::default(),
+        )
+        .await?;
         watch.answered().await?;
         // Not the current one by now, perhaps.
         let member = watch.member();

@@ -3,6 +3,7 @@
 use etcd_client::ResponseHeader;
 
 use super::Error;
+use crate::revision::Revision;
 
 /// Cluster, revision and raft term, from one answer or the highest of all so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,7 +11,7 @@ pub struct Seen {
     /// Id of the cluster; 0 before the first answer.
     pub cluster: u64,
     /// Revision of the store.
-    pub revision: i64,
+    pub revision: Revision,
     /// Raft term of the member that answered.
     pub raft_term: u64,
 }
@@ -19,7 +20,7 @@ impl From<&ResponseHeader> for Seen {
     fn from(header: &ResponseHeader) -> Self {
         Self {
             cluster: header.cluster_id(),
-            revision: header.revision(),
+            revision: Revision::new(header.revision()),
             raft_term: header.raft_term(),
         }
     }
@@ -66,7 +67,7 @@ mod tests {
     fn answer(cluster: u64, revision: i64, raft_term: u64) -> Seen {
         Seen {
             cluster,
-            revision,
+            revision: Revision::new(revision),
             raft_term,
         }
     }
@@ -117,6 +118,6 @@ mod tests {
     fn other_answers_may_lag() {
         let mut seen = answer(7, 9, 4);
         assert!(seen.note(answer(7, 2, 3), None).is_ok());
-        assert_eq!((seen.revision, seen.raft_term), (9, 4));
+        assert_eq!((seen.revision.get(), seen.raft_term), (9, 4));
     }
 }

@@ -26,19 +26,19 @@ const SHOWN_EVERY: Duration = Duration::from_mins(1);
 
 /// A token, and the member that it was shown last.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token {
+pub struct AuthToken {
     pub(super) endpoint: String,
     text: String,
 }
 
 /// Shows nothing: a secret in a log is no secret.
-impl fmt::Debug for Token {
+impl fmt::Debug for AuthToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
+        f.write_str("AuthToken")
     }
 }
 
-impl Token {
+impl AuthToken {
     #[cfg(any(test, feature = "daemon"))]
     pub fn new(endpoint: &str, text: &str) -> Self {
         Self {
@@ -60,10 +60,10 @@ impl Token {
 pub(super) fn channel(
     inner: Way<tonic::transport::Channel>,
     endpoint: &str,
-    handed: Option<&Token>,
-    told: &watch::Sender<Option<Token>>,
+    handed: Option<&AuthToken>,
+    told: &watch::Sender<Option<AuthToken>>,
 ) -> Channel {
-    let handed = handed.and_then(Token::header);
+    let handed = handed.and_then(AuthToken::header);
     let (endpoint, told) = (endpoint.to_owned(), told.clone());
     let service = tower::service_fn(move |mut request: Request<Body>| {
         let headers = request.headers_mut();
@@ -79,7 +79,7 @@ pub(super) fn channel(
     Channel::Custom(BoxCloneSyncService::new(service))
 }
 
-fn tell(told: &watch::Sender<Option<Token>>, endpoint: &str, shown: &HeaderValue) {
+fn tell(told: &watch::Sender<Option<AuthToken>>, endpoint: &str, shown: &HeaderValue) {
     told.send_if_modified(|known| {
         let is_known = known.as_ref().is_some_and(|known| {
             known.endpoint == endpoint && known.text.as_bytes() == shown.as_bytes()
@@ -87,7 +87,7 @@ fn tell(told: &watch::Sender<Option<Token>>, endpoint: &str, shown: &HeaderValue
         if let Ok(text) = shown.to_str()
             && !is_known
         {
-            *known = Some(Token {
+            *known = Some(AuthToken {
                 endpoint: endpoint.to_owned(),
                 text: text.to_owned(),
             });
@@ -99,13 +99,13 @@ fn tell(told: &watch::Sender<Option<Token>>, endpoint: &str, shown: &HeaderValue
 
 impl Store {
     /// The token that was shown last, and to whom, as it changes.
-    pub fn token(&self) -> watch::Receiver<Option<Token>> {
+    pub fn token(&self) -> watch::Receiver<Option<AuthToken>> {
         self.shared.token.subscribe()
     }
 
     /// Begins with the member that another process has shown this token, and logs in only if it is
     /// refused.
-    pub fn begin_with(&self, token: Token) {
+    pub fn begin_with(&self, token: AuthToken) {
         let mut members = self.members();
         let mut all = members.all.iter();
         if let Some(place) = all.position(|member| member.endpoint == token.endpoint) {

@@ -7,6 +7,7 @@ use etcd_client::{Client, EventType, KeyValue, WatchOptions, WatchResponse, Watc
 
 use super::member::Member;
 use super::{Error, Store};
+use crate::revision::Revision;
 
 /// Silence after which a watch is asked whether it is alive: a member that hangs gives no error.
 const PROBE_AFTER: Duration = Duration::from_secs(2);
@@ -21,8 +22,8 @@ pub enum Target {
 }
 
 impl Target {
-    fn options(self, from: i64) -> (Vec<u8>, WatchOptions) {
-        let options = WatchOptions::new().with_start_revision(from);
+    fn options(self, from: Revision) -> (Vec<u8>, WatchOptions) {
+        let options = WatchOptions::new().with_start_revision(from.get());
         match self {
             Self::Key(key) => (key, options),
             Self::Prefix(key) => (key.into_bytes(), options.with_prefix()),
@@ -40,7 +41,7 @@ pub enum Change {
         /// The key.
         key: Vec<u8>,
         /// Revision of the deletion.
-        revision: i64,
+        revision: Revision,
     },
 }
 
@@ -76,7 +77,7 @@ impl Watch {
         store: &Store,
         limit: Duration,
         targets: Vec<Target>,
-        from: i64,
+        from: Revision,
     ) -> Result<Self, Error> {
         let requests = targets.into_iter().map(|target| target.options(from));
         Self::open_with(store, limit, requests).await
@@ -156,7 +157,7 @@ impl Watch {
         let message = self.message().await?;
         if message.compact_revision() != 0 {
             return Err(Error::Compacted {
-                oldest: message.compact_revision(),
+                oldest: Revision::new(message.compact_revision()),
             });
         }
         Ok(changes(&message))
@@ -280,7 +281,7 @@ fn changes(message: &WatchResponse) -> Vec<Change> {
             EventType::Put => Change::Put(kv.clone()),
             EventType::Delete => Change::Delete {
                 key: kv.key().to_vec(),
-                revision: kv.mod_revision(),
+                revision: Revision::written(kv),
             },
         })
     };

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use etcd_client::{Compare, CompareOp, TxnOp, TxnOpResponse, TxnResponse};
 
+use crate::revision::Token;
+
 /// The variable with the job's fencing token.
 const TOKEN: &str = "INCUMBENT_TOKEN";
 
@@ -14,7 +16,7 @@ const LEADER_KEY: &str = "INCUMBENT_LEADER_KEY";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteGuard {
     key: String,
-    token: i64,
+    token: Token,
 }
 
 /// The job's variables are there, and make no guard.
@@ -39,20 +41,21 @@ impl WriteGuard {
             return Ok(None);
         };
         let token = token.to_str().and_then(|text| text.parse().ok());
+        let token = token.and_then(Token::new);
         Ok(Some(Self {
             key: key.into_string().map_err(|_| BadGuard::Key)?,
-            token: token.filter(|token| *token > 0).ok_or(BadGuard::Token)?,
+            token: token.ok_or(BadGuard::Token)?,
         }))
     }
 
     /// The term's token.
-    pub const fn token(&self) -> i64 {
+    pub const fn token(&self) -> Token {
         self.token
     }
 
     /// The condition that the term is not over.
     pub(super) fn holds(&self) -> Compare {
-        Compare::create_revision(self.key.as_str(), CompareOp::Equal, self.token)
+        Compare::create_revision(self.key.as_str(), CompareOp::Equal, self.token.get())
     }
 
     /// The read that tells whether it was this condition that failed, where there are others.
@@ -69,7 +72,7 @@ impl WriteGuard {
             };
             let leader = leader.kvs().first();
             leader.is_some_and(|leader| {
-                leader.key() == self.key.as_bytes() && leader.create_revision() == self.token
+                leader.key() == self.key.as_bytes() && leader.create_revision() == self.token.get()
             })
         })
     }
@@ -94,7 +97,7 @@ mod tests {
         assert_eq!(of(None, Some("/e/1f")), Ok(None));
         assert_eq!(of(Some("7"), Some("")), Ok(None));
         let guard = of(Some("7"), Some("/e/1f")).unwrap().unwrap();
-        assert_eq!(guard.token(), 7);
+        assert_eq!(guard.token().get(), 7);
     }
 
     #[test]

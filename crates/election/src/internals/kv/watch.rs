@@ -6,14 +6,15 @@ use super::{Error, Keys, Span};
 use crate::etcd::patience::Failure;
 use crate::etcd::watch::Watch;
 use crate::etcd::{self, Store};
+use crate::revision::Revision;
 
 /// What to watch.
 #[derive(Clone, Debug)]
 pub struct WatchRequest {
     /// Which keys.
     pub span: Span,
-    /// From which revision on; 0 for what comes after now.
-    pub revision: i64,
+    /// From which revision on; zero for what comes after now.
+    pub revision: Revision,
     /// Whether each event shall hold what was there before.
     pub prev_kv: bool,
 }
@@ -24,7 +25,7 @@ pub struct KeyFollower {
     store: Store,
     request: WatchRequest,
     /// The first revision that was not told yet.
-    from: i64,
+    from: Revision,
     watch: Option<Watch>,
 }
 
@@ -38,10 +39,12 @@ impl Keys {
     /// As [`Error`] lists them, within the patience; what follows has no such bound.
     pub async fn watch(&self, request: WatchRequest) -> Result<KeyFollower, Failure> {
         let mut from = request.revision;
-        if from == 0 {
+        if from == Revision::default() {
             let look = GetOptions::new().with_limit(1).with_keys_only();
             let seen = self.read(&request.span, &look).await?;
-            from = seen.header().map_or(0, |header| header.revision() + 1);
+            from = seen
+                .header()
+                .map_or(from, |header| Revision::new(header.revision()).next());
         }
         let mut follower = KeyFollower {
             store: self.store.clone(),
@@ -71,7 +74,7 @@ impl KeyFollower {
             Ok(message) => {
                 let last = message.events().last().and_then(etcd_client::Event::kv);
                 // A message holds all events of its revisions.
-                self.from = last.map_or(self.from, |kv| kv.mod_revision() + 1);
+                self.from = last.map_or(self.from, |kv| Revision::new(kv.mod_revision()).next());
             }
             Err(_) => self.watch = None,
         }
@@ -83,7 +86,7 @@ impl KeyFollower {
         let oldest = message.compact_revision();
         (oldest != 0).then_some(Error::Compacted {
             asked: self.from,
-            oldest,
+            oldest: Revision::new(oldest),
         })
     }
 
@@ -99,7 +102,7 @@ impl KeyFollower {
 
     async fn open(&mut self, limit: std::time::Duration) -> Result<(), etcd::Error> {
         let mut options: WatchOptions = self.request.span.of_watch();
-        options = options.with_start_revision(self.from);
+        options = options.with_start_revision(self.from.get());
         if self.request.prev_kv {
             options = options.with_prev_key();
         }

@@ -5,6 +5,7 @@ use etcd_client::{
 };
 
 use super::{Deleted, Error, Keys, Put, Span, WriteGuard, Written};
+use crate::revision::Revision;
 
 impl Keys {
     /// Writes a key.
@@ -110,7 +111,7 @@ impl Put {
     /// The transaction that writes if the key still is as it was when it was looked at.
     fn over(&self, now: Option<&KeyValue>, guard: Option<&WriteGuard>) -> Txn {
         let revision = mod_revision(now);
-        let unchanged = Compare::mod_revision(self.key.clone(), CompareOp::Equal, revision);
+        let unchanged = Compare::mod_revision(self.key.clone(), CompareOp::Equal, revision.get());
         let mut options = PutOptions::new();
         if let Some(lease) = self.lease {
             options = options.with_lease(lease.get());
@@ -135,7 +136,7 @@ impl Put {
     }
 
     /// The key's mod_revision as [`over`](Self::over) reads it beside the guard when it fails.
-    fn revision_in(answer: &TxnResponse) -> Option<i64> {
+    fn revision_in(answer: &TxnResponse) -> Option<Revision> {
         let read = answer.op_responses().into_iter().nth(1);
         match read {
             Some(TxnOpResponse::Get(key)) => Some(mod_revision(key.kvs().first())),
@@ -151,9 +152,9 @@ impl Put {
     }
 }
 
-/// When a key was written last; 0 if it is not there.
-fn mod_revision(key: Option<&KeyValue>) -> i64 {
-    key.map_or(0, KeyValue::mod_revision)
+/// When a key was written last; zero if it is not there.
+fn mod_revision(key: Option<&KeyValue>) -> Revision {
+    key.map_or(Revision::default(), |key| Revision::new(key.mod_revision()))
 }
 
 impl Written {

@@ -21,6 +21,7 @@ use super::record::{Exit, HistoryEntry, Open, Outcome, State, Verdict, cut};
 use super::timetable::mix;
 use super::{Occasion, Run, Slot, Stored, Write, Written};
 use crate::clock::Instant;
+use crate::revision::{Revision, Token};
 use crate::wall::Time;
 
 mod answers;
@@ -66,13 +67,13 @@ pub struct Planner {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Term {
-    token: i64,
+    token: Token,
     seed: u64,
     stopping: bool,
     drained: bool,
     /// What the store holds, and the revision that guards it.
     state: State,
-    revision: i64,
+    revision: Revision,
     phase: Phase,
     /// Slots that were passed over, and that the store isn't told of yet.
     passed: Option<(Slot, u64)>,
@@ -260,7 +261,7 @@ impl Planner {
     }
 
     /// The state's `mod_revision`, as far as this term knows.
-    pub fn revision(&self) -> Option<i64> {
+    pub fn revision(&self) -> Option<Revision> {
         self.term.as_ref().map(|term| term.revision)
     }
 
@@ -325,14 +326,14 @@ impl Planner {
         }
     }
 
-    fn elected(&mut self, token: i64, seed: u64) {
+    fn elected(&mut self, token: Token, seed: u64) {
         self.term = Some(Term {
             token,
             seed,
             stopping: false,
             drained: false,
             state: State::new(String::new(), Time::EPOCH),
-            revision: 0,
+            revision: Revision::default(),
             phase: Phase::Idle,
             passed: None,
             queued: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Occasion, Slot};
+use crate::revision::{Token, or_zero};
 use crate::wall::Time;
 
 /// The largest state record, in bytes.
@@ -118,7 +119,7 @@ pub struct Open {
     /// From one.
     pub attempt: u32,
     /// The term that claimed it.
-    pub token: i64,
+    pub token: Token,
     /// Tells this claim from every other.
     pub nonce: String,
     /// The candidate that claimed it.
@@ -147,7 +148,7 @@ pub struct Last {
     /// Where it ran.
     pub host: String,
     /// The term it ran in.
-    pub token: i64,
+    pub token: Token,
 }
 
 const fn one() -> u32 {
@@ -175,8 +176,9 @@ pub struct HistoryEntry {
     pub took_ms: u64,
     /// Where it ran, or who passed the slots over.
     pub host: String,
-    /// The term.
-    pub token: i64,
+    /// The term; none where somebody else than a leader wrote it.
+    #[serde(with = "or_zero")]
+    pub token: Option<Token>,
     /// How many slots it stands for beyond its own.
     pub missed: u64,
 }
@@ -303,7 +305,7 @@ impl State {
             began: open.at,
             took_ms,
             host: open.host,
-            token: open.token,
+            token: Some(open.token),
             missed: open.missed,
         };
         Some((state, record))
@@ -317,7 +319,7 @@ impl State {
         result: Outcome,
         now: Time,
         host: String,
-        token: i64,
+        token: Option<Token>,
     ) -> (u64, HistoryEntry) {
         self.slot = self.slot.max(Some(slot));
         self.missed = self.missed.saturating_add(count);
@@ -388,7 +390,7 @@ impl State {
             began: now,
             took_ms: 0,
             host: cut(host),
-            token: 0,
+            token: None,
             missed: 0,
         };
         state.since = to;
@@ -478,7 +480,7 @@ mod tests {
             open: Some(Open {
                 slot: Occasion::Slot(last),
                 attempt: u32::MAX,
-                token: i64::MAX,
+                token: Token::new(i64::MAX).expect("a token"),
                 nonce: "0123456789abcdef".to_owned(),
                 host: host.clone(),
                 at: Time::from_millis(u64::MAX),
@@ -491,7 +493,7 @@ mod tests {
                 began: Time::from_millis(u64::MAX),
                 took_ms: u64::MAX,
                 host,
-                token: i64::MAX,
+                token: Token::new(i64::MAX).expect("a token"),
             }),
             last_success: Some(last),
             failures: u64::MAX - 1,

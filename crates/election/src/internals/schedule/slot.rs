@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::revision::Token;
 use crate::wall::Time;
 
 /// An instant at which a schedule wants a run: whole seconds of the wall clock.
@@ -134,7 +135,7 @@ pub struct Run {
     /// The last slot that was a success.
     pub last_success: Option<Slot>,
     /// The term whose claim was acknowledged (R4): in no other may it be started.
-    pub token: i64,
+    pub token: Token,
     /// The claim's.
     pub nonce: String,
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::{HistoryEntry, State};
+use crate::revision::{Revision, Token};
 
 /// What a read found.
 #[derive(Clone, Debug)]
@@ -14,14 +15,14 @@ pub enum Stored {
         /// It.
         state: Box<State>,
         /// Its `mod_revision`.
-        revision: i64,
+        revision: Revision,
     },
     /// A record that can't be read.
     Unreadable {
         /// Why.
         why: String,
         /// Its `mod_revision`.
-        revision: i64,
+        revision: Revision,
     },
     /// The store didn't say.
     Unknown,
@@ -33,7 +34,7 @@ pub enum Written {
     /// It was done, in this revision.
     Done {
         /// The state's `mod_revision` from now on.
-        revision: i64,
+        revision: Revision,
     },
     /// It was refused: the state is another, or the term is over.
     Refused,
@@ -48,9 +49,9 @@ pub struct Write {
     /// Tells its answer from others.
     pub number: u64,
     /// The term.
-    pub token: i64,
+    pub token: Token,
     /// The state's `mod_revision`.
-    pub seen: i64,
+    pub seen: Revision,
     /// What to put as the state.
     pub state: State,
     /// Records of runs to put, by their numbers.

@@ -12,6 +12,7 @@ use crate::clock::{self, Instant, Tick};
 use crate::etcd::keep_alive::{Ack, KeepAlive};
 use crate::etcd::{Error, Store};
 use crate::keys::LeaseId;
+use crate::revision::Token;
 use crate::timing::{LARGEST_BACKOFF, Timing};
 
 /// The first pause after a failed attempt: a refused connection fails in less than that, and would
@@ -282,7 +283,7 @@ impl Renewal {
     async fn read_own_key(&self, own: &OwnKey, limit: Duration) -> Result<Option<u64>, Failed> {
         let (answer, seen) = self.store.get(limit, own.key.as_bytes(), None).await?;
         match answer.kvs().first() {
-            Some(kv) if kv.create_revision() == own.token => {
+            Some(kv) if Token::of(kv) == own.token => {
                 Ok((kv.lease() == self.lease.get()).then_some(seen.raft_term))
             }
             _ => Err(Failed::Lost(Loss::Deleted)),

@@ -54,7 +54,7 @@ impl Term {
         let refused = |error: &Error| {
             tracing::warn!(
                 election = %self.election(), candidate = self.candidate(), lease = %self.lease(),
-                token = self.token(), %error, "term record not written"
+                token = self.token().get(), %error, "term record not written"
             );
         };
         self.until_they_stand(operations, refused).await

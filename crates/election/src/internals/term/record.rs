@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
+use crate::revision::{Revision, Token};
 use crate::schedule::record::Verdict;
 
 /// `members/<lease>`: who stands behind a candidate key.
@@ -24,7 +25,7 @@ pub struct MemberRecord {
     pub since: String,
     /// mod_revision of the pause that it heeds, if it ever did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paused: Option<i64>,
+    pub paused: Option<Revision>,
     /// Digest of the settings that all replicas of an election should share; older versions leave
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,7 +87,7 @@ impl MemberRecord {
 
 impl MemberRecord {
     /// The record as JSON, once its candidate heeds the pause with this mod_revision.
-    pub fn heeding(&self, paused_at: i64) -> String {
+    pub fn heeding(&self, paused_at: Revision) -> String {
         let member = Self {
             paused: Some(paused_at),
             ..self.clone()
@@ -107,7 +108,7 @@ pub fn host_name() -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TermRecord {
     /// The fencing token.
-    pub token: i64,
+    pub token: Token,
     /// The candidate's name.
     pub candidate: String,
     /// The lease of its candidacy.
@@ -173,7 +174,7 @@ pub struct StepDown {
     /// When, RFC 3339 in UTC.
     pub since: String,
     /// The token of the term that is meant; no other obeys.
-    pub token: i64,
+    pub token: Token,
     /// The lease of the candidate that is to follow.
     pub to: Option<String>,
     /// Even with no other candidate there.
@@ -188,6 +189,9 @@ pub struct Trigger {
     pub by: String,
     /// When, RFC 3339 in UTC.
     pub since: String,
+    /// The token of the term that is meant, of which no other heeds it; any, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
     /// Whether it waits for the end of a run that is open.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub queue: bool,
@@ -246,14 +250,16 @@ pub fn json<T: serde::de::DeserializeOwned>(value: &[u8]) -> Record<T> {
     serde_json::from_slice(value).map_or(Record::Unreadable, Record::Read)
 }
 
-/// Reads a record that is a token: a decimal number that is not negative.
+/// Reads a record that is a token: a decimal number that is not negative, zero for none.
 ///
 /// Numbers are decimal text, and compared by us: etcd compares bytes.
-pub fn number(value: &[u8]) -> Record<i64> {
+pub fn number(value: &[u8]) -> Record<Option<Token>> {
     let text = std::str::from_utf8(value).ok();
     let number = text.and_then(|text| text.trim().parse().ok());
     let token = number.filter(|number: &i64| *number >= 0);
-    token.map_or(Record::Unreadable, Record::Read)
+    token.map_or(Record::Unreadable, |number| {
+        Record::Read(Token::new(number))
+    })
 }
 
 #[cfg(test)]
@@ -271,7 +277,7 @@ mod tests {
         for text in ["", "x", "-1", "99999999999999999999", "1.5"] {
             assert!(number(text.as_bytes()).is_unreadable(), "{text}");
         }
-        assert_eq!(number(b" 17\n"), Record::Read(17));
+        assert_eq!(number(b" 17\n"), Record::Read(Token::new(17)));
     }
 
     #[test]

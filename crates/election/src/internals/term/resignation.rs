@@ -15,6 +15,7 @@ use crate::etcd::keep_alive::KeepAlive;
 use crate::etcd::{Error, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::reason::EndReason;
+use crate::revision::{Revision, Token};
 use crate::session;
 
 /// Between the deletion of a leader's key and the revocation of its lease. The successor claims in
@@ -42,12 +43,12 @@ pub struct Resignation {
     /// Limit of one attempt (Q).
     pub attempt_limit: Duration,
     /// The fencing token, once the claim is complete.
-    pub token: Option<i64>,
+    pub token: Option<Token>,
     /// Whether the marker may be set to the token: only after a complete claim (R13).
     pub may_mark: bool,
     /// mod_revision of the record that asked this term to step down, to be deleted with it.
     #[serde(default)]
-    pub step_down: Option<i64>,
+    pub step_down: Option<Revision>,
     /// How the run of a scheduled job is closed with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub close: Option<Box<Close>>,
@@ -187,7 +188,7 @@ impl Resignation {
         }
         if let Some(asked_at) = self.step_down {
             let record = self.prefix.step_down();
-            let same = Compare::mod_revision(record.as_str(), CompareOp::Equal, asked_at);
+            let same = Compare::mod_revision(record.as_str(), CompareOp::Equal, asked_at.get());
             let delete = TxnOp::delete(record, None);
             operations.push(TxnOp::txn(Txn::new().when([same]).and_then([delete])));
         }

@@ -9,6 +9,7 @@ use etcd_client::{
 
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
+use crate::revision::Revision;
 use crate::schedule::record::{HistoryEntry, NotSettled, Outcome, State, Unreadable};
 use crate::schedule::{Occasion, Slot};
 use crate::wall::Time;
@@ -19,11 +20,11 @@ pub struct RunBook {
     /// The state; `None` before the first leader of a scheduled job.
     pub state: Option<Result<State, Unreadable>>,
     /// Its mod_revision, zero where there is none.
-    pub seen: i64,
+    pub seen: Revision,
     /// Runs that are over, the latest first, each with its number; what can't be read is left out.
     pub runs: Vec<(u64, HistoryEntry)>,
     /// The revision at which all of this was so.
-    pub revision: i64,
+    pub revision: Revision,
 }
 
 impl RunBook {
@@ -59,7 +60,7 @@ impl RunBook {
         });
         if let Some(state) = gets.next().as_ref().and_then(|get| get.kvs().first()) {
             book.state = Some(State::read(state.value()));
-            book.seen = state.mod_revision();
+            book.seen = Revision::written(state);
         }
         book.runs = gets.next().map_or_else(Vec::new, |get| runs(prefix, &get));
         Ok(book)
@@ -156,7 +157,7 @@ impl RunBook {
         prefix: &Prefix,
         operations: Vec<TxnOp>,
     ) -> Result<bool, RepairError> {
-        let same = Compare::mod_revision(prefix.schedule(), CompareOp::Equal, self.seen);
+        let same = Compare::mod_revision(prefix.schedule(), CompareOp::Equal, self.seen.get());
         let txn = Txn::new().when([same]).and_then(operations);
         let (answer, _) = store.txn(limit, txn).await?;
         Ok(answer.succeeded())

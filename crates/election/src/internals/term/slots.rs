@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{self, Instant};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::revision::Revision;
 use crate::schedule::record::{Outcome, State};
 use crate::schedule::{Stored, Write, Written};
 
@@ -24,7 +25,7 @@ pub async fn read(store: &Store, limit: Duration, prefix: &Prefix) -> Result<Sto
     let Some(record) = found.kvs().first() else {
         return Ok(Stored::Absent);
     };
-    let revision = record.mod_revision();
+    let revision = Revision::written(record);
     Ok(match State::read(record.value()) {
         Ok(state) => Stored::State {
             state: Box::new(state),
@@ -55,13 +56,15 @@ pub async fn write(
     let mut operations = operations(prefix, write);
     operations.extend(beside);
     let key = prefix.candidate(lease);
-    let own = Compare::create_revision(key, CompareOp::Equal, write.token);
+    let own = Compare::create_revision(key, CompareOp::Equal, write.token.get());
     let txn = Txn::new()
         .when([own, as_seen(prefix, write)])
         .and_then(operations);
     let (answer, seen) = store.txn(limit, txn).await?;
     Ok(if answer.succeeded() {
-        let header = answer.header().map(etcd_client::ResponseHeader::revision);
+        let header = answer
+            .header()
+            .map(|header| Revision::new(header.revision()));
         Written::Done {
             revision: header.unwrap_or(seen.revision),
         }
@@ -72,7 +75,7 @@ pub async fn write(
 
 /// That the state is the one that the write was made for.
 fn as_seen(prefix: &Prefix, write: &Write) -> Compare {
-    Compare::mod_revision(prefix.schedule(), CompareOp::Equal, write.seen)
+    Compare::mod_revision(prefix.schedule(), CompareOp::Equal, write.seen.get())
 }
 
 fn operations(prefix: &Prefix, write: &Write) -> Vec<TxnOp> {

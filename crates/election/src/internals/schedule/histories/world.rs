@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Mistake;
 use crate::clock::Instant;
+use crate::revision::{Revision, Token};
 use crate::schedule::planner::{
     Action, Event, Guarantee, Missed, Now, Overlap, Planner, Policy, Setup,
 };
@@ -88,8 +89,8 @@ pub(super) struct World {
     setup: Setup,
     // The store.
     state: Option<State>,
-    revision: i64,
-    leader: i64,
+    revision: Revision,
+    leader: Option<Token>,
     paused: Option<u64>,
     // The leader.
     planner: Option<Planner>,
@@ -123,8 +124,8 @@ impl World {
             order: 0,
             setup: setup(),
             state: None,
-            revision: 0,
-            leader: 0,
+            revision: Revision::default(),
+            leader: None,
             paused: None,
             planner: None,
             life: 0,
@@ -354,7 +355,7 @@ impl World {
         let (number, unknown) = (write.number, Written::Unknown);
         if let Some(open) = &write.state.open
             && self.makes(Mistake::StartsUnacknowledged)
-            && open.token == self.leader
+            && Some(open.token) == self.leader
         {
             let run = Run {
                 slot: open.slot,
@@ -420,8 +421,12 @@ impl World {
     fn elect(&mut self) {
         self.life += 1;
         self.played.terms += 1;
-        self.revision += i64::from(self.one_in(2) && self.state.is_none());
-        self.leader = 1000 + i64::try_from(self.life).expect("a number");
+        if self.one_in(2) && self.state.is_none() {
+            self.revision = self.revision.next();
+        }
+        let created = 1000 + i64::try_from(self.life).expect("a number");
+        let token = Token::at(Revision::new(created));
+        self.leader = Some(token);
         self.offset = 180 * SECOND;
         if self.faulty() && self.state.is_some() && self.one_in(4) {
             self.offset = self.up_to(300 * SECOND);
@@ -429,9 +434,9 @@ impl World {
         self.planner = Some(Planner::new(self.setup.clone()));
         self.forking = false;
         if self.state.is_none() {
-            self.revision = 0;
+            self.revision = Revision::default();
         }
-        let (life, token, seed) = (self.life, self.leader, self.next());
+        let (life, seed) = (self.life, self.next());
         if self.paused.is_some() && !self.makes(Mistake::PauseIsUntold) {
             self.hear(life, Event::Paused(true));
         }
@@ -451,7 +456,7 @@ impl World {
             self.land(&write);
         }
         self.planner = None;
-        self.leader = 0;
+        self.leader = None;
         self.life += 1;
         let delay = match self.up_to(2) {
             0 => 3,
@@ -478,7 +483,7 @@ impl World {
             self.violated(format!("{this} started beside {other}, same term: {same}"));
         }
         let open = self.state.as_ref().and_then(|state| state.open.as_ref());
-        if !open.is_some_and(|open| open.nonce == run.nonce && open.token == self.leader) {
+        if !open.is_some_and(|open| open.nonce == run.nonce && Some(open.token) == self.leader) {
             self.violated(format!("{} started without its claim", run.slot));
         }
         if self.paused.is_some_and(|since| self.now > since + 20) {

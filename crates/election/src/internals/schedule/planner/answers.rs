@@ -4,6 +4,7 @@ use super::{
     AGAIN, Action, Ending, HistoryEntry, InFlight, Line, Now, Outcome, Phase, Planner, Running,
     State, Stored, Then, Time, Verdict, Write, Written, cut,
 };
+use crate::revision::Revision;
 
 impl Planner {
     /// Sends a write, with all that was passed over and the store isn't told of yet.
@@ -17,7 +18,7 @@ impl Planner {
         let (mut state, mut runs) = (state, runs);
         if let Some((slot, count)) = term.passed {
             let skipped = Outcome::Skipped;
-            runs.push(state.without_run(slot, count, skipped, wall, host, term.token));
+            runs.push(state.without_run(slot, count, skipped, wall, host, Some(term.token)));
         }
         let last = term.stopping && matches!(then, Then::Close(_));
         let trimmed = runs.iter().flat_map(|(seq, _)| self.trimmed(*seq));
@@ -124,7 +125,7 @@ impl Planner {
                 self.refuse_wish(wish, Verdict::Held);
                 return;
             }
-            Stored::Absent => (None, 0),
+            Stored::Absent => (None, Revision::default()),
             Stored::State { state, revision } => (Some(*state), revision),
         };
         match fate {
@@ -193,7 +194,7 @@ impl Planner {
         }
     }
 
-    fn done(&mut self, sent: InFlight, revision: i64, now: Now) {
+    fn done(&mut self, sent: InFlight, revision: Revision, now: Now) {
         let refused = self.nothing_new();
         let actions = &mut self.actions;
         let Some(term) = &mut self.term else {

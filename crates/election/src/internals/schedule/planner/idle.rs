@@ -72,7 +72,7 @@ impl Planner {
             return;
         };
         let closed = term.state.closed(Outcome::Lost, None, Duration::ZERO);
-        let Some((state, record)) = closed else {
+        let (Some((state, record)), Some(open)) = (closed, &term.state.open) else {
             return;
         };
         let again = self.setup.policy.guarantee == Guarantee::AtLeastOnce
@@ -80,7 +80,7 @@ impl Planner {
         self.say(Line::Lost {
             slot: record.slot,
             host: record.host.clone(),
-            token: record.token,
+            token: open.token,
             again,
         });
         let runs = vec![(state.seq, record)];
@@ -200,7 +200,7 @@ impl Planner {
         now: Now,
     ) -> (u64, HistoryEntry) {
         self.say(Line::Missed { slot, count });
-        let token = self.term.as_ref().map_or(0, |term| term.token);
+        let token = self.term.as_ref().map(|term| term.token);
         let host = cut(&self.setup.host);
         state.without_run(slot, count, Outcome::Missed, now.wall, host, token)
     }

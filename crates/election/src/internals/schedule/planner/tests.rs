@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::revision::{Revision, Token};
 use crate::schedule::record::Last;
 use crate::schedule::{Pace, Schedule};
 
-const TOKEN: i64 = 50;
+const TOKEN: Token = Token::at(Revision::new(50));
 
 fn time(text: &str) -> Time {
     format!("2027-06-01T{text}Z").parse().unwrap()
@@ -41,7 +42,7 @@ struct Desk {
     state: Option<State>,
     runs: Vec<(u64, HistoryEntry)>,
     trimmed: Vec<u64>,
-    revision: i64,
+    revision: Revision,
     /// Whether writes stay unanswered.
     mute: bool,
     pending: Vec<Write>,
@@ -66,7 +67,7 @@ impl Desk {
             state: None,
             runs: Vec::new(),
             trimmed: Vec::new(),
-            revision: 0,
+            revision: Revision::default(),
             mute: false,
             pending: Vec::new(),
             reads: Vec::new(),
@@ -79,7 +80,7 @@ impl Desk {
         let mut desk = Self::new(policy);
         let mut state = State::new(desk.planner.setup.schedule.spec().to_owned(), desk.wall);
         change(&mut state);
-        (desk.state, desk.revision) = (Some(state), 7);
+        (desk.state, desk.revision) = (Some(state), Revision::new(7));
         desk
     }
 
@@ -127,7 +128,7 @@ impl Desk {
         if write.seen != self.revision {
             return Written::Refused;
         }
-        self.revision += 1;
+        self.revision = self.revision.next();
         self.state = Some(write.state.clone());
         self.runs.extend(write.runs.clone());
         self.trimmed.extend(&write.trimmed);
@@ -200,7 +201,7 @@ fn open(slot: Slot, attempt: u32) -> Open {
     Open {
         slot: Occasion::Slot(slot),
         attempt,
-        token: 40,
+        token: Token::at(Revision::new(40)),
         nonce: "n".to_owned(),
         host: "b".to_owned(),
         at: slot.time(),
@@ -216,7 +217,7 @@ fn last(slot: Slot, attempt: u32, result: Outcome) -> Last {
         began: slot.time(),
         took_ms: 1,
         host: "b".to_owned(),
-        token: 40,
+        token: Token::at(Revision::new(40)),
     }
 }
 
@@ -307,7 +308,7 @@ fn a_claim_that_another_overtook_starts_nothing() {
     desk.at("10:01:00");
     let write = desk.pending.remove(0);
     // Somebody settled the slot meanwhile.
-    desk.revision += 1;
+    desk.revision = desk.revision.next();
     desk.state.as_mut().unwrap().slot = Some(slot("10:01:00"));
     desk.mute = false;
     let (number, written) = (write.number, Written::Refused);
@@ -483,7 +484,7 @@ fn a_state_that_can_not_be_read_counts_as_there_and_is_said() {
     desk.mute = true;
     desk.lead();
     let number = desk.reads.pop().unwrap();
-    let (why, revision) = ("no JSON".to_owned(), 9);
+    let (why, revision) = ("no JSON".to_owned(), Revision::new(9));
     let stored = Stored::Unreadable { why, revision };
     desk.tell(Event::Read { number, stored });
     assert!(desk.said(|line| matches!(line, Line::Unreadable { .. })));
@@ -727,7 +728,7 @@ fn a_close_that_another_made_in_our_place_wins() {
     assert_eq!(desk.records(), ["10:01 stopped +0"]);
     // One that changed something else doesn't keep the end from being recorded.
     desk.at("10:02:00");
-    desk.revision += 1;
+    desk.revision = desk.revision.next();
     desk.state.as_mut().unwrap().missed = 9;
     desk.end(0);
     assert_eq!(desk.records()[1..], ["10:02 success +0"]);
@@ -865,7 +866,7 @@ fn a_mark_from_the_future_holds_until_it_is_rewound() {
     desk.lead().at("10:01:00");
     assert!(desk.started().is_empty());
     let (state, _) = desk.state().rewound(desk.wall, desk.wall, "a").unwrap();
-    (desk.state, desk.revision) = (Some(state), 8);
+    (desk.state, desk.revision) = (Some(state), Revision::new(8));
     desk.tell(Event::StateChanged);
     desk.at("10:02:00");
     assert_eq!(desk.started(), ["10:02 #1 +0"]);
@@ -880,7 +881,7 @@ fn a_lost_slot_runs_again_once_somebody_says_so() {
     });
     assert!(desk.lead().started().is_empty());
     let state = desk.state().resolved(ten, Outcome::Rerun).unwrap();
-    (desk.state, desk.revision) = (Some(state), 8);
+    (desk.state, desk.revision) = (Some(state), Revision::new(8));
     desk.tell(Event::StateChanged);
     assert_eq!(desk.started(), ["10:00 #2 +0"]);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Instant;
+use crate::revision::Token;
 use crate::schedule::record::{Exit, Outcome, Verdict};
 use crate::schedule::{Occasion, Run, Schedule, Slot, Stored, Write, Written};
 use crate::wall::Time;
@@ -107,7 +108,7 @@ pub enum Event {
     /// A term began: its claim is complete, and what ran before is proven dead or waited out.
     Elected {
         /// The fencing token.
-        token: i64,
+        token: Token,
         /// A number at random, from which nonces are made.
         seed: u64,
     },
@@ -240,7 +241,7 @@ pub enum Line {
         /// Where.
         host: String,
         /// In which term.
-        token: i64,
+        token: Token,
         /// Whether it is run again.
         again: bool,
     },

@@ -57,7 +57,7 @@ impl World {
             let none = self.setup.schedule.between(old.mark(), new.mark(), 100_000);
             self.accounted += u64::try_from(none.len()).expect("a number");
             self.state = Some(new);
-            self.revision += 1;
+            self.revision = self.revision.next();
         }
     }
 
@@ -85,7 +85,7 @@ impl World {
             self.settled.insert(slot);
         }
         self.state = Some(state);
-        self.revision += 1;
+        self.revision = self.revision.next();
         let (delay, life) = (1 + self.up_to(20), self.life);
         self.after(delay, Happening::StateChanged { life });
     }

@@ -30,16 +30,16 @@ impl World {
     }
 
     pub(super) fn land(&mut self, write: &Write) -> Written {
-        let of_term = write.token == self.leader || self.makes(Mistake::TermIsUnguarded);
+        let of_term = Some(write.token) == self.leader || self.makes(Mistake::TermIsUnguarded);
         let follows = write.seen == self.revision || self.makes(Mistake::StateIsUnguarded);
         if !of_term || !follows {
             return Written::Refused;
         }
-        if write.token != self.leader {
+        if Some(write.token) != self.leader {
             self.violated("a write of a term that is over was done".to_owned());
         }
         self.judge_write(write);
-        self.revision += 1;
+        self.revision = self.revision.next();
         self.state = Some(write.state.clone());
         Written::Done {
             revision: self.revision,
