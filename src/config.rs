@@ -373,7 +373,6 @@ fn assemble(settings: &PassedValues, file: Option<PathBuf>) -> Result<Config, &'
             None => None,
         },
         etcd: crate::etcd::Settings {
-            endpoints: settings.need(keys::ETCD_ENDPOINTS)?,
             connect_timeout: settings.need(keys::ETCD_CONNECT_TIMEOUT)?,
             username: settings.get(keys::ETCD_USERNAME),
             password_file: settings.get(keys::ETCD_PASSWORD_FILE),
@@ -383,6 +382,7 @@ fn assemble(settings: &PassedValues, file: Option<PathBuf>) -> Result<Config, &'
                 key_file: settings.get(keys::ETCD_TLS_KEY_FILE),
                 server_name: settings.get(keys::ETCD_TLS_SERVER_NAME),
             },
+            ..crate::etcd::Settings::new(settings.need::<Vec<String>>(keys::ETCD_ENDPOINTS)?)
         },
         election: Election {
             prefix: crate::keys::Prefix::new(settings.need(keys::ELECTION_PREFIX)?),

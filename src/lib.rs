@@ -102,7 +102,7 @@
 //! | `session` | the lease, its renewals and its deadline |
 //! | `term` | what a leader holds: token, guarded writes, the way to give it back |
 //! | `etcd` | one client a member, rotation, limits, errors |
-//! | [`kv`], [`status`] | what the commands of these names ask the store |
+//! | `kv`, [`status`] | what the commands of these names ask the store |
 //! | `schedule` | at which instants a job is to run, and which of them is due |
 //! | [`release`] | the unit's stop hook |
 //! | [`fencing`] | what an earlier daemon left on this host |
@@ -140,6 +140,9 @@
 //! | R14 | no thread that renews, guards or decides waits for whoever reads its output, or for a disk | [`log`], [`runtime_dir`] |
 //! | R15 | what can't be had for a moment, a thread, a descriptor, a process, ends no loop and no term by itself: it is said, and tried again; a thread that the daemon can't do without takes the process with it; the watchdog is fed only while main loop and contest get on | [`shortage`], `vital`, `worker`, [`daemon`] |
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("incumbent runs on Linux: its guardian owns a job by what that kernel offers");
+
 pub mod candidate;
 pub mod cgroup;
 pub mod cli;
@@ -150,7 +153,6 @@ pub mod fencing;
 pub mod guardian;
 pub mod http;
 pub mod job;
-pub mod kv;
 mod lines;
 pub mod log;
 pub mod metrics;
@@ -165,7 +167,7 @@ pub mod status;
 
 #[doc(hidden)]
 pub use incumbent_election::internals::{
-    backoff, clock, election, etcd, keys, os_text, reason, revision, schedule, session, term,
+    backoff, clock, election, etcd, keys, kv, os_text, reason, revision, schedule, session, term,
     vital, wall, worker,
 };
 

@@ -143,11 +143,8 @@ fn is_reaped(pidfd: &OwnedFd) -> bool {
 fn resignation(lease: LeaseId) -> Resignation {
     Resignation {
         store: etcd::Settings {
-            endpoints: vec!["http://127.0.0.1:1".into()],
             connect_timeout: Duration::from_secs(1),
-            username: None,
-            password_file: None,
-            tls: etcd::Tls::default(),
+            ..etcd::Settings::new(["http://127.0.0.1:1"])
         },
         cluster: 7,
         prefix: Prefix::new("/a"),

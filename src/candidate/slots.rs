@@ -11,7 +11,7 @@ use crate::clock;
 use crate::election::wishes;
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix};
-use crate::schedule::planner::{Stored, Written};
+use crate::schedule::{Stored, Written};
 use crate::term::slots;
 use crate::wall::{Time, Timer};
 

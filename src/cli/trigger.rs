@@ -18,8 +18,7 @@ use crate::keys::Prefix;
 use crate::log::printable;
 use crate::revision::Revision;
 use crate::schedule::Occasion;
-use crate::schedule::planner::Verdict;
-use crate::schedule::record::{HistoryEntry, Outcome};
+use crate::schedule::record::{HistoryEntry, Outcome, Verdict};
 use crate::term::record::{Trigger, TriggerAnswer};
 use crate::term::run_book::RunBook;
 

@@ -8,7 +8,7 @@ use crate::config::keys::variable;
 use crate::guardian::protocol::{CommandSpec, Stdin};
 use crate::notify::MANAGER_VARIABLES;
 use crate::os_text::OsText;
-use crate::schedule::planner::Run;
+use crate::schedule::Run;
 use crate::term::Term;
 
 /// The configured command, as it runs in `term`.

@@ -20,7 +20,7 @@ use super::threads::Threads;
 use super::{Factory, JobError, JobTerm};
 use crate::etcd::{Settings, Store};
 use crate::guardian::offspring::Offspring;
-use crate::schedule::planner::Run;
+use crate::schedule::Run;
 use crate::term::Term;
 use crate::vital;
 

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::process::{JobCommand, Spawner};
 use crate::revision::Token;
-use crate::schedule::planner;
+use crate::schedule;
 use crate::schedule::record::Outcome;
 use crate::term::completion::{Completed, RunId};
 use crate::term::{Term, WriteError};
@@ -42,7 +42,7 @@ pub struct ScheduledRun {
 }
 
 impl ScheduledRun {
-    fn of(run: &planner::Run) -> Self {
+    fn of(run: &schedule::Run) -> Self {
         Self {
             slot: run.slot.to_string(),
             attempt: run.attempt,
@@ -82,7 +82,7 @@ fn told(result: Option<&str>) -> String {
 impl JobTerm {
     pub(super) fn new(
         term: Term,
-        run: Option<Arc<planner::Run>>,
+        run: Option<Arc<schedule::Run>>,
         stop: watch::Receiver<bool>,
         spawner: Spawner,
     ) -> Self {

@@ -20,11 +20,8 @@ fn place() -> UnitPlace {
 fn resignation() -> Resignation {
     Resignation {
         store: Settings {
-            endpoints: vec!["http://127.0.0.1:1".to_owned()],
             connect_timeout: Duration::from_secs(1),
-            username: None,
-            password_file: None,
-            tls: crate::etcd::Tls::default(),
+            ..Settings::new(["http://127.0.0.1:1"])
         },
         cluster: 7,
         prefix: Prefix::new("/a"),

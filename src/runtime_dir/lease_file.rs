@@ -299,14 +299,13 @@ impl From<Stored> for LeaseFile {
         Self {
             resignation: Resignation {
                 store: Settings {
-                    endpoints: stored.endpoints,
                     connect_timeout: Duration::from_millis(stored.connect_timeout_ms),
                     username: stored.username,
-                    password_file: None,
                     tls: Tls {
                         server_name: stored.server_name,
                         ..Tls::default()
                     },
+                    ..Settings::new(stored.endpoints)
                 },
                 cluster: stored.cluster,
                 prefix: stored.election,

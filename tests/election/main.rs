@@ -18,3 +18,4 @@ mod queue;
 mod records;
 mod strays;
 mod unclean_ends;
+mod values;

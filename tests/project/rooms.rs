@@ -57,14 +57,14 @@ const ARROWS: &[(&str, &str)] = &[
     ),
     // What the commands ask.
     ("status", "election term etcd schedule keys revision wall"),
-    ("kv", "term schedule etcd keys revision backoff"),
     // What is counted, and how it is shown.
     ("metrics", "session schedule wall reason revision"),
     // What who uses the election alone can do, on a thread of the client's.
     (
         "api",
-        "election session term etcd keys revision timing backoff clock reason",
+        "election session term kv etcd keys revision timing backoff clock reason",
     ),
+    ("kv", "term schedule etcd keys revision backoff"),
     // A term comes of an election and hangs on its session.
     (
         "election",

@@ -22,7 +22,7 @@ pub use client::Client;
 pub use election::{Election, Event, Leader, Observer};
 pub use error::{CampaignError, Ending, OptionsError, ResignError, WriteError};
 pub use lock::{Lock, LockGuard};
-pub use options::{ClientOptions, Tls, User};
+pub use options::{ClientOptions, Password, Tls, User};
 pub use term::{Leadership, Term};
 pub use txn::{Answers, GuardedTxn};
 pub use values::{Change, Value, Watcher};

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod election;
 pub mod etcd;
 pub mod keys;
+pub mod kv;
 pub mod os_text;
 pub mod reason;
 pub mod revision;

@@ -65,6 +65,11 @@
     )
 )]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "incumbent-election runs on Linux: it counts deadlines on clocks and timers of that kernel's"
+);
+
 mod api;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
@@ -73,14 +78,14 @@ pub mod internals;
 mod internals;
 
 use internals::{
-    backoff, clock, election, etcd, keys, os_text, reason, revision, schedule, session, term,
+    backoff, clock, election, etcd, keys, kv, os_text, reason, revision, schedule, session, term,
     timing, vital, wall, worker,
 };
 
 pub use api::{
     Answers, CampaignError, Candidate, Change, Client, ClientOptions, Election, Ending, Event,
-    GuardedTxn, Leader, Leadership, Lock, LockGuard, Observer, OptionsError, ResignError, Term,
-    Tls, User, Value, Waiting, Watcher, WriteError,
+    GuardedTxn, Leader, Leadership, Lock, LockGuard, Observer, OptionsError, Password, ResignError,
+    Term, Tls, User, Value, Waiting, Watcher, WriteError,
 };
 pub use internals::election::Progress;
 pub use internals::etcd::Error;

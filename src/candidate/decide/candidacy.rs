@@ -188,11 +188,14 @@ impl Mind {
     }
 
     pub(super) fn lost(&mut self, loss: &Loss) {
-        if let (Loss::ClusterChanged(why) | Loss::Refused(why), Some(candidacy)) =
-            (loss, self.place.candidacy())
-        {
+        let why = match loss {
+            Loss::ClusterChanged(why) => Some(why.clone()),
+            Loss::Refused(error) => Some(error.to_string()),
+            _ => None,
+        };
+        if let (Some(why), Some(candidacy)) = (why, self.place.candidacy()) {
             let lease = candidacy.lease;
-            self.refuses(lease, why);
+            self.refuses(lease, &why);
         }
         self.lose(loss.reason());
     }

@@ -18,11 +18,10 @@ use crate::clock::Instant;
 use crate::guardian::protocol::Request;
 use crate::revision::Revision;
 use crate::schedule::planner::{
-    self, Action as Asked, Event as Told, Now, Planner, Run, Setup, StopReason, Stored, Verdict,
-    Wake, Written,
+    self, Action as Asked, Event as Told, Now, Planner, Setup, StopReason, Wake,
 };
-use crate::schedule::record::{Exit, Outcome};
-use crate::schedule::{Schedule, Slot};
+use crate::schedule::record::{Exit, Outcome, Verdict};
+use crate::schedule::{Run, Schedule, Slot, Stored, Written};
 use crate::term::record::{Trigger, TriggerAnswer};
 use crate::term::slots::Close;
 use crate::wall::Time;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::chance::{Chance, nanos};
 use crate::config::timing::{SLACK, Timing};
 use crate::config::{Check, Config, Election, Hook, Hooks, Job, Restart};
-use crate::etcd::{Settings, Tls};
+use crate::etcd::Settings;
 use crate::keys::Prefix;
 
 /// The kind of a job that is written in Rust.
@@ -66,11 +66,8 @@ pub(in crate::candidate) fn config(timing: Timing) -> Config {
         candidate_name: "replica".to_owned(),
         check: None,
         etcd: Settings {
-            endpoints: Vec::new(),
             connect_timeout: second,
-            username: None,
-            password_file: None::<PathBuf>,
-            tls: Tls::default(),
+            ..Settings::new([""; 0])
         },
         election: Election {
             prefix: Prefix::new("/a"),

@@ -1,8 +1,6 @@
 //! The decisions as claims. Times are milliseconds after boot. The usual term has token 7 and its
 //! deadline at 10 s; with G = 2 s and K = 1 s it stops at 7 s and kills at 9 s.
 
-use std::path::PathBuf;
-
 use super::*;
 use crate::config::timing::Graces;
 use crate::keys::Prefix;
@@ -117,11 +115,8 @@ fn of(token: i64) -> Token {
 fn lease(id: i64, token: Option<i64>) -> Request {
     let resignation = Resignation {
         store: crate::etcd::Settings {
-            endpoints: Vec::new(),
             connect_timeout: Duration::from_secs(1),
-            username: None,
-            password_file: None::<PathBuf>,
-            tls: crate::etcd::Tls::default(),
+            ..crate::etcd::Settings::new([""; 0])
         },
         cluster: 7,
         prefix: Prefix::new("/a"),

@@ -11,8 +11,6 @@ fn lease_file(id: i64, folder: &Path) -> LeaseFile {
     fs::write(folder.join("ca"), "PEM").unwrap();
     let resignation = Resignation {
         store: Settings {
-            endpoints: vec!["https://a:2379".to_owned()],
-            connect_timeout: Duration::from_secs(2),
             username: Some("u".to_owned()),
             password_file: Some(folder.join("password")),
             tls: Tls {
@@ -20,6 +18,7 @@ fn lease_file(id: i64, folder: &Path) -> LeaseFile {
                 server_name: Some("etcd".to_owned()),
                 ..Tls::default()
             },
+            ..Settings::new(["https://a:2379"])
         },
         cluster: 7,
         prefix: Prefix::new("/a"),

@@ -77,7 +77,7 @@ impl Candidacy {
         let session = &*session.insert(opened.map_err(CampaignError::NoLease)?);
         if let Err(advice) = session.timing().check() {
             // Etcd may grant another TTL than it was asked for (R3).
-            return Err(OptionsError::NoRoom(advice.to_string()).into());
+            return Err(OptionsError::NoRoom(advice.in_words_of_the_options()).into());
         }
         let member = MemberRecord::of_this_process(&self.name);
         let candidacy = election.join(session, &member).await?;

@@ -213,7 +213,7 @@ impl Candidate {
         let (lost_grace, kill_budget) = self.graces.unwrap_or_else(defaults);
         let timing = Timing::new(ttl, lost_grace, kill_budget);
         let checked = timing.check();
-        checked.map_err(|advice| OptionsError::NoRoom(advice.to_string()))?;
+        checked.map_err(|advice| OptionsError::NoRoom(advice.in_words_of_the_options()))?;
         let delay = self.takeover_delay;
         let delay = delay.unwrap_or_else(|| default_takeover_delay(kill_budget));
         let least = smallest_takeover_delay(kill_budget);

@@ -1,7 +1,10 @@
 //! An election, looked at: who leads, now and from now on.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use futures_core::Stream;
 use tokio::sync::mpsc;
 
 use super::engine::Engine;
@@ -115,7 +118,8 @@ impl Event {
     }
 }
 
-/// Follows the leader of an election; made by [`Election::observe`].
+/// Follows the leader of an election; made by [`Election::observe`]. As a [`Stream`] it has the same
+/// events.
 #[derive(Debug)]
 pub struct Observer {
     events: mpsc::Receiver<Event>,
@@ -129,6 +133,14 @@ impl Observer {
     /// Safe.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
+    }
+}
+
+impl Stream for Observer {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.poll_recv(context)
     }
 }
 

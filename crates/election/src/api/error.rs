@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::election;
 use crate::etcd::Error;
+use crate::etcd::patience::Failure;
 use crate::keys::NotAPrefix;
+use crate::kv;
 use crate::session::Loss;
 use crate::term;
 
@@ -132,7 +134,7 @@ pub enum ResignError {
     Gone,
 }
 
-/// A guarded write was not done, or nobody knows.
+/// A write was not done, or nobody knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -145,7 +147,10 @@ pub enum WriteError {
         /// The key.
         key: String,
     },
-    /// Nobody answered in time: it may be applied, now or later, if the term still is then.
+    /// Nobody answered in time what comes before a write: nothing was written.
+    #[error("etcd was not reached; nothing was written")]
+    Unreached(#[source] Error),
+    /// Nobody answered in time: it may be applied, now or later; a term's, if that still is then.
     #[error("no answer; it may be written")]
     Unknown(#[source] Error),
     /// Etcd refuses it; nothing was written.
@@ -156,6 +161,26 @@ pub enum WriteError {
     Gone,
 }
 
+/// Of writes that no term guards.
+impl From<kv::Error> for WriteError {
+    fn from(error: kv::Error) -> Self {
+        let last = |failure| match failure {
+            Failure::TimedOut { last, .. } | Failure::Store(last) => last,
+        };
+        match error {
+            kv::Error::Store(Failure::Store(error)) if !error.may_pass() => Self::Refused(error),
+            kv::Error::Store(failure) => Self::Unreached(last(failure)),
+            kv::Error::InDoubt(failure) => Self::Unknown(last(failure)),
+            kv::Error::NotLeader { .. }
+            | kv::Error::Overtaken { .. }
+            // Only the close of a run ends so, and no write of the interface is one.
+            | kv::Error::NotOpen { .. }
+            | kv::Error::NoRecord => Self::NotLeader,
+            kv::Error::Compacted { oldest, .. } => Self::Refused(Error::Compacted { oldest }),
+        }
+    }
+}
+
 impl From<term::WriteError> for WriteError {
     fn from(error: term::WriteError) -> Self {
         match error {
@@ -164,5 +189,71 @@ impl From<term::WriteError> for WriteError {
             term::WriteError::Store(error) if error.is_definite() => Self::Refused(error),
             term::WriteError::Store(error) => Self::Unknown(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Each text of an error and of what it came of.
+    fn chain(error: &dyn std::error::Error) -> Vec<String> {
+        let mut texts = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(deeper) = source {
+            texts.push(deeper.to_string());
+            source = deeper.source();
+        }
+        texts
+    }
+
+    fn refusal() -> Error {
+        Error::Refused {
+            endpoint: "http://a:1".to_owned(),
+            reason: "permission denied".to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_error_tells_its_own_part_and_has_the_rest_as_its_source() {
+        let errors: [(&dyn std::error::Error, usize); 7] = [
+            (&CampaignError::Lost(Loss::Refused(refusal())), 3),
+            (&CampaignError::Lost(Loss::Expired), 2),
+            (&CampaignError::NoLease(refusal()), 2),
+            (&Ending::Lost(Loss::Refused(refusal())), 3),
+            (&WriteError::Unknown(refusal()), 2),
+            (&ResignError::Unconfirmed(refusal()), 2),
+            (&OptionsError::Thread(Arc::new(io::Error::other("none"))), 2),
+        ];
+        for (error, parts) in errors {
+            let texts = chain(error);
+            assert_eq!(texts.len(), parts, "{texts:?}");
+            for (at, text) in texts.iter().enumerate() {
+                let above = &texts[..at];
+                assert!(!above.iter().any(|it| it.contains(text)), "{texts:?}");
+            }
+        }
+        let error = CampaignError::Lost(Loss::Refused(refusal()));
+        let loss = error.source().unwrap().downcast_ref::<Loss>().unwrap();
+        assert!(loss.source().unwrap().downcast_ref::<Error>().is_some());
+    }
+
+    #[test]
+    fn graces_without_room_are_told_in_the_names_of_the_interface() {
+        let second = Duration::from_secs(1);
+        let timing = crate::timing::Timing::new(5 * second, 3 * second, 3 * second);
+        let advice = timing.check().unwrap_err();
+        let told = advice.in_words_of_the_options();
+        assert!(told.contains("raise ttl to "), "{told}");
+        assert!(!told.contains("election.") && !told.contains("job."));
+        let daemons = advice.to_string();
+        assert_eq!(
+            told,
+            daemons.replace("election.", "").replace("job.", ""),
+            "{daemons}"
+        );
     }
 }

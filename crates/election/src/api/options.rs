@@ -1,9 +1,12 @@
 //! How to reach etcd.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::OptionsError;
+use crate::etcd::secret;
+use crate::etcd::wording::Wording;
 use crate::etcd::{self, Settings};
 
 /// How to reach etcd: the members, who we are, and how long to wait.
@@ -43,10 +46,10 @@ impl ClientOptions {
 
     /// The same, as this user.
     #[must_use]
-    pub fn user(mut self, name: impl Into<String>, password_file: impl Into<PathBuf>) -> Self {
+    pub fn user(mut self, name: impl Into<String>, password: Password) -> Self {
         self.user = Some(User {
             name: name.into(),
-            password_file: password_file.into(),
+            password,
         });
         self
     }
@@ -101,6 +104,7 @@ impl ClientOptions {
         }
         let mut settings = Settings::new(self.endpoints.iter());
         settings.connect_timeout = self.connect_timeout;
+        settings.wording = Wording::Options;
         settings.tls = etcd::Tls {
             ca_file,
             cert_file,
@@ -109,7 +113,10 @@ impl ClientOptions {
         };
         if let Some(user) = &self.user {
             settings.username = Some(user.name.clone());
-            settings.password_file = Some(user.password_file.clone());
+            match &user.password {
+                Password::File(file) => settings.password_file = Some(file.clone()),
+                Password::Text(text) => settings.password = Some(secret::Password::new(text)),
+            }
         }
         Ok(settings)
     }
@@ -117,11 +124,34 @@ impl ClientOptions {
 
 /// A user of etcd's own. There is none without a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct User {
     /// The name.
     pub name: String,
-    /// The file with the password, read at each login: it may be replaced.
-    pub password_file: PathBuf,
+    /// The password.
+    pub password: Password,
+}
+
+/// Where a password comes from. Its `Debug` output doesn't show one, and neither does any error or log
+/// line.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Password {
+    /// A file, read at each login: it may be replaced. Line breaks at its end are no part of the
+    /// password. From the first reading on this process writes no core dump, and others of its user
+    /// can't look into its memory.
+    File(PathBuf),
+    /// The password itself. Another one takes another [`Client`](super::Client).
+    Text(String),
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => f.debug_tuple("File").field(file).finish(),
+            Self::Text(_) => f.write_str("Text(..)"),
+        }
+    }
 }
 
 /// Files for TLS and mutual TLS, read at each connection: they may be replaced.

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{DeleteOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use etcd_client::KeyValue;
+use futures_core::Stream;
 use tokio::sync::mpsc;
 
-use super::Client;
 use super::engine::Engine;
+use super::{Client, WriteError};
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::etcd::patience::{Failure, LONGEST_ATTEMPT, Patience};
 use crate::etcd::watch::{self, Target, Watch};
 use crate::etcd::{Error, Store};
+use crate::kv::{self, Keys, Put, Span};
 use crate::revision::Revision;
 
 /// First and largest pause between attempts of who goes on for ever.
@@ -96,8 +101,14 @@ impl Client {
     /// Writes `value` under `key`, whoever leads: a leader's writes are
     /// [`Term::put`](super::Term::put).
     ///
+    /// Reads the key first, and writes on the condition that it still is as it was read, which is begun
+    /// anew where somebody else wrote in between. So an attempt that nobody answered is repeated, for at
+    /// most [`request_timeout`](super::ClientOptions::request_timeout) in all, and one that arrives late
+    /// can't undo a later write.
+    ///
     /// # Errors
-    /// As [`get`](Self::get); unless etcd [refuses](Error::is_definite), it may be written.
+    /// [`WriteError::Unreached`] and [`WriteError::Refused`] if nothing was written;
+    /// [`WriteError::Unknown`] if it may be.
     ///
     /// # Cancel safety
     /// Dropping it leaves open whether it is written.
@@ -105,23 +116,31 @@ impl Client {
         &self,
         key: impl Into<Vec<u8>>,
         value: impl Into<Vec<u8>>,
-    ) -> Result<(), Error> {
-        self.write(TxnOp::put(key, value, None)).await.map(drop)
+    ) -> Result<(), WriteError> {
+        let put = Put {
+            key: key.into(),
+            value: value.into(),
+            lease: None,
+            prev_kv: false,
+        };
+        self.write(async move |keys: Keys| keys.put(&put, None).await.map(drop))
+            .await
     }
 
-    /// Deletes `key`; returns whether it was there, at the last attempt.
+    /// Deletes `key`; returns whether it was there.
+    ///
+    /// Reads the key first, which finds a member that works. The deletion itself is sent once: a second
+    /// attempt could neither tell whether the first was applied, nor take back what it undid.
     ///
     /// # Errors
     /// As [`put`](Self::put).
     ///
     /// # Cancel safety
     /// As [`put`](Self::put).
-    pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<bool, Error> {
-        let delete = TxnOp::delete(key, None::<DeleteOptions>);
-        let answers = self.write(delete).await?;
-        let deleted =
-            |it: &TxnOpResponse| matches!(it, TxnOpResponse::Delete(it) if it.deleted() > 0);
-        Ok(answers.iter().any(deleted))
+    pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<bool, WriteError> {
+        let span = Span::key(key.into());
+        let delete = async move |keys: Keys| keys.delete(&span, false, None).await;
+        Ok(self.write(delete).await?.count > 0)
     }
 
     /// Watches `key` from now on.
@@ -141,18 +160,23 @@ impl Client {
         Watcher { changes }
     }
 
-    async fn write(&self, operation: TxnOp) -> Result<Vec<TxnOpResponse>, Error> {
-        let txn = Txn::new().and_then([operation]);
-        let write = move |store: Store, limit| {
-            let txn = txn.clone();
-            async move { store.txn(limit, txn).await }
-        };
-        let (answer, _) = ask(&self.engine, write).await?;
-        Ok(answer.op_responses())
+    async fn write<T: Send + 'static, F>(
+        &self,
+        write: impl FnOnce(Keys) -> F + Send + 'static,
+    ) -> Result<T, WriteError>
+    where
+        F: Future<Output = Result<T, kv::Error>> + Send + 'static,
+    {
+        let (store, total) = (self.engine.store.clone(), self.engine.patience);
+        let written = self.engine.run(async move {
+            let patience = Patience::new(&store, total);
+            write(Keys::new(store, patience)).await
+        });
+        Ok(written.await.ok_or(WriteError::Gone)??)
     }
 }
 
-/// Follows keys; made by [`Client::watch`].
+/// Follows keys; made by [`Client::watch`]. As a [`Stream`] it has the same changes.
 #[derive(Debug)]
 pub struct Watcher {
     changes: mpsc::Receiver<Change>,
@@ -169,13 +193,30 @@ impl Watcher {
     }
 }
 
+impl Stream for Watcher {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change>> {
+        self.changes.poll_recv(context)
+    }
+}
+
 /// Tells of every change until nobody listens.
 async fn follow(store: Store, target: Target, tell: mpsc::Sender<Change>) {
     let mut pauses = Backoff::new(PAUSES.0, PAUSES.1);
     let mut from = Revision::default();
     let follow = async {
         loop {
-            match tell_changes(&store, &target, &mut from, &tell).await {
+            let begun = clock::now();
+            let told_before = from;
+            let told = tell_changes(&store, &target, &mut from, &tell).await;
+            // It told of something, or was there to tell.
+            if (told_before != Revision::default() && from > told_before)
+                || clock::now().since(begun) > PAUSES.1
+            {
+                pauses.reset();
+            }
+            match told {
                 Ok(()) => return,
                 Err(Error::Compacted { oldest }) => {
                     from = oldest;

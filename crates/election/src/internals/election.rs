@@ -288,7 +288,7 @@ async fn until_lost<T, F: Future<Output = Result<T, Error>>>(
             Ok(answer) => return Ok(answer),
             Err(Error::LeaseGone) => return Err(Loss::Revoked),
             Err(Error::ClusterChanged(what)) => return Err(Loss::ClusterChanged(what)),
-            Err(error) if error.is_definite() => return Err(Loss::Refused(error.to_string())),
+            Err(error) if error.is_definite() => return Err(Loss::Refused(error)),
             Err(Error::Timeout { .. }) => {}
             Err(_) => clock::sleep(backoff.next(crate::backoff::jitter())).await,
         }

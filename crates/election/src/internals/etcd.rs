@@ -37,15 +37,17 @@ pub mod token;
 pub mod trust;
 pub mod version;
 pub mod watch;
+pub mod wording;
 
 pub use error::Error;
 pub use lease::Lifetime;
 use member::Member;
 pub use patience::Patience;
-use secret::PairFiles;
+use secret::{PairFiles, Password};
 pub use seen::Seen;
 pub use token::AuthToken;
 use trust::Trust;
+use wording::Wording;
 
 /// How to reach the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +61,15 @@ pub struct Settings {
     /// File with the user's password.
     #[serde(default, with = "crate::os_text::path")]
     pub password_file: Option<PathBuf>,
+    /// The password itself, where there is no file. It is handed to no other process.
+    #[serde(skip)]
+    pub password: Option<Password>,
     /// TLS, where the endpoints are `https`.
     #[serde(default)]
     pub tls: Tls,
+    /// Whose words errors are told in.
+    #[serde(skip)]
+    pub wording: Wording,
 }
 
 impl Settings {
@@ -72,7 +80,9 @@ impl Settings {
             connect_timeout: Duration::from_secs(2),
             username: None,
             password_file: None,
+            password: None,
             tls: Tls::default(),
+            wording: Wording::default(),
         }
     }
 }
@@ -270,6 +280,11 @@ impl Store {
     /// How the store is reached, for another process or runtime to reach it too.
     pub fn settings(&self) -> Settings {
         self.members().settings.clone()
+    }
+
+    /// Whose words its errors are told in.
+    pub(crate) fn wording(&self) -> Wording {
+        self.members().settings.wording
     }
 
     /// How many members there are.

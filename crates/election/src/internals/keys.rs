@@ -81,6 +81,7 @@ pub struct Prefix(String);
 
 /// The text is no prefix for an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotAPrefix {
     /// It is empty, or holds control characters.
     #[error("not a prefix for an election: it is empty, or holds control characters")]

@@ -22,8 +22,8 @@ const RELOOK_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CampaignError {
     /// The candidacy is over: join again with a new session.
-    #[error("the candidacy was lost: {0}")]
-    Lost(Loss),
+    #[error("the candidacy was lost")]
+    Lost(#[source] Loss),
     /// The store's memory rules this candidacy out.
     #[error("refusing to lead: {0}")]
     Refused(String),
@@ -48,6 +48,8 @@ impl From<Loss> for CampaignError {
 
 /// What a campaign is waiting for, as it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+// The daemon has a line for each.
+#[cfg_attr(not(feature = "daemon"), non_exhaustive)]
 pub enum Progress {
     /// For the candidate in front of it, with this create_revision.
     Behind(Token),

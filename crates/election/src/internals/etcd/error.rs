@@ -9,6 +9,7 @@ use crate::revision::Revision;
 
 /// Why an attempt has no answer, or not the one that was hoped for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The member was silent; a write may be applied, now or later.
     #[error("{endpoint}: no answer within {} ms", limit.as_millis())]
@@ -46,11 +47,13 @@ pub enum Error {
     /// proves nothing (R1).
     #[error(
         "{endpoint}: this is etcd's grpc-proxy, through which no renewal of a lease can be proven: \
-         etcd.endpoints must name the members themselves"
+         {setting} must name the members themselves"
     )]
     Proxied {
         /// The endpoint.
         endpoint: String,
+        /// The setting that names it.
+        setting: &'static str,
     },
     /// The lease is expired or revoked. Nothing was written.
     #[error("the lease is gone")]

@@ -13,7 +13,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::address::{Address, Connector};
 use super::departure::{Outflow, Way};
-use super::secret::{self, Pair, PairFiles};
+use super::secret::{self, Pair, PairFiles, Password};
 use super::{AuthToken, Error, Seen, Settings, Tls, token};
 use crate::worker::STORE;
 
@@ -55,6 +55,15 @@ impl std::fmt::Debug for Connected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Connected")
     }
+}
+
+/// Where a user's password is.
+#[derive(Clone, Copy)]
+enum PasswordPlace<'a> {
+    /// In a file, which may be replaced.
+    File(&'a Path),
+    /// Here.
+    Here(&'a Password),
 }
 
 /// As whom to connect.
@@ -123,7 +132,7 @@ impl Member {
         let handed = self.handed().take();
         let client = match (handed, self.user()) {
             (Some(token), _) => self.connect(Login::Token(&token)).await?,
-            (None, Some((name, file))) => self.log_in(name, file).await?,
+            (None, Some((name, place))) => self.log_in(name, place).await?,
             (None, None) => self.connect(Login::None).await?,
         };
         *self.lock() = Some(Connected(client.clone()));
@@ -190,37 +199,60 @@ impl Member {
         }
     }
 
-    /// The user, and the file with the password.
-    fn user(&self) -> Option<(&str, &Path)> {
+    /// The user, and where the password is.
+    fn user(&self) -> Option<(&str, PasswordPlace<'_>)> {
         let Settings {
             username,
             password_file,
+            password,
             ..
         } = &self.settings;
-        Some((username.as_deref()?, password_file.as_deref()?))
+        let place = match (password, password_file) {
+            (Some(password), _) => PasswordPlace::Here(password),
+            (None, Some(file)) => PasswordPlace::File(file),
+            (None, None) => return None,
+        };
+        Some((username.as_deref()?, place))
+    }
+
+    /// Connects as the user.
+    async fn log_in(&self, name: &str, place: PasswordPlace<'_>) -> Result<Client, Error> {
+        match place {
+            PasswordPlace::File(file) => self.log_in_by_file(name, file).await,
+            PasswordPlace::Here(password) => self.log_in_with(name, password.reveal()).await,
+        }
+    }
+
+    /// Connects as the user with this password; without a login where authentication is off.
+    async fn log_in_with(&self, name: &str, password: &str) -> Result<Client, Error> {
+        match self.connect(Login::Password(name, password)).await {
+            Err(Error::Unauthenticated { reason, .. }) if reason.contains(AUTH_IS_OFF) => {
+                self.without_login.store(true, Ordering::Relaxed);
+                self.connect(Login::None).await
+            }
+            // That a token or a password has been replaced is another matter: this one is new.
+            Err(Error::Unauthenticated { endpoint, reason }) => {
+                Err(Error::LoginRefused { endpoint, reason })
+            }
+            outcome => outcome,
+        }
     }
 
     /// Connects as the user, with the password in the file, which may have been replaced; or with the
     /// one that worked last, as long as the store knows no other yet.
-    async fn log_in(&self, name: &str, file: &Path) -> Result<Client, Error> {
+    async fn log_in_by_file(&self, name: &str, file: &Path) -> Result<Client, Error> {
         let last = secret::last_password(name, file);
         let (password, error) = match read(file).await {
             Ok(text) => {
                 let password = text.trim_end_matches(['\r', '\n']).to_owned();
-                match self.connect(Login::Password(name, &password)).await {
+                match self.log_in_with(name, &password).await {
                     Ok(client) => {
-                        secret::keep_password(name, file, &password);
+                        if !self.without_login.load(Ordering::Relaxed) {
+                            secret::keep_password(name, file, &password);
+                        }
                         return Ok(client);
                     }
-                    Err(Error::Unauthenticated { reason, .. }) if reason.contains(AUTH_IS_OFF) => {
-                        self.without_login.store(true, Ordering::Relaxed);
-                        return self.connect(Login::None).await;
-                    }
-                    // That a token or a password has been replaced is another matter: this one was
-                    // read from the file just now.
-                    Err(Error::Unauthenticated { endpoint, reason }) => {
-                        (Some(password), Error::LoginRefused { endpoint, reason })
-                    }
+                    Err(error @ Error::LoginRefused { .. }) => (Some(password), error),
                     Err(error) => return Err(error),
                 }
             }

@@ -67,6 +67,7 @@ impl Store {
             self.give_up_on(member);
             return Err(Error::Proxied {
                 endpoint: member.endpoint.clone(),
+                setting: self.wording().of("etcd.endpoints"),
             });
         }
         if watch.is_proxied() == Some(false) {

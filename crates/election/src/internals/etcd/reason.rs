@@ -1,17 +1,22 @@
-//! What lies behind an error of TLS, a login or a permission, in the words of the configuration.
+//! What lies behind an error of TLS, a login or a permission, in words for whoever made the settings.
 
 use super::Settings;
+use super::wording::Wording;
+
+const CA_FILE: &str = "etcd.tls.ca_file";
+const CERT_FILE: &str = "etcd.tls.cert_file";
+const KEY_FILE: &str = "etcd.tls.key_file";
 
 /// What rustls and etcd say, and how to put it; the first that fits counts. `{…}` is filled in.
 const MEMBERS_CERTIFICATE: [(&str, &str); 6] = [
     (
         "UnknownIssuer",
-        "the member's certificate is of no authority in etcd.tls.ca_file, {ca}",
+        "the member's certificate is of no authority in {ca_file}, {ca}",
     ),
     // One of the same name has signed it.
     (
         "BadSignature",
-        "the member's certificate is of no authority in etcd.tls.ca_file, {ca}",
+        "the member's certificate is of no authority in {ca_file}, {ca}",
     ),
     (
         "certificate expired",
@@ -74,13 +79,21 @@ fn of_login(reason: &str, settings: &Settings, logged_in: bool) -> Option<String
     let user = settings.username.as_deref();
     let said = |words: &str| reason.contains(words);
     if said("authentication failed") {
-        let (user, file) = (user?, settings.password_file.as_ref()?);
-        let file = file.display();
-        Some(format!("no user {user:?} with the password in {file}"))
+        let user = user?;
+        Some(match &settings.password_file {
+            Some(file) => format!("no user {user:?} with the password in {}", file.display()),
+            None if settings.password.is_some() => format!("no user {user:?} with this password"),
+            None => return None,
+        })
     } else if said("user name is empty") {
         Some(match user {
             Some(user) => format!("not logged in as {user:?} yet"),
-            None => "the store asks for a user: etcd.username, etcd.password_file".to_owned(),
+            None => match settings.wording {
+                Wording::Configuration => {
+                    "the store asks for a user: etcd.username, etcd.password_file".to_owned()
+                }
+                Wording::Options => "etcd asks for a user, and the options name none".to_owned(),
+            },
         })
     } else if said("permission denied") {
         let whose = match (user, &settings.tls.cert_file) {
@@ -88,14 +101,18 @@ fn of_login(reason: &str, settings: &Settings, logged_in: bool) -> Option<String
             // The store has looked at the certificate instead.
             (Some(user), _) => return Some(format!("not logged in as {user:?} yet")),
             (None, Some(file)) => format!(
-                "the user of the common name in etcd.tls.cert_file, {}, lacks a permission",
+                "the user of the common name in {}, {}, lacks a permission",
+                settings.wording.of(CERT_FILE),
                 file.display()
             ),
             (None, None) => "our user lacks a permission".to_owned(),
         };
-        Some(format!(
-            "{whose}; \"incumbent check --print-role\" prints what an election needs"
-        ))
+        Some(match settings.wording {
+            Wording::Configuration => {
+                format!("{whose}; \"incumbent check --print-role\" prints what an election needs")
+            }
+            Wording::Options => whose,
+        })
     } else {
         None
     }
@@ -112,13 +129,15 @@ fn of_tls(reason: &str, endpoint: &str, settings: &Settings) -> Option<String> {
         let name = tls.server_name.as_deref().unwrap_or(rest);
         return Some(
             words
+                .replace("{ca_file}", settings.wording.of(CA_FILE))
                 .replace("{ca}", &ca.unwrap_or_default())
                 .replace("{name}", name),
         );
     }
+    let [cert_file, key_file] = [CERT_FILE, KEY_FILE].map(|key| settings.wording.of(key));
     let ours = match (&tls.cert_file, &tls.key_file) {
-        (Some(certificate), _) => format!("etcd.tls.cert_file is {}", certificate.display()),
-        _ => "etcd.tls.cert_file, etcd.tls.key_file are not set".to_owned(),
+        (Some(certificate), _) => format!("{cert_file} is {}", certificate.display()),
+        _ => format!("{cert_file}, {key_file} are not set"),
     };
     if let Some((_, words)) = OUR_CERTIFICATE
         .iter()
@@ -131,7 +150,7 @@ fn of_tls(reason: &str, endpoint: &str, settings: &Settings) -> Option<String> {
             file.as_ref().map(|file| file.display().to_string())
         };
         return Some(format!(
-            "etcd.tls.cert_file, {}, and etcd.tls.key_file, {}, do not belong together",
+            "{cert_file}, {}, and {key_file}, {}, do not belong together",
             shown(&tls.cert_file)?,
             shown(&tls.key_file)?
         ));
@@ -204,6 +223,38 @@ mod tests {
             explained(closed, |_| {})
                 .contains("etcd.tls.cert_file, etcd.tls.key_file are not set (")
         );
+    }
+
+    #[test]
+    fn who_has_no_configuration_is_told_in_words_of_the_options() {
+        let said = [
+            "invalid peer certificate: UnknownIssuer",
+            "CertificateRequired",
+            "broken pipe",
+            "KeyMismatch",
+            "etcdserver: user name is empty",
+            "etcdserver: permission denied",
+        ];
+        for reason in said {
+            for has_pair in [false, true] {
+                let told = explained(reason, |settings| {
+                    settings.wording = Wording::Options;
+                    if has_pair {
+                        settings.tls.cert_file = Some("/etcd.crt".into());
+                        settings.tls.key_file = Some("/etcd.key".into());
+                    }
+                });
+                let told = told.replace("/etcd.crt", "").replace("/etcd.key", "");
+                for foreign in ["etcd.", "incumbent check"] {
+                    assert!(!told.contains(foreign), "{told}");
+                }
+            }
+        }
+        let named = explained("broken pipe", |settings| {
+            settings.wording = Wording::Options;
+            settings.tls.cert_file = Some("/etcd.crt".into());
+        });
+        assert!(named.contains("tls.cert_file is /etcd.crt ("), "{named}");
     }
 
     #[test]

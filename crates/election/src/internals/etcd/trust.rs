@@ -156,11 +156,13 @@ impl Store {
             TrustVerdict::Believed(_) | TrustVerdict::Likely(_)
                 if unanimous && clusters(&survey.words()).len() > 1 =>
             {
-                return Err(Error::Disputed(disagreement(&survey.words())));
+                let why = disagreement(&survey.words());
+                return Err(Error::Disputed(self.wording().of_text(why)));
             }
             TrustVerdict::Believed(cluster) if known != 0 && cluster != known && sure => {
                 return Err(Error::ClusterChanged(format!(
-                    "most of etcd.endpoints are of cluster {cluster:x} instead of {known:x}"
+                    "most of {} are of cluster {cluster:x} instead of {known:x}",
+                    self.wording().of("etcd.endpoints")
                 )));
             }
             TrustVerdict::Believed(cluster) | TrustVerdict::Likely(cluster) => {
@@ -178,9 +180,11 @@ impl Store {
             TrustVerdict::Silence if known != 0 => {}
             TrustVerdict::Disputed(why) if known != 0 => {
                 self.believe(0);
-                return Err(Error::ClusterChanged(why));
+                return Err(Error::ClusterChanged(self.wording().of_text(why)));
             }
-            TrustVerdict::Disputed(why) => return Err(Error::Disputed(why)),
+            TrustVerdict::Disputed(why) => {
+                return Err(Error::Disputed(self.wording().of_text(why)));
+            }
             TrustVerdict::Silence => return Err(self.silence(&all, survey, limit)),
         }
         let known = self.seen().cluster;

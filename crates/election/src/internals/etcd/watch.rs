@@ -241,6 +241,7 @@ impl Watch {
             if self.proxied == Some(true) && !self.bears_proxy {
                 return Err(Error::Proxied {
                     endpoint: self.member.endpoint.clone(),
+                    setting: self.store.wording().of("etcd.endpoints"),
                 });
             }
             if message.compact_revision() != 0 || !message.events().is_empty() {

@@ -20,8 +20,9 @@
 
 use std::time::Duration;
 
-use super::record::{Exit, HistoryEntry, Open, Outcome, State, cut};
-use super::{Occasion, Slot, mix};
+use super::record::{Exit, HistoryEntry, Open, Outcome, State, Verdict, cut};
+use super::timetable::mix;
+use super::{Occasion, Run, Slot, Stored, Write, Written};
 use crate::clock::Instant;
 use crate::revision::{Revision, Token};
 use crate::wall::Time;
@@ -34,8 +35,7 @@ mod tests;
 mod words;
 
 pub use words::{
-    Action, Event, Guarantee, Line, Missed, Now, Overlap, Policy, Run, Setup, StopReason, Stored,
-    Verdict, Wake, Write, Written,
+    Action, Event, Guarantee, Line, Missed, Now, Overlap, Policy, Setup, StopReason, Wake,
 };
 
 /// A clock that is behind the last claim by no more than this is not behind: hosts differ.

@@ -7,7 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::calendar::{Pattern, Transition, Zone, date_and_time};
-use super::{NotASchedule, Schedule, Slot, Slots, words};
+use super::timetable::Slots;
+use super::{NotASchedule, Schedule, Slot, words};
 
 /// So far ahead is looked: a year.
 const AHEAD: Duration = Duration::from_hours(366 * 24);

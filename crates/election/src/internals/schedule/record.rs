@@ -69,10 +69,28 @@ impl Outcome {
     }
 }
 
+/// What becomes of a wish for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is claimed, and starts.
+    Claimed,
+    /// It waits for the run that is open.
+    Queued,
+    /// Refused: a run is open, or about to be.
+    Open,
+    /// Refused: the election is paused.
+    Paused,
+    /// Refused: the term ends, or none is.
+    Ending,
+    /// Refused: the wall clock is behind, or the state can't be read.
+    Held,
+}
+
 /// The state record of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// Which schedule it is of, as [`Schedule::spec`](super::Schedule::spec) has it.
+    /// Which schedule it is of, as the schedule tells it from others.
     pub spec: String,
     /// Slots up to this time are none of this schedule's: when it was deployed or changed, or the
     /// election was resumed.

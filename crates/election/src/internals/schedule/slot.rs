@@ -1,10 +1,11 @@
-//! Slots: the instants at which a schedule wants a run.
+//! Slots: the instants at which a schedule wants a run; and runs.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::revision::Token;
 use crate::wall::Time;
 
 /// An instant at which a schedule wants a run: whole seconds of the wall clock.
@@ -120,4 +121,21 @@ impl From<Occasion> for String {
     fn from(occasion: Occasion) -> Self {
         occasion.to_string()
     }
+}
+
+/// A run to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What it is for.
+    pub slot: Occasion,
+    /// From one.
+    pub attempt: u32,
+    /// How many slots it stands for beyond its own.
+    pub missed: u64,
+    /// The last slot that was a success.
+    pub last_success: Option<Slot>,
+    /// The term whose claim was acknowledged (R4): in no other may it be started.
+    pub token: Token,
+    /// The claim's.
+    pub nonce: String,
 }

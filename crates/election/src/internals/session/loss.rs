@@ -5,6 +5,7 @@ use crate::reason::EndReason;
 
 /// Why the lease, or the term that it carried, is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Loss {
     /// The deadline came before another renewal was proven.
     Expired,
@@ -14,8 +15,8 @@ pub enum Loss {
     Deleted,
     /// The store isn't the one that granted the lease, or has lost part of its history.
     ClusterChanged(String),
-    /// The store refuses to renew, and says why.
-    Refused(String),
+    /// The store refuses what the candidacy needs, and says why.
+    Refused(Error),
     /// The session was closed.
     Closed,
 }
@@ -45,12 +46,22 @@ impl Loss {
 
 impl std::fmt::Display for Loss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.reason().word())?;
         match self {
-            Self::ClusterChanged(what) | Self::Refused(what) => write!(f, ": {what}"),
-            _ => Ok(()),
+            Self::Expired => f.write_str("no renewal was proven before the deadline"),
+            Self::Revoked => f.write_str("the lease is gone before its time"),
+            Self::Deleted => f.write_str("the key was deleted or made anew"),
+            Self::ClusterChanged(what) => write!(f, "the cluster has changed: {what}"),
+            Self::Refused(_) => f.write_str("etcd has said no"),
+            Self::Closed => f.write_str("the session was closed"),
         }
     }
 }
 
-impl std::error::Error for Loss {}
+impl std::error::Error for Loss {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -14,9 +14,8 @@ use super::{Term, WriteError, slots};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::revision::{Revision, Token};
-use crate::schedule::Occasion;
-use crate::schedule::planner::Write;
 use crate::schedule::record::{Exit, HistoryEntry, Outcome, State};
+use crate::schedule::{Occasion, Write};
 use crate::{backoff, wall};
 
 /// A run of a scheduled job, told from every other.

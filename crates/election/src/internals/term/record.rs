@@ -8,7 +8,7 @@ use crate::clock;
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
 use crate::revision::{Revision, Token};
-use crate::schedule::planner::Verdict;
+use crate::schedule::record::Verdict;
 
 /// `members/<lease>`: who stands behind a candidate key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

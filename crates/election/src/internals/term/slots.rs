@@ -10,8 +10,8 @@ use crate::clock::{self, Instant};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::revision::Revision;
-use crate::schedule::planner::{Stored, Write, Written};
 use crate::schedule::record::{Outcome, State};
+use crate::schedule::{Stored, Write, Written};
 
 /// Reads the state record, linearizably, in one attempt.
 ///

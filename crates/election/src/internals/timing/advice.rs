@@ -143,6 +143,16 @@ impl Setting {
         }
     }
 
+    /// What the interface calls it.
+    const fn option(self) -> &'static str {
+        match self {
+            Self::Ttl => "ttl",
+            Self::TakeoverDelay => "takeover_delay",
+            Self::LostGrace => "lost_grace",
+            Self::KillBudget => "kill_budget",
+        }
+    }
+
     /// The way in which it makes room.
     const fn verb(self) -> &'static str {
         match self {
@@ -156,16 +166,22 @@ impl Setting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remedy(pub Vec<(Setting, Duration)>);
 
-impl fmt::Display for Remedy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Remedy {
+    fn write(&self, f: &mut fmt::Formatter<'_>, name: fn(Setting) -> &'static str) -> fmt::Result {
         for (place, (setting, value)) in self.0.iter().enumerate() {
             match place {
                 0 => write!(f, "{} ", setting.verb())?,
                 _ => f.write_str(" and ")?,
             }
-            write!(f, "{} to {}", setting.key(), Shown(*value))?;
+            write!(f, "{} to {}", name(*setting), Shown(*value))?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, Setting::key)
     }
 }
 
@@ -182,6 +198,17 @@ impl std::error::Error for Advice {}
 
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, Setting::key)
+    }
+}
+
+impl Advice {
+    /// The same, to who has no configuration and knows the settings by the interface's names.
+    pub fn in_words_of_the_options(&self) -> String {
+        fmt::from_fn(|f| self.write(f, Setting::option)).to_string()
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, name: fn(Setting) -> &'static str) -> fmt::Result {
         let overhead = whole_millis_up(self.timing.overhead());
         write!(
             f,
@@ -193,7 +220,8 @@ impl fmt::Display for Advice {
         )?;
         for (place, remedy) in self.remedies.iter().enumerate() {
             let or = if place == 0 { "" } else { ", or " };
-            write!(f, "{or}{remedy}")?;
+            f.write_str(or)?;
+            remedy.write(f, name)?;
         }
         Ok(())
     }

@@ -10,11 +10,11 @@ use super::Mistake;
 use crate::clock::Instant;
 use crate::revision::{Revision, Token};
 use crate::schedule::planner::{
-    Action, Event, Guarantee, Missed, Now, Overlap, Planner, Policy, Run, Setup, Stored, Write,
-    Written,
+    Action, Event, Guarantee, Missed, Now, Overlap, Planner, Policy, Setup,
 };
 use crate::schedule::record::{Exit, Outcome, State};
-use crate::schedule::{Occasion, Pace, Schedule, Slot, mix};
+use crate::schedule::timetable::mix;
+use crate::schedule::{Occasion, Pace, Run, Schedule, Slot, Stored, Write, Written};
 use crate::wall::Time;
 
 mod faults;

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::clock::Instant;
-use crate::revision::{Revision, Token};
-use crate::schedule::record::{Exit, HistoryEntry, Outcome, State};
-use crate::schedule::{Occasion, Schedule, Slot};
+use crate::revision::Token;
+use crate::schedule::record::{Exit, Outcome, Verdict};
+use crate::schedule::{Occasion, Run, Schedule, Slot, Stored, Write, Written};
 use crate::wall::Time;
 
 /// The present, by both clocks: slots are due by the wall clock, and all spans are counted on the
@@ -159,80 +157,6 @@ pub enum Event {
     Setup(Setup),
 }
 
-/// What a read found.
-#[derive(Clone, Debug)]
-pub enum Stored {
-    /// No record.
-    Absent,
-    /// A record.
-    State {
-        /// It.
-        state: Box<State>,
-        /// Its `mod_revision`.
-        revision: Revision,
-    },
-    /// A record that can't be read.
-    Unreadable {
-        /// Why.
-        why: String,
-        /// Its `mod_revision`.
-        revision: Revision,
-    },
-    /// The store didn't say.
-    Unknown,
-}
-
-/// What came of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// It was done, in this revision.
-    Done {
-        /// The state's `mod_revision` from now on.
-        revision: Revision,
-    },
-    /// It was refused: the state is another, or the term is over.
-    Refused,
-    /// The store didn't say: it may be done now, later, or never.
-    Unknown,
-}
-
-/// A guarded write: only while the leader's key has `create_revision = token` and the state has
-/// `mod_revision = seen` (zero where it is absent).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Write {
-    /// Tells its answer from others.
-    pub number: u64,
-    /// The term.
-    pub token: Token,
-    /// The state's `mod_revision`.
-    pub seen: Revision,
-    /// What to put as the state.
-    pub state: State,
-    /// Records of runs to put, by their numbers.
-    pub runs: Vec<(u64, HistoryEntry)>,
-    /// Numbers of the records to delete.
-    pub trimmed: Vec<u64>,
-    /// Whether nothing follows it in this term, so that it may go with the resignation.
-    pub last: bool,
-}
-
-/// A run to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// What it is for.
-    pub slot: Occasion,
-    /// From one.
-    pub attempt: u32,
-    /// How many slots it stands for beyond its own.
-    pub missed: u64,
-    /// The last slot that was a success.
-    pub last_success: Option<Slot>,
-    /// The term whose claim was acknowledged (R4): in no other may it be started.
-    pub token: Token,
-    /// The claim's.
-    pub nonce: String,
-}
-
 /// Why a run is to be stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
@@ -242,24 +166,6 @@ pub enum StopReason {
     Planned,
     /// The next slot has come.
     Replaced,
-}
-
-/// What becomes of a wish for a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It is claimed, and starts.
-    Claimed,
-    /// It waits for the run that is open.
-    Queued,
-    /// Refused: a run is open, or about to be.
-    Open,
-    /// Refused: the election is paused.
-    Paused,
-    /// Refused: the term ends, or none is.
-    Ending,
-    /// Refused: the wall clock is behind, or the state can't be read.
-    Held,
 }
 
 /// What is to be done, in order.

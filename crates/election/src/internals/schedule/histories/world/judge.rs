@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::World;
-use crate::schedule::planner::{Action, Guarantee, Line, Overlap, Write};
+use crate::schedule::Write;
+use crate::schedule::planner::{Action, Guarantee, Line, Overlap};
 use crate::schedule::record::Outcome;
 
 impl World {

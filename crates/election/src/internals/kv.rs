@@ -1,4 +1,4 @@
-//! Reads and writes of the store's keys for `incumbent kv`, within a total time.
+//! Reads and writes of the store's keys, for `incumbent kv` and the interface, within a total time.
 //!
 //! Reads are repeated on another member until one answers. Writes need more care, for a write that
 //! timed out may be applied later on (R10):
@@ -25,7 +25,9 @@ use crate::schedule::record::Outcome;
 
 mod complete;
 mod guard;
+#[cfg(feature = "daemon")]
 pub mod json;
+#[cfg(feature = "daemon")]
 pub mod plain;
 mod read;
 mod span;

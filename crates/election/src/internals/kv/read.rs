@@ -135,12 +135,16 @@ impl Keys {
         span: &Span,
         options: &GetOptions,
     ) -> Result<GetResponse, Failure> {
-        let read = async |limit| {
-            let options = Some(options.clone());
-            let (answer, _) = self.store.get(limit, span.start(), options).await?;
-            Ok(answer)
-        };
-        self.patience.ask(read).await
+        // By hand: of what `Patience::ask` awaits the compiler can't see that any thread may run it.
+        let mut attempts = self.patience.attempts();
+        loop {
+            let limit = self.patience.attempt();
+            let read = self.store.get(limit, span.start(), Some(options.clone()));
+            match read.await {
+                Ok((answer, _)) => return Ok(answer),
+                Err(error) => attempts.weigh(error).await?,
+            }
+        }
     }
 
     /// What to say of a read that came too late for this revision. It isn't told which is the oldest
