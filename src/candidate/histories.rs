@@ -180,6 +180,11 @@ fn histories_that_broke_a_rule_break_none() {
         800_212_584,
         // A refused term came and went between two looks.
         800_230_118,
+        // A key was deleted of who had begun to wait a term out, and led meanwhile, cut off.
+        2_000_093_774,
+        2_000_311_100,
+        // A daemon died of its Rust job just when strangers ended its lease, and left a process of it.
+        2_000_490_875,
     ];
     for seed in seeds {
         let outcome = World::new(seed, None, None, false).play();

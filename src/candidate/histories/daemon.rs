@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::Mistake;
+use super::chance::nanos;
 use super::contest::Contest;
+use super::faults::Mood;
 use super::machine::Process;
 use super::settings::NATIVE;
 use super::store::{Answer, Paused, Wished};
@@ -461,7 +463,7 @@ impl World {
         let Some(ended_at) = machine.daemon.ended_at.take() else {
             return;
         };
-        let least = super::chance::nanos(machine.config.job.restart_delay) * 9 / 20;
+        let least = nanos(machine.config.job.restart_delay) * 9 / 20;
         if self.now < ended_at + least && self.now >= machine.clock.suspended_until {
             self.judge.found(format!("{at} starts again at once"));
         }
@@ -490,7 +492,16 @@ impl World {
     /// The daemon gets SIGKILL.
     pub(super) fn daemon_killed(&mut self, at: usize) {
         if !self.machines[at].daemon.process.dead {
-            self.machines[at].daemon.process.dead = true;
+            let machine = &mut self.machines[at];
+            machine.daemon.process.dead = true;
+            let gone = |token| !self.store.queue.contains_key(&token);
+            let gone = machine.tree.tokens().any(gone);
+            // Just when strangers ended its lease: nobody hears of that any more, and what its guardian
+            // stops politely, or runs at the end, goes on beside the next leader's.
+            if self.mood == Mood::Strange && gone {
+                let until = self.now + nanos(machine.truth.ttl());
+                machine.excused_until = machine.excused_until.max(until);
+            }
             let native = self.machines[at].tree.native;
             let span = native.map_or(0, |native| native.death);
             self.after(span, What::DaemonEnds(at));

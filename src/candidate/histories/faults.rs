@@ -277,8 +277,13 @@ impl World {
                 let span = self.chance.up_to(longest);
                 machine.cut_off_until = machine.cut_off_until.max(now + span);
             }
-            // Where the daemon is dead nobody watches the key, and its hook may run yet.
-            Fault::KeyDeleted if both_up => {
+            // Where the daemon is dead nobody watches the key, and its hook may run yet. Where the network
+            // fails too, only those are hit who have nothing to lose yet.
+            Fault::KeyDeleted
+                if both_up
+                    && (self.mood == Mood::Strange
+                        || self.machines[at].daemon.contest.waits_out()) =>
+            {
                 let there = |key: &Token| self.store.queue.contains_key(key);
                 let key = self.machines[at].daemon.contest.mine().filter(there);
                 if let Some(key) = key.filter(|key| self.is_known(at, *key)) {

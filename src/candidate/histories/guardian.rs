@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Mistake;
-use super::chance::nanos;
 use super::daemon::Word;
-use super::faults::Mood;
 use super::machine::Process;
 use super::store::Request as Asked;
 use super::world::{Asker, World};
@@ -250,14 +248,6 @@ impl World {
 
     /// Some hooks hang, others end soon.
     fn begins(&mut self, at: usize, run: u64) {
-        let (machine, strange) = (&mut self.machines[at], self.mood == Mood::Strange);
-        let there = |token| self.store.queue.contains_key(&token);
-        let gone = !machine.guardian.token.is_some_and(there);
-        // The daemon has died just when strangers ended its lease: nobody hears of that any more.
-        if run == HOOK && strange && machine.daemon.process.dead && gone {
-            let until = self.now + nanos(machine.truth.ttl());
-            machine.excused_until = machine.excused_until.max(until);
-        }
         if run == HOOK || self.chance.one_in(4) {
             self.outcome.hooks += u64::from(run == HOOK);
             if self.chance.one_in(2) {
