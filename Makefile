@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader stores test torture torture-systemd histories mistakes bench bench-systemd proof proof-page lint deny dist deb test-deb deps
+.PHONY: help demo kill-leader stores test torture torture-systemd histories mistakes bench bench-systemd proof proof-page lint deny package dist deb test-deb deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -88,6 +88,10 @@ lint: ## Checks format, lints and documentation
 
 deny: ## Checks licences, sources and known holes of what we depend on
 	@scripts/deny
+
+package: ## Packages both crates as for publishing, and builds each from its package alone
+	@scripts/deps build
+	cargo package --quiet --workspace --allow-dirty
 
 dist: ## Writes man pages and shell completions to target/dist/share, as they lie under /usr/share
 	@scripts/deps build
