@@ -132,6 +132,14 @@ impl Recording {
         }
     }
 
+    /// Writes beside the record what it was told: whole, or not there.
+    fn leave_outcome(&self, text: &str) -> std::io::Result<()> {
+        let whole = self.file.with_extension("outcome");
+        let half = self.file.with_extension("half");
+        std::fs::write(&half, text)?;
+        std::fs::rename(half, whole)
+    }
+
     /// Leaves somebody behind who beats on.
     fn leave(&self, mut another: impl FnMut() -> Result<Record, JobError> + Send + 'static) {
         let beats_on = move || {
@@ -183,8 +191,7 @@ impl Job for Recording {
         if let Some(key) = &self.completes {
             let complete = || term.complete(GuardedTxn::new().put(key.as_str(), "done"));
             let heard = [complete().await, complete().await];
-            let outcome = format!("{:?}\n{heard:?}\n", term.run());
-            std::fs::write(self.file.with_extension("outcome"), outcome)?;
+            self.leave_outcome(&format!("{:?}\n{heard:?}\n", term.run()))?;
         }
         if self.blocks > 0 {
             block(Duration::from_millis(self.blocks)).await;
@@ -216,8 +223,8 @@ impl Job for Recording {
         }
         if let Told::Writes(key) = &self.told {
             term.lost().await;
-            let outcome = format!("{:?}\n", term.put(key.as_str(), "too late").await);
-            std::fs::write(self.file.with_extension("outcome"), outcome)?;
+            let outcome = term.put(key.as_str(), "too late").await;
+            self.leave_outcome(&format!("{outcome:?}\n"))?;
         }
         record.write("end")?;
         Ok(())

@@ -47,9 +47,16 @@ pub fn state(pid: i32) -> Option<char> {
     stat(pid).map(|(state, _)| state)
 }
 
-/// Whether a process runs or could run: neither gone nor a zombie.
+/// Whether any thread of a process runs or could run: it is neither gone nor a zombie as a whole. The
+/// first thread may be one while others are ending, and hold what the process has open.
 pub fn is_alive(pid: i32) -> bool {
-    !matches!(state(pid), None | Some('Z' | 'X'))
+    match state(pid) {
+        None => false,
+        Some('Z' | 'X') => {
+            fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1)
+        }
+        Some(_) => true,
+    }
 }
 
 /// The short name of a process.
