@@ -47,7 +47,7 @@ const HISTORIES: u64 = 2_000;
 const TO_FIND_A_MISTAKE: u64 = 3_000;
 
 /// So many are played at once until it does.
-const BATCH: u64 = 100;
+const BATCH: u64 = 10;
 
 /// The runs of a job that nobody looks at.
 fn no_runs() -> JobView {

@@ -67,8 +67,8 @@ pub enum CompletionError {
     /// The run is closed already; nothing was written.
     #[error("the run is closed already{}; nothing was written", told(.0.as_deref()))]
     Closed(Option<String>),
-    /// An attempt was not answered, and what would tell of it is gone.
-    #[error("the outcome is unknown, the record of the run is gone")]
+    /// An attempt was not answered, and what would tell of it is gone or can't be asked.
+    #[error("the outcome is unknown, an attempt was not answered")]
     Unknown,
     /// As of any guarded write.
     #[error(transparent)]
@@ -108,8 +108,7 @@ impl JobTerm {
     /// closed. Tries member after member until the term is over.
     ///
     /// # Errors
-    /// After [`WriteError::Store`] with a time-out, and after [`CompletionError::Unknown`], it may be
-    /// done; after the others it is not.
+    /// After [`CompletionError::Unknown`] it may be done; after the others it is not.
     ///
     /// # Cancel safety
     /// Dropping it leaves open whether it is done.

@@ -321,6 +321,43 @@ fn a_wish_for_a_run_is_heeded_and_answered_and_leaves_the_schedule_as_it_is() {
 }
 
 #[test]
+fn a_history_of_one_run_holds_the_last_record_however_many_come_at_once() {
+    let stand = Stage::new();
+    let schedule = "every = '1s', overlap = 'skip', history = 1";
+    let a = stand.daemon("a", "sleep 2.5", schedule).spawn();
+    a.wait_elected(SOON);
+    // Each close tells of the slots that were passed over meanwhile, too.
+    let runs = stand.wait_runs(3);
+    assert!(runs.iter().all(|run| run.attempt == 1), "{runs:?}");
+    assert!(stand.records().len() <= 1, "{:?}", stand.records());
+    a.sigterm();
+    assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
+    let state = stand.state().unwrap();
+    assert!(state["open"].is_null(), "{state}");
+}
+
+#[test]
+fn a_run_that_drains_for_a_pause_is_closed_though_that_is_over_meanwhile() {
+    let stand = Stage::new();
+    let schedule = "every = '1h', drain = '1m', guarantee = 'at-least-once'";
+    let a = stand.daemon("a", "sleep 3", schedule).spawn();
+    a.wait_log("next slot", SOON);
+    stand.trigger();
+    stand.wait_runs(1);
+    let cluster = &stand.scene.cluster;
+    let _pause = cluster.incumbent(&["pause"]).start();
+    eventually(SOON, "its leader heeds it", || {
+        a.status()["role"] == "stopping"
+    });
+    assert!(!stand.runs()[0].ended, "it drains");
+    assert_eq!(cluster.incumbent(&["resume"]).run().code, Some(0));
+    let state = stand.wait_state("the run is closed", |state| state["seq"] == 1);
+    assert_eq!(state["last"]["result"], "success", "{state}");
+    a.wait_elected_nth(2, SOON);
+    throughout(secs(1), "it is not run again", || stand.runs().len() == 1);
+}
+
+#[test]
 fn a_wish_for_a_run_is_that_terms_whose_leader_was_asked() {
     let stand = Stage::new();
     let a = stand.daemon("a", "true", "every = '1h'").spawn();

@@ -100,9 +100,14 @@ impl Mind {
         let Some(planning) = &mut self.planning else {
             return;
         };
+        let known = planning
+            .planner
+            .revision()
+            .filter(|_| planning.run.is_some());
         for asked in planning.planner.handle(told, now) {
             self.planner_asks(asked);
         }
+        self.renew_standing_close(known);
         self.say_next_slot();
         self.leave_if_nothing_is_due();
         self.give_back_if_done();
@@ -366,6 +371,24 @@ impl Mind {
         self.tell_of_term();
         self.runs += 1;
         self.launch();
+    }
+
+    /// Who stands in for a dead daemon closes the run that goes on by the state's newest revision, where
+    /// that was another.
+    fn renew_standing_close(&mut self, known: Option<Revision>) {
+        let Some(planning) = &self.planning else {
+            return;
+        };
+        let planner = &planning.planner;
+        if known.is_none() || planner.revision() == known || !planner.is_running() {
+            return;
+        }
+        let began = planning.began.unwrap_or(self.now);
+        // A run that has closed itself needs none.
+        if let Some(write) = planner.standing_close() {
+            self.put_into_resignation(Some(Close::standing(write, began)));
+            self.tell_of_resignation();
+        }
     }
 
     /// Guardian and stop hook are to know the term as it is now.

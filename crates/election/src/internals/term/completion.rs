@@ -39,7 +39,7 @@ pub enum Completed {
     NotLeader,
     /// Nothing was written: the run is not open, or not any more.
     NotOpen(NotOpen),
-    /// An earlier attempt was not answered, and what would tell of it is gone.
+    /// An attempt was not answered, and what would tell of it is gone or can't be asked.
     Unknown,
 }
 
@@ -217,7 +217,7 @@ impl Term {
     /// member after member until the term is over.
     ///
     /// # Errors
-    /// As [`Term::put`]; after [`WriteError::Store`] with a time-out it may be done.
+    /// As [`Term::put`]; nothing is done then. [`Completed::Unknown`] says where it may be.
     ///
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown.
@@ -234,7 +234,13 @@ impl Term {
         loop {
             match completion.attempt(&self.store, limit).await {
                 Err(error) if error.is_definite() || self.remaining().is_zero() => {
-                    return Err(WriteError::Store(error));
+                    // Whatever this attempt met, an earlier one may have come through.
+                    let doubt = completion.is_in_doubt();
+                    return if doubt {
+                        Ok(Completed::Unknown)
+                    } else {
+                        Err(error.into())
+                    };
                 }
                 Err(_) => tokio::time::sleep(pauses.next(backoff::jitter())).await,
                 Ok(completed) => return Ok(completed),

@@ -21,9 +21,15 @@ impl Planner {
             runs.push(state.without_run(slot, count, skipped, wall, host, Some(term.token)));
         }
         let last = term.stopping && matches!(then, Then::Close(_));
-        let records = runs.iter().map(|(seq, _)| *seq);
-        let trimmed = term.untrimmed.into_iter().chain(records);
+        let records: Vec<_> = runs.iter().map(|(seq, _)| *seq).collect();
+        let trimmed = term.untrimmed.into_iter().chain(records.iter().copied());
         let trimmed = trimmed.flat_map(|seq| self.trimmed(seq));
+        // What one write records and a short history has no room for is never put: etcd refuses a
+        // transaction that puts a key and deletes it.
+        let trimmed = trimmed.filter(|seq| !records.contains(seq));
+        let newest = records.iter().max().copied().unwrap_or_default();
+        let oldest = self.trimmed(newest).pop().unwrap_or_default();
+        runs.retain(|(seq, _)| *seq > oldest);
         let write = Write {
             number,
             token: term.token,
@@ -69,7 +75,7 @@ impl Planner {
         }
     }
 
-    /// While the run goes on: whether it has closed itself. What isn't answered is found out when it
+    /// While the run goes on: what is written meanwhile, as when it has closed itself. What isn't answered is found out when it
     /// ends.
     fn looked(&mut self, stored: Stored) {
         let Some(term) = &mut self.term else {
@@ -80,7 +86,9 @@ impl Planner {
         {
             let run = &running.run;
             running.look = None;
-            if state.has_closed(run.slot, run.attempt, run.token) {
+            let closed = state.has_closed(run.slot, run.attempt, run.token);
+            // Somebody may have written what is nothing to the run: the end of a pause. Its close follows.
+            if closed || state.open == term.state.open {
                 term.untrimmed = Some(state.seq);
                 (term.state, term.revision) = (*state, revision);
             }
