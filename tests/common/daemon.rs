@@ -160,22 +160,25 @@ impl Builder {
     /// Writes to `file` what it and all that it starts send, fork and execute, in that order; takes
     /// `strace`.
     #[must_use]
-    pub fn traced(mut self, file: &Path) -> Self {
+    pub fn traced(self, file: &Path) -> Self {
         let calls = "--trace=write,writev,sendto,sendmsg,fork,vfork,clone,clone3,execve";
-        // The tracer is not the parent, so that the daemon is the process that was started.
-        let strace = ["strace", "-D", "-f", "-s", "4096", calls, "-o"];
-        self.starter.extend(strace.map(str::to_owned));
-        self.starter.push(file.display().to_string());
-        self
+        self.under_strace(file, &["-s", "4096", calls])
     }
 
     /// Each of its calls of this name takes so much longer; takes `strace`.
     #[must_use]
-    pub fn slowed(mut self, call: &str, delay: Duration) -> Self {
+    pub fn slowed(self, call: &str, delay: Duration) -> Self {
         let (trace, delay) = (format!("--trace={call}"), delay.as_micros());
         let inject = format!("--inject={call}:delay_enter={delay}");
-        let strace = ["strace", "-D", "-f", "-o", "/dev/null", &trace, &inject];
-        self.starter.extend(strace.map(str::to_owned));
+        self.under_strace(Path::new("/dev/null"), &[&trace, &inject])
+    }
+
+    /// The tracer is not the parent, so that the daemon is the process that was started.
+    fn under_strace(mut self, file: &Path, options: &[&str]) -> Self {
+        let strace = ["strace", "-D", "-f"].iter().chain(options);
+        self.starter.extend(strace.map(|&word| word.to_owned()));
+        self.starter
+            .extend(["-o".to_owned(), file.display().to_string()]);
         self
     }
 

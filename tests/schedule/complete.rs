@@ -112,16 +112,22 @@ fn a_run_that_closed_itself_is_shown_so_while_its_command_goes_on() {
     assert!(!a.lines("job stopped").is_empty());
 }
 
-#[test]
-fn after_a_kill_of_the_daemon_it_is_not_run_again() {
+/// A leader whose run has closed itself and goes on, who waits behind it, and that run.
+fn closed_with_a_heir() -> (Stage, Daemon, Daemon, Started) {
     let stand = Stage::new();
     let body = completes("sleep 1000");
     let a = stand.daemon("a", &body, AT_LEAST).spawn();
     a.wait_elected(SOON);
     let b = stand.daemon("b", "true", AT_LEAST).spawn();
     b.wait_log("campaigning", SOON);
-    let first = stand.wait_runs(1).remove(0);
+    let run = stand.wait_runs(1).remove(0);
     stand.wait_result("success");
+    (stand, a, b, run)
+}
+
+#[test]
+fn after_a_kill_of_the_daemon_it_is_not_run_again() {
+    let (stand, a, b, first) = closed_with_a_heir();
     a.sigkill();
     b.wait_elected(SOON);
     stand.assert_run_on();
@@ -133,14 +139,7 @@ fn after_a_kill_of_the_daemon_it_is_not_run_again() {
 
 #[test]
 fn after_the_loss_of_the_host_it_is_neither_lost_nor_run_again() {
-    let stand = Stage::new();
-    let body = completes("sleep 1000");
-    let a = stand.daemon("a", &body, AT_LEAST).spawn();
-    a.wait_elected(SOON);
-    let b = stand.daemon("b", "true", AT_LEAST).spawn();
-    b.wait_log("campaigning", SOON);
-    stand.wait_runs(1);
-    stand.wait_result("success");
+    let (stand, a, b, _) = closed_with_a_heir();
     a.sigkill_both();
     b.wait_elected(SOON);
     stand.assert_run_on();

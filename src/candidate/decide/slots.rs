@@ -77,6 +77,12 @@ impl Planning {
         self.planner.next_timer()
     }
 
+    /// How the run that goes on is closed by who stands in for a dead daemon.
+    fn standing_close(&self) -> Option<Close> {
+        let write = self.planner.standing_close()?;
+        Some(Close::standing(write, self.began?))
+    }
+
     /// What the store holds, and the next slot, as far as this term knows.
     pub(super) fn view(&self) -> Option<SlotsView> {
         let state = self
@@ -364,8 +370,7 @@ impl Mind {
         planning.run = Some(Arc::new(run));
         planning.began = Some(now);
         planning.ended = None;
-        let standing = planning.planner.standing_close();
-        let close = standing.map(|write| Close::standing(write, now));
+        let close = planning.standing_close();
         // Guardian and hook know how to close the run before they can have to.
         self.put_into_resignation(close);
         self.tell_of_term();
@@ -383,10 +388,9 @@ impl Mind {
         if known.is_none() || planner.revision() == known || !planner.is_running() {
             return;
         }
-        let began = planning.began.unwrap_or(self.now);
         // A run that has closed itself needs none.
-        if let Some(write) = planner.standing_close() {
-            self.put_into_resignation(Some(Close::standing(write, began)));
+        if let Some(close) = planning.standing_close() {
+            self.put_into_resignation(Some(close));
             self.tell_of_resignation();
         }
     }

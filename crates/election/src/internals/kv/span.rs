@@ -1,6 +1,6 @@
 //! Which keys a command is about.
 
-use etcd_client::{DeleteOptions, GetOptions, WatchOptions};
+use etcd_client::{DeleteOptions, GetOptions, TxnOp, WatchOptions};
 
 /// One key, or a range of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +74,15 @@ impl Span {
         bounded!(self, GetOptions::new())
     }
 
-    pub(super) fn of_delete(&self) -> DeleteOptions {
-        bounded!(self, DeleteOptions::new())
+    /// The operation that deletes its keys, with an answer that holds what they were, or without.
+    pub(super) fn deletion(&self, prev_kv: bool) -> TxnOp {
+        let options = bounded!(self, DeleteOptions::new());
+        let options = if prev_kv {
+            options.with_prev_key()
+        } else {
+            options
+        };
+        TxnOp::delete(self.start(), Some(options))
     }
 
     pub(super) fn of_watch(&self) -> WatchOptions {

@@ -121,14 +121,7 @@ impl Keys {
                 .or_else([guard.look()]),
             None => inner,
         };
-        let sent = self.store.txn(self.patience.remaining(), txn).await;
-        let (mut answer, _) = sent.map_err(|error| {
-            if error.may_pass() {
-                Error::InDoubt(self.patience.timed_out(error))
-            } else {
-                error.into()
-            }
-        })?;
+        let mut answer = self.send_once(txn).await?;
         let Some(guard) = guard else {
             return Ok(Committed::of(answer));
         };
@@ -260,15 +253,7 @@ impl Operation {
         match self {
             Self::Get(get) => TxnOp::get(get.span.start(), Some(get.options())),
             Self::Put(put) => put.operation(),
-            Self::Delete(span, prev_kv) => {
-                let options = span.of_delete();
-                let options = if *prev_kv {
-                    options.with_prev_key()
-                } else {
-                    options
-                };
-                TxnOp::delete(span.start(), Some(options))
-            }
+            Self::Delete(span, prev_kv) => span.deletion(*prev_kv),
         }
     }
 }

@@ -76,23 +76,10 @@ impl Keys {
     ) -> Result<Deleted, Error> {
         let look = span.of_get().with_keys_only().with_limit(1);
         self.read(span, &look).await?;
-        let options = span.of_delete();
-        let options = if prev_kv {
-            options.with_prev_key()
-        } else {
-            options
-        };
         let txn = Txn::new()
             .when(guard.map(WriteGuard::holds).into_iter().collect::<Vec<_>>())
-            .and_then([TxnOp::delete(span.start(), Some(options))]);
-        let sent = self.store.txn(self.patience.remaining(), txn).await;
-        let (mut answer, _) = sent.map_err(|error| {
-            if error.may_pass() {
-                Error::InDoubt(self.patience.timed_out(error))
-            } else {
-                error.into()
-            }
-        })?;
+            .and_then([span.deletion(prev_kv)]);
+        let mut answer = self.send_once(txn).await?;
         match (answer.op_responses().pop(), guard) {
             (Some(TxnOpResponse::Delete(mut deleted)), _) => Ok(Deleted {
                 header: answer.take_header(),
@@ -103,6 +90,15 @@ impl Keys {
                 token: guard.token(),
             }),
             (_, None) => unreachable!("a transaction without conditions succeeds"),
+        }
+    }
+
+    /// Sends a write that must not be sent twice, with all the time that is left.
+    pub(super) async fn send_once(&self, txn: Txn) -> Result<TxnResponse, Error> {
+        match self.store.txn(self.patience.remaining(), txn).await {
+            Ok((answer, _)) => Ok(answer),
+            Err(error) if error.may_pass() => Err(Error::InDoubt(self.patience.timed_out(error))),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -163,7 +159,7 @@ impl Put {
 
 /// When a key was written last; zero if it is not there.
 fn mod_revision(key: Option<&KeyValue>) -> Revision {
-    key.map_or(Revision::default(), |key| Revision::new(key.mod_revision()))
+    key.map_or(Revision::default(), Revision::written)
 }
 
 impl Written {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use etcd_client::{
-    GetOptions, GetResponse, KeyValue, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    GetOptions, GetResponse, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
 use super::{Term, WriteError, slots};
@@ -134,9 +134,9 @@ impl<'a> Completion<'a> {
         let leader = leader.kvs().first();
         let state = state.kvs().first();
         Ok(Finding {
-            leads: leader.is_some_and(|it| it.create_revision() == self.run.token.get()),
+            leads: leader.is_some_and(|it| Token::of(it) == self.run.token),
             state: state.and_then(|it| State::read(it.value()).ok()),
-            revision: Revision::new(state.map_or(0, KeyValue::mod_revision)),
+            revision: state.map_or(Revision::default(), Revision::written),
         })
     }
 
