@@ -3,6 +3,12 @@
 
 use std::time::Duration;
 
+use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+use incumbent::etcd::{Settings, Store};
+use incumbent::keys::{LeaseId, Prefix};
+use incumbent::reason::EndReason;
+use incumbent::revision::Token;
+use incumbent::term::resignation::Resignation;
 use serde_json::{Value, json};
 
 use crate::common::*;
@@ -303,6 +309,49 @@ fn a_term_ended_in_the_history_when_its_job_did_though_the_store_was_away() {
     let ended = humantime::parse_rfc3339(past["ended"].as_str().unwrap()).unwrap();
     let late = ended.duration_since(stopped.unwrap()).unwrap_or_default();
     assert!(late < Duration::from_secs(2), "{late:?}");
+}
+
+#[test]
+fn an_end_is_written_down_whenever_the_next_leader_moves_the_record() {
+    let cluster = Cluster::start(1);
+    let prefix = Prefix::new(PREFIX);
+    let (settings, limit) = (Settings::new(cluster.endpoints()), secs(2));
+    let store = Store::new(&settings);
+    for token in (2..200).map(|token| Token::new(token).unwrap()) {
+        let record =
+            json!({"token": token, "candidate": "a", "lease": "1", "host": "h", "since": ""});
+        cluster.put(&prefix.term(), &record.to_string());
+        let resignation = Resignation {
+            store: settings.clone(),
+            cluster: 0,
+            prefix: prefix.clone(),
+            candidate: "a".to_owned(),
+            lease: LeaseId::new(1).unwrap(),
+            ttl: secs(2),
+            attempt_limit: limit,
+            token: Some(token),
+            may_mark: true,
+            step_down: None,
+            close: None,
+        };
+        // As a leader does that follows.
+        let mut moved = record;
+        moved["reason"] = "unknown".into();
+        let place = prefix.past_term(token);
+        let empty = Compare::version(place.as_str(), CompareOp::Equal, 0);
+        let fill = [TxnOp::put(place.as_str(), moved.to_string(), None)];
+        let follow = Txn::new().and_then([
+            TxnOp::put(prefix.term(), r#"{"token":1}"#, None),
+            TxnOp::txn(Txn::new().when([empty]).and_then(fill)),
+        ]);
+        cluster.block_on(async {
+            let explain = resignation.explain(&store, "now".to_owned(), EndReason::DaemonLost);
+            let ((), followed) = tokio::join!(explain, store.txn(limit, follow));
+            followed.unwrap();
+        });
+        let past: Value = serde_json::from_str(&cluster.get(&place).unwrap()).unwrap();
+        assert_eq!(past["reason"], "daemon_lost", "{past}");
+    }
 }
 
 #[test]

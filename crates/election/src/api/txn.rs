@@ -3,6 +3,7 @@
 use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse, TxnResponse};
 
 use super::Value;
+use crate::etcd::reads;
 use crate::revision::Revision;
 
 /// Operations that are done together, in a term and by conditions of their own.
@@ -98,11 +99,9 @@ impl Answers {
                 continue;
             };
             read.is_done = own.succeeded();
-            for response in own.op_responses() {
-                if let TxnOpResponse::Get(get) = response {
-                    read.values.push(get.kvs().first().map(Value::of));
-                }
-            }
+            let found = reads::firsts(&own);
+            read.values
+                .extend(found.map(|kv| kv.as_ref().map(Value::of)));
         }
         read
     }

@@ -15,12 +15,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{
-    Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
-};
+use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnResponse};
 
 use crate::clock;
-use crate::etcd::{Error, Store};
+use crate::etcd::{Error, Store, reads};
 use crate::keys::Prefix;
 use crate::revision::{Revision, Token};
 use crate::session::{self, Loss, Session};
@@ -151,12 +149,10 @@ impl Election {
         let (answer, seen) = until_lost(session, || self.txn(session, txn.clone())).await?;
         let mut position = 0;
         let mut create_revision = Token::at(seen.revision);
-        for response in answer.op_responses() {
-            if let TxnOpResponse::Get(get) = response {
-                match get.kvs().first() {
-                    Some(kv) => create_revision = Token::of(kv),
-                    None => position = get.count() - 1,
-                }
+        for get in reads::gets(&answer) {
+            match get.kvs().first() {
+                Some(kv) => create_revision = Token::of(kv),
+                None => position = get.count() - 1,
             }
         }
         Ok(Candidacy {

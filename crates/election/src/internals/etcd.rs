@@ -29,6 +29,7 @@ mod lease;
 pub mod member;
 pub mod patience;
 pub mod proxy;
+pub(crate) mod reads;
 mod reason;
 mod revisions;
 pub mod secret;

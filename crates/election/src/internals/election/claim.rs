@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, SortOrder, SortTarget};
-use etcd_client::{Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Txn, TxnOp, TxnResponse};
 
+use crate::etcd::reads;
 use crate::keys::{LeaseId, Prefix};
 use crate::revision::{Revision, Token};
 use crate::term::record::{self, PauseRecord, Record, StepDown};
@@ -87,12 +88,7 @@ pub(super) fn txn(prefix: &Prefix, key: &str, mine: Token) -> Txn {
 impl Claim {
     /// Reads the answer to [`txn`] for the candidate whose key was created at `mine`, under `lease`.
     pub(super) fn read(answer: &TxnResponse, prefix: &Prefix, mine: Token, lease: LeaseId) -> Self {
-        let mut reads = answer.op_responses().into_iter().map(|response| {
-            let TxnOpResponse::Get(mut get) = response else {
-                return None;
-            };
-            get.take_kvs().into_iter().next()
-        });
+        let mut reads = reads::firsts(answer);
         let mut next = || reads.next().flatten();
         if answer.succeeded() {
             let standing = Standing::read(prefix, [next(), next(), next(), next()]);

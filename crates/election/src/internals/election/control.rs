@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use etcd_client::{GetOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{GetOptions, Txn, TxnOp};
 
 use super::own_key::{put_back, say_not_put_back, say_put_back};
 use crate::clock;
 use crate::etcd::watch::{Change, Target, Watch};
-use crate::etcd::{Error, Store};
+use crate::etcd::{Error, Store, reads};
 use crate::revision::{Revision, Token};
 use crate::session::Loss;
 use crate::term::Term;
@@ -174,12 +174,8 @@ impl Lookout {
         }
         let watch = Watch::open(&self.store, limit, targets, seen.revision.next()).await?;
         self.watch = Some(watch);
-        let mut found = Vec::new();
-        for response in answer.op_responses() {
-            if let TxnOpResponse::Get(mut get) = response {
-                found.extend(get.take_kvs().into_iter().map(Change::Put));
-            }
-        }
+        let found = reads::gets(&answer).flat_map(|mut get| get.take_kvs());
+        let found: Vec<_> = found.map(Change::Put).collect();
         if self.scheduled {
             let pause = self.term.election().pause();
             let paused = found.iter().any(|change| match change {

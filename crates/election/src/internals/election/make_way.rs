@@ -3,11 +3,11 @@
 //! The leader steps down when the chosen one is next; those between see the same record and join
 //! again behind it. A candidate of Go knows of no record, so nobody gets past it.
 
-use etcd_client::{GetOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{GetOptions, SortOrder, SortTarget, Txn, TxnOp};
 
 use super::Election;
 use super::queue::{Queue, QueuedCandidate};
-use crate::etcd::Error;
+use crate::etcd::{Error, reads};
 use crate::keys::LeaseId;
 use crate::revision::Token;
 use crate::session::Session;
@@ -82,12 +82,7 @@ impl Election {
             TxnOp::get(self.prefix.candidate(chosen), None),
         ]);
         let (answer, _) = self.txn(session, look).await?;
-        let mut found = answer.op_responses().into_iter().map(|response| {
-            let TxnOpResponse::Get(get) = response else {
-                return None;
-            };
-            get.kvs().first().map(Token::of)
-        });
+        let mut found = reads::firsts(&answer).map(|kv| kv.as_ref().map(Token::of));
         let (first, chosen) = (found.next().flatten(), found.next().flatten());
         Ok(match (first, chosen) {
             (Some(first), Some(chosen)) => must_make_way(record, first, mine, chosen),

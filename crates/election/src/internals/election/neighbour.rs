@@ -1,10 +1,10 @@
 //! What a candidate that waits learns of the one in front of it, and notes for who comes later.
 
-use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
 
 use super::claim::Front;
 use super::{Candidacy, Election, Progress, until_lost};
-use crate::etcd::Error;
+use crate::etcd::{Error, reads};
 use crate::keys::{LeaseId, shown};
 use crate::revision::Token;
 use crate::session::{Loss, Session};
@@ -88,12 +88,8 @@ impl Election {
     ) -> Result<Option<Record<MemberRecord>>, Loss> {
         let read = Txn::new().and_then([TxnOp::get(self.prefix.member(lease), None)]);
         let (answer, _) = until_lost(session, || self.txn(session, read.clone())).await?;
-        Ok(answer.op_responses().iter().find_map(|response| {
-            let TxnOpResponse::Get(get) = response else {
-                return None;
-            };
-            get.kvs().first().map(|kv| record::json(kv.value()))
-        }))
+        let mut found = reads::firsts(&answer).flatten();
+        Ok(found.next().map(|kv| record::json(kv.value())))
     }
 
     /// Whether the candidate with this member record has other settings, and that was not found

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget, Txn, TxnOp};
 
 use super::claim::Standing;
 use crate::etcd::patience::{Failure, Patience};
-use crate::etcd::{Error, Store};
+use crate::etcd::{Error, Store, reads};
 use crate::keys::{LeaseId, Prefix, shown};
 use crate::revision::{Revision, Token};
 use crate::schedule::record::{State, Unreadable};
@@ -88,13 +88,7 @@ impl Queue {
             TxnOp::get(prefix.schedule(), None),
         ]);
         let (answer, seen) = store.txn(limit, txn).await?;
-        let mut reads = answer.op_responses().into_iter().map(|response| {
-            if let TxnOpResponse::Get(mut get) = response {
-                get.take_kvs()
-            } else {
-                Vec::new()
-            }
-        });
+        let mut reads = reads::gets(&answer).map(|mut get| get.take_kvs());
         let mut next = || reads.next().unwrap_or_default();
         let (keys, members) = (next(), next());
         let mut one = || next().into_iter().next();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse};
 
 use super::queue::{Queue, QueuedCandidate};
-use crate::etcd::{Error, Store};
+use crate::etcd::{Error, Store, reads};
 use crate::keys::{LeaseId, Prefix};
 use crate::revision::{Revision, Token};
 use crate::schedule::record::State;
@@ -113,12 +113,8 @@ async fn wish(
     let then = vec![put, TxnOp::get(key, None)];
     let txn = guarded(&prefix.candidate(lease), token, then);
     let (answer, _) = store.txn(limit, txn).await?;
-    Ok(answer.op_responses().iter().find_map(|response| {
-        let TxnOpResponse::Get(get) = response else {
-            return None;
-        };
-        get.kvs().first().map(Revision::written)
-    }))
+    let mut found = reads::firsts(&answer).flatten();
+    Ok(found.next().as_ref().map(Revision::written))
 }
 
 /// Takes back the wish that a term step down with this mod_revision, that nobody comes to it later.

@@ -12,7 +12,7 @@ use super::slots::Close;
 use super::{guarded, record};
 use crate::clock::{self, Instant};
 use crate::etcd::keep_alive::KeepAlive;
-use crate::etcd::{Error, Settings, Store};
+use crate::etcd::{Error, Settings, Store, reads};
 use crate::keys::{LeaseId, Prefix};
 use crate::reason::EndReason;
 use crate::revision::{Revision, Token};
@@ -97,18 +97,20 @@ impl Resignation {
         let Some(token) = self.token else {
             return Ok(());
         };
-        // The next leader's record may be where this term's was, which is then in the history.
-        for place in [self.prefix.past_term(token), self.prefix.term()] {
-            let (found, _) = store.get(self.attempt_limit, place, None).await?;
-            let record = found.kvs().first();
-            let record: Option<record::TermRecord> =
-                record.and_then(|kv| record::json(kv.value()).read());
-            if let Some(term) = record.filter(|term| term.token == token) {
-                let past = record::PastTerm::ended_at(term, ended, reason);
-                return put_past(store, self.attempt_limit, &self.prefix, &past).await;
-            }
-        }
-        Ok(())
+        // The next leader's record may be where this term's was, which is then in the history. Both
+        // are read at one revision: it may come to move it at any moment.
+        let places = [self.prefix.term(), self.prefix.past_term(token)];
+        let read = Txn::new().and_then(places.map(|place| TxnOp::get(place, None)));
+        let (answer, _) = store.txn(self.attempt_limit, read).await?;
+        let mut records = reads::firsts(&answer).flatten().filter_map(|kv| {
+            let record: Option<record::TermRecord> = record::json(kv.value()).read();
+            record.filter(|term| term.token == token)
+        });
+        let Some(term) = records.next() else {
+            return Ok(());
+        };
+        let past = record::PastTerm::ended_at(term, ended, reason);
+        put_past(store, self.attempt_limit, &self.prefix, &past).await
     }
 
     /// Tries once to delete the key, and once to revoke the lease, a few milliseconds later;
