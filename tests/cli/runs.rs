@@ -243,7 +243,15 @@ fn terms_are_told_with_their_ends() {
     let b = scene.waiter(scene.daemon("b"));
     scene.cluster.incumbent(&["step-down", "--wait"]).text();
     let second = scene.wait_leads(&b, 1, SOON);
-    let terms = told(&scene.cluster, &["terms", "-o", "json"]);
+    // The next one leads before the last one writes down how its term ended.
+    let terms = eventually(SOON, "the end is written down", || {
+        let terms = told(&scene.cluster, &["terms", "-o", "json"]);
+        if terms["terms"][1]["ended"].is_string() {
+            Ok(terms)
+        } else {
+            Err(terms)
+        }
+    });
     let [present, past] = &terms["terms"].as_array().unwrap()[..] else {
         panic!("{terms}");
     };

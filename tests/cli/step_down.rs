@@ -196,8 +196,8 @@ fn a_later_wish_ends_an_earlier_one_and_is_not_granted_by_its_answer() {
     let leases = [&b, &c].map(|each| scene.candidate(each).lease);
     let mut to_c = asks_for(&scene, "c");
     let mut to_d = asks_for(&scene, "d");
-    assert_eq!(to_c.wait_exit(), Some(3));
-    let errors = to_c.errors().join("\n");
+    let Answer { code, errors, .. } = to_c.wait_answer();
+    assert_eq!(code, Some(3), "{errors}");
     assert!(errors.contains("another wish has overtaken"), "{errors}");
     let said = a.wait_log("not stepping down", SOON);
     assert!(said.text("reason").contains("overtaken"), "{}", said.text);
@@ -230,8 +230,8 @@ fn who_waits_for_a_chosen_one_is_told_when_a_signal_has_made_another_lead() {
     });
     b.sigcont();
     scene.wait_leads(&b, 1, SOON);
-    assert_eq!(to_c.wait_exit(), Some(3));
-    let errors = to_c.errors().join("\n");
+    let Answer { code, errors, .. } = to_c.wait_answer();
+    assert_eq!(code, Some(3), "{errors}");
     assert!(errors.contains("but b (lease "), "{errors}");
     scene.assert_no_overlap();
 }

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use super::cluster::Cluster;
 use super::daemon::{PREFIX, program};
@@ -34,8 +35,8 @@ pub struct Answer {
 /// A command that goes on; killed on drop.
 pub struct Followed {
     child: Child,
-    output: Arc<Mutex<Vec<String>>>,
-    errors: Arc<Mutex<Vec<String>>>,
+    output: Collected,
+    errors: Collected,
 }
 
 /// Whether a program is there that a test can do without; says what is left out where it isn't.
@@ -198,8 +199,8 @@ impl Typed {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {:?}: {error}", self.command));
-        let output = collect(child.stdout.take().unwrap());
-        let errors = collect(child.stderr.take().unwrap());
+        let output = Collected::from(child.stdout.take().unwrap());
+        let errors = Collected::from(child.stderr.take().unwrap());
         Followed {
             child,
             output,
@@ -264,14 +265,28 @@ impl Followed {
         status.code()
     }
 
+    /// The same with all that was said, by it and by whoever has inherited its output.
+    #[track_caller]
+    pub fn wait_answer(&mut self) -> Answer {
+        let code = self.wait_exit();
+        eventually(secs(20), "its output ends", || {
+            self.output.has_ended() && self.errors.has_ended()
+        });
+        Answer {
+            code,
+            output: self.lines().join("\n").into_bytes(),
+            errors: self.errors().join("\n"),
+        }
+    }
+
     /// All lines of standard output so far.
     pub fn lines(&self) -> Vec<String> {
-        kept(&self.output)
+        self.output.lines()
     }
 
     /// All lines of standard error so far.
     pub fn errors(&self) -> Vec<String> {
-        kept(&self.errors)
+        self.errors.lines()
     }
 
     /// Waits until there are `n` lines on standard output, and returns all there are.
@@ -308,19 +323,36 @@ impl Drop for Followed {
     }
 }
 
-fn collect(from: impl std::io::Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let collected = Arc::clone(&lines);
-    std::thread::spawn(move || {
-        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.push(line);
-        }
-    });
-    collected
+/// The lines of a stream, as they come.
+struct Collected {
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
 }
 
-fn kept(lines: &Mutex<Vec<String>>) -> Vec<String> {
-    lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+impl Collected {
+    fn from(stream: impl std::io::Read + Send + 'static) -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.push(line);
+            }
+        });
+        Self {
+            lines: collected,
+            reader,
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.clone()
+    }
+
+    /// Whether nobody can write to it any more, and all of it is among the lines.
+    fn has_ended(&self) -> bool {
+        self.reader.is_finished()
+    }
 }
