@@ -4,6 +4,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use rustix::process::Signal;
 
 use crate::checker::Wait;
@@ -18,24 +19,54 @@ use crate::store::try_ask;
 /// How long a replica that was killed may take to stand again, for it to be of use here.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// Under which something is written: what a frozen member keeps of it, and applies when nobody expects it
+/// any more, is refused once the permit is gone.
+struct Permit {
+    key: String,
+    at: i64,
+}
+
 impl Range<'_> {
+    fn permit(&self) -> Option<Permit> {
+        let key = format!("{}.torture/permit-{}", prefix(), monotonic_ns());
+        let put = async |mut client: etcd_client::Client| client.put(key.as_str(), "", None).await;
+        let at = try_ask(self.cluster, put)?.header()?.revision();
+        Some(Permit { key, at })
+    }
+
+    /// Puts a key without a lease; returns at which revision.
+    fn put(&self, permit: &Permit, key: &str, text: &str) -> Option<i64> {
+        let Permit { key: own, at } = permit;
+        let txn = Txn::new()
+            .when([Compare::mod_revision(own.as_str(), CompareOp::Equal, *at)])
+            .and_then([TxnOp::put(key, text, None)]);
+        let put = async |mut client: etcd_client::Client| client.txn(txn.clone()).await;
+        let done = try_ask(self.cluster, put)?;
+        let revision = done.header()?.revision();
+        done.succeeded().then_some(revision)
+    }
+
     /// Takes the leader's key off its lease; what is left of that, an operator deletes.
     pub(crate) fn put_key(&self, replica: &Replica, fault: &Fault) -> bool {
         let Some(key) = self.key_of(replica, fault) else {
             return false;
         };
-        let put = async |mut client: etcd_client::Client| {
-            client.put(key.as_str(), replica.name.as_str(), None).await
+        let Some(permit) = self.permit() else {
+            return false;
         };
-        let done = try_ask(self.cluster, put).is_some();
+        let done = self.put(&permit, &key, &replica.name).is_some();
         std::thread::sleep(fault.lasts);
-        try_ask(self.cluster, async |mut client| {
+        self.delete(&permit.key);
+        let mend = async |mut client: etcd_client::Client| {
             let found = client.get(key.as_str(), None).await?;
             if found.kvs().iter().any(|kv| kv.lease() == 0) {
                 client.delete(key.as_str(), None).await?;
             }
             Ok(())
-        });
+        };
+        while try_ask(self.cluster, mend).is_none() {
+            std::thread::sleep(millis(100));
+        }
         done
     }
 
@@ -47,10 +78,12 @@ impl Range<'_> {
             Record::Term => ("term", "{"),
         };
         let key = format!("{}.meta/{name}", prefix());
-        let put =
-            async |mut client: etcd_client::Client| client.put(key.as_str(), text, None).await;
-        let done = try_ask(self.cluster, put).is_some();
+        let Some(permit) = self.permit() else {
+            return false;
+        };
+        let done = self.put(&permit, &key, text).is_some();
         std::thread::sleep(lasts);
+        self.delete(&permit.key);
         // Nobody may take away the record of a term: the next one writes its own.
         if record != Record::Term {
             self.delete(&key);
@@ -73,13 +106,12 @@ impl Range<'_> {
             return false;
         };
         let key = format!("{}/nobody", prefix());
-        let put = async |mut client: etcd_client::Client| client.put(key.as_str(), "x", None).await;
-        let done = try_ask(self.cluster, put);
+        let Some(permit) = self.permit() else {
+            return false;
+        };
+        let done = self.put(&permit, &key, "x");
         let end = monotonic_ns() + nanos(fault.lasts);
-        let blocked = done.as_ref().and_then(|done| {
-            let token = done.header()?.revision();
-            self.send_behind(token, end)
-        });
+        let blocked = done.and_then(|token| self.send_behind(token, end));
         std::thread::sleep(Duration::from_nanos(end.saturating_sub(monotonic_ns())));
         if let Some((replica, at, pid)) = blocked {
             let named = replica.said_blocked_at(at, &key);
@@ -97,6 +129,7 @@ impl Range<'_> {
                 });
             }
         }
+        self.delete(&permit.key);
         self.delete(&key);
         done.is_some()
     }
