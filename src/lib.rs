@@ -130,7 +130,7 @@
 //! | R4 | a run starts only under a complete claim, before `D−G−K`, with nothing of an earlier run alive and no stop begun; whoever forks looks again | [`candidate`], [`guardian`], [`fencing`] |
 //! | R5 | the key and the lease are given back only for a tree that is proven empty; until then somebody renews | [`candidate`], `term::resignation`, [`guardian`], [`release`] |
 //! | R6 | the guardian alone forks, signals and reaps, and knows every lease before it is granted | [`guardian`], [`candidate`] |
-//! | R7 | a leader whose own key is gone kills its job at once | `election::control`, `session` |
+//! | R7 | a leader whose own key is gone kills its job at once; so does the guardian, while it stops what runs for a daemon that is dead or late | `election::control`, `session`, [`guardian`] |
 //! | R8 | to be first in the queue is not to lead: one linearizable transaction proves it | `election` |
 //! | R9 | who waits renews, watches the one in front, and joins again after any loss | `election::campaign`, [`candidate`] |
 //! | R10 | a write that timed out may be applied later: a fresh lease for each candidacy, guarded deletes, and a revocation at the end | `session`, `term::resignation` |

@@ -25,6 +25,7 @@ use crate::term::resignation::Resignation;
 mod at_end;
 pub(super) mod checks;
 mod daemon;
+mod own_key;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,8 @@ pub(crate) enum GuardEvent {
     DaemonDead,
     /// The attempt to give a lease back is over.
     GivenBack { lease: LeaseId, confirmed: bool },
+    /// The key of the candidacy with this lease is gone, or another's.
+    KeyGone { lease: LeaseId },
     /// Everything that lay in the socket at this time was handled, so timers may be acted on: a
     /// guardian that was stopped takes the newer deadline before it acts on an old one.
     Tick,
@@ -94,6 +97,8 @@ pub(crate) enum GuardAction {
     },
     /// Get ready to speak to the store.
     Connect(Resignation),
+    /// Look once for the candidacy's own key; answered by [`GuardEvent::KeyGone`] if that proves it gone.
+    LookForKey(Resignation),
     /// Renew a lease once.
     Renew(Resignation),
     /// Give a lease back; answered by [`GuardEvent::GivenBack`].
@@ -158,6 +163,8 @@ pub(crate) struct TermGuard {
     daemon_killed: Option<Instant>,
     /// When the leases are renewed next, should somebody have to.
     next_renewal: Option<Instant>,
+    /// When the own key is looked for next, should nobody else watch it.
+    next_look: Instant,
     actions: Vec<GuardAction>,
 }
 
@@ -274,6 +281,7 @@ impl TermGuard {
             GuardEvent::DaemonClosed => self.daemon_closed(now),
             GuardEvent::DaemonDead => self.daemon_dead(now),
             GuardEvent::GivenBack { lease, confirmed } => self.given_back(lease, confirmed),
+            GuardEvent::KeyGone { lease } => self.key_gone(lease, now),
             GuardEvent::Tick => self.tick(now),
         }
         std::mem::take(&mut self.actions)
@@ -287,6 +295,12 @@ impl TermGuard {
 
     /// When the next [`GuardEvent::Tick`] is due.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
+        let timers = [self.next_deadline(), self.look_at()];
+        timers.into_iter().flatten().reduce(Instant::min)
+    }
+
+    /// The same, but for looks for the own key.
+    fn next_deadline(&self) -> Option<Instant> {
         let term = self.term.as_ref().filter(|guarded| !guarded.over);
         let killing = self.killing();
         [
@@ -337,6 +351,9 @@ impl TermGuard {
         }
         self.stand_in(now);
         self.make_ready(now);
+        if self.look_at().is_some_and(|at| now >= at) {
+            self.look(now);
+        }
     }
 
     /// The present term, if this is its token.

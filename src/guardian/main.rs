@@ -24,7 +24,7 @@ use super::link::Link;
 use super::offspring::{Orphans, Round};
 use super::proc;
 use super::protocol::{Exit, Report, Request};
-use super::resigner::Resigner;
+use super::resigner::{Resigner, ResignerOutcome};
 use super::signals;
 use super::tree::Tree;
 use super::waits::Waits;
@@ -290,8 +290,14 @@ impl GuardianLoop {
             self.daemon.dead = true;
             self.feed(GuardEvent::DaemonDead, now);
         }
-        for (lease, confirmed) in self.resigner.outcomes() {
-            self.feed(GuardEvent::GivenBack { lease, confirmed }, now);
+        for outcome in self.resigner.outcomes() {
+            let event = match outcome {
+                ResignerOutcome::GivenBack(lease, confirmed) => {
+                    GuardEvent::GivenBack { lease, confirmed }
+                }
+                ResignerOutcome::KeyGone(lease) => GuardEvent::KeyGone { lease },
+            };
+            self.feed(event, now);
         }
         self.feed(GuardEvent::Tick, now);
         self.link.flush();
@@ -395,6 +401,7 @@ impl GuardianLoop {
             }
             GuardAction::SayStuck { token, lease } => self.say_stuck(token, lease),
             GuardAction::Connect(resignation) => self.resigner.connect(resignation),
+            GuardAction::LookForKey(resignation) => self.resigner.look_for_key(resignation),
             GuardAction::Renew(resignation) => {
                 let shown = resignation.token.map(|_| self.stuck.clone());
                 self.resigner.renew(resignation, shown.unwrap_or_default());

@@ -32,14 +32,21 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 enum ResignerOrder {
     Connect(Resignation),
+    LookForKey(Resignation),
     Renew(Resignation, Vec<Unkillable>),
     GiveBack(Resignation, Instant),
     /// Close all connections, and free the memory.
     Rest,
 }
 
-/// How a lease was given back, and whether the store confirmed it.
-type ResignerOutcome = (LeaseId, bool);
+/// What came of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResignerOutcome {
+    /// A lease was given back, and whether the store confirmed it.
+    GivenBack(LeaseId, bool),
+    /// The key of the candidacy with this lease is gone.
+    KeyGone(LeaseId),
+}
 
 /// The thread, when there is one, and what it has to tell.
 #[derive(Debug)]
@@ -104,6 +111,11 @@ impl Resigner {
         self.order(ResignerOrder::Connect(resignation));
     }
 
+    /// Looks once for the key of a candidacy; an outcome follows if the store says that it is gone.
+    pub(super) fn look_for_key(&mut self, resignation: Resignation) {
+        self.order(ResignerOrder::LookForKey(resignation));
+    }
+
     /// Renews a lease once, and shows what can't be killed to whoever looks.
     pub(super) fn renew(&mut self, resignation: Resignation, unkillable: Vec<Unkillable>) {
         self.order(ResignerOrder::Renew(resignation, unkillable));
@@ -120,8 +132,11 @@ impl Resigner {
         let mut rings = [0; 64];
         while matches!(self.bell.read(&mut rings), Ok(length) if length > 0) {}
         let outcomes: Vec<ResignerOutcome> = self.outcomes.try_iter().collect();
-        self.awaited = self.awaited.saturating_sub(outcomes.len());
-        if !outcomes.is_empty() && self.awaited == 0 {
+        let given_back = outcomes.iter();
+        let given_back = given_back.filter(|it| matches!(it, ResignerOutcome::GivenBack(..)));
+        let given_back = given_back.count();
+        self.awaited = self.awaited.saturating_sub(given_back);
+        if given_back > 0 && self.awaited == 0 {
             // Its memory is free again, should the daemon wake up.
             self.order(ResignerOrder::Rest);
         }
@@ -141,9 +156,10 @@ impl Resigner {
             }
             // Nothing can be done but to let the lease lapse.
             (None, ResignerOrder::GiveBack(resignation, _)) => {
-                self.tell.tell((resignation.lease, false));
+                self.tell
+                    .tell(ResignerOutcome::GivenBack(resignation.lease, false));
             }
-            (None, ResignerOrder::Connect(_) | ResignerOrder::Renew(..) | ResignerOrder::Rest) => {}
+            (None, _) => {}
         }
     }
 }
@@ -178,10 +194,11 @@ fn runtime(
     loop {
         waiting.retain(|order| match order {
             ResignerOrder::GiveBack(resignation, until) if until.has_passed() => {
-                tell.tell((resignation.lease, false));
+                tell.tell(ResignerOutcome::GivenBack(resignation.lease, false));
                 false
             }
-            ResignerOrder::Rest => false,
+            // Each is followed by others.
+            ResignerOrder::Rest | ResignerOrder::LookForKey(_) => false,
             ResignerOrder::Connect(_) | ResignerOrder::Renew(..) | ResignerOrder::GiveBack(..) => {
                 true
             }
@@ -226,6 +243,17 @@ async fn work(
                 }));
                 continue;
             }
+            Some(ResignerOrder::LookForKey(resignation)) => {
+                let store = store(&mut stores, &resignation);
+                let tell = tell.clone();
+                drop(spawn_local(async move {
+                    // What isn't answered proves nothing.
+                    if resignation.is_key_gone(&store).await.unwrap_or(false) {
+                        tell.tell(ResignerOutcome::KeyGone(resignation.lease));
+                    }
+                }));
+                continue;
+            }
             Some(ResignerOrder::Renew(resignation, unkillable)) => {
                 let store = store(&mut stores, &resignation);
                 drop(spawn_local(async move {
@@ -247,7 +275,7 @@ async fn work(
                 let reason = EndReason::DaemonLost;
                 resignation.explain(&store, ended, reason).await;
             }
-            tell.tell((resignation.lease, confirmed));
+            tell.tell(ResignerOutcome::GivenBack(resignation.lease, confirmed));
         }));
     }
 }

@@ -219,6 +219,34 @@ fn a_waiter_that_takes_over_a_new_kill_budget_waits_out_the_last_term_for_as_lon
     assert_eq!(b.wait_log(DELAYED, SOON).int("delay_ms"), 3000);
 }
 
+/// Deletes the key of a leader whose daemon was ended `how`, while its job, which heeds nothing, is asked
+/// to stop; the next one leads before that job's grace is over.
+fn a_key_deleted_in_the_polite_stop_kills_the_job(how: fn(&Daemon)) {
+    let scene = Scene::start(1);
+    let times =
+        "job.lost_grace = '3s'\njob.kill_budget = '200ms'\nelection.takeover_delay = '500ms'";
+    let a = scene.daemon_with("a", &["--ignore-term"]).ttl("8s");
+    let (a, token) = scene.leader(a.toml(times));
+    let b = scene.waiter(scene.daemon("b").ttl("8s").toml(times));
+    let key = scene.candidate(&a).key;
+    how(&a);
+    scene.record.wait_asked(token, SOON);
+    scene.cluster.delete(&key);
+    scene.wait_leads(&b, 1, SOON);
+    assert_eq!(b.wait_log(DELAYED, SOON).int("delay_ms"), 500);
+    scene.assert_no_overlap();
+}
+
+#[test]
+fn a_key_deleted_while_the_job_of_a_killed_daemon_is_asked_to_stop_leaves_no_two_jobs() {
+    a_key_deleted_in_the_polite_stop_kills_the_job(Daemon::sigkill);
+}
+
+#[test]
+fn a_key_deleted_while_the_job_of_a_stopped_daemon_is_asked_to_stop_leaves_no_two_jobs() {
+    a_key_deleted_in_the_polite_stop_kills_the_job(Daemon::sigstop);
+}
+
 #[test]
 fn no_marked_end_is_waited_out() {
     let scene = Scene::start(1);

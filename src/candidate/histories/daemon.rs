@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::Mistake;
 use super::chance::nanos;
 use super::contest::Contest;
-use super::faults::Mood;
 use super::machine::Process;
 use super::settings::NATIVE;
 use super::store::{Answer, Paused, Wished};
@@ -492,16 +491,8 @@ impl World {
     /// The daemon gets SIGKILL.
     pub(super) fn daemon_killed(&mut self, at: usize) {
         if !self.machines[at].daemon.process.dead {
-            let machine = &mut self.machines[at];
-            machine.daemon.process.dead = true;
-            let gone = |token| !self.store.queue.contains_key(&token);
-            let gone = machine.tree.tokens().any(gone);
-            // Just when strangers ended its lease: nobody hears of that any more, and what its guardian
-            // stops politely, or runs at the end, goes on beside the next leader's.
-            if self.mood == Mood::Strange && gone {
-                let until = self.now + nanos(machine.truth.ttl());
-                machine.excused_until = machine.excused_until.max(until);
-            }
+            self.machines[at].daemon.process.dead = true;
+            self.daemon_died(at);
             let native = self.machines[at].tree.native;
             let span = native.map_or(0, |native| native.death);
             self.after(span, What::DaemonEnds(at));

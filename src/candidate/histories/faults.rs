@@ -127,6 +127,7 @@ impl Mood {
                 KeyDeleted,
                 LeaseRevoked,
                 LeaseRevoked,
+                DaemonKilled,
                 Foreign,
                 NewLeader,
                 JobEnds,
@@ -167,9 +168,6 @@ impl World {
         let last = self.machines.len() as u64 - 1;
         let any = usize::try_from(self.chance.up_to(last)).unwrap_or(0);
         let at = leader.filter(|_| self.chance.one_in(2)).unwrap_or(any);
-        if self.traced {
-            println!("{:>16} {at} FAULT  {fault:?}", self.now);
-        }
         self.outcome.faults += 1;
         self.fault(at, fault);
         let pause = self.chance.up_to(5_000_000_000);
@@ -222,6 +220,14 @@ impl World {
         }
     }
 
+    /// A daemon was killed: strangers may end its lease while its guardian stops the job politely.
+    pub(super) fn daemon_died(&mut self, at: usize) {
+        if self.mood == Mood::Strange && !self.calm && self.chance.one_in(2) {
+            let after = self.chance.span(self.machines[at].truth.lost_grace());
+            self.strikes(at, after, &[Fault::KeyDeleted, Fault::LeaseRevoked]);
+        }
+    }
+
     /// What was sent SIGKILL can't be killed: then its daemon may die as well, and somebody has to go on.
     pub(super) fn kill_is_in_vain(&mut self, at: usize) {
         if self.mood == Mood::Stubborn && !self.calm && self.chance.one_in(3) {
@@ -234,6 +240,9 @@ impl World {
     pub(super) fn fault(&mut self, at: usize, fault: Fault) {
         if self.calm {
             return;
+        }
+        if self.traced {
+            println!("{:>16} {at} FAULT  {fault:?}", self.now);
         }
         let (now, both_up) = (self.now, self.machines[at].is_steady(self.now));
         match fault {
@@ -277,10 +286,9 @@ impl World {
                 let span = self.chance.up_to(longest);
                 machine.cut_off_until = machine.cut_off_until.max(now + span);
             }
-            // Where the daemon is dead nobody watches the key, and its hook may run yet. Where the network
-            // fails too, only those are hit who have nothing to lose yet.
+            // Where the network fails too, only those are hit who have nothing to lose yet.
             Fault::KeyDeleted
-                if both_up
+                if self.machines[at].is_watched(now)
                     && (self.mood == Mood::Strange
                         || self.machines[at].daemon.contest.waits_out()) =>
             {
@@ -303,7 +311,7 @@ impl World {
                     self.store_changed();
                 }
             }
-            Fault::LeaseRevoked if both_up => {
+            Fault::LeaseRevoked if self.machines[at].is_watched(now) => {
                 let mine = self.machines[at].daemon.contest.mine();
                 let mine = mine.filter(|mine| self.is_known(at, *mine));
                 let key = mine.and_then(|mine| self.store.queue.get(&mine).copied());

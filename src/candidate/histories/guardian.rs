@@ -1,12 +1,12 @@
 //! The guardian of a machine: the product's decisions, and a process that carries them out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::Mistake;
 use super::daemon::Word;
 use super::machine::Process;
-use super::store::Request as Asked;
+use super::store::{Answer, Request as Asked};
 use super::world::{Asker, World};
 use crate::clock::Instant;
 use crate::guardian::decide::{GuardAction, GuardEvent, HOOK, TermGuard};
@@ -30,6 +30,8 @@ pub(super) struct Guardian {
     /// The term that it has acknowledged.
     pub(super) acknowledged: Option<Token>,
     giving: Vec<Giving>,
+    /// The looks for a key that are not answered yet, by number.
+    looks: BTreeMap<u64, LeaseId>,
 }
 
 /// A lease that is being given back.
@@ -111,7 +113,7 @@ impl World {
             GuardEvent::Request(_) => 0,
             GuardEvent::DaemonClosed => 1,
             GuardEvent::DaemonDead => 3,
-            GuardEvent::GivenBack { .. } => 4,
+            GuardEvent::GivenBack { .. } | GuardEvent::KeyGone { .. } => 4,
             _ => 2,
         });
         while let Some(event) = self.machines[at].guardian.inbox.pop_front() {
@@ -188,6 +190,18 @@ impl World {
                 if self.mistake != Some(Mistake::UnkillableIsNotRenewed) {
                     let lease = resignation.lease;
                     self.ask_store(at, Asker::Nobody, 0, Asked::Renew { lease });
+                }
+            }
+            GuardAction::LookForKey(resignation) => {
+                let token = resignation
+                    .token
+                    .filter(|_| self.mistake != Some(Mistake::DeadDaemonsKeyIsNotWatched));
+                if let Some(token) = token {
+                    let number = self.next_number();
+                    let guardian = &mut self.machines[at].guardian;
+                    guardian.looks.insert(number, resignation.lease);
+                    let asker = Asker::Guardian(guardian.number);
+                    self.ask_store(at, asker, number, Asked::Read { token });
                 }
             }
             GuardAction::SayStuck { token, .. } => {
@@ -297,9 +311,21 @@ impl World {
         }
     }
 
-    pub(super) fn guardian_is_answered(&mut self, at: usize, guardian: u64, number: u64) {
+    pub(super) fn guardian_is_answered(
+        &mut self,
+        at: usize,
+        guardian: u64,
+        number: u64,
+        answer: &Answer,
+    ) {
         let present = &mut self.machines[at].guardian;
         if present.number != guardian {
+            return;
+        }
+        if let Some(lease) = present.looks.remove(&number) {
+            if matches!(answer, Answer::Gone) {
+                self.tell_guardian(at, GuardEvent::KeyGone { lease });
+            }
             return;
         }
         let asked = |giving: &Giving| giving.asked.is_some_and(|(asked, _)| asked == number);

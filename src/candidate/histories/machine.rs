@@ -187,6 +187,12 @@ impl Machine {
             && !self.daemon.process.dead
             && !self.guardian.process.dead
     }
+
+    /// Whether somebody watches its key: the daemon, or the guardian of one that is dead.
+    pub(super) fn is_watched(&self, now: u64) -> bool {
+        let alone = self.daemon.process.dead && !self.guardian.process.dead;
+        self.is_steady(now) || alone && now >= self.steady_since + nanos(SLACK)
+    }
 }
 
 /// A guardian that is late twice must not pass for one that doesn't kill any more.

@@ -80,10 +80,12 @@ pub(crate) enum Mistake {
     RunsTwice,
     /// Rust code is over, and its processes are taken to be.
     ProcessesForgotten,
+    /// Nobody looks for the key of a daemon that is dead, or stands still, while its job is stopped politely.
+    DeadDaemonsKeyIsNotWatched,
 }
 
 impl Mistake {
-    pub(super) const ALL: [Self; 36] = [
+    pub(super) const ALL: [Self; 37] = [
         Self::DeadlineFromReply,
         Self::ClockIgnoresSuspend,
         Self::ClockIsSteered,
@@ -120,6 +122,7 @@ impl Mistake {
         Self::OwnKeyIsNotWatched,
         Self::RunsTwice,
         Self::ProcessesForgotten,
+        Self::DeadDaemonsKeyIsNotWatched,
     ];
 
     /// In what kind of history it shows soonest, if that is known.
@@ -133,7 +136,8 @@ impl Mistake {
             | Self::RecordIsForgotten
             | Self::KillIsForgotten
             | Self::MarkedInTheDelay
-            | Self::OwnKeyIsNotWatched => Some(Mood::Strange),
+            | Self::OwnKeyIsNotWatched
+            | Self::DeadDaemonsKeyIsNotWatched => Some(Mood::Strange),
             Self::UnkillableIsNotRenewed | Self::KillsInSilence => Some(Mood::Stubborn),
             Self::NoSecondLine
             | Self::ClockIsSteered

@@ -426,7 +426,9 @@ impl World {
             Asker::Daemon(daemon) if self.machines[at].daemon.number == daemon => {
                 self.tell_daemon(at, Word::Answer(number, answer, raft_term));
             }
-            Asker::Guardian(guardian) => self.guardian_is_answered(at, guardian, number),
+            Asker::Guardian(guardian) => {
+                self.guardian_is_answered(at, guardian, number, &answer);
+            }
             Asker::Daemon(_) | Asker::Nobody => {}
         }
     }

@@ -98,7 +98,7 @@ impl CheckGuard {
             }
             GuardEvent::Tick => self.tick(now),
             // Guards no term and knows no lease.
-            GuardEvent::Request(_) | GuardEvent::GivenBack { .. } => {}
+            GuardEvent::Request(_) | GuardEvent::GivenBack { .. } | GuardEvent::KeyGone { .. } => {}
         }
         std::mem::take(&mut self.actions)
     }

@@ -8,23 +8,38 @@ use crate::revision::Revision;
 
 /// A guard, and what it did, as short text.
 #[derive(Default)]
-struct Play(TermGuard);
+pub(super) struct Play(TermGuard);
 
 impl Play {
     /// Feeds one event and checks what follows from it.
     #[track_caller]
-    fn at(&mut self, ms: u64, event: impl Into<GuardEvent>, expected: &[&str]) -> &mut Self {
+    pub(super) fn at(
+        &mut self,
+        ms: u64,
+        event: impl Into<GuardEvent>,
+        expected: &[&str],
+    ) -> &mut Self {
         let event = event.into();
         let what = format!("{event:?}");
-        let did: Vec<String> = self.0.handle(event, at(ms)).iter().map(text).collect();
+        let did = self.0.handle(event, at(ms));
+        let did: Vec<String> = did.iter().filter(|it| !is_look(it)).map(text).collect();
         assert_eq!(did, expected, "at {ms} ms: {what}");
         self
     }
 
-    /// Checks when the next tick is due.
+    /// The same of a tick, for what is looked for.
+    #[track_caller]
+    pub(super) fn looks(&mut self, ms: u64, expected: &[&str]) -> &mut Self {
+        let did = self.0.handle(GuardEvent::Tick, at(ms));
+        let looks: Vec<String> = did.iter().filter(|it| is_look(it)).map(text).collect();
+        assert_eq!(looks, expected, "at {ms} ms");
+        self
+    }
+
+    /// Checks when the next tick is due, but for looks.
     #[track_caller]
     fn timer(&mut self, ms: impl Into<Option<u64>>) -> &mut Self {
-        assert_eq!(self.0.next_timer(), ms.into().map(at), "the next timer");
+        assert_eq!(self.0.next_deadline(), ms.into().map(at), "the next timer");
         self
     }
 }
@@ -41,6 +56,10 @@ fn at(ms: u64) -> Instant {
 
 fn ms(at: Instant) -> u64 {
     at.as_nanos() / 1_000_000
+}
+
+fn is_look(action: &GuardAction) -> bool {
+    matches!(action, GuardAction::LookForKey(_))
 }
 
 fn text(action: &GuardAction) -> String {
@@ -73,6 +92,7 @@ fn text(action: &GuardAction) -> String {
         GuardAction::KillDaemon => "kill daemon".into(),
         GuardAction::SayStuck { .. } => "say stuck".into(),
         GuardAction::Connect(_) => "connect".into(),
+        GuardAction::LookForKey(resignation) => resignation.lease.to_string(),
         GuardAction::Renew(resignation) => format!("renew {}", resignation.lease),
         GuardAction::GiveBack { resignation, until } => {
             format!("give back {} until {}", resignation.lease, ms(*until))
@@ -149,7 +169,7 @@ fn usual(token: i64) -> TermSpec {
     }
 }
 
-fn in_daemon() -> Request {
+pub(super) fn in_daemon() -> Request {
     Request::Term(TermSpec {
         in_daemon: true,
         ..usual(7)
@@ -215,14 +235,14 @@ fn beginning() -> Play {
 }
 
 /// A guard of the usual term that is connected already.
-fn guarding() -> Play {
+pub(super) fn guarding() -> Play {
     let mut play = beginning();
     play.timer(500).at(500, GuardEvent::Tick, &["connect"]);
     play
 }
 
 /// The usual term with run 1 alive.
-fn running() -> Play {
+pub(super) fn running() -> Play {
     let mut play = guarding();
     play.at(500, start(7, 1, true), &["spawn 1 before 7000"])
         .at(500, executed(1), &["started 1"])
@@ -777,7 +797,7 @@ fn a_daemon_that_cannot_be_killed_is_renewed_for() {
 // === the hook at the end of a term ===
 
 /// Has a hook run at the end of the usual term, for 5 s at most.
-fn with_hook(play: &mut Play) {
+pub(super) fn with_hook(play: &mut Play) {
     let request = Request::AtEnd {
         token: of(7),
         command: CommandSpec::default(),
@@ -789,7 +809,7 @@ fn with_hook(play: &mut Play) {
 const BEGINS: [&str; 2] = ["at end of 7", "spawn 0 before 9000"];
 
 /// A planned stop has come to the hook.
-fn hook_begins() -> Play {
+pub(super) fn hook_begins() -> Play {
     let mut play = running();
     with_hook(&mut play);
     play.at(1_000, stop(7, 30_000), &["stop tree by 2"])

@@ -142,9 +142,18 @@ impl Resignation {
     /// As [`Store::attempt`].
     pub async fn connect(&self, store: &Store) -> Result<(), Error> {
         store.go_to_leader(self.attempt_limit).await;
+        self.is_key_gone(store).await.map(drop)
+    }
+
+    /// Whether the candidate's key is gone, or another's, by one linearizable read.
+    ///
+    /// # Errors
+    /// As [`Store::attempt`]; it says nothing of the key.
+    pub async fn is_key_gone(&self, store: &Store) -> Result<bool, Error> {
         let key = self.prefix.candidate(self.lease);
-        let read = store.get(self.attempt_limit, key, None).await;
-        read.map(drop)
+        let (found, _) = store.get(self.attempt_limit, key, None).await?;
+        let own = found.kvs().first().map(Token::of);
+        Ok(own.is_none() || self.token.is_some_and(|token| own != Some(token)))
     }
 
     /// Renews the lease once, for a tree that can't be emptied while the daemon is gone. Returns
