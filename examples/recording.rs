@@ -42,6 +42,8 @@ struct Recording {
     starts: Vec<Vec<String>>,
     /// Closes its run twice, with this key, and records what it heard.
     completes: Option<String>,
+    /// But only while nothing stands under this key.
+    unless: Option<String>,
     /// Blocks both threads of its runtime for so long.
     blocks: u64,
     /// After so long it does what `ends` says.
@@ -189,7 +191,11 @@ impl Job for Recording {
         self.start_commands(&term, run).await?;
         self.start_by_itself(&term, run)?;
         if let Some(key) = &self.completes {
-            let complete = || term.complete(GuardedTxn::new().put(key.as_str(), "done"));
+            let mut txn = GuardedTxn::new().put(key.as_str(), "done");
+            if let Some(unless) = &self.unless {
+                txn = txn.when_missing(unless.as_str());
+            }
+            let complete = || term.complete(txn.clone());
             let heard = [complete().await, complete().await];
             self.leave_outcome(&format!("{:?}\n{heard:?}\n", term.run()))?;
         }

@@ -114,9 +114,9 @@ impl From<kv::Error> for Failure {
             kv::Error::NotLeader { .. } | kv::Error::NotOpen { .. } => {
                 Self::Refused(error.to_string())
             }
-            kv::Error::InDoubt(patience::Failure::TimedOut { .. }) | kv::Error::NoRecord => {
-                Self::Unreachable(error.to_string())
-            }
+            kv::Error::InDoubt(patience::Failure::TimedOut { .. })
+            | kv::Error::Overwritten(_)
+            | kv::Error::NoRecord => Self::Unreachable(error.to_string()),
             kv::Error::InDoubt(_) | kv::Error::Overtaken { .. } | kv::Error::Compacted { .. } => {
                 Self::Failed(error.into())
             }

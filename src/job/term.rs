@@ -64,6 +64,9 @@ pub enum CompletionError {
     /// The job has no schedule, so that its runs are recorded nowhere. Nothing was written.
     #[error("no run to close: the job has no schedule")]
     NoSchedule,
+    /// A condition of the transaction's own doesn't hold. Nothing was written, and the run is open still.
+    #[error("a condition does not hold; nothing was written, and the run is open")]
+    ConditionFailed,
     /// The run is closed already; nothing was written.
     #[error("the run is closed already{}; nothing was written", told(.0.as_deref()))]
     Closed(Option<String>),
@@ -103,9 +106,9 @@ impl JobTerm {
     /// that what it writes is there exactly once for the slot, whoever dies when.
     ///
     /// From then on the run is a success, whatever [`Job::run`](super::Job::run) returns: call it last.
-    /// With `job.schedule.guarantee = "at-least-once"` a slot is run again until it has been closed. Of
-    /// `txn`'s own conditions it depends which of its operations are done, and not whether the run is
-    /// closed. Tries member after member until the term is over.
+    /// With `job.schedule.guarantee = "at-least-once"` a slot is run again until it has been closed. Where
+    /// one of `txn`'s own conditions doesn't hold, neither is done, and the run goes on open, so that it may
+    /// be closed otherwise. Tries member after member until the term is over.
     ///
     /// # Errors
     /// After [`CompletionError::Unknown`] it may be done; after the others it is not.
@@ -114,13 +117,14 @@ impl JobTerm {
     /// Dropping it leaves open whether it is done.
     pub async fn complete(&self, txn: GuardedTxn) -> Result<(), CompletionError> {
         let run = self.run.as_ref().ok_or(CompletionError::NoSchedule)?;
-        match self.term.complete(run.id, vec![txn.operation()]).await? {
+        match self.term.complete(run.id, txn.effects()).await? {
             Completed::Done(_) => Ok(()),
             Completed::NotLeader => Err(WriteError::NotLeader.into()),
             Completed::NotOpen(instead) => {
                 let result = instead.result.map(Outcome::word);
                 Err(CompletionError::Closed(result.map(str::to_owned)))
             }
+            Completed::ConditionFailed => Err(CompletionError::ConditionFailed),
             Completed::Unknown => Err(CompletionError::Unknown),
         }
     }
@@ -195,7 +199,7 @@ impl JobTerm {
     }
 
     /// Writes `value` under `key` if the term still is. Tries member after member until the term is over:
-    /// repeating it does no harm.
+    /// repeating it does no harm to a key that the leader alone writes.
     ///
     /// # Errors
     /// [`WriteError::NotLeader`] if the term is over, and [`WriteError::Blocks`] for a key of the election

@@ -96,7 +96,17 @@ fn a_put_whose_answer_is_lost_is_done_once() {
 /// `then` comes in between.
 fn put_of_an_ended_term(then: impl FnOnce(&Cluster)) -> Answer {
     let cluster = Cluster::start(1);
+    put_unheard(&cluster, |cluster| {
+        cluster.delete("leader");
+        then(cluster);
+    })
+}
+
+/// What a guarded put says whose answer was lost; `then` comes before it can look again.
+fn put_unheard(cluster: &Cluster, then: impl FnOnce(&Cluster)) -> Answer {
     cluster.put("k", "old");
+    // A term of its own, each time.
+    cluster.delete("leader");
     cluster.put("leader", "");
     let token = cluster.revision().to_string();
     let proxy = Proxy::to(cluster.address(0));
@@ -112,16 +122,38 @@ fn put_of_an_ended_term(then: impl FnOnce(&Cluster)) -> Answer {
     });
     // Its answer is on its way still, and is not heard.
     proxy.refuse();
-    cluster.delete("leader");
-    then(&cluster);
+    then(cluster);
     proxy.heal();
     running.wait()
 }
 
 #[test]
+fn a_put_whose_answer_is_lost_undoes_no_later_write() {
+    let cluster = Cluster::start(1);
+    let answer = put_unheard(&cluster, |cluster| cluster.put("k", "another's"));
+    assert_eq!(answer.code, Some(69), "{}", answer.errors);
+    assert!(
+        answer.errors.contains("the outcome is unknown"),
+        "{}",
+        answer.errors
+    );
+    assert_eq!(cluster.get("k").as_deref(), Some("another's"));
+    // Nor one that has made the key anew, or has taken it away.
+    let answer = put_unheard(&cluster, |cluster| {
+        cluster.delete("k");
+        cluster.put("k", "anew");
+    });
+    assert_eq!(answer.code, Some(69), "{}", answer.errors);
+    assert_eq!(cluster.get("k").as_deref(), Some("anew"));
+    let answer = put_unheard(&cluster, |cluster| cluster.delete("k"));
+    assert_eq!(answer.code, Some(69), "{}", answer.errors);
+    assert_eq!(cluster.get("k"), None);
+}
+
+#[test]
 fn a_guarded_put_that_may_have_been_overwritten_does_not_say_that_nothing_was_written() {
     let answer = put_of_an_ended_term(|cluster| cluster.put("k", "the next leader's"));
-    assert_eq!(answer.code, Some(1), "{}", answer.errors);
+    assert_eq!(answer.code, Some(69), "{}", answer.errors);
     assert!(
         answer.errors.contains("the outcome is unknown"),
         "{}",

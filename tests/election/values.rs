@@ -163,6 +163,23 @@ fn a_put_whose_answer_is_lost_is_done_once() {
 }
 
 #[test]
+fn a_put_whose_answer_is_lost_undoes_no_later_write() {
+    let cluster = Cluster::start(1);
+    cluster.put("k", "old");
+    let applied = || {
+        let applied = cluster.get("k").as_deref() == Some("new");
+        if applied {
+            cluster.put("k", "another's");
+        }
+        applied
+    };
+    let put = async |client: Client| client.put("k", "new").await;
+    let put = lose_the_answer(&cluster, put, applied);
+    assert!(matches!(put, Err(WriteError::Unknown(_))), "{put:?}");
+    assert_eq!(cluster.get("k").as_deref(), Some("another's"));
+}
+
+#[test]
 fn a_deletion_whose_answer_is_lost_is_unknown() {
     let cluster = Cluster::start(1);
     cluster.put("k", "old");

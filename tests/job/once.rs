@@ -97,7 +97,14 @@ fn a_planned_stop_after_the_close_leaves_a_success() {
 /// What a run hears that closes itself twice, after what it is told of itself.
 #[track_caller]
 fn heard(scene: &Scene, key: &str, schedule: &str) -> (String, String) {
-    let builder = scene.rust("a", &format!("completes = '{key}', ends_after = 10"));
+    let (_, run, heard) = heard_with(scene, &format!("completes = '{key}'"), schedule);
+    (run, heard)
+}
+
+/// The same, with these settings of its job, and the daemon.
+#[track_caller]
+fn heard_with(scene: &Scene, settings: &str, schedule: &str) -> (Daemon, String, String) {
+    let builder = scene.rust("a", &format!("{settings}, ends_after = 10"));
     let a = builder.toml(schedule).spawn();
     a.wait_elected(SOON);
     let outcome = scene.record.file().with_extension("outcome");
@@ -105,7 +112,7 @@ fn heard(scene: &Scene, key: &str, schedule: &str) -> (String, String) {
         fs::read_to_string(&outcome).map_err(|error| error.to_string())
     });
     let (run, heard) = text.trim_end().split_once('\n').unwrap();
-    (run.to_owned(), heard.to_owned())
+    (a, run.to_owned(), heard.to_owned())
 }
 
 #[test]
@@ -120,6 +127,35 @@ fn a_run_is_told_what_it_is_for_and_closes_once() {
     assert_eq!(scene.cluster.get("/written/once").as_deref(), Some("done"));
     let slot = records(&scene.cluster)[0].slot;
     assert!(run.contains(&format!("slot: \"{slot}\"")), "{run}");
+}
+
+#[test]
+fn a_run_whose_close_has_a_condition_that_fails_stays_open_and_writes_nothing() {
+    let scene = Scene::start(1);
+    scene.cluster.put("/written/before", "x");
+    let settings = "completes = '/written/once', unless = '/written/before', ends = 'error'";
+    let (_a, _, told) = heard_with(&scene, settings, "job.schedule = { every = '1s' }");
+    assert_eq!(told, "[Err(ConditionFailed), Err(ConditionFailed)]");
+    assert_eq!(scene.cluster.get("/written/once"), None);
+    // It ends as it ends.
+    let records = eventually(SOON, "its end is recorded", || {
+        let records = records(&scene.cluster);
+        if records.is_empty() {
+            Err(())
+        } else {
+            Ok(records)
+        }
+    });
+    assert_eq!(records[0].result.word(), "failure");
+}
+
+#[test]
+fn a_run_whose_close_has_a_condition_that_holds_is_closed() {
+    let scene = Scene::start(1);
+    let settings = "completes = '/written/once', unless = '/written/before', ends = 'error'";
+    let (_a, _, told) = heard_with(&scene, settings, "job.schedule = { every = '1s' }");
+    assert_eq!(told, "[Ok(()), Err(Closed(Some(\"success\")))]");
+    assert_eq!(scene.cluster.get("/written/once").as_deref(), Some("done"));
 }
 
 #[test]

@@ -150,7 +150,8 @@ pub enum WriteError {
     /// Nobody answered in time what comes before a write: nothing was written.
     #[error("etcd was not reached; nothing was written")]
     Unreached(#[source] Error),
-    /// Nobody answered in time: it may be applied, now or later; a term's, if that still is then.
+    /// Nobody answered in time: it may be applied, now or later; a term's, if that still is then. Or
+    /// somebody else has written the key since, and it may have been applied before.
     #[error("no answer; it may be written")]
     Unknown(#[source] Error),
     /// Etcd refuses it; nothing was written.
@@ -171,6 +172,7 @@ impl From<kv::Error> for WriteError {
             kv::Error::Store(Failure::Store(error)) if !error.may_pass() => Self::Refused(error),
             kv::Error::Store(failure) => Self::Unreached(last(failure)),
             kv::Error::InDoubt(failure) => Self::Unknown(last(failure)),
+            kv::Error::Overwritten(error) => Self::Unknown(error),
             kv::Error::NotLeader { .. }
             | kv::Error::Overtaken { .. }
             // Only the close of a run ends so, and no write of the interface is one.
@@ -186,7 +188,7 @@ impl From<term::WriteError> for WriteError {
         match error {
             term::WriteError::NotLeader => Self::NotLeader,
             term::WriteError::Blocks { key } => Self::Blocks { key },
-            term::WriteError::Store(error) if error.is_definite() => Self::Refused(error),
+            term::WriteError::Store(error) if !error.leaves_doubt() => Self::Refused(error),
             term::WriteError::Store(error) => Self::Unknown(error),
         }
     }
@@ -239,6 +241,20 @@ mod tests {
         let error = CampaignError::Lost(Loss::Refused(refusal()));
         let loss = error.source().unwrap().downcast_ref::<Loss>().unwrap();
         assert!(loss.source().unwrap().downcast_ref::<Error>().is_some());
+    }
+
+    #[test]
+    fn a_write_that_another_cluster_answered_may_be_written() {
+        let answered = |error: Error| WriteError::from(term::WriteError::Store(error));
+        let changed = Error::ClusterChanged("its history is another".to_owned());
+        for error in [
+            answered(changed.clone()),
+            kv::Error::InDoubt(changed.clone().into()).into(),
+        ] {
+            assert_eq!(error, WriteError::Unknown(changed.clone()));
+        }
+        assert_eq!(answered(refusal()), WriteError::Refused(refusal()));
+        assert!(changed.leaves_doubt() && !refusal().leaves_doubt());
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl Term {
     }
 
     /// Writes `value` under `key` if the term still is. Tries member after member until the term is over:
-    /// repeating it does no harm.
+    /// repeating it does no harm to a key that the leader alone writes.
     ///
     /// # Errors
     /// [`WriteError`] says of each whether something was written.

@@ -5,6 +5,7 @@ use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use super::Value;
 use crate::etcd::reads;
 use crate::revision::Revision;
+use crate::term::completion::Effects;
 
 /// Operations that are done together, in a term and by conditions of their own.
 ///
@@ -74,6 +75,15 @@ impl GuardedTxn {
     pub fn operation(self) -> TxnOp {
         let txn = Txn::new().when(self.when).and_then(self.then);
         TxnOp::txn(txn.or_else(self.otherwise))
+    }
+
+    /// As what a run does with its close.
+    #[doc(hidden)]
+    pub fn effects(self) -> Effects {
+        Effects {
+            conditions: self.when,
+            operations: self.then,
+        }
     }
 }
 

@@ -104,7 +104,8 @@ impl Client {
     /// Reads the key first, and writes on the condition that it still is as it was read, which is begun
     /// anew where somebody else wrote in between. So an attempt that nobody answered is repeated, for at
     /// most [`request_timeout`](super::ClientOptions::request_timeout) in all, and one that arrives late
-    /// can't undo a later write.
+    /// can't undo a later write. Nor does a repeated one: where somebody else has written since, and the
+    /// first may have been applied before that, it ends as [`WriteError::Unknown`].
     ///
     /// # Errors
     /// [`WriteError::Unreached`] and [`WriteError::Refused`] if nothing was written;

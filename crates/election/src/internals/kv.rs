@@ -6,7 +6,8 @@
 //! - Every write is preceded by a linearizable read of its keys. It finds a member that works, so
 //!   a hung or dead one costs a read that does no harm, and hardly ever leaves a write in doubt.
 //! - A put carries the condition that the key is as that read saw it. So it may be repeated, and
-//!   a first attempt that arrives late cannot undo a later write.
+//!   a first attempt that arrives late cannot undo a later write. Nor may the next: where somebody
+//!   else has written since, and may have done so after the first, it ends as [`Error::Overwritten`].
 //! - A deletion is not repeated once it was sent: its answer is a count, which the second attempt
 //!   would get wrong. It ends as [`Error::InDoubt`].
 //! - Nor is a transaction with writes in it. One that only reads is repeated as any other read.
@@ -69,6 +70,13 @@ pub enum Error {
         /// The term's token.
         token: Token,
     },
+    /// The write was sent, and not answered, and somebody has written the key since. It may have been
+    /// applied before that; later it can't be any more.
+    #[error(
+        "the outcome is unknown, the write may have been applied before somebody else's that stands now: \
+         {0}"
+    )]
+    Overwritten(etcd::Error),
     /// The run that the write was to close is not open; nothing was written.
     #[error(
         "the run for {slot}, attempt {attempt}, {}; nothing was written",

@@ -204,7 +204,8 @@ impl Term {
 
     /// Writes `value` under `key` if the term still is in the store's eyes.
     ///
-    /// Tries other members until the term is over: repeating it does no harm.
+    /// Tries other members until the term is over: repeating it does no harm to a key that the leader
+    /// alone writes.
     ///
     /// # Errors
     /// [`WriteError::NotLeader`] if the term is over; then nothing was written.

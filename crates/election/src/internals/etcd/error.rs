@@ -137,6 +137,12 @@ impl Error {
         )
     }
 
+    /// Whether a write that ended so may be applied, now or later. What can't be the store that was known
+    /// has answered all the same.
+    pub const fn leaves_doubt(&self) -> bool {
+        self.may_pass() || matches!(self, Self::ClusterChanged(_))
+    }
+
     /// Whether it is what a member said of the store or of us, without saying of which cluster it is.
     pub(super) const fn is_an_answer(&self) -> bool {
         matches!(

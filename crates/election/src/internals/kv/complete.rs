@@ -5,7 +5,7 @@ use etcd_client::{KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use super::{Error, Keys, Put, RunGuard, Written};
 use crate::etcd;
 use crate::schedule::record::Outcome;
-use crate::term::completion::{Completed, Completion, NotOpen};
+use crate::term::completion::{Completed, Completion, Effects, NotOpen};
 
 impl Keys {
     /// Writes a key and closes the run as a success, in one transaction. The same once more is
@@ -16,7 +16,11 @@ impl Keys {
     pub async fn complete(&self, put: &Put, run: &RunGuard) -> Result<Written, Error> {
         let mut attempts = self.patience.attempts();
         let of = (&run.prefix, run.lease);
-        let mut completion = Completion::new(of, run.id, vec![put.operation()]);
+        let effects = Effects {
+            operations: vec![put.operation()],
+            ..Effects::default()
+        };
+        let mut completion = Completion::new(of, run.id, effects);
         loop {
             let error = match self.try_to_complete(&mut completion, put, run).await {
                 Ok(written) => return written,
@@ -54,7 +58,8 @@ impl Keys {
             Completed::NotLeader => Err(Error::NotLeader {
                 token: run.id.token,
             }),
-            Completed::Unknown => Err(Error::NoRecord),
+            // It has no conditions of its own.
+            Completed::Unknown | Completed::ConditionFailed => Err(Error::NoRecord),
             Completed::NotOpen(instead) => match self.closed_by(put, run, &instead).await? {
                 Some(answer) => Ok(done(answer.header().cloned())),
                 None => Err(Error::NotOpen {

@@ -5,6 +5,7 @@ use etcd_client::{
 };
 
 use super::{Deleted, Error, Keys, Put, Span, WriteGuard, Written};
+use crate::etcd;
 use crate::revision::Revision;
 
 impl Keys {
@@ -14,10 +15,8 @@ impl Keys {
     /// As [`Error`] lists them.
     pub async fn put(&self, put: &Put, guard: Option<&WriteGuard>) -> Result<Written, Error> {
         let span = Span::key(put.key.clone());
-        // What was there before a write that was not answered, and as of which revision it was
-        // before the first of them.
-        let mut unanswered: Option<Option<KeyValue>> = None;
-        let mut untouched = None;
+        // What was there before a write that was not answered, and why it was not.
+        let mut unanswered: Option<(Option<KeyValue>, etcd::Error)> = None;
         let mut attempts = self.patience.attempts();
         loop {
             let looked = self.read(&span, &GetOptions::new()).await;
@@ -26,13 +25,18 @@ impl Keys {
                 None => Error::Store(failure),
             })?;
             let now = looked.take_kvs().pop();
-            if let Some(before) = &unanswered
-                && put.is_done(before.as_ref(), now.as_ref())
-            {
-                return Ok(Written {
-                    header: looked.take_header(),
-                    prev_kv: before.clone().filter(|_| put.prev_kv),
-                });
+            if let Some((before, error)) = &unanswered {
+                let before = before.as_ref();
+                if put.is_done(before, now.as_ref()) {
+                    return Ok(Written {
+                        header: looked.take_header(),
+                        prev_kv: before.cloned().filter(|_| put.prev_kv),
+                    });
+                }
+                // Once more, it might undo what somebody wrote who had seen the first.
+                if !is_written_at_most_once(before, now.as_ref()) {
+                    return Err(Error::Overwritten(error.clone()));
+                }
             }
             let txn = put.over(now.as_ref(), guard);
             match self.store.txn(self.patience.attempt(), txn).await {
@@ -42,8 +46,10 @@ impl Keys {
                         let token = guard.token();
                         // None of the earlier ones can be applied any more; one may have been, and
                         // overwritten, if the key has changed since.
-                        let same = |revision| Put::revision_in(&answer) == Some(revision);
-                        return Err(if untouched.is_none_or(same) {
+                        let revision = Put::revision_in(&answer);
+                        let same = |before| revision == Some(mod_revision(before));
+                        let before = unanswered.as_ref().map(|(before, _)| before.as_ref());
+                        return Err(if before.is_none_or(same) {
                             Error::NotLeader { token }
                         } else {
                             Error::Overtaken { token }
@@ -53,12 +59,13 @@ impl Keys {
                     _ => {}
                 },
                 Err(error) if error.may_pass() => {
-                    untouched.get_or_insert(mod_revision(now.as_ref()));
-                    unanswered = Some(now);
+                    unanswered = Some((now, error.clone()));
                     attempts.failed(error).await.map_err(Error::InDoubt)?;
                 }
                 // An earlier attempt may still be applied, or have been since the last look.
-                Err(error) if unanswered.is_some() => return Err(Error::InDoubt(error.into())),
+                Err(error) if unanswered.is_some() || error.leaves_doubt() => {
+                    return Err(Error::InDoubt(error.into()));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -98,6 +105,7 @@ impl Keys {
         match self.store.txn(self.patience.remaining(), txn).await {
             Ok((answer, _)) => Ok(answer),
             Err(error) if error.may_pass() => Err(Error::InDoubt(self.patience.timed_out(error))),
+            Err(error) if error.leaves_doubt() => Err(Error::InDoubt(error.into())),
             Err(error) => Err(error.into()),
         }
     }
@@ -162,6 +170,16 @@ fn mod_revision(key: Option<&KeyValue>) -> Revision {
     key.map_or(Revision::default(), Revision::written)
 }
 
+/// Whether a key was written once at most between two looks at it. Then what stands there now, and isn't
+/// what an unanswered write was to put there, has kept that from being applied, now or later.
+fn is_written_at_most_once(before: Option<&KeyValue>, now: Option<&KeyValue>) -> bool {
+    mod_revision(before) == mod_revision(now)
+        || before.zip(now).is_some_and(|(before, now)| {
+            before.create_revision() == now.create_revision()
+                && before.version() + 1 == now.version()
+        })
+}
+
 impl Written {
     fn of(mut answer: TxnResponse) -> Self {
         let prev_kv = match answer.op_responses().pop() {
@@ -172,5 +190,40 @@ impl Written {
             header: answer.take_header(),
             prev_kv,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etcd_client::proto::PbKeyValue;
+
+    use super::*;
+
+    /// A key by when it was made and written, and how often since.
+    fn key((create_revision, mod_revision, version): (i64, i64, i64)) -> PbKeyValue {
+        PbKeyValue {
+            create_revision,
+            mod_revision,
+            version,
+            ..PbKeyValue::default()
+        }
+    }
+
+    #[test]
+    fn a_key_tells_whether_it_may_have_been_written_twice() {
+        let once = |before: Option<(i64, i64, i64)>, now: Option<(i64, i64, i64)>| {
+            let (before, now) = (before.map(key), now.map(key));
+            is_written_at_most_once(
+                before.as_ref().map(Into::into),
+                now.as_ref().map(Into::into),
+            )
+        };
+        let old = Some((5, 7, 2));
+        assert!(once(old, old) && once(None, None));
+        assert!(once(old, Some((5, 9, 3))));
+        assert!(!once(old, Some((5, 9, 4))), "written twice");
+        assert!(!once(old, Some((9, 9, 1))), "made anew");
+        assert!(!once(old, Some((9, 10, 3))), "made anew, and written");
+        assert!(!once(old, None) && !once(None, Some((9, 9, 1))));
     }
 }

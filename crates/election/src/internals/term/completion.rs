@@ -1,13 +1,13 @@
 //! A run that closes itself: as a success, in the transaction that does what it is for.
 //!
 //! The state's `mod_revision` guards each attempt, and the state is the first thing that an attempt
-//! reads. So of several that were not answered at most one is done, and the run's own record tells
+//! reads. Conditions of the run's own stand beside that guard: a run isn't closed for what wasn't done. So of several that were not answered at most one is done, and the run's own record tells
 //! later whether one was.
 
 use std::time::Duration;
 
 use etcd_client::{
-    GetOptions, GetResponse, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Compare, GetOptions, GetResponse, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
 use super::{Term, WriteError, slots};
@@ -39,8 +39,19 @@ pub enum Completed {
     NotLeader,
     /// Nothing was written: the run is not open, or not any more.
     NotOpen(NotOpen),
+    /// Nothing was written, and the run is open: a condition of its own doesn't hold.
+    ConditionFailed,
     /// An attempt was not answered, and what would tell of it is gone or can't be asked.
     Unknown,
+}
+
+/// What a run does with its close: under these conditions of its own, these operations.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// All of them have to hold, or nothing is done, and the run stays open.
+    pub conditions: Vec<Compare>,
+    /// None of them may write to the election's own keys.
+    pub operations: Vec<TxnOp>,
 }
 
 /// What there is instead of the open run.
@@ -58,24 +69,20 @@ pub struct Completion<'a> {
     prefix: &'a Prefix,
     lease: LeaseId,
     run: RunId,
-    operations: Vec<TxnOp>,
+    effects: Effects,
     /// What was sent and not answered.
     sent: Option<Write>,
 }
 
 impl<'a> Completion<'a> {
-    /// Of the run, in the term that hangs on the lease: `operations`, none of which may be on the
-    /// election's own keys, and the record that it is a success.
-    pub const fn new(
-        (prefix, lease): (&'a Prefix, LeaseId),
-        run: RunId,
-        operations: Vec<TxnOp>,
-    ) -> Self {
+    /// Of the run, in the term that hangs on the lease: its effects, and the record that it is a
+    /// success.
+    pub const fn new((prefix, lease): (&'a Prefix, LeaseId), run: RunId, effects: Effects) -> Self {
         Self {
             prefix,
             lease,
             run,
-            operations,
+            effects,
             sent: None,
         }
     }
@@ -93,20 +100,21 @@ impl<'a> Completion<'a> {
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown, to the next attempt too.
     pub async fn attempt(&mut self, store: &Store, limit: Duration) -> Result<Completed, Error> {
+        let (answer, _) = store.txn(limit, Txn::new().and_then(self.looks())).await?;
+        let mut seen = self.found(&answer);
         loop {
-            let seen = self.look(store, limit).await?;
             let Some(write) = self.write(&seen) else {
                 return self.not_open(store, limit, &seen).await;
             };
             let of = (self.prefix, self.lease);
-            let txn = slots::guarded(of, &write, self.operations.clone());
+            let txn = slots::guarded(of, &write, self.effects.clone()).or_else(self.looks());
             let same = |earlier: &Write| earlier.seen == write.seen;
             let is_first = !self.sent.as_ref().is_some_and(same);
             self.sent = Some(write);
             let answer = store.txn(limit, txn).await;
             let is_refused = match &answer {
                 Ok((answer, _)) => !answer.succeeded(),
-                Err(error) => error.is_definite(),
+                Err(error) => !error.leaves_doubt(),
             };
             if is_first && is_refused {
                 self.sent = None;
@@ -115,29 +123,41 @@ impl<'a> Completion<'a> {
             if answer.succeeded() {
                 return Ok(Completed::Done(answer.take_header()));
             }
+            let before = std::mem::replace(&mut seen, self.found(&answer));
+            if seen.leads && seen.revision == before.revision {
+                // What wasn't answered earlier may still come, once its conditions hold.
+                return Ok(if self.is_in_doubt() {
+                    Completed::Unknown
+                } else {
+                    Completed::ConditionFailed
+                });
+            }
             // Somebody else wrote since it was looked at, or an earlier attempt of ours was done.
         }
     }
 
-    async fn look(&self, store: &Store, limit: Duration) -> Result<Finding, Error> {
+    /// What tells whether the run is open, and the term goes on.
+    fn looks(&self) -> [TxnOp; 2] {
         let keys_only = Some(GetOptions::new().with_keys_only());
         let leader = self.prefix.candidate(self.lease);
-        let gets = [
+        [
             TxnOp::get(self.prefix.schedule(), None),
             TxnOp::get(leader, keys_only),
-        ];
-        let (answer, _) = store.txn(limit, Txn::new().and_then(gets)).await?;
-        let found = found(&answer);
+        ]
+    }
+
+    fn found(&self, answer: &TxnResponse) -> Finding {
+        let found = found(answer);
         let [state, leader] = found.as_slice() else {
-            return Ok(Finding::default());
+            return Finding::default();
         };
         let leader = leader.kvs().first();
         let state = state.kvs().first();
-        Ok(Finding {
+        Finding {
             leads: leader.is_some_and(|it| Token::of(it) == self.run.token),
             state: state.and_then(|it| State::read(it.value()).ok()),
             revision: state.map_or(Revision::default(), Revision::written),
-        })
+        }
     }
 
     /// What closes the run, if it is open.
@@ -213,7 +233,7 @@ impl<'a> Completion<'a> {
 }
 
 impl Term {
-    /// Closes a run of this term as a success, together with `operations`: done both, or neither. Tries
+    /// Closes a run of this term as a success, together with its effects: done both, or neither. Tries
     /// member after member until the term is over.
     ///
     /// # Errors
@@ -221,15 +241,11 @@ impl Term {
     ///
     /// # Cancel safety
     /// Dropping it leaves the outcome unknown.
-    pub async fn complete(
-        &self,
-        run: RunId,
-        operations: Vec<TxnOp>,
-    ) -> Result<Completed, WriteError> {
-        self.refuse_own(operations.iter().cloned().map(Into::into))?;
+    pub async fn complete(&self, run: RunId, effects: Effects) -> Result<Completed, WriteError> {
+        self.refuse_own(effects.operations.iter().cloned().map(Into::into))?;
         let limit = self.timing().attempt_limit();
         let of = (self.election(), self.lease());
-        let mut completion = Completion::new(of, run, operations);
+        let mut completion = Completion::new(of, run, effects);
         let mut pauses = crate::session::backoff();
         loop {
             match completion.attempt(&self.store, limit).await {

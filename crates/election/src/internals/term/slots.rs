@@ -6,6 +6,7 @@ use std::time::Duration;
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use serde::{Deserialize, Serialize};
 
+use super::completion::Effects;
 use crate::clock::{self, Instant};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
@@ -52,7 +53,7 @@ pub async fn write(
     of: (&Prefix, LeaseId),
     write: &Write,
 ) -> Result<Written, Error> {
-    let txn = guarded(of, write, Vec::new());
+    let txn = guarded(of, write, Effects::default());
     let (answer, seen) = store.txn(limit, txn).await?;
     Ok(if answer.succeeded() {
         let header = answer
@@ -67,18 +68,14 @@ pub async fn write(
 }
 
 /// A write and what is done beside it, if the term and the state are still those that it was made for.
-pub(super) fn guarded(
-    (prefix, lease): (&Prefix, LeaseId),
-    write: &Write,
-    beside: Vec<TxnOp>,
-) -> Txn {
+pub(super) fn guarded((prefix, lease): (&Prefix, LeaseId), write: &Write, beside: Effects) -> Txn {
     let mut operations = operations(prefix, write);
-    operations.extend(beside);
+    operations.extend(beside.operations);
     let key = prefix.candidate(lease);
     let own = Compare::create_revision(key, CompareOp::Equal, write.token.get());
-    Txn::new()
-        .when([own, as_seen(prefix, write)])
-        .and_then(operations)
+    let mut conditions = vec![own, as_seen(prefix, write)];
+    conditions.extend(beside.conditions);
+    Txn::new().when(conditions).and_then(operations)
 }
 
 /// That the state is the one that the write was made for.
