@@ -112,6 +112,58 @@ fn a_run_that_closed_itself_is_shown_so_while_its_command_goes_on() {
     assert!(!a.lines("job stopped").is_empty());
 }
 
+/// A leader that hears of what others do only a while later, whose run ends when it is told to.
+fn far_off(schedule: &str) -> (Stage, Links, Daemon, Started) {
+    let stand = Stage::apart();
+    let links = Links::to(&stand.scene.cluster);
+    let go = stand.scene.cluster.sandbox().join("go");
+    let body = format!("while ! [ -e {} ]; do sleep 0.01; done", go.display());
+    let daemon = stand.daemon("a", &body, schedule).through(&links);
+    let a = daemon.toml("election.ttl = '30s'").spawn();
+    a.wait_log("next slot", SOON);
+    stand.trigger();
+    let run = stand.wait_runs(1).remove(0);
+    links.each(|link| link.delay(millis(250)));
+    (stand, links, a, run)
+}
+
+#[test]
+fn a_planned_stop_just_after_leaves_the_success_and_tells_of_what_was_skipped() {
+    let (stand, _links, a, run) = far_off("every = '1s'");
+    a.wait_log("slot skipped", SOON);
+    let before = stand.state().unwrap()["missed"].as_u64();
+    assert_eq!(by_hand(&stand, &a, &run, &["k", "v"]).run().code, Some(0));
+    a.sigterm();
+    assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
+    let state = stand.state().unwrap();
+    assert_eq!(state["last"]["result"], "success", "{state}");
+    assert!(state["missed"].as_u64() > before, "{state}");
+    let results: Vec<_> = stand
+        .records()
+        .into_iter()
+        .map(|it| it["result"].clone())
+        .collect();
+    assert_eq!(results, ["success", "skipped"]);
+}
+
+#[test]
+fn a_run_is_closed_on_a_planned_stop_though_another_has_just_written_the_state() {
+    let (stand, _links, a, _) = far_off("every = '1h', drain = '1m'");
+    a.sigterm();
+    eventually(SOON, "it drains", || a.status()["role"] == "stopping");
+    // As the end of a pause does.
+    let mut state = stand.state().unwrap();
+    state["since"] = "2027-01-01T00:00:00Z".into();
+    let key = format!("{}.meta/schedule", stand.election());
+    stand.scene.cluster.put(&key, &state.to_string());
+    std::fs::write(stand.scene.cluster.sandbox().join("go"), "").unwrap();
+    assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
+    let state = stand.state().unwrap();
+    assert!(state["open"].is_null(), "{state}");
+    assert_eq!(state["last"]["result"], "success", "{state}");
+    assert_eq!(state["since"], "2027-01-01T00:00:00Z");
+}
+
 /// A leader whose run has closed itself and goes on, who waits behind it, and that run.
 fn closed_with_a_heir() -> (Stage, Daemon, Daemon, Started) {
     let stand = Stage::new();

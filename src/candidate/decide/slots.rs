@@ -21,7 +21,7 @@ use crate::schedule::planner::{
     self, Action as Asked, Event as Told, Now, Planner, Setup, StopReason, Wake,
 };
 use crate::schedule::record::{Exit, Outcome, Verdict};
-use crate::schedule::{Run, Schedule, Slot, Stored, Written};
+use crate::schedule::{Run, Schedule, Slot, Stored, Write, Written};
 use crate::term::record::{Trigger, TriggerAnswer};
 use crate::term::slots::Close;
 use crate::wall::Time;
@@ -122,8 +122,12 @@ impl Mind {
     fn planner_asks(&mut self, asked: Asked) {
         match asked {
             Asked::Read { number } => self.ask_store(SlotRequest::Read { number }),
-            Asked::Write(write) if write.last => self.close_with_term(Close::of(*write)),
-            Asked::Write(write) => self.ask_store(SlotRequest::Write(write)),
+            Asked::Write(write) => {
+                if write.last {
+                    self.close_with_term(&write);
+                }
+                self.ask_store(SlotRequest::Write(write));
+            }
             Asked::Start(run) => self.start_slot(run),
             Asked::Stop(reason) => self.stop_slot(reason),
             Asked::Closed { result, .. } => self.slot_closed(result),
@@ -320,11 +324,15 @@ impl Mind {
             return;
         };
         let pending = planning.planner.pending_close().cloned();
-        planning.settled = false;
+        let was_settled = std::mem::take(&mut planning.settled);
         (planning.run, planning.began, planning.ended) = (None, None, None);
         planning.failures = 0;
-        if let Some(write) = pending {
-            self.put_into_resignation(Some(Close::of(write)));
+        if let Some(close) = pending.map(Close::of) {
+            if let Some((result, took)) = close.result().filter(|_| was_settled) {
+                let took = Some(took);
+                self.act(Action::SlotRunOver { result, took });
+            }
+            self.put_into_resignation(Some(close));
         }
         self.plan(Told::TermOver);
     }
@@ -420,16 +428,10 @@ impl Mind {
         }
     }
 
-    /// The run is closed by the transaction that gives the term back.
-    fn close_with_term(&mut self, close: Close) {
-        if let Some((result, took)) = close.result() {
-            let took = Some(took);
-            self.act(Action::SlotRunOver { result, took });
-        }
-        if let Some(planning) = &mut self.planning {
-            planning.settled = true;
-        }
-        self.put_into_resignation(Some(close));
+    /// The run is closed by the transaction that gives the term back, too: whoever does that, and whatever
+    /// becomes of the write itself. That one comes first, since it can follow what others write.
+    fn close_with_term(&mut self, write: &Write) {
+        self.put_into_resignation(Some(Close::of(write.clone())));
         self.tell_of_resignation();
     }
 

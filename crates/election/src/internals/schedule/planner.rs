@@ -103,9 +103,13 @@ enum Phase {
         number: u64,
         again: Option<Instant>,
         fate: Option<InFlight>,
+        /// Whether the store has refused that write, so that another wrote.
+        refused: bool,
     },
-    /// The state can't be read.
-    Unreadable,
+    /// The state can't be read; with the write whose fate it will tell once it can be.
+    Unreadable {
+        fate: Option<InFlight>,
+    },
     Idle,
     Writing(InFlight),
     Running(Running),
@@ -117,10 +121,24 @@ impl Phase {
         let sent = match self {
             Self::Running(_) => return true,
             Self::Writing(sent) => Some(sent),
-            Self::Reading { fate, .. } => fate.as_ref(),
-            Self::Idle | Self::Unreadable => None,
+            Self::Reading { fate, .. } | Self::Unreadable { fate } => fate.as_ref(),
+            Self::Idle => None,
         };
         matches!(sent, Some(sent) if matches!(sent.then, Then::Start { .. }))
+    }
+
+    /// Whether the store doesn't say how things stand, and there is nothing to be said to it but a close
+    /// that it may have heard. One that it has refused is made anew, by what another wrote.
+    const fn is_unheard(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } | Self::Reading { fate: None, .. } => true,
+            Self::Reading {
+                fate: Some(sent),
+                refused,
+                ..
+            } => matches!(sent.then, Then::Close(_)) && !*refused,
+            Self::Idle | Self::Writing(_) | Self::Running(_) => false,
+        }
     }
 }
 
@@ -211,7 +229,7 @@ impl Planner {
                 clocks.push(*again);
                 wall = None;
             }
-            Phase::Writing(_) | Phase::Unreadable => wall = None,
+            Phase::Writing(_) | Phase::Unreadable { .. } => wall = None,
             Phase::Idle => {
                 clocks.push(term.retry.map(|(_, _, at)| at));
                 if term.behind {
@@ -276,7 +294,7 @@ impl Planner {
     pub fn pending_close(&self) -> Option<&Write> {
         let sent = match &self.term.as_ref()?.phase {
             Phase::Writing(sent) => sent,
-            Phase::Reading { fate, .. } => fate.as_ref()?,
+            Phase::Reading { fate, .. } | Phase::Unreadable { fate } => fate.as_ref()?,
             _ => return None,
         };
         matches!(sent.then, Then::Close(_)).then_some(&sent.write)
@@ -351,7 +369,7 @@ impl Planner {
             behind: false,
             blocked: false,
         });
-        self.send_read(None);
+        self.send_read(None, false);
     }
 
     fn term_over(&mut self) {
@@ -386,7 +404,7 @@ impl Planner {
             Some(term) if term.stopping => Some(Verdict::Ending),
             Some(_) if paused => Some(Verdict::Paused),
             Some(term) => match &term.phase {
-                Phase::Unreadable => Some(Verdict::Held),
+                Phase::Unreadable { .. } => Some(Verdict::Held),
                 Phase::Idle if term.behind => Some(Verdict::Held),
                 _ if term.wish.is_some() => Some(Verdict::Open),
                 // What is on its way is no run that goes on.
@@ -418,19 +436,17 @@ impl Planner {
         self.overlap(now);
         self.watch_run(now);
         self.ask_again(now);
-        self.end_unread();
+        self.end_unheard();
         self.decide(now);
     }
 
-    /// Where nothing is known of the state, nothing of this term is open either.
-    fn end_unread(&mut self) {
+    /// A term that ends waits for no store that is silent. Where nothing is known of the state, nothing of
+    /// this term is open either; and a close of which nothing was heard goes with the resignation.
+    fn end_unheard(&mut self) {
         if let Some(term) = &mut self.term
             && term.stopping
             && !term.drained
-            && matches!(
-                term.phase,
-                Phase::Unreadable | Phase::Reading { fate: None, .. }
-            )
+            && term.phase.is_unheard()
         {
             term.drained = true;
             self.act(Action::Drained);

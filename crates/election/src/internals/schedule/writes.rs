@@ -58,6 +58,7 @@ pub struct Write {
     pub runs: Vec<(u64, HistoryEntry)>,
     /// Numbers of the records to delete.
     pub trimmed: Vec<u64>,
-    /// Whether nothing follows it in this term, so that it may go with the resignation.
+    /// Whether it is the last close of its term, which goes with the resignation, too, where nothing is
+    /// heard of it.
     pub last: bool,
 }

@@ -455,7 +455,10 @@ impl World {
 
     /// The term is over, and another begins some time later.
     fn leave(&mut self) {
-        let in_place = self.planner.as_ref().and_then(Planner::standing_close);
+        // A close of which nothing was heard goes with the resignation.
+        let planner = self.planner.as_ref();
+        let pending = planner.and_then(Planner::pending_close).cloned();
+        let in_place = pending.or_else(|| planner.and_then(Planner::standing_close));
         if !self.makes(Mistake::RunOutlivesTerm) {
             self.job = None;
         }

@@ -49,7 +49,7 @@ impl Planner {
         }
     }
 
-    pub(super) fn send_read(&mut self, fate: Option<InFlight>) {
+    pub(super) fn send_read(&mut self, fate: Option<InFlight>, refused: bool) {
         let number = self.next_number();
         self.act(Action::Read { number });
         if let Some(term) = &mut self.term {
@@ -57,6 +57,7 @@ impl Planner {
                 number,
                 again: None,
                 fate,
+                refused,
             };
         }
     }
@@ -65,7 +66,11 @@ impl Planner {
     pub(super) fn read_anew(&mut self) {
         let number = self.number + 1;
         match self.term.as_mut().map(|term| &mut term.phase) {
-            Some(Phase::Idle | Phase::Unreadable) => self.send_read(None),
+            Some(Phase::Idle) => self.send_read(None, false),
+            Some(Phase::Unreadable { fate }) => {
+                let fate = fate.take();
+                self.send_read(fate, false);
+            }
             Some(Phase::Running(running)) => {
                 running.look = Some(number);
                 self.number = number;
@@ -98,11 +103,16 @@ impl Planner {
     /// Sends the read again that was not answered.
     pub(super) fn ask_again(&mut self, now: Now) {
         if let Some(term) = &mut self.term
-            && let Phase::Reading { again, fate, .. } = &mut term.phase
+            && let Phase::Reading {
+                again,
+                fate,
+                refused,
+                ..
+            } = &mut term.phase
             && again.is_some_and(|at| now.clock >= at)
         {
-            let fate = fate.take();
-            self.send_read(fate);
+            let (fate, refused) = (fate.take(), *refused);
+            self.send_read(fate, refused);
         }
     }
 
@@ -121,7 +131,8 @@ impl Planner {
         match written {
             Written::Done { revision } => self.done(sent, revision, now),
             // Refused, it may have been done before, if it was sent twice.
-            Written::Refused | Written::Unknown => self.send_read(Some(sent)),
+            Written::Refused => self.send_read(Some(sent), true),
+            Written::Unknown => self.send_read(Some(sent), false),
         }
     }
 
@@ -138,6 +149,7 @@ impl Planner {
             number: expected,
             again,
             fate,
+            ..
         } = &mut term.phase
         else {
             return;
@@ -157,7 +169,8 @@ impl Planner {
             }
             Stored::Unreadable { why, revision } => {
                 term.revision = revision;
-                term.phase = Phase::Unreadable;
+                // What it hides may be ours, and is looked for once it is mended.
+                term.phase = Phase::Unreadable { fate };
                 let wish = term.wish.take();
                 self.say(Line::Unreadable { why });
                 self.refuse_wish(wish, Verdict::Held);

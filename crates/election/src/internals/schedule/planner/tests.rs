@@ -8,6 +8,8 @@ use crate::revision::{Revision, Token};
 use crate::schedule::record::Last;
 use crate::schedule::{Pace, Schedule};
 
+mod doubt;
+
 const TOKEN: Token = Token::at(Revision::new(50));
 
 fn time(text: &str) -> Time {
