@@ -7,6 +7,7 @@ use super::decide::End;
 use super::decide::words::Line;
 use crate::keys::Prefix;
 use crate::lines::{HookEnd, Speaker, Voice, ms};
+use crate::revision::Token;
 use crate::schedule::planner::Line as Planned;
 
 /// Who speaks.
@@ -233,7 +234,7 @@ impl Lines {
                 token: of_term,
                 again,
             } => {
-                let of_term = of_term.get();
+                let of_term = of_term.map_or(0, Token::get);
                 line!(error, self, lease, token, %slot, host, of_term, again, "run lost");
             }
             Planned::TimedOut { slot } => {

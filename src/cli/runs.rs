@@ -218,7 +218,7 @@ fn table(book: &RunBook, open: Option<&Open>, look: Look) -> String {
             in_seconds(&open.at.to_string()),
             "-".to_owned(),
             short(&open.host),
-            open.token.to_string(),
+            open.token.map_or(0, Token::get).to_string(),
         ];
         table.push(Some(LookMark::Leader), row);
     }
@@ -293,7 +293,7 @@ mod tests {
         let open = Open {
             slot: Occasion::Slot(slot),
             attempt: 1,
-            token: Token::at(Revision::new(17)),
+            token: Some(Token::at(Revision::new(17))),
             nonce: "00".to_owned(),
             host: "alpha".to_owned(),
             at,

@@ -483,7 +483,7 @@ leader    a, token 7
         let open = |token| Open {
             slot: Occasion::Slot(slot("2027-03-27T01:30:00Z")),
             attempt: 2,
-            token: Token::at(Revision::new(token)),
+            token: Token::new(token),
             nonce: String::new(),
             host: "alpha".to_owned(),
             at: time("2027-03-27T01:30:00.013Z"),

@@ -31,6 +31,7 @@ pub fn spec_of_run(config: &Config, term: &Term, slot: Option<&Run>) -> CommandS
         let ours = [
             ("INCUMBENT_SLOT", run.slot.to_string()),
             ("INCUMBENT_ATTEMPT", run.attempt.to_string()),
+            ("INCUMBENT_RUN", run.nonce.clone()),
             ("INCUMBENT_MISSED", run.missed.to_string()),
             ("INCUMBENT_LAST_SUCCESS", last_success.unwrap_or_default()),
         ];

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 
 use super::process::{JobCommand, Spawner};
 use crate::revision::Token;
-use crate::schedule;
 use crate::schedule::record::Outcome;
-use crate::term::completion::{Completed, RunId};
+use crate::schedule::{self, RunId};
+use crate::term::completion::Completed;
 use crate::term::{Term, WriteError};
 
 /// The term that a run of a Rust job is made in, and the run itself. Cheap to clone.
@@ -48,11 +48,7 @@ impl ScheduledRun {
             attempt: run.attempt,
             missed: run.missed,
             last_success: run.last_success.map(|slot| slot.to_string()),
-            id: RunId {
-                slot: run.slot,
-                attempt: run.attempt,
-                token: run.token,
-            },
+            id: run.id(),
         }
     }
 }
@@ -117,7 +113,7 @@ impl JobTerm {
     /// Dropping it leaves open whether it is done.
     pub async fn complete(&self, txn: GuardedTxn) -> Result<(), CompletionError> {
         let run = self.run.as_ref().ok_or(CompletionError::NoSchedule)?;
-        match self.term.complete(run.id, txn.effects()).await? {
+        match self.term.complete(run.id.clone(), txn.effects()).await? {
             Completed::Done(_) => Ok(()),
             Completed::NotLeader => Err(WriteError::NotLeader.into()),
             Completed::NotOpen(instead) => {

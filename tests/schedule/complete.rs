@@ -1,5 +1,7 @@
 //! `incumbent kv put --complete`: an effect in etcd that is there exactly once, whoever dies when.
 
+use rustix::process::Signal;
+
 use crate::common::command::Typed;
 use crate::common::daemon::program;
 use crate::common::*;
@@ -162,6 +164,30 @@ fn a_run_is_closed_on_a_planned_stop_though_another_has_just_written_the_state()
     assert!(state["open"].is_null(), "{state}");
     assert_eq!(state["last"]["result"], "success", "{state}");
     assert_eq!(state["since"], "2027-01-01T00:00:00Z");
+}
+
+#[test]
+fn of_two_runs_that_were_asked_for_one_does_not_close_the_other() {
+    let (stand, a, first) = idle("every = '1h'");
+    let nonce = stand.state().unwrap()["open"]["nonce"].clone();
+    assert_eq!(
+        by_hand(&stand, &a, &first, &["first", "v"]).run().code,
+        Some(0)
+    );
+    let queued = r#"{"by":"test","since":"2027-01-01T00:00:00Z","queue":true}"#;
+    let key = format!("{}.meta/control/trigger", stand.election());
+    stand.scene.cluster.put(&key, queued);
+    let main = a.wait_log("job started", SOON).int("pid");
+    process::signal(i32::try_from(main).unwrap(), Signal::KILL);
+    let second = stand.wait_runs(2).remove(1);
+    assert_eq!((&second.slot, second.token), (&first.slot, first.token));
+    let late = by_hand(&stand, &a, &first, &["k", "v"]);
+    let late = late.env("INCUMBENT_RUN", nonce.as_str().unwrap());
+    assert_refused(&stand, late, "is closed already, as success");
+    assert_eq!(
+        by_hand(&stand, &a, &second, &["k", "v"]).run().code,
+        Some(0)
+    );
 }
 
 /// A leader whose run has closed itself and goes on, who waits behind it, and that run.

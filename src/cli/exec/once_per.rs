@@ -162,7 +162,8 @@ mod tests {
             began: slot.time(),
             took_ms: 0,
             host: "a".to_owned(),
-            token: Token::at(Revision::new(7)),
+            token: Token::new(7),
+            nonce: None,
         });
         assert!(!is_claimed(&state, slot));
         assert!(is_claimed(&state, before));

@@ -27,7 +27,7 @@ mod writes;
 
 #[cfg(feature = "daemon")]
 pub use preview::ClockChange;
-pub use slot::{NotASlot, Occasion, Run, Slot};
+pub use slot::{NotASlot, Occasion, Run, RunId, Slot};
 #[cfg(feature = "daemon")]
 pub use timetable::{NotASchedule, Pace, Schedule, check_pattern, check_zone, jitter};
 pub use writes::{Stored, Write, Written};

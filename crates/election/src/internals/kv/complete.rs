@@ -20,7 +20,7 @@ impl Keys {
             operations: vec![put.operation()],
             ..Effects::default()
         };
-        let mut completion = Completion::new(of, run.id, effects);
+        let mut completion = Completion::new(of, run.id.clone(), effects);
         loop {
             let error = match self.try_to_complete(&mut completion, put, run).await {
                 Ok(written) => return written,

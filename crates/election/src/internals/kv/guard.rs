@@ -6,8 +6,7 @@ use etcd_client::{Compare, CompareOp, TxnOp, TxnOpResponse, TxnResponse};
 
 use crate::keys::{LeaseId, Prefix};
 use crate::revision::Token;
-use crate::schedule::Occasion;
-use crate::term::completion::RunId;
+use crate::schedule::{Occasion, RunId};
 
 /// The variable with the job's fencing token.
 const TOKEN: &str = "INCUMBENT_TOKEN";
@@ -20,6 +19,7 @@ const ELECTION: &str = "INCUMBENT_ELECTION";
 const LEASE: &str = "INCUMBENT_LEASE";
 const SLOT: &str = "INCUMBENT_SLOT";
 const ATTEMPT: &str = "INCUMBENT_ATTEMPT";
+const RUN: &str = "INCUMBENT_RUN";
 
 /// What a write is tied to: the leader's key, as the term created it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +130,8 @@ impl RunGuard {
                 slot: Occasion::try_from(slot).map_err(|_| NoRun::Odd(SLOT))?,
                 attempt: attempt.parse().map_err(|_| NoRun::Odd(ATTEMPT))?,
                 token: token.ok_or(NoRun::Odd(TOKEN))?,
+                // An older daemon doesn't tell.
+                nonce: text(RUN).ok(),
             },
         })
     }

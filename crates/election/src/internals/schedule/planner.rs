@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::record::{Exit, HistoryEntry, Open, Outcome, State, Verdict, cut};
 use super::timetable::mix;
-use super::{Occasion, Run, Slot, Stored, Write, Written};
+use super::{Occasion, Run, RunId, Slot, Stored, Write, Written};
 use crate::clock::Instant;
 use crate::revision::{Revision, Token};
 use crate::wall::Time;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Occasion, Slot};
+use super::{Occasion, RunId, Slot};
 use crate::revision::{Token, or_zero};
 use crate::wall::Time;
 
@@ -118,8 +118,11 @@ pub struct Open {
     pub slot: Occasion,
     /// From one.
     pub attempt: u32,
-    /// The term that claimed it.
-    pub token: Token,
+    /// The term that claimed it; none where what stands there is no token. The record is read all the
+    /// same: unread it would hold up the schedule for good, and a run of no term that is known is of
+    /// another than the one that reads it.
+    #[serde(with = "or_zero")]
+    pub token: Option<Token>,
     /// Tells this claim from every other.
     pub nonce: String,
     /// The candidate that claimed it.
@@ -147,8 +150,12 @@ pub struct Last {
     pub took_ms: u64,
     /// Where it ran.
     pub host: String,
-    /// The term it ran in.
-    pub token: Token,
+    /// The term it ran in; none as of a run that is open.
+    #[serde(with = "or_zero")]
+    pub token: Option<Token>,
+    /// The claim's; none in what an older version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
 }
 
 const fn one() -> u32 {
@@ -278,6 +285,7 @@ impl State {
             took_ms,
             host: open.host.clone(),
             token: open.token,
+            nonce: Some(open.nonce),
         });
         match result {
             Outcome::Success => {
@@ -305,16 +313,22 @@ impl State {
             began: open.at,
             took_ms,
             host: open.host,
-            token: Some(open.token),
+            token: open.token,
             missed: open.missed,
         };
         Some((state, record))
     }
 
+    /// Whether this run is the one that is open.
+    pub fn has_open(&self, run: &RunId) -> bool {
+        let open = self.open.as_ref();
+        open.is_some_and(|it| run.is((it.slot, it.attempt, it.token), Some(&it.nonce)))
+    }
+
     /// Whether this run is the last that is over.
-    pub fn has_closed(&self, slot: Occasion, attempt: u32, token: Token) -> bool {
+    pub fn has_closed(&self, run: &RunId) -> bool {
         let last = self.last.as_ref();
-        last.is_some_and(|it| (it.slot, it.attempt, it.token) == (slot, attempt, token))
+        last.is_some_and(|it| run.is((it.slot, it.attempt, it.token), it.nonce.as_deref()))
     }
 
     /// Settles slots without a run, up to `slot`; returns the record and its number.
@@ -360,6 +374,7 @@ impl State {
                 took_ms: 0,
                 host: open.host,
                 token: open.token,
+                nonce: Some(open.nonce),
             });
         }
         state
@@ -472,116 +487,4 @@ pub(super) fn cut(host: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn full() -> State {
-        let last = Slot::up_to(Time::from_secs(u64::MAX));
-        let host = cut(&"\u{1}".repeat(300));
-        State {
-            spec: "0123456789abcdef".to_owned(),
-            since: Time::from_millis(u64::MAX),
-            slot: Some(last),
-            seq: u64::MAX - 1,
-            open: Some(Open {
-                slot: Occasion::Slot(last),
-                attempt: u32::MAX,
-                token: Token::new(i64::MAX).expect("a token"),
-                nonce: "0123456789abcdef".to_owned(),
-                host: host.clone(),
-                at: Time::from_millis(u64::MAX),
-                missed: u64::MAX,
-            }),
-            last: Some(Last {
-                slot: Occasion::Slot(last),
-                attempt: u32::MAX,
-                result: Outcome::Success,
-                began: Time::from_millis(u64::MAX),
-                took_ms: u64::MAX,
-                host,
-                token: Token::new(i64::MAX).expect("a token"),
-            }),
-            last_success: Some(last),
-            failures: u64::MAX - 1,
-            missed: u64::MAX,
-        }
-    }
-
-    #[test]
-    fn the_largest_records_keep_within_their_size_and_are_read_as_written() {
-        let state = full();
-        let text = state.to_json();
-        assert!(text.len() <= STATE_BYTES, "{}", text.len());
-        assert_eq!(State::read(text.as_bytes()).unwrap(), state);
-        let exit = Some(Exit::Code(i32::MIN));
-        let (closed, record) = state.closed(Outcome::Failure, exit, Duration::MAX).unwrap();
-        assert!(closed.open.is_none());
-        let text = record.to_json();
-        assert!(text.len() <= RUN_BYTES, "{}", text.len());
-        assert_eq!(HistoryEntry::read(text.as_bytes()).unwrap(), record);
-    }
-
-    #[test]
-    fn the_state_has_the_names_of_the_contract() {
-        let value = serde_json::to_value(full()).unwrap();
-        let names = |value: &serde_json::Value| {
-            let names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
-            names.join(" ")
-        };
-        assert_eq!(
-            names(&value),
-            "failures last last_success missed open seq since slot spec"
-        );
-        assert_eq!(
-            names(&value["open"]),
-            "at attempt host missed nonce slot token"
-        );
-        assert_eq!(
-            names(&value["last"]),
-            "attempt began host result slot token took_ms"
-        );
-    }
-
-    #[test]
-    fn what_an_older_or_newer_version_wrote_is_read() {
-        let text = r#"{"spec":"x","since":"2027-01-01T00:00:00Z","slot":null,"seq":1,"open":
-            {"slot":"manual","attempt":1,"token":7,"nonce":"n","host":"a","at":"2027-01-01T00:00:00Z"},
-            "last":null,"last_success":null,"failures":0,"missed":0,"new":true}"#;
-        let state = State::read(text.as_bytes()).unwrap();
-        assert_eq!(state.open.unwrap().slot, Occasion::Manual);
-        assert!(State::read(b"{}").is_err());
-    }
-
-    #[test]
-    fn only_the_last_run_is_settled_and_only_if_it_is_lost() {
-        let mut state = full();
-        let slot = state.slot.unwrap();
-        assert!(matches!(
-            state.resolved(slot, Outcome::Success),
-            Err(NotSettled::Open(_))
-        ));
-        state.open = None;
-        assert_eq!(
-            state.resolved(slot, Outcome::Success),
-            Err(NotSettled::NotLost(Outcome::Success))
-        );
-        state.last.as_mut().unwrap().result = Outcome::Lost;
-        let other = Slot::up_to(Time::EPOCH);
-        assert!(state.resolved(other, Outcome::Success).is_err());
-        let settled = state.resolved(slot, Outcome::Success).unwrap();
-        assert_eq!((settled.failures, settled.last_success), (0, Some(slot)));
-        let again = state.resolved(slot, Outcome::Rerun).unwrap();
-        assert_eq!(again.last.unwrap().result, Outcome::Rerun);
-    }
-
-    #[test]
-    fn a_rewind_lowers_the_mark_and_leaves_a_record() {
-        let mut state = full();
-        state.open = None;
-        let to = Time::from_secs(1_800_000_000);
-        let (rewound, record) = state.rewound(to, to, "a").unwrap();
-        assert_eq!((rewound.mark().time(), rewound.latest()), (to, to));
-        assert_eq!(record.slot, Occasion::Slot(state.mark()));
-        assert_eq!(rewound.seq, state.seq + 1);
-    }
-}
+mod tests;

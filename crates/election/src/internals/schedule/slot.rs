@@ -123,6 +123,28 @@ impl From<Occasion> for String {
     }
 }
 
+/// A run, told from every other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunId {
+    /// What it is for.
+    pub slot: Occasion,
+    /// From one.
+    pub attempt: u32,
+    /// The term it runs in.
+    pub token: Token,
+    /// The claim's, without which two runs that somebody asked for in one term are the same; none where it
+    /// isn't known.
+    pub nonce: Option<String>,
+}
+
+impl RunId {
+    /// Whether a record of this slot, attempt, term and claim is this run's.
+    pub(super) fn is(&self, of: (Occasion, u32, Option<Token>), nonce: Option<&str>) -> bool {
+        let known = self.nonce.as_deref().zip(nonce);
+        of == (self.slot, self.attempt, Some(self.token)) && known.is_none_or(|(a, b)| a == b)
+    }
+}
+
 /// A run to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -138,4 +160,16 @@ pub struct Run {
     pub token: Token,
     /// The claim's.
     pub nonce: String,
+}
+
+impl Run {
+    /// What tells it from every other.
+    pub fn id(&self) -> RunId {
+        RunId {
+            slot: self.slot,
+            attempt: self.attempt,
+            token: self.token,
+            nonce: Some(self.nonce.clone()),
+        }
+    }
 }

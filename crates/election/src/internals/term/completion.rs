@@ -15,19 +15,8 @@ use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
 use crate::revision::{Revision, Token};
 use crate::schedule::record::{Exit, HistoryEntry, Outcome, State};
-use crate::schedule::{Occasion, Write};
+use crate::schedule::{RunId, Write};
 use crate::{backoff, wall};
-
-/// A run of a scheduled job, told from every other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RunId {
-    /// What it is for.
-    pub slot: Occasion,
-    /// From one.
-    pub attempt: u32,
-    /// The term it runs in.
-    pub token: Token,
-}
 
 /// What came of an attempt that was answered.
 #[derive(Debug)]
@@ -163,15 +152,7 @@ impl<'a> Completion<'a> {
     /// What closes the run, if it is open.
     fn write(&self, seen: &Finding) -> Option<Write> {
         let state = seen.state.as_ref().filter(|_| seen.leads)?;
-        let open = state.open.as_ref()?;
-        let id = RunId {
-            slot: open.slot,
-            attempt: open.attempt,
-            token: open.token,
-        };
-        if id != self.run {
-            return None;
-        }
+        let open = state.open.as_ref().filter(|_| state.has_open(&self.run))?;
         // The same once more, so that what tells of one tells of all.
         if let Some(sent) = self.sent.as_ref().filter(|it| it.seen == seen.revision) {
             return Some(sent.clone());
@@ -216,13 +197,8 @@ impl<'a> Completion<'a> {
                 None => return Ok(Completed::Unknown),
             }
         }
-        let RunId {
-            slot,
-            attempt,
-            token,
-        } = self.run;
         let state = seen.state.as_ref();
-        let closed = state.filter(|state| state.has_closed(slot, attempt, token));
+        let closed = state.filter(|state| state.has_closed(&self.run));
         let result = closed.and_then(|state| state.last.as_ref());
         let result = result.map(|last| last.result);
         if !seen.leads && result.is_none() {

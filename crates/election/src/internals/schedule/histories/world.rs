@@ -365,14 +365,15 @@ impl World {
         let (number, unknown) = (write.number, Written::Unknown);
         if let Some(open) = &write.state.open
             && self.makes(Mistake::StartsUnacknowledged)
-            && Some(open.token) == self.leader
+            && open.token == self.leader
+            && let Some(token) = open.token
         {
             let run = Run {
                 slot: open.slot,
                 attempt: open.attempt,
                 missed: 0,
                 last_success: None,
-                token: open.token,
+                token,
                 nonce: open.nonce.clone(),
             };
             self.after(0, Happening::Fork { life, run });
@@ -496,7 +497,7 @@ impl World {
             self.violated(format!("{this} started beside {other}, same term: {same}"));
         }
         let open = self.state.as_ref().and_then(|state| state.open.as_ref());
-        if !open.is_some_and(|open| open.nonce == run.nonce && Some(open.token) == self.leader) {
+        if !open.is_some_and(|open| open.nonce == run.nonce && open.token == self.leader) {
             self.violated(format!("{} started without its claim", run.slot));
         }
         if self.paused.is_some_and(|since| self.now > since + 20) {

@@ -1,8 +1,8 @@
 //! Writes, and what is made of the store's answers to them.
 
 use super::{
-    AGAIN, Action, Ending, HistoryEntry, InFlight, Line, Now, Outcome, Phase, Planner, Running,
-    State, Stored, Then, Time, Verdict, Write, Written, cut,
+    AGAIN, Action, Ending, HistoryEntry, InFlight, Line, Now, Outcome, Phase, Planner, RunId,
+    Running, State, Stored, Then, Time, Verdict, Write, Written, cut,
 };
 use crate::revision::Revision;
 
@@ -91,7 +91,7 @@ impl Planner {
         {
             let run = &running.run;
             running.look = None;
-            let closed = state.has_closed(run.slot, run.attempt, run.token);
+            let closed = state.has_closed(&run.id());
             // Somebody may have written what is nothing to the run: the end of a pause. Its close follows.
             if closed || state.open == term.state.open {
                 term.untrimmed = Some(state.seq);
@@ -239,10 +239,15 @@ impl Planner {
                 let open = term.state.open.as_ref();
                 // Still open: the end is recorded all the same. Else another did so in our place, as a
                 // rule the run itself.
-                if open.is_some_and(|open| open.token == sent.write.token) {
+                if open.is_some_and(|open| open.token == Some(sent.write.token)) {
                     self.close(*ending);
                 } else if let Some(last) = &sent.write.state.last
-                    && term.state.has_closed(last.slot, last.attempt, last.token)
+                    && term.state.has_closed(&RunId {
+                        slot: last.slot,
+                        attempt: last.attempt,
+                        token: sent.write.token,
+                        nonce: last.nonce.clone(),
+                    })
                 {
                     let closed = term.closed();
                     self.actions.extend(closed);

@@ -33,7 +33,7 @@ impl Planner {
             return;
         }
         if let Some(open) = &term.state.open {
-            if open.token == term.token {
+            if open.token == Some(term.token) {
                 // A claim of our own that landed after all: what it claimed was never started.
                 self.close(None);
             } else {
@@ -286,7 +286,7 @@ impl Planner {
         state.open = Some(Open {
             slot,
             attempt,
-            token,
+            token: Some(token),
             nonce: nonce.clone(),
             host,
             at: now.wall,

@@ -203,7 +203,7 @@ fn open(slot: Slot, attempt: u32) -> Open {
     Open {
         slot: Occasion::Slot(slot),
         attempt,
-        token: Token::at(Revision::new(40)),
+        token: Some(Token::at(Revision::new(40))),
         nonce: "n".to_owned(),
         host: "b".to_owned(),
         at: slot.time(),
@@ -219,7 +219,8 @@ fn last(slot: Slot, attempt: u32, result: Outcome) -> Last {
         began: slot.time(),
         took_ms: 1,
         host: "b".to_owned(),
-        token: Token::at(Revision::new(40)),
+        token: Some(Token::at(Revision::new(40))),
+        nonce: None,
     }
 }
 
@@ -267,7 +268,7 @@ fn nothing_starts_before_its_claim_is_acknowledged() {
     desk.tell(Event::Wrote { number, written });
     assert_eq!(desk.started(), ["10:01 #1 +0"]);
     let state = desk.state().clone();
-    assert_eq!(state.open.unwrap().token, TOKEN);
+    assert_eq!(state.open.unwrap().token, Some(TOKEN));
 }
 
 #[test]

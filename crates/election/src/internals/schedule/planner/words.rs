@@ -240,8 +240,8 @@ pub enum Line {
         slot: Occasion,
         /// Where.
         host: String,
-        /// In which term.
-        token: Token,
+        /// In which term, if that is known.
+        token: Option<Token>,
         /// Whether it is run again.
         again: bool,
     },

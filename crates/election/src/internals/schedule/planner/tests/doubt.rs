@@ -95,3 +95,17 @@ fn a_last_close_that_the_run_itself_overtook_leaves_its_success_and_what_was_ski
     assert_eq!(desk.records(), ["10:01 success +0", "10:02 skipped +0"]);
     assert_eq!(desk.planner.pending_close(), None);
 }
+
+#[test]
+fn an_open_run_whose_token_is_none_is_another_terms() {
+    let mut desk = Desk::with(policy(), |_| {});
+    let mut text: serde_json::Value = serde_json::from_str(&desk.state().to_json()).unwrap();
+    text["open"] = serde_json::json!({"slot": "2027-06-01T10:00:00Z", "attempt": 1, "token": -3,
+        "nonce": "n", "host": "b", "at": "2027-06-01T10:00:00Z"});
+    desk.state = State::read(text.to_string().as_bytes()).ok();
+    assert!(desk.state.is_some(), "it is read");
+    desk.lead();
+    assert!(desk.said(|line| matches!(line, Line::Lost { .. })));
+    desk.at("10:01:00").end(0);
+    assert_eq!(desk.records(), ["10:00 lost +0", "10:01 success +0"]);
+}
