@@ -203,6 +203,24 @@ fn so_many_failed_slots_in_a_row_give_the_term_to_others() {
 }
 
 #[test]
+fn a_failed_run_that_somebody_asked_for_gives_the_term_to_nobody() {
+    let stand = Stage::new();
+    let daemon = stand.daemon("a", "false", "every = '1h'");
+    let a = daemon
+        .toml("job = { yield_after = 1, yield_cooldown = '1h' }")
+        .spawn();
+    a.wait_log("next slot", SOON);
+    for n in 1..=2 {
+        stand.trigger();
+        stand.wait_runs(n);
+        let state = stand.wait_state("it is closed", |state| state["seq"] == n);
+        assert_eq!(state["last"]["result"], "failure", "{state}");
+        assert_eq!(state["failures"], 0, "{state}");
+    }
+    assert!(a.lines("resigned").is_empty());
+}
+
+#[test]
 fn a_run_that_takes_too_long_has_failed_and_the_term_goes_on() {
     let stand = Stage::new();
     let daemon = stand.daemon("a", "sleep 1000", "every = '1s'");

@@ -21,7 +21,7 @@ use crate::schedule::planner::{
     self, Action as Asked, Event as Told, Now, Planner, Setup, StopReason, Wake,
 };
 use crate::schedule::record::{Exit, Outcome, Verdict};
-use crate::schedule::{Run, Schedule, Slot, Stored, Write, Written};
+use crate::schedule::{Occasion, Run, Schedule, Slot, Stored, Write, Written};
 use crate::term::record::{Trigger, TriggerAnswer};
 use crate::term::slots::Close;
 use crate::wall::Time;
@@ -130,7 +130,7 @@ impl Mind {
             }
             Asked::Start(run) => self.start_slot(run),
             Asked::Stop(reason) => self.stop_slot(reason),
-            Asked::Closed { result, .. } => self.slot_closed(result),
+            Asked::Closed { slot, result, .. } => self.slot_closed(slot, result),
             Asked::Answer { id, verdict } => {
                 self.answer_wish(id, verdict);
             }
@@ -447,7 +447,7 @@ impl Mind {
         }
     }
 
-    fn slot_closed(&mut self, result: Outcome) {
+    fn slot_closed(&mut self, slot: Occasion, result: Outcome) {
         let cooldown = self.config.job.yield_cooldown;
         let yield_after = self.config.job.yield_after;
         let Some(planning) = &mut self.planning else {
@@ -458,6 +458,7 @@ impl Mind {
         let took = last.map(|last| Duration::from_millis(last.took_ms));
         let is_last_try = last.is_none_or(|last| last.attempt > retries);
         match result {
+            _ if slot == Occasion::Manual => {}
             Outcome::Success => planning.failures = 0,
             Outcome::Failure | Outcome::Timeout if is_last_try => planning.failures += 1,
             _ => {}

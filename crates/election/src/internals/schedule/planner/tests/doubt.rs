@@ -97,6 +97,22 @@ fn a_last_close_that_the_run_itself_overtook_leaves_its_success_and_what_was_ski
 }
 
 #[test]
+fn a_run_that_somebody_asked_for_counts_in_no_row_of_slots() {
+    let mut desk = Desk::with(policy(), |state| state.failures = 2);
+    desk.lead();
+    for (id, code) in [(1, 1), (2, 0)] {
+        desk.tell(Event::Trigger { id, queue: false });
+        desk.end(code);
+        assert_eq!(desk.state().failures, 2, "{code}");
+    }
+    assert_eq!(desk.records(), ["manual failure +0", "manual success +0"]);
+    desk.at("10:01:00").end(1);
+    assert_eq!(desk.state().failures, 3);
+    desk.at("10:02:00").end(0);
+    assert_eq!(desk.state().failures, 0);
+}
+
+#[test]
 fn an_open_run_whose_token_is_none_is_another_terms() {
     let mut desk = Desk::with(policy(), |_| {});
     let mut text: serde_json::Value = serde_json::from_str(&desk.state().to_json()).unwrap();
