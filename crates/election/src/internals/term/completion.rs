@@ -1,7 +1,8 @@
 //! A run that closes itself: as a success, in the transaction that does what it is for.
 //!
 //! The state's `mod_revision` guards each attempt, and the state is the first thing that an attempt
-//! reads. Conditions of the run's own stand beside that guard: a run isn't closed for what wasn't done. So of several that were not answered at most one is done, and the run's own record tells
+//! reads. Conditions of the run's own stand beside that guard: a run isn't closed for what wasn't done.
+//! So of several that were not answered at most one is done, and the run's own record tells
 //! later whether one was.
 
 use std::time::Duration;

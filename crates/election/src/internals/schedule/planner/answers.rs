@@ -80,8 +80,8 @@ impl Planner {
         }
     }
 
-    /// While the run goes on: what is written meanwhile, as when it has closed itself. What isn't answered is found out when it
-    /// ends.
+    /// While the run goes on: what is written meanwhile, as when it has closed itself. What isn't answered
+    /// is found out when it ends.
     fn looked(&mut self, stored: Stored) {
         let Some(term) = &mut self.term else {
             return;
