@@ -159,7 +159,13 @@ impl Resigner {
                 self.tell
                     .tell(ResignerOutcome::GivenBack(resignation.lease, false));
             }
-            (None, _) => {}
+            (
+                None,
+                ResignerOrder::Connect(_)
+                | ResignerOrder::LookForKey(_)
+                | ResignerOrder::Renew(..)
+                | ResignerOrder::Rest,
+            ) => {}
         }
     }
 }
@@ -197,7 +203,7 @@ fn runtime(
                 tell.tell(ResignerOutcome::GivenBack(resignation.lease, false));
                 false
             }
-            // Each is followed by others.
+            // Of looks there will be another soon.
             ResignerOrder::Rest | ResignerOrder::LookForKey(_) => false,
             ResignerOrder::Connect(_) | ResignerOrder::Renew(..) | ResignerOrder::GiveBack(..) => {
                 true

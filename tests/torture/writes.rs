@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+use etcd_client::{Client, Compare, CompareOp, Error, Txn, TxnOp};
 use rustix::process::Signal;
 
 use crate::checker::Wait;
@@ -29,7 +29,7 @@ struct Permit {
 impl Range<'_> {
     fn permit(&self) -> Option<Permit> {
         let key = format!("{}.torture/permit-{}", prefix(), monotonic_ns());
-        let put = async |mut client: etcd_client::Client| client.put(key.as_str(), "", None).await;
+        let put = async |mut client: Client| client.put(key.as_str(), "", None).await;
         let at = try_ask(self.cluster, put)?.header()?.revision();
         Some(Permit { key, at })
     }
@@ -40,7 +40,7 @@ impl Range<'_> {
         let txn = Txn::new()
             .when([Compare::mod_revision(own.as_str(), CompareOp::Equal, *at)])
             .and_then([TxnOp::put(key, text, None)]);
-        let put = async |mut client: etcd_client::Client| client.txn(txn.clone()).await;
+        let put = async |mut client: Client| client.txn(txn.clone()).await;
         let done = try_ask(self.cluster, put)?;
         let revision = done.header()?.revision();
         done.succeeded().then_some(revision)
@@ -57,16 +57,13 @@ impl Range<'_> {
         let done = self.put(&permit, &key, &replica.name).is_some();
         std::thread::sleep(fault.lasts);
         self.delete(&permit.key);
-        let mend = async |mut client: etcd_client::Client| {
+        self.insist(async |mut client| {
             let found = client.get(key.as_str(), None).await?;
             if found.kvs().iter().any(|kv| kv.lease() == 0) {
                 client.delete(key.as_str(), None).await?;
             }
             Ok(())
-        };
-        while try_ask(self.cluster, mend).is_none() {
-            std::thread::sleep(millis(100));
-        }
+        });
         done
     }
 
@@ -92,8 +89,12 @@ impl Range<'_> {
     }
 
     fn delete(&self, key: &str) {
-        let delete = async |mut client: etcd_client::Client| client.delete(key, None).await;
-        while try_ask(self.cluster, delete).is_none() {
+        self.insist(async |mut client| client.delete(key, None).await.map(drop));
+    }
+
+    /// Asks until it is answered.
+    fn insist(&self, ask: impl AsyncFn(Client) -> Result<(), Error>) {
+        while try_ask(self.cluster, &ask).is_none() {
             std::thread::sleep(millis(100));
         }
     }

@@ -181,17 +181,17 @@ impl Machine {
 
     /// Whether both processes run, and have done so for long enough to have caught up.
     pub(super) fn is_steady(&self, now: u64) -> bool {
-        let steady = now >= self.steady_since + nanos(SLACK);
-        steady
-            && self.daemon.mind.is_some()
-            && !self.daemon.process.dead
-            && !self.guardian.process.dead
+        self.has_caught_up(now) && self.daemon.mind.is_some() && !self.daemon.process.dead
     }
 
     /// Whether somebody watches its key: the daemon, or the guardian of one that is dead.
     pub(super) fn is_watched(&self, now: u64) -> bool {
-        let alone = self.daemon.process.dead && !self.guardian.process.dead;
-        self.is_steady(now) || alone && now >= self.steady_since + nanos(SLACK)
+        self.is_steady(now) || self.has_caught_up(now) && self.daemon.process.dead
+    }
+
+    /// Whether the guardian runs, and neither process has stood still of late.
+    fn has_caught_up(&self, now: u64) -> bool {
+        now >= self.steady_since + nanos(SLACK) && !self.guardian.process.dead
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Daemon, GuardAction, GuardLine, Guarded, Lease, TermGuard, UNKILLABL
 use crate::clock::Instant;
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
+use crate::revision::Token;
 
 /// How long a daemon may be silent, once a term that D−G−K ended has an empty tree, before the
 /// guardian gives the lease back in its place. It is stopped or hung then.
@@ -38,6 +39,10 @@ impl TermGuard {
             Some(at) if now >= at + DAEMON_LATE => EndReason::JobStuck,
             Some(_) => return,
         };
+        self.say_lost(token, reason);
+    }
+
+    pub(super) fn say_lost(&mut self, token: Token, reason: EndReason) {
         let lease = self.lease_of(token);
         self.act(GuardAction::Say(GuardLine::TermLost {
             lease,
@@ -73,13 +78,7 @@ impl TermGuard {
         };
         let token = guarded.term.token;
         self.ended = self.ended.max(Some(token));
-        let reason = EndReason::Deadline;
-        let lease = self.lease_of(token);
-        self.act(GuardAction::Say(GuardLine::TermLost {
-            lease,
-            token,
-            reason,
-        }));
+        self.say_lost(token, EndReason::Deadline);
         self.actions.extend(guarded.stopped.map(GuardAction::Say));
         self.give_back(now, |lease| lease.resignation.token == Some(token));
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Daemon, GuardAction, GuardLine, TermGuard};
+use super::{Daemon, GuardAction, TermGuard};
 use crate::clock::Instant;
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
@@ -26,9 +26,9 @@ impl TermGuard {
     pub(super) fn look(&mut self, now: Instant) {
         self.next_look = now + LOOK;
         let token = self.term.as_ref().map(|guarded| guarded.term.token);
-        let mut leases = self.leases.values().map(|lease| &lease.resignation);
-        let own = leases.find(|resignation| token.is_some() && resignation.token == token);
-        if let Some(own) = own.cloned() {
+        let lease = token.and_then(|token| self.lease_of(token));
+        if let Some(own) = lease.and_then(|lease| self.leases.get(&lease)) {
+            let own = own.resignation.clone();
             self.act(GuardAction::LookForKey(own));
         }
     }
@@ -44,12 +44,7 @@ impl TermGuard {
         self.skip_at_end(token);
         self.kill_tree(now);
         if self.daemon_kill_at().is_some() {
-            let (lease, reason) = (Some(lease), EndReason::Deleted);
-            self.act(GuardAction::Say(GuardLine::TermLost {
-                lease,
-                token,
-                reason,
-            }));
+            self.say_lost(token, EndReason::Deleted);
             self.kill_daemon(now);
         }
     }
@@ -71,11 +66,7 @@ mod tests {
     fn the_key_of_a_dead_daemon_is_looked_for_until_its_job_is_dead_or_to_be_killed() {
         running()
             .looks(900, &[])
-            .at(
-                1_000,
-                GuardEvent::DaemonClosed,
-                &["kill daemon", "stop tree by 15"],
-            )
+            .closes(1_000)
             .looks(1_000, &["1f"])
             .looks(1_099, &[])
             .looks(1_100, &["1f"])
@@ -114,13 +105,7 @@ mod tests {
     fn no_hook_runs_at_the_end_of_a_term_that_strangers_have_ended() {
         let mut play = running();
         with_hook(&mut play);
-        play.at(
-            1_000,
-            GuardEvent::DaemonClosed,
-            &["kill daemon", "stop tree by 15"],
-        )
-        .at(1_000, gone(), &["kill tree"])
-        .at(
+        play.closes(1_000).at(1_000, gone(), &["kill tree"]).at(
             1_001,
             GuardEvent::TreeEmpty,
             &["empty 7, killed", "say job of 1f killed after 1"],
@@ -128,20 +113,16 @@ mod tests {
         // Nor where the job is being killed already.
         let mut play = running();
         with_hook(&mut play);
-        play.at(
-            1_000,
-            GuardEvent::DaemonClosed,
-            &["kill daemon", "stop tree by 15"],
-        )
-        .at(3_000, GuardEvent::Tick, &["kill tree"])
-        .looks(3_100, &["1f"])
-        .at(3_101, gone(), &[])
-        .looks(3_200, &[])
-        .at(
-            3_201,
-            GuardEvent::TreeEmpty,
-            &["empty 7, killed", "say job of 1f killed after 2201"],
-        );
+        play.closes(1_000)
+            .at(3_000, GuardEvent::Tick, &["kill tree"])
+            .looks(3_100, &["1f"])
+            .at(3_101, gone(), &[])
+            .looks(3_200, &[])
+            .at(
+                3_201,
+                GuardEvent::TreeEmpty,
+                &["empty 7, killed", "say job of 1f killed after 2201"],
+            );
         hook_begins()
             .at(1_200, GuardEvent::DaemonClosed, &["kill daemon"])
             .at(1_300, gone(), &["kill tree"]);

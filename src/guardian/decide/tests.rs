@@ -27,7 +27,14 @@ impl Play {
         self
     }
 
-    /// The same of a tick, for what is looked for.
+    /// The daemon's end of the socket is closed, while a job runs.
+    #[track_caller]
+    pub(super) fn closes(&mut self, ms: u64) -> &mut Self {
+        let expected = ["kill daemon", "stop tree by 15"];
+        self.at(ms, GuardEvent::DaemonClosed, &expected)
+    }
+
+    /// Feeds a tick and checks what is looked for.
     #[track_caller]
     pub(super) fn looks(&mut self, ms: u64, expected: &[&str]) -> &mut Self {
         let did = self.0.handle(GuardEvent::Tick, at(ms));
@@ -459,11 +466,7 @@ fn a_start_that_hangs_is_ended_by_the_deadline_and_is_no_job() {
 #[test]
 fn a_start_that_hangs_keeps_the_lease_until_nothing_is_left_of_it() {
     starting()
-        .at(
-            1_000,
-            GuardEvent::DaemonClosed,
-            &["kill daemon", "stop tree by 15"],
-        )
+        .closes(1_000)
         .at(1_001, GuardEvent::DaemonDead, &[])
         .at(3_000, GuardEvent::Tick, &["kill tree"])
         .at(3_100, GuardEvent::Tick, &["kill tree", "renew 1f"])
@@ -572,11 +575,7 @@ fn a_stuck_tree_is_renewed_for_when_the_daemon_is_gone() {
 #[test]
 fn a_crashed_daemon_costs_no_more_than_the_stop_of_its_job() {
     running()
-        .at(
-            1_000,
-            GuardEvent::DaemonClosed,
-            &["kill daemon", "stop tree by 15"],
-        )
+        .closes(1_000)
         .at(1_001, GuardEvent::DaemonDead, &[])
         .at(1_002, ended(1), &["main 1 ended"])
         .at(
@@ -601,11 +600,7 @@ fn a_crashed_daemon_costs_no_more_than_the_stop_of_its_job() {
 #[test]
 fn nothing_is_given_back_before_the_daemon_is_dead() {
     running()
-        .at(
-            1_000,
-            GuardEvent::DaemonClosed,
-            &["kill daemon", "stop tree by 15"],
-        )
+        .closes(1_000)
         .at(
             1_001,
             GuardEvent::TreeEmpty,
@@ -953,29 +948,25 @@ fn a_hook_that_can_not_be_executed_holds_nothing_up() {
 fn a_hook_runs_before_the_guardian_gives_back_for_a_daemon_that_is_dead() {
     let mut play = running();
     with_hook(&mut play);
-    play.at(
-        1_000,
-        GuardEvent::DaemonClosed,
-        &["kill daemon", "stop tree by 15"],
-    )
-    .at(1_001, GuardEvent::DaemonDead, &[])
-    .at(1_002, ended(1), &["main 1 ended"])
-    .at(
-        1_002,
-        GuardEvent::TreeEmpty,
-        &[BEGINS[0], BEGINS[1], "say job of 1f stopped after 2"],
-    )
-    .at(1_002, executed(0), &[])
-    .at(1_003, ended(0), &[])
-    .at(
-        1_003,
-        GuardEvent::TreeEmpty,
-        &[
-            "say hook of 1f ended after 1",
-            "empty 7",
-            "give back 1f until 16003",
-        ],
-    );
+    play.closes(1_000)
+        .at(1_001, GuardEvent::DaemonDead, &[])
+        .at(1_002, ended(1), &["main 1 ended"])
+        .at(
+            1_002,
+            GuardEvent::TreeEmpty,
+            &[BEGINS[0], BEGINS[1], "say job of 1f stopped after 2"],
+        )
+        .at(1_002, executed(0), &[])
+        .at(1_003, ended(0), &[])
+        .at(
+            1_003,
+            GuardEvent::TreeEmpty,
+            &[
+                "say hook of 1f ended after 1",
+                "empty 7",
+                "give back 1f until 16003",
+            ],
+        );
     // Between two runs, too.
     let mut play = running();
     with_hook(&mut play);

@@ -1,9 +1,9 @@
 //! A write that closes the run that it is made in.
 
-use etcd_client::{KeyValue, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Txn, TxnOp, TxnResponse};
 
 use super::{Error, Keys, Put, RunGuard, Written};
-use crate::etcd;
+use crate::etcd::{self, reads};
 use crate::schedule::record::Outcome;
 use crate::term::completion::{Completed, Completion, Effects, NotOpen};
 
@@ -86,17 +86,11 @@ impl Keys {
         let key = TxnOp::get(put.key.clone(), None);
         let txn = Txn::new().and_then([record, key]);
         let (answer, _) = self.store.txn(self.patience.attempt(), txn).await?;
-        let responses = answer.op_responses().into_iter();
-        let found: Vec<Option<KeyValue>> = responses
-            .map(|response| match response {
-                TxnOpResponse::Get(mut get) => get.take_kvs().pop(),
-                _ => None,
-            })
-            .collect();
-        let [Some(record), Some(key)] = found.as_slice() else {
+        let mut found = reads::firsts(&answer);
+        let (Some(record), Some(key)) = (found.next().flatten(), found.next().flatten()) else {
             return Ok(None);
         };
-        let is_it = record.mod_revision() == key.mod_revision() && put.is_as(key);
+        let is_it = record.mod_revision() == key.mod_revision() && put.is_as(&key);
         Ok(is_it.then_some(answer))
     }
 }

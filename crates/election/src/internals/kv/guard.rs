@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 
-use etcd_client::{Compare, CompareOp, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Compare, CompareOp, TxnOp, TxnResponse};
 
+use crate::etcd::reads;
 use crate::keys::{LeaseId, Prefix};
 use crate::revision::Token;
 use crate::schedule::{Occasion, RunId};
@@ -75,15 +76,9 @@ impl WriteGuard {
     /// Whether the guard held, as [`look`](Self::look) in a transaction that failed tells.
     pub(super) fn held(&self, answer: &TxnResponse) -> bool {
         // Another read may follow it.
-        answer.op_responses().iter().any(|response| {
-            let TxnOpResponse::Get(leader) = response else {
-                return false;
-            };
-            let leader = leader.kvs().first();
-            leader.is_some_and(|leader| {
-                leader.key() == self.key.as_bytes() && leader.create_revision() == self.token.get()
-            })
-        })
+        reads::firsts(answer)
+            .flatten()
+            .any(|leader| leader.key() == self.key.as_bytes() && Token::of(&leader) == self.token)
     }
 }
 

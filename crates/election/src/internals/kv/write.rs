@@ -5,7 +5,7 @@ use etcd_client::{
 };
 
 use super::{Deleted, Error, Keys, Put, Span, WriteGuard, Written};
-use crate::etcd;
+use crate::etcd::{self, reads};
 use crate::revision::Revision;
 
 impl Keys {
@@ -146,11 +146,8 @@ impl Put {
 
     /// The key's mod_revision as [`over`](Self::over) reads it beside the guard when it fails.
     fn revision_in(answer: &TxnResponse) -> Option<Revision> {
-        let read = answer.op_responses().into_iter().nth(1);
-        match read {
-            Some(TxnOpResponse::Get(key)) => Some(mod_revision(key.kvs().first())),
-            _ => None,
-        }
+        let key = reads::firsts(answer).nth(1)?;
+        Some(mod_revision(key.as_ref()))
     }
 
     /// Whether the key holds now what an unanswered write over `before` was to put there.

@@ -7,12 +7,10 @@
 
 use std::time::Duration;
 
-use etcd_client::{
-    Compare, GetOptions, GetResponse, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse,
-};
+use etcd_client::{Compare, GetOptions, ResponseHeader, Txn, TxnOp, TxnResponse};
 
 use super::{Term, WriteError, slots};
-use crate::etcd::{Error, Store};
+use crate::etcd::{Error, Store, reads};
 use crate::keys::{LeaseId, Prefix};
 use crate::revision::{Revision, Token};
 use crate::schedule::record::{Exit, HistoryEntry, Outcome, State};
@@ -137,16 +135,14 @@ impl<'a> Completion<'a> {
     }
 
     fn found(&self, answer: &TxnResponse) -> Finding {
-        let found = found(answer);
-        let [state, leader] = found.as_slice() else {
-            return Finding::default();
-        };
-        let leader = leader.kvs().first();
-        let state = state.kvs().first();
+        let mut found = reads::firsts(answer);
+        let (state, leader) = (found.next().flatten(), found.next().flatten());
         Finding {
-            leads: leader.is_some_and(|it| Token::of(it) == self.run.token),
+            leads: leader.is_some_and(|it| Token::of(&it) == self.run.token),
+            revision: state
+                .as_ref()
+                .map_or(Revision::default(), Revision::written),
             state: state.and_then(|it| State::read(it.value()).ok()),
-            revision: state.map_or(Revision::default(), Revision::written),
         }
     }
 
@@ -250,14 +246,4 @@ struct Finding {
     state: Option<State>,
     /// The state's `mod_revision`.
     revision: Revision,
-}
-
-/// What the reads of a transaction found.
-fn found(answer: &TxnResponse) -> Vec<GetResponse> {
-    let responses = answer.op_responses().into_iter();
-    let found = responses.filter_map(|response| match response {
-        TxnOpResponse::Get(get) => Some(get),
-        _ => None,
-    });
-    found.collect()
 }
