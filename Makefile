@@ -13,8 +13,8 @@ kill-leader: ## Kills the demo's leading daemon with kill -9
 	@demo/kill-leader
 
 # Most tests wait for a TTL or a grace, so that more of them at once than there are cores keep those busy.
-THREADS ?= 6
-SLOTS ?= 4
+THREADS ?= 8
+SLOTS ?= 6
 
 # The etcd of the tests: the one in PATH, or with STORE=3.7 one of those that `make stores` builds.
 ifdef STORE
@@ -91,7 +91,7 @@ deny: ## Checks licences, sources and known holes of what we depend on
 
 package: ## Packages both crates as for publishing, and builds each from its package alone
 	@scripts/deps build
-	cargo package --quiet --workspace --allow-dirty
+	@scripts/package
 
 dist: ## Writes man pages and shell completions to target/dist/share, as they lie under /usr/share
 	@scripts/deps build
