@@ -73,6 +73,7 @@ impl<'a> Window<'a> {
         let served = Served {
             events: after.events - self.before.events,
             calls: after.calls - self.before.calls,
+            requests: after.requests - self.before.requests,
             watchers: after.watchers - self.before.watchers,
         };
         (served, span)

@@ -318,6 +318,7 @@ impl Contestant {
             timing,
             tick: Some(self.setup.tick.clone()),
             counter: Counter::new(move |result, took| metrics.renewed(result, took)),
+            reads: None,
         };
         let Err(event) = self.try_to_stand(lease, options, election, candidacy).await;
         self.tell(event);

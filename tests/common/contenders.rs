@@ -33,6 +33,9 @@ const EVENTS: &str = "etcd_debugging_mvcc_events_total";
 /// Calls that the members have begun to serve, by method.
 const CALLS: &str = "grpc_server_started_total";
 
+/// Messages that the members have got: a call's, or one of those of a stream.
+const REQUESTS: &str = "grpc_server_msg_received_total";
+
 /// What the members of a cluster have done for their clients so far, all together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Served {
@@ -40,6 +43,8 @@ pub struct Served {
     pub events: f64,
     /// Calls begun.
     pub calls: f64,
+    /// Requests, those on streams as well.
+    pub requests: f64,
     /// Watches that are open.
     pub watchers: f64,
 }
@@ -50,6 +55,7 @@ impl Cluster {
         let mut served = Served {
             events: 0.0,
             calls: 0.0,
+            requests: 0.0,
             watchers: 0.0,
         };
         for (name, value) in (0..self.len()).flat_map(|member| self.metrics(member)) {
@@ -57,6 +63,7 @@ impl Cluster {
                 EVENTS => served.events += value,
                 WATCHERS => served.watchers += value,
                 name if name.starts_with(CALLS) => served.calls += value,
+                name if name.starts_with(REQUESTS) => served.requests += value,
                 _ => {}
             }
         }

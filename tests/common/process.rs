@@ -120,3 +120,13 @@ fn stat(pid: i32) -> Option<(char, i32)> {
     let state = fields.next()?.chars().next()?;
     Some((state, fields.next()?.parse().ok()?))
 }
+
+/// The CPU time that the threads of a process have taken so far.
+pub fn cpu_time(pid: i32) -> Duration {
+    let of_thread = |thread: fs::DirEntry| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    Duration::from_nanos(threads.map(|entry| of_thread(entry.unwrap())).sum())
+}

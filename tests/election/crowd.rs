@@ -1,5 +1,13 @@
-//! Many candidates in one election: who is woken by a hand-over, as the store's members count it.
+//! Many candidates in one election, and many elections of one process: what they cost the store, as its
+//! members count it.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::common::process::monotonic_ns;
 use crate::common::*;
 
 /// How many candidates there are.
@@ -31,4 +39,103 @@ fn a_hand_over_wakes_the_next_in_line_and_nobody_else() {
         assert_eq!(contenders.token(), next.create_revision);
         assert_eq!(contenders.waiting(), CROWD - 1 - before_it);
     }
+}
+
+/// Elections of one process.
+const ELECTIONS: usize = 300;
+
+/// A process that stands in all of them.
+struct Crowd {
+    child: Child,
+    leads: Arc<AtomicUsize>,
+}
+
+impl Crowd {
+    fn start(cluster: &Cluster, name: &str) -> Self {
+        let mut command = Command::new(example("many"));
+        let count = ELECTIONS.to_string();
+        command.args([&cluster.endpoints()[0], PREFIX, name, &count]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let leads = Arc::new(AtomicUsize::new(0));
+        let (output, told) = (child.stdout.take().unwrap(), Arc::clone(&leads));
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let number = line.rsplit(' ').next().unwrap();
+                told.store(number.parse().unwrap(), Ordering::Relaxed);
+            }
+        });
+        Self { child, leads }
+    }
+
+    fn leads(&self) -> usize {
+        self.leads.load(Ordering::Relaxed)
+    }
+
+    #[track_caller]
+    fn leads_in_all(&self, limit: Duration) {
+        eventually(limit, "it leads in all elections", || {
+            let leads = self.leads();
+            if leads == ELECTIONS {
+                Ok(())
+            } else {
+                Err(leads)
+            }
+        });
+    }
+
+    fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).unwrap().count()
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The TTL of the example, and the takeover delay that follows from it.
+const TTL: Duration = Duration::from_secs(5);
+const TAKEOVER_DELAY: Duration = Duration::from_millis(1500);
+
+#[test]
+fn hundreds_of_elections_of_one_process_cost_a_renewal_each_and_are_taken_over_together() {
+    let cluster = Cluster::start(1);
+    let first = Crowd::start(&cluster, "first");
+    // Nobody holds the others up until none is in time.
+    first.leads_in_all(secs(30));
+    assert!(
+        first.descriptors() < 2 * ELECTIONS + 50,
+        "{} descriptors",
+        first.descriptors()
+    );
+
+    // A renewal of each every second; own keys are read together, and who is heard isn't asked.
+    let (before, began) = (cluster.served(), monotonic_ns());
+    throughout(secs(5), "it leads in all elections", || {
+        let leads = first.leads();
+        if leads == ELECTIONS {
+            Ok(())
+        } else {
+            Err(leads)
+        }
+    });
+    let requests = cluster.served().requests - before.requests;
+    let took = Duration::from_nanos(monotonic_ns() - began).as_secs_f64();
+    let rate = requests / took / f64::from(u32::try_from(ELECTIONS).unwrap());
+    assert!(rate < 1.2, "{rate} requests a second for each election");
+
+    let next = Crowd::start(&cluster, "next");
+    eventually(secs(30), "it waits in all elections", || {
+        let waiting = cluster.served().watchers;
+        // Three watches of each who waits, one or two of each who leads.
+        let all = f64::from(u32::try_from(4 * ELECTIONS).unwrap());
+        if waiting >= all { Ok(()) } else { Err(waiting) }
+    });
+    assert_eq!(first.leads(), ELECTIONS);
+    drop(first);
+    next.leads_in_all(TTL + TAKEOVER_DELAY + secs(1));
 }

@@ -102,7 +102,10 @@ fn nobody_stands_for_election_through_a_grpc_proxy() {
     wait_seen(&observed, "b");
     // Longer than a silent watch is left alone: an old proxy would crash on a probe.
     let c = scene.waiter(scene.daemon("c"));
+    let before = process::cpu_time(observed.pid());
     throughout(secs(5), "the proxy lives", || proxy.is_alive());
+    let spent = process::cpu_time(observed.pid()).saturating_sub(before);
+    assert!(spent < millis(500), "{spent:?} for nothing");
     b.sigterm();
     scene.wait_leads(&c, 1, SOON);
     wait_seen(&observed, "c");

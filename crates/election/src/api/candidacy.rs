@@ -72,7 +72,10 @@ impl Candidacy {
         session: &mut Option<Session>,
     ) -> Result<term::Term, CampaignError> {
         let mut election = self.election.lock().await;
-        let options = Options::new(self.timing);
+        // Never closed.
+        let turn = self.engine.turns.acquire().await.ok();
+        let mut options = Options::new(self.timing);
+        options.reads = Some(self.engine.reads.clone());
         let opened = Session::open_as(&self.engine.store, lease, options).await;
         let session = &*session.insert(opened.map_err(CampaignError::NoLease)?);
         if let Err(advice) = session.timing().check() {
@@ -81,6 +84,7 @@ impl Candidacy {
         }
         let member = MemberRecord::of_this_process(&self.name);
         let candidacy = election.join(session, &member).await?;
+        drop(turn);
         let told = |progress| {
             if let Progress::Blocked(key) = &progress {
                 tracing::error!(

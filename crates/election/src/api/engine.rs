@@ -5,12 +5,16 @@ use std::time::Duration;
 use std::{io, thread};
 
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use super::OptionsError;
 use crate::clock;
 use crate::etcd::Store;
+use crate::session::SharedReads;
+
+/// How many candidates join, and claim what nobody leads, at once.
+const AT_ONCE: usize = 16;
 
 /// Runs what it is given on the client's thread, which ends with the last handle on it. What works there
 /// holds one: nothing is given up half-way because nobody looks.
@@ -18,6 +22,10 @@ use crate::etcd::Store;
 pub(super) struct Engine {
     runtime: Handle,
     pub(super) store: Store,
+    /// What proves the renewals of all its terms.
+    pub(super) reads: SharedReads,
+    /// Whose turn it is to join: hundreds at once would hold each other up until none is in time.
+    pub(super) turns: Semaphore,
     /// Of one request that isn't a term's.
     pub(super) patience: Duration,
     /// The thread waits for it to be dropped.
@@ -47,6 +55,8 @@ impl Engine {
         Ok(Arc::new(Self {
             runtime: runtime.map_err(failed)?,
             store,
+            reads: SharedReads::default(),
+            turns: Semaphore::new(AT_ONCE),
             patience,
             _over: over,
         }))

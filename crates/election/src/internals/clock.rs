@@ -88,6 +88,13 @@ impl Instant {
         now() >= self
     }
 
+    /// The last instant, this one or one before, that is a multiple of `span` after boot, by the clock
+    /// that counts suspends: the same for all that are less than `span` apart.
+    #[must_use]
+    pub fn at_beat(self, span: Duration) -> Self {
+        self - Duration::from_nanos(self.boot % nanos(span).max(1))
+    }
+
     /// The instant that has come as soon as one of the two has.
     #[must_use]
     pub fn min(self, other: Self) -> Self {

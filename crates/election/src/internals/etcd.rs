@@ -313,6 +313,7 @@ impl Store {
         let answer = header
             .map(Seen::from)
             .ok_or_else(|| Error::ClusterChanged("an answer came without a header".to_owned()))?;
+        member.hear();
         let known = self.seen().cluster;
         if known != 0 && answer.cluster != known {
             self.give_up_on(member);

@@ -27,12 +27,14 @@ pub mod counter;
 pub mod deadline;
 pub mod loss;
 mod renewal;
+mod shared_reads;
 pub mod status;
 
 pub use counter::{Counter, Renewed};
 pub use loss::Loss;
 pub(crate) use renewal::backoff;
 use renewal::{Renewal, RenewalOrder};
+pub use shared_reads::SharedReads;
 pub use status::Status;
 
 /// What a session needs to know.
@@ -44,6 +46,9 @@ pub struct Options {
     pub tick: Option<Tick>,
     /// Who is told of each attempt to renew.
     pub counter: Counter,
+    /// Where a process has many sessions: what reads the own keys of all. They are renewed at the same
+    /// moments then, so that there is something to read together.
+    pub reads: Option<SharedReads>,
 }
 
 impl Options {
@@ -56,6 +61,7 @@ impl Options {
             timing,
             tick: None,
             counter: Counter::default(),
+            reads: None,
         }
     }
 }

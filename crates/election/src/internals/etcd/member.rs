@@ -1,7 +1,7 @@
 //! One member of the cluster and the connection to it.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::address::{Address, Connector};
 use super::departure::{Outflow, Way};
 use super::secret::{self, Pair, PairFiles, Password};
 use super::{AuthToken, Error, Seen, Settings, Tls, token};
+use crate::clock::{self, Instant};
 use crate::worker::STORE;
 
 /// A connection is pinged after this long without a frame from the member. etcd takes pings more
@@ -45,6 +46,17 @@ pub struct Member {
     token: watch::Sender<Option<AuthToken>>,
     /// Set once it has shown that it is no proxy.
     pub(super) shown: OnceLock<()>,
+    /// How often its client was forgotten.
+    disconnected: AtomicU64,
+    /// When it answered last.
+    heard: Mutex<Heard>,
+}
+
+/// When a member answered last, and over which of the connections to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    connection: u64,
+    at: Instant,
 }
 
 /// A client without the crate's missing `Debug`.
@@ -95,8 +107,33 @@ impl Member {
             handed: Mutex::default(),
             token: token.clone(),
             shown: OnceLock::new(),
+            disconnected: AtomicU64::new(0),
+            heard: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The number of the connection that is used now.
+    pub(super) fn connection(&self) -> u64 {
+        self.disconnected.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of an answer, of whatever kind.
+    pub(super) fn hear(&self) {
+        *self.lock_heard() = Heard {
+            connection: self.connection(),
+            at: clock::now(),
+        };
+    }
+
+    /// When it answered last over this connection, if ever.
+    pub(super) fn heard(&self, connection: u64) -> Option<Instant> {
+        let heard = *self.lock_heard();
+        (heard.connection == connection).then_some(heard.at)
+    }
+
+    fn lock_heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sorts what the client crate says, and explains it in the words of the configuration.
@@ -193,6 +230,7 @@ impl Member {
 
     /// Forgets the client, so that the next attempt connects anew. Open streams are not touched.
     pub(super) fn disconnect(&self) {
+        self.disconnected.fetch_add(1, Ordering::Relaxed);
         *self.lock() = None;
         if let Some(address) = &self.address {
             address.go_on();

@@ -7,10 +7,16 @@ use etcd_client::{Client, EventType, KeyValue, WatchOptions, WatchResponse, Watc
 
 use super::member::Member;
 use super::{Error, Store};
+use crate::clock::{self, Instant};
 use crate::revision::Revision;
 
-/// Silence after which a watch is asked whether it is alive: a member that hangs gives no error.
+/// Silence of a member after which a watch is asked whether it is alive: a member that hangs gives no
+/// error.
 const PROBE_AFTER: Duration = Duration::from_secs(2);
+
+/// How long a watch is silent at most before it is asked, though its member answers other requests over
+/// the same connection: that one knows of the watch needs to be seen now and then only.
+const PROBE_AT_LAST: Duration = Duration::from_secs(30);
 
 /// What to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +64,10 @@ pub struct Watch {
     /// answered where the watch begins with a revision to come, by etcd since 3.5.8.
     probe: (Vec<u8>, WatchOptions),
     probed: bool,
+    /// The connection that it was opened over.
+    connection: u64,
+    /// When it was opened, or its last message came.
+    spoke: Instant,
     /// Whether the member has shown that it is a proxy, by its answer to the first request.
     proxied: Option<bool>,
     /// Whether a proxy will do.
@@ -117,6 +127,8 @@ impl Watch {
             .await?;
         Ok(Self {
             store: store.clone(),
+            connection: member.connection(),
+            spoke: clock::now(),
             member,
             stream,
             limit,
@@ -193,11 +205,16 @@ impl Watch {
 
     async fn wait(&mut self) -> Result<WatchResponse, Error> {
         loop {
-            let patience = if self.probed { self.limit } else { PROBE_AFTER };
+            let patience = match self.proxied {
+                _ if self.probed => self.limit,
+                // It answers no probe, and old ones crash on it.
+                Some(true) => PROBE_AFTER,
+                _ => self.rest(),
+            };
             let silence = tokio::time::timeout(patience, self.stream.message());
             let Ok(message) = silence.await else {
-                if self.proxied == Some(true) {
-                    // It answers no probe, and old ones crash on it.
+                let is_due = self.proxied != Some(true) && self.rest().is_zero();
+                if !self.probed && !is_due {
                     continue;
                 }
                 if self.probed {
@@ -217,6 +234,7 @@ impl Watch {
                 continue;
             };
             self.probed = false;
+            self.spoke = clock::now();
             let message = message.map_err(|error| self.member.classify(&error))?;
             let message = message.ok_or_else(|| Error::Unreachable {
                 endpoint: self.member.endpoint.clone(),
@@ -253,6 +271,13 @@ impl Watch {
                 return Err(self.member.cancelled(reason));
             }
         }
+    }
+
+    /// For how long it may be silent yet before it is asked.
+    fn rest(&self) -> Duration {
+        let heard = self.member.heard(self.connection).unwrap_or(self.spoke);
+        let asked = heard.max(self.spoke) + PROBE_AFTER;
+        asked.min(self.spoke + PROBE_AT_LAST).remaining()
     }
 
     fn take_note_of(&mut self, message: &WatchResponse) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::deadline::is_proven;
 use super::status::LeaseTrouble;
-use super::{Counter, Loss, Options, OwnKey, Renewed as Counted, Status};
+use super::{Counter, Loss, Options, OwnKey, Renewed as Counted, SharedReads, Status};
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Instant, Tick};
 use crate::etcd::keep_alive::{Ack, KeepAlive};
@@ -18,6 +18,10 @@ use crate::timing::{LARGEST_BACKOFF, Timing};
 /// The first pause after a failed attempt: a refused connection fails in less than that, and would
 /// be tried in a spin.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+
+/// Sessions that share reads are renewed at so many moments within the time of one renewal: few, so
+/// that there is something to read together, but no herd.
+const BEATS: u32 = 5;
 
 /// How long the store may take to elect a leader: twice etcd's default election timeout.
 const LEADERLESS: Duration = Duration::from_secs(2);
@@ -43,6 +47,7 @@ pub(super) struct Renewal {
     timing: Timing,
     tick: Option<Tick>,
     counter: Counter,
+    reads: Option<SharedReads>,
     publish: watch::Sender<Status>,
     /// The open stream; dropped after any failure.
     stream: Option<KeepAlive>,
@@ -67,6 +72,7 @@ impl Renewal {
             timing,
             tick: options.tick.clone(),
             counter: options.counter.clone(),
+            reads: options.reads.clone(),
             publish,
             stream: None,
             own: None,
@@ -128,11 +134,18 @@ impl Renewal {
                     Some(RenewalOrder::Lose(loss)) => return loss,
                     None => return Loss::Closed,
                 },
-                () = clock::sleep_until(deadline) => return Loss::Expired,
-                () = clock::sleep_until(due) => match self.attempt(inbox).await {
-                    Ok(next) => due = next,
-                    Err(loss) => return loss,
-                },
+                // One timer for both: a process may have hundreds of sessions.
+                () = clock::sleep_until(deadline.min(due)) => {
+                    if deadline.has_passed() {
+                        return Loss::Expired;
+                    }
+                    if due.has_passed() {
+                        match self.attempt(inbox).await {
+                            Ok(next) => due = next,
+                            Err(loss) => return loss,
+                        }
+                    }
+                }
             }
         }
     }
@@ -281,9 +294,14 @@ impl Renewal {
     /// Reads the own key linearizably; returns the raft term that it was read in (R1, R7), unless the
     /// key is off its lease.
     async fn read_own_key(&self, own: &OwnKey, limit: Duration) -> Result<Option<u64>, Failed> {
-        let (answer, seen) = self.store.get(limit, own.key.as_bytes(), None).await?;
-        match answer.kvs().first() {
-            Some(kv) if Token::of(kv) == own.token => {
+        let (found, seen) = if let Some(reads) = &self.reads {
+            reads.first(&self.store, limit, &own.key).await?
+        } else {
+            let read = self.store.get(limit, own.key.as_bytes(), None).await?;
+            (read.0.kvs().first().cloned(), read.1)
+        };
+        match found {
+            Some(kv) if Token::of(&kv) == own.token => {
                 Ok((kv.lease() == self.lease.get()).then_some(seen.raft_term))
             }
             _ => Err(Failed::Lost(Loss::Deleted)),
@@ -303,7 +321,13 @@ impl Renewal {
     }
 
     fn next_due(&self) -> Instant {
-        self.publish.borrow().ack.sent + self.timing.renewal_interval()
+        let interval = self.timing.renewal_interval();
+        let due = self.publish.borrow().ack.sent + interval;
+        if self.reads.is_some() {
+            due.at_beat(interval / BEATS)
+        } else {
+            due
+        }
     }
 
     fn after_pause(&mut self) -> Instant {
