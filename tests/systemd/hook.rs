@@ -130,3 +130,35 @@ fn release_by_hand_or_for_another_run_touches_nothing() {
     });
     assert_eq!(replicas.queue()[0], "hand-1");
 }
+
+#[test]
+fn the_stop_hook_closes_the_run_of_a_schedule_and_the_next_leader_runs_the_slot_again() {
+    let Some(rig) = rig() else { return };
+    let setup = Setup {
+        instances: 2,
+        config: "job.schedule.every = \"5s\"\njob.schedule.guarantee = \"at-least-once\"\n",
+        ..Setup::default()
+    };
+    let replicas = Replicas::start_with(rig, "slotted", &setup);
+    let killed = replicas.wait_term(1);
+    let unit = replicas.unit(1);
+    rig.ok(&[
+        "systemctl",
+        "kill",
+        "--kill-who=all",
+        "--signal=KILL",
+        &unit,
+    ]);
+    let next = replicas.wait_term(2);
+    assert_ne!(next.token, killed.token);
+    let told: Value = serde_json::from_str(&replicas.incumbent(&["runs", "-o", "json"])).unwrap();
+    // What the next leader has begun goes on.
+    let (again, closed) = (&told["open"], &told["runs"]);
+    assert_eq!(closed.as_array().unwrap().len(), 1, "{told}");
+    assert_eq!(closed[0]["result"], "stopped", "{told}");
+    assert_eq!(closed[0]["token"], killed.token, "{told}");
+    assert_eq!(closed[0]["attempt"], 1, "{told}");
+    assert_eq!(again["slot"], closed[0]["slot"], "{told}");
+    assert_eq!(again["attempt"], 2, "{told}");
+    replicas.proven();
+}
