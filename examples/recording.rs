@@ -4,6 +4,7 @@
 //! In its lines a thread stands where a process does in the recorder's: runs of one daemon are
 //! told apart by the thread that each of them began on.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,6 +15,10 @@ use std::time::Duration;
 use incumbent::{App, GuardedTxn, Job, JobError, JobTerm};
 use serde::Deserialize;
 use tokio::time::Instant;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
 
 use record::Record;
 
@@ -32,6 +37,8 @@ const EVERY: Duration = Duration::from_millis(5);
 struct Recording {
     /// The record.
     file: PathBuf,
+    /// What it logs first.
+    says: Option<String>,
     /// It can't be made: with an error, or with a panic.
     not_made: Option<NotMade>,
     /// But so often before that it can, in one process: when the configuration is checked.
@@ -188,6 +195,9 @@ impl Job for Recording {
         let open = move |id| Ok::<_, JobError>(Record::open(&file, token.clone(), id, run)?);
         let mut record = open(run)?;
         record.write("start")?;
+        if let Some(message) = &self.says {
+            tracing::info!("{message}");
+        }
         self.start_commands(&term, run).await?;
         self.start_by_itself(&term, run)?;
         if let Some(key) = &self.completes {
@@ -248,9 +258,36 @@ fn prepare() -> std::io::Result<()> {
     writeln!(file, "{}", sleeper.id())
 }
 
+/// Adds what it hears to a file.
+struct Hearing(PathBuf);
+
+impl<S: Subscriber> Layer<S> for Hearing {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        struct Message(String);
+        impl Visit for Message {
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let file = File::options().create(true).append(true).open(&self.0);
+        // One that isn't there is a line that the test waits for in vain.
+        drop(file.and_then(|mut file| writeln!(file, "{}", message.0)));
+    }
+}
+
+/// Hears what the job logs, where `RECORDING_HEARS` names a file.
+fn hearing() -> Option<Hearing> {
+    std::env::var_os("RECORDING_HEARS").map(|file| Hearing(file.into()))
+}
+
 fn main() -> ExitCode {
     App::new("recording", "7.8.9")
         .job::<Recording>("recording")
+        .layer(hearing)
         .prepare(prepare)
         .main()
 }

@@ -11,16 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tracing_subscriber::{Layer, Registry};
 
 use crate::config::Judge;
 
 pub mod command;
+mod layers;
 pub mod native;
 pub mod process;
 pub mod restart;
 mod term;
 mod threads;
 
+pub use layers::JobLayers;
 pub use term::{CompletionError, JobTerm, ScheduledRun};
 
 /// Why a Rust job failed; any error will do.
@@ -114,6 +117,8 @@ pub struct Jobs {
     binary: Option<(&'static str, &'static str)>,
     factories: BTreeMap<&'static str, Factory>,
     preparations: Arc<Mutex<Vec<Preparation>>>,
+    /// What listens to what they log.
+    pub(crate) layers: JobLayers,
 }
 
 /// What is to be done before the daemon starts.
@@ -150,8 +155,16 @@ impl Jobs {
         self.preparations().push(Box::new(prepare));
     }
 
+    pub(crate) fn layer<L: Layer<Registry> + Send + Sync>(
+        &self,
+        make: impl FnOnce() -> L + Send + 'static,
+    ) {
+        self.layers.add(make);
+    }
+
     /// Does what is to be done before the daemon starts, up to the first failure.
     pub(crate) fn prepare_now(&self) -> ExitCode {
+        self.layers.make();
         let preparations = std::mem::take(&mut *self.preparations());
         let mut codes = preparations.into_iter().map(|prepare| prepare());
         codes

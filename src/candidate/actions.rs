@@ -202,6 +202,7 @@ impl Candidate {
             spawner: self.spawns.0.clone(),
             term: term.clone(),
             slot,
+            layers: self.jobs.layers.clone(),
             run,
         };
         match NativeJob::start(start, self.natives.0.clone()) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::{ExitCode, Termination};
 
 use clap::{Command, CommandFactory as _, FromArgMatches as _};
+use tracing_subscriber::{Layer, Registry};
 
 use super::{Cli, TopCommand, Typed};
 use crate::job::{Job, Jobs};
@@ -64,6 +65,22 @@ impl App {
     #[must_use]
     pub fn prepare<T: Termination>(self, prepare: impl FnOnce() -> T + Send + 'static) -> Self {
         self.jobs.prepare(|| prepare().report());
+        self
+    }
+
+    /// Adds a layer of `tracing` that hears what the jobs log, beside the daemon's own log: to trace them
+    /// with OpenTelemetry, say. It is made in `run` alone, once, before what is
+    /// [prepared](Self::prepare), so that threads of its own are the daemon's and not a run's.
+    ///
+    /// It hears the threads of a run's runtime, with all that is called there, and neither the daemon's own
+    /// lines nor threads that a job starts by itself: so one that blocks holds up a run, and never the
+    /// term.
+    #[must_use]
+    pub fn layer<L: Layer<Registry> + Send + Sync>(
+        self,
+        make: impl FnOnce() -> L + Send + 'static,
+    ) -> Self {
+        self.jobs.layer(make);
         self
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::process::Spawner;
 use super::threads::Threads;
-use super::{Factory, JobError, JobTerm};
+use super::{Factory, JobError, JobLayers, JobTerm};
 use crate::etcd::{Settings, Store};
 use crate::guardian::offspring::Offspring;
 use crate::schedule::Run;
@@ -68,6 +68,8 @@ pub struct Start {
     pub store: Settings,
     /// How the job's processes reach the guardian.
     pub(crate) spawner: Spawner,
+    /// What listens to what it logs.
+    pub layers: JobLayers,
     /// The daemon's number for the run.
     pub run: u64,
 }
@@ -141,7 +143,7 @@ fn run_to_end(
 
 /// Runs the job on a runtime that is left to end by itself.
 fn run(start: Start, stop: watch::Receiver<bool>) -> Result<(), String> {
-    let runtime = runtime().map_err(|error| format!("no runtime: {error}"))?;
+    let runtime = runtime(&start.layers).map_err(|error| format!("no runtime: {error}"))?;
     // All of the user's code runs in this task, so that a panic is a failed run and not the
     // daemon's end, nor a run that never ends.
     let running = runtime.spawn(async move {
@@ -210,7 +212,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 /// # Errors
 /// Fails, and leaves no thread, where one of its threads can't be had: tokio panics there, after it has
 /// started some of the others.
-fn runtime() -> io::Result<Runtime> {
+fn runtime(layers: &JobLayers) -> io::Result<Runtime> {
     // Whether there is room for its workers: what is free now is free a moment later, as a rule.
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = Arc::new(Mutex::new(wait));
@@ -232,14 +234,16 @@ fn runtime() -> io::Result<Runtime> {
         }
     }
     had?;
+    let listen = layers.listen();
     let build = || {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .thread_name("job-worker")
+            .on_thread_start(listen)
             .enable_all()
             .build()
     };
-    catch_unwind(build).unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|panic| {
         let text = vital::message(panic.as_ref()).to_owned();
         Err(io::Error::other(text))
     })

@@ -177,3 +177,26 @@ fn a_failed_preparation_starts_nothing() {
     assert_eq!(a.wait_exit(STOPPED).code(), Some(1));
     assert!(a.lines("incumbent starts").is_empty());
 }
+
+#[test]
+fn a_layer_of_the_binary_hears_what_the_job_logs_and_nothing_of_the_daemon() {
+    let scene = Scene::start(1);
+    let heard = scene.cluster.sandbox().join("heard");
+    let builder = scene.rust("a", "says = 'recording'");
+    let builder = builder.env("RECORDING_HEARS", heard.to_str().unwrap());
+    let (a, _) = scene.leader(builder);
+    eventually(SOON, "the layer hears the job", || {
+        let heard = fs::read_to_string(&heard).unwrap_or_default();
+        let is_heard = heard.lines().any(|line| line == "recording");
+        is_heard.then_some(()).ok_or(heard)
+    });
+    // So does the log, as ever.
+    a.wait_log("recording", SOON);
+    a.sigterm();
+    assert_eq!(a.wait_exit(STOPPED).code(), Some(0));
+    let heard = fs::read_to_string(&heard).unwrap();
+    for line in ["elected", "job started", "resigned"] {
+        assert!(!a.lines(line).is_empty(), "{line}");
+        assert!(!heard.lines().any(|heard| heard == line), "{heard}");
+    }
+}
