@@ -77,7 +77,7 @@ proof: ## Runs torture and both benches, and writes docs/proof.md and its pictur
 
 proof-page: ## Writes docs/proof.md and its picture from the results that are there
 	cargo run --quiet --example proof -- docs target/handover.json target/systemd.json \
-	    target/torture*.json
+	    target/torture-*.json
 
 lint: ## Checks format, lints and documentation
 	@scripts/deps build

@@ -1,11 +1,11 @@
 //! Writes the tables and the picture of `docs/proof.md` from what was measured: `make proof`.
 //!
 //! ```sh
-//! cargo run --example proof -- docs target/handover.json target/systemd.json target/torture.json
+//! cargo run --example proof -- docs target/handover.json target/systemd.json target/torture-*.json
 //! ```
 //!
-//! Any number of results of `make torture` may be named; they are added up. What has no results is
-//! left as it stands.
+//! Any number of results of `make torture` may be named; those on one version of etcd are added up. What
+//! has no results is left as it stands.
 
 #![allow(
     clippy::print_stdout,

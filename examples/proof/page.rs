@@ -102,73 +102,136 @@ fn cell(row: Option<&Value>) -> Result<String, String> {
     Ok(cell)
 }
 
-/// What was thrown and what came of it, of all runs of `make torture` together.
+/// All runs of `make torture` on one version of etcd.
+#[derive(Default)]
+struct Tortured {
+    minutes: f64,
+    seeds: Vec<String>,
+    faults: u64,
+    /// Runs of jobs, guarded writes, breaches of the rules, and those where nothing is promised.
+    counts: [u64; 4],
+}
+
+/// What the rows of [`Tortured::counts`] are called.
+const COUNTS: [&str; 4] = [
+    "runs of jobs",
+    "guarded writes accepted",
+    "**breaches of the rules**",
+    "in the class of faults that are not promised against",
+];
+
+/// What was thrown and what came of it, of all runs of `make torture`; a column for each version of etcd.
 pub(crate) fn torture(runs: &[Value]) -> Result<String, String> {
-    let mut thrown = BTreeMap::<(bool, String), u64>::new();
+    let mut versions = BTreeMap::<&str, Tortured>::new();
+    let mut thrown = BTreeMap::<(bool, String), BTreeMap<&str, u64>>::new();
     let mut after = BTreeMap::<String, Vec<f64>>::new();
-    let (mut minutes, mut breaches, mut excepted) = (0.0, 0, 0);
-    let (mut lives, mut writes) = (0, 0);
-    let mut seeds = Vec::new();
-    let list = |run: &Value, name: &str| {
-        let list = run[name].as_array().cloned();
-        list.ok_or(format!("no {name} in a result of the torture run"))
-    };
-    let whole = |value: &Value, name: &str| {
-        let number = value[name].as_u64();
-        number.ok_or(format!("no {name} in a result of the torture run"))
-    };
     for run in runs {
-        seeds.push(run["seed"].to_string());
-        minutes += number(run, "minutes")?;
-        breaches += list(run, "breaches")?.len();
-        excepted += list(run, "excepted")?.len();
-        lives += whole(run, "runs")?;
-        writes += whole(run, "writes")?;
+        let etcd = run["etcd"]
+            .as_str()
+            .ok_or("no etcd in a result of the torture run")?;
+        let version = versions.entry(etcd).or_default();
+        version.seeds.push(run["seed"].to_string());
+        version.minutes += number(run, "minutes")?;
+        let counts = [
+            whole(run, "runs")?,
+            whole(run, "writes")?,
+            length(run, "breaches")?,
+            length(run, "excepted")?,
+        ];
+        for (sum, count) in version.counts.iter_mut().zip(counts) {
+            *sum += count;
+        }
         for fault in list(run, "thrown")? {
             let name = fault["fault"].as_str().ok_or("a fault has no name")?;
             let class = fault["excepted"].as_bool().unwrap_or(false);
-            *thrown.entry((class, name.to_owned())).or_default() += whole(&fault, "n")?;
+            let n = whole(fault, "n")?;
+            let kind = thrown.entry((class, name.to_owned())).or_default();
+            *kind.entry(etcd).or_default() += n;
+            version.faults += n;
         }
         for kind in list(run, "handovers")? {
             let name = kind["after"].as_str().ok_or("hand-overs after nothing")?;
-            let spans = list(&kind, "all_ms")?;
-            let spans = spans.iter().filter_map(Value::as_f64);
+            let spans = list(kind, "all_ms")?.iter().filter_map(Value::as_f64);
             after.entry(name.to_owned()).or_default().extend(spans);
         }
     }
-    let total: u64 = thrown.values().sum();
-    let mut page = format!(
-        "{minutes} minutes in all, seeds {}: {total} faults, {lives} runs of jobs, {writes} guarded \
-         writes accepted.\n\n**{breaches} breaches** of the rules; {excepted} in the class of faults \
-         that are not promised against.\n\n| thrown | how often |\n|---|---|\n",
-        seeds.join(", ")
-    );
-    let mut line = |text: String| {
-        page += &text;
-        page.push('\n');
+    Ok([
+        summary(&versions),
+        how_often(&versions, &thrown),
+        handed_over(after),
+    ]
+    .join("\n"))
+}
+
+/// The head of a table with a column for each version.
+fn head(name: &str, versions: &BTreeMap<&str, Tortured>) -> String {
+    let names = versions.keys().map(|etcd| format!("etcd {etcd}"));
+    line(name, names) + &format!("|---|{}\n", "---|".repeat(versions.len()))
+}
+
+fn line(name: &str, cells: impl Iterator<Item = String>) -> String {
+    let cells: Vec<_> = std::iter::once(name.to_owned()).chain(cells).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn summary(versions: &BTreeMap<&str, Tortured>) -> String {
+    let mut page = head("", versions);
+    let mut row = |name: &str, cell: &dyn Fn(&Tortured) -> String| {
+        page += &line(name, versions.values().map(cell));
     };
-    for ((class, name), n) in &thrown {
+    row("minutes", &|it| it.minutes.to_string());
+    row("seeds", &|it| it.seeds.join(", "));
+    row("faults thrown", &|it| it.faults.to_string());
+    for (i, name) in COUNTS.iter().enumerate() {
+        let marks = if name.starts_with('*') { "**" } else { "" };
+        row(name, &|it| format!("{marks}{}{marks}", it.counts[i]));
+    }
+    page
+}
+
+fn how_often(
+    versions: &BTreeMap<&str, Tortured>,
+    thrown: &BTreeMap<(bool, String), BTreeMap<&str, u64>>,
+) -> String {
+    let mut page = head("thrown", versions);
+    for ((class, name), counts) in thrown {
         let class = if *class {
             " (not promised against)"
         } else {
             ""
         };
-        line(format!("| {name}{class} | {n} |"));
+        let count = |etcd| counts.get(etcd).copied().unwrap_or_default();
+        let cells = versions.keys().map(|etcd| count(*etcd).to_string());
+        page += &line(&format!("{name}{class}"), cells);
     }
-    line("\n| hand-over after | n | median | worst |\n|---|---|---|---|".to_owned());
-    for (name, spans) in &mut after {
+    page
+}
+
+fn handed_over(after: BTreeMap<String, Vec<f64>>) -> String {
+    let mut page = "| hand-over after | n | median | worst |\n|---|---|---|---|\n".to_owned();
+    for (name, mut spans) in after {
         spans.sort_by(f64::total_cmp);
         let (Some(worst), n) = (spans.last(), spans.len()) else {
             continue;
         };
-        let median = spans[n / 2];
-        line(format!(
-            "| {name} | {n} | {} | {} |",
-            span(median),
-            span(*worst)
-        ));
+        let (median, worst) = (span(spans[n / 2]), span(*worst));
+        page += &line(&name, [n.to_string(), median, worst].into_iter());
     }
-    Ok(page)
+    page
+}
+
+fn list<'a>(run: &'a Value, name: &str) -> Result<&'a Vec<Value>, String> {
+    let list = run[name].as_array();
+    list.ok_or(format!("no {name} in a result of the torture run"))
+}
+
+fn length(run: &Value, name: &str) -> Result<u64, String> {
+    u64::try_from(list(run, name)?.len()).map_err(|error| error.to_string())
+}
+
+fn whole(value: &Value, name: &str) -> Result<u64, String> {
+    let number = value[name].as_u64();
+    number.ok_or(format!("no {name} in a result of the torture run"))
 }
 
 fn number(value: &Value, name: &str) -> Result<f64, String> {

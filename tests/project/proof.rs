@@ -59,23 +59,41 @@ fn the_unit_has_a_table_of_its_own() {
 }
 
 #[test]
-fn the_runs_of_several_seeds_are_added_up() {
-    let run = |seed: u64, breaches: Value| {
-        json!({"seed": seed, "minutes": 10, "runs": 5, "writes": 100, "breaches": breaches,
-               "excepted": [], "thrown": [{"fault": "kill daemon", "excepted": false, "n": 3}],
+fn the_runs_on_each_version_of_etcd_are_added_up_in_a_column_of_their_own() {
+    let run = |etcd: &str, seed: u64, breaches: Value| {
+        json!({"etcd": etcd, "seed": seed, "minutes": 10, "runs": 5, "writes": 100,
+               "breaches": breaches, "excepted": [],
+               "thrown": [{"fault": format!("kill {}", seed.min(2)), "excepted": false, "n": 3}],
                "handovers": [{"after": "kill daemon", "all_ms": [seed, 7.0]}]})
     };
-    let text = page::torture(&[run(1, json!([])), run(2, json!([{"rule": "overlap"}]))]).unwrap();
+    let runs = [
+        run("3.4.30", 1, json!([])),
+        run("3.4.30", 2, json!([{"rule": "overlap"}])),
+        run("3.7.0", 3, json!([])),
+    ];
+    let text = page::torture(&runs).unwrap();
+    let lines: Vec<_> = text.lines().collect();
     for said in [
-        "20 minutes in all, seeds 1, 2: 6 faults, 10 runs of jobs, 200 guarded writes",
-        "**1 breaches**",
-        "| kill daemon | 6 |",
-        "| kill daemon | 4 | 7.0 ms | 7.0 ms |",
+        "|  | etcd 3.4.30 | etcd 3.7.0 |",
+        "| minutes | 20 | 10 |",
+        "| seeds | 1, 2 | 3 |",
+        "| faults thrown | 6 | 3 |",
+        "| runs of jobs | 10 | 5 |",
+        "| guarded writes accepted | 200 | 100 |",
+        "| **breaches of the rules** | **1** | **0** |",
+        "| thrown | etcd 3.4.30 | etcd 3.7.0 |",
+        "| kill 1 | 3 | 0 |",
+        "| kill 2 | 3 | 3 |",
+        "| kill daemon | 6 | 7.0 ms | 7.0 ms |",
     ] {
-        assert!(text.contains(said), "{said}: {text}");
+        assert!(lines.contains(&said), "{said}: {text}");
     }
-    let broken = page::torture(&[json!({"seed": 1})]);
-    assert!(broken.is_err(), "{broken:?}");
+    let mut nowhere = run("3.4.30", 1, json!([]));
+    nowhere.as_object_mut().unwrap().remove("etcd");
+    for broken in [json!({"etcd": "3.4.30", "seed": 1}), nowhere] {
+        let broken = page::torture(&[broken]);
+        assert!(broken.is_err(), "{broken:?}");
+    }
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn no_fault_ever_makes_two_jobs() {
         excepted,
         skipped: disks.as_ref().err().cloned(),
         begun,
+        etcd: store::version(&cluster),
     };
     let chronicle = Chronicle::default();
     let replicas = Replicas::start(&cluster, &record, seed);

@@ -18,6 +18,8 @@ pub(crate) struct Run {
     pub(crate) excepted: bool,
     pub(crate) skipped: Option<String>,
     pub(crate) begun: u64,
+    /// The version of etcd, as its members tell it.
+    pub(crate) etcd: String,
 }
 
 /// Milliseconds without a job, sorted.
@@ -112,11 +114,12 @@ fn counted(evidence: &Evidence) -> BTreeMap<(bool, &str), usize> {
     counted
 }
 
-/// Prints it, and writes the same to `target/torture.json`.
+/// Prints it, and writes the same to a file in `target` that no other seed or version of etcd has.
 pub(crate) fn publish(run: &Run, evidence: &Evidence, verdict: &Verdict) {
     let handovers = handovers(evidence);
     println!(
-        "\nseed {}, {} minutes: thrown {} faults",
+        "\netcd {}, seed {}, {} minutes: thrown {} faults",
+        run.etcd,
         run.seed,
         run.minutes,
         evidence.thrown.len()
@@ -158,7 +161,8 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, verdict: &Verdict) {
         verdict.breaches.len(),
         verdict.excepted.len()
     );
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/target/torture.json");
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+    let file = format!("{target}/torture-{}-{}.json", run.etcd, run.seed);
     let text = serde_json::to_string_pretty(&as_json(run, evidence, verdict)).unwrap();
     std::fs::write(file, text + "\n").unwrap();
 }
@@ -204,7 +208,7 @@ fn as_json(run: &Run, evidence: &Evidence, verdict: &Verdict) -> Value {
             .collect()
     };
     json!({
-        "seed": run.seed, "minutes": run.minutes, "excepted_faults": run.excepted,
+        "etcd": run.etcd, "seed": run.seed, "minutes": run.minutes, "excepted_faults": run.excepted,
         "skipped": run.skipped, "thrown": thrown, "handovers": spans,
         "led_after_heal_ms": healed(evidence),
         "late_writes_refused": evidence.refused_late(), "timed_ms": timed(verdict),

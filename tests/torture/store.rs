@@ -225,6 +225,16 @@ pub(crate) fn lease_of(key: &str) -> Option<i64> {
     Some(lease.get())
 }
 
+/// The version of etcd that all members run.
+pub(crate) fn version(cluster: &Cluster) -> String {
+    let told = (0..cluster.len()).map(|i| {
+        let status = cluster.block_on(async { cluster.client(i).status().await });
+        status.unwrap().version().to_owned()
+    });
+    let versions: BTreeSet<_> = told.collect();
+    versions.into_iter().collect::<Vec<_>>().join(" and ")
+}
+
 /// Asks each member that runs, once; `None` if none of them answers.
 pub(crate) fn try_ask<T>(
     cluster: &Cluster,
