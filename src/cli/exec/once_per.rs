@@ -164,6 +164,7 @@ mod tests {
             host: "a".to_owned(),
             token: Token::new(7),
             nonce: None,
+            missed: 0,
         });
         assert!(!is_claimed(&state, slot));
         assert!(is_claimed(&state, before));

@@ -156,10 +156,18 @@ pub struct Last {
     /// The claim's; none in what an older version wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
+    /// How many slots it stood for beyond its own, as another attempt does too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missed: u64,
 }
 
 const fn one() -> u32 {
     1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The record of a run that is over, or of slots that had none.
@@ -286,6 +294,7 @@ impl State {
             host: open.host.clone(),
             token: open.token,
             nonce: Some(open.nonce),
+            missed: open.missed,
         });
         match result {
             // What somebody asked for is no slot, and says nothing of a row of them.
@@ -377,6 +386,7 @@ impl State {
                 host: open.host,
                 token: open.token,
                 nonce: Some(open.nonce),
+                missed: open.missed,
             });
         }
         state

@@ -11,8 +11,8 @@ use super::{
 enum Retry {
     /// It is over.
     Over,
-    /// This attempt is to be claimed.
-    Claim(Slot, u32),
+    /// This attempt is to be claimed, which stands for so many slots beyond its own.
+    Claim(Slot, u32, u64),
     /// It is tried again, but not yet; slots that come are looked at meanwhile, or wait for it.
     Later { blocks: bool },
 }
@@ -143,8 +143,9 @@ impl Planner {
         term.hold = None;
         // First what is owed: a run that somebody asks for would take its place as the last.
         match self.next_of_last(now) {
-            Retry::Claim(slot, attempt) => {
-                self.claim(Occasion::Slot(slot), attempt, 0, None, None, false, now);
+            Retry::Claim(slot, attempt, missed) => {
+                let occasion = Occasion::Slot(slot);
+                self.claim(occasion, attempt, missed, None, None, false, now);
                 return;
             }
             Retry::Later { blocks: true } => {
@@ -240,7 +241,7 @@ impl Planner {
             return Retry::Over;
         }
         if at_once {
-            return Retry::Claim(slot, attempt);
+            return Retry::Claim(slot, attempt, last.missed);
         }
         let at = match term.retry {
             Some((of, number, at)) if (of, number) == (slot, attempt) => at,
@@ -254,7 +255,7 @@ impl Planner {
         if now.clock < at {
             return Retry::Later { blocks: !failed };
         }
-        Retry::Claim(slot, attempt)
+        Retry::Claim(slot, attempt, last.missed)
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that a claim says")]

@@ -221,6 +221,7 @@ fn last(slot: Slot, attempt: u32, result: Outcome) -> Last {
         host: "b".to_owned(),
         token: Some(Token::at(Revision::new(40))),
         nonce: None,
+        missed: 0,
     }
 }
 
@@ -533,6 +534,42 @@ fn missed_slots_follow_their_policy() {
     let (started, records, _) = missed(Missed::Last, 10, Some(Duration::from_secs(10)));
     assert!(started.is_empty());
     assert_eq!(records, ["10:05 missed +4"]);
+}
+
+#[test]
+fn another_attempt_stands_for_the_same_missed_slots() {
+    let late = |policy: Policy| {
+        let mut desk = Desk::with(policy, |state| state.slot = Some(slot("10:00:00")));
+        desk.wall = time("10:05:30");
+        desk.lead();
+        assert_eq!(desk.started(), ["10:05 #1 +4"]);
+        desk
+    };
+    // It certainly did not start.
+    let mut desk = late(policy());
+    desk.tell(Event::NotStarted);
+    desk.at("10:05:40");
+    assert_eq!(desk.started(), ["10:05 #1 +4"]);
+    // It failed.
+    let mut desk = late(Policy {
+        retries: 1,
+        retry_delay: Duration::from_secs(1),
+        ..policy()
+    });
+    desk.end(1).at("10:05:40");
+    assert_eq!(desk.started(), ["10:05 #2 +4"]);
+    // Nobody recorded its end, and another leads.
+    let mut desk = late(Policy {
+        guarantee: Guarantee::AtLeastOnce,
+        ..policy()
+    });
+    desk.tell(Event::TermOver);
+    let token = Token::at(Revision::new(90));
+    desk.tell(Event::Elected { token, seed: 2 });
+    assert_eq!(desk.started(), ["10:05 #2 +4"]);
+    desk.end(0);
+    let records = ["10:05 lost +4", "10:05 success +4"];
+    assert_eq!(desk.records(), records);
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn full() -> State {
             host,
             token: Token::new(i64::MAX),
             nonce: Some("0123456789abcdef".to_owned()),
+            missed: u64::MAX,
         }),
         last_success: Some(last),
         failures: u64::MAX - 1,
@@ -66,7 +67,7 @@ fn the_state_has_the_names_of_the_contract() {
     );
     assert_eq!(
         names(&value["last"]),
-        "attempt began host nonce result slot token took_ms"
+        "attempt began host missed nonce result slot token took_ms"
     );
 }
 
