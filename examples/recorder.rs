@@ -5,7 +5,7 @@
 //!               [--child-own-session] [--spam BYTES] [--spam-errors BYTES]
 //!               [--part-of RUN] [--own-session] [--default-term]
 //!               [--lock FILE] [--count FILE KEY INCUMBENT] [--hang-after D] [--fork-every D]
-//!               [--daemonised-child]
+//!               [--daemonised-child] [--slots FILE] [--drawn D]
 //! ```
 //! Each line, filled up with blanks, is one write to FILE, opened for appending:
 //! `start|beat|asked|end TOKEN PID NANOSECONDS RUN`, on `CLOCK_MONOTONIC`. RUN is the process id
@@ -18,7 +18,8 @@
 //! the kernel lets go of it with the last of them. A run that finds it held records `clash`. With
 //! `--count` it counts in the store (see `recorder/count.rs`). With `--hang-after` it
 //! records `hang` and lives on without a beat. With `--fork-every` children come and go; `--daemonised-child` leaves its session
-//! and its parent, as daemons of old did.
+//! and its parent, as daemons of old did. With `--slots` a scheduled run records what it is for (see
+//! `recorder/slot.rs`), and with `--drawn` it ends within that time, one time in four with code 1.
 
 #![allow(
     clippy::disallowed_methods,
@@ -39,11 +40,14 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use signal_hook::consts::SIGTERM;
 
 use record::Record;
+use slot::SlotRecord;
 
 #[path = "recorder/count.rs"]
 mod count;
 #[path = "recorder/record.rs"]
 mod record;
+#[path = "recorder/slot.rs"]
+mod slot;
 
 /// What the command line asks for.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -68,6 +72,8 @@ struct Options {
     hang_after: Option<Duration>,
     fork_every: Option<Duration>,
     daemonised_child: bool,
+    /// The record of slots.
+    slots: Option<PathBuf>,
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
@@ -91,6 +97,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
         hang_after: None,
         fork_every: None,
         daemonised_child: false,
+        slots: None,
     };
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{flag} expects a value"));
@@ -113,6 +120,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--hang-after" => options.hang_after = Some(duration(value()?)?),
             "--fork-every" => options.fork_every = Some(duration(value()?)?),
             "--daemonised-child" => options.daemonised_child = true,
+            "--slots" => options.slots = Some(value()?.into()),
+            "--drawn" => {
+                let (after, code) = slot::drawn(duration(value()?)?);
+                (options.exit_after, options.code) = (Some(after), code);
+            }
             _ => return Err(format!("unknown flag {flag}")),
         }
     }
@@ -182,6 +194,16 @@ fn run(options: &Options) -> io::Result<ExitCode> {
     let mut record = Record::open(&options.file, token.clone(), this, run)?;
     let begun = clock::now();
     record.write("start")?;
+    let mut slot = options
+        .slots
+        .as_deref()
+        .map(SlotRecord::start)
+        .transpose()?;
+    let mut end = |record: &mut Record, code: u8| {
+        record.write("end")?;
+        slot.as_mut().map_or(Ok(()), |slot| slot.end(code))?;
+        Ok(ExitCode::from(code))
+    };
     if !free {
         record.write("clash")?;
     }
@@ -218,15 +240,13 @@ fn run(options: &Options) -> io::Result<ExitCode> {
             .zip(options.end_after_term)
             .is_some_and(|(at, after)| (at + after).has_passed());
         if told {
-            record.write("end")?;
-            return Ok(ExitCode::SUCCESS);
+            return end(&mut record, 0);
         }
         if options
             .exit_after
             .is_some_and(|after| (begun + after).has_passed())
         {
-            record.write("end")?;
-            return Ok(ExitCode::from(options.code));
+            return end(&mut record, options.code);
         }
         record.write("beat")?;
         let hangs = options

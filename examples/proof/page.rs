@@ -108,14 +108,16 @@ struct Tortured {
     minutes: f64,
     seeds: Vec<String>,
     faults: u64,
-    /// Runs of jobs, guarded writes, breaches of the rules, and those where nothing is promised.
-    counts: [u64; 4],
+    /// By the names in [`COUNTS`].
+    counts: [u64; COUNTS.len()],
 }
 
-/// What the rows of [`Tortured::counts`] are called.
-const COUNTS: [&str; 4] = [
-    "runs of jobs",
+/// What is counted of each version.
+const COUNTS: [&str; 6] = [
+    "runs of the job that runs all the time",
     "guarded writes accepted",
+    "slots of the scheduled job",
+    "runs of these",
     "**breaches of the rules**",
     "in the class of faults that are not promised against",
 ];
@@ -135,6 +137,8 @@ pub(crate) fn torture(runs: &[Value]) -> Result<String, String> {
         let counts = [
             whole(run, "runs")?,
             whole(run, "writes")?,
+            whole(run, "slots")?,
+            whole(run, "slot_runs")?,
             length(run, "breaches")?,
             length(run, "excepted")?,
         ];

@@ -15,8 +15,16 @@ const LINE: usize = 64;
 /// # Panics
 /// If the line is longer than that.
 pub(crate) fn append(file: &mut File, line: &str) -> io::Result<()> {
-    assert!(line.len() < LINE, "too long for a record: {line:?}");
-    let width = LINE - 1;
+    append_filled(file, line, LINE)
+}
+
+/// The same with lines of another length, which has to divide a page.
+///
+/// # Panics
+/// If the line is longer than that.
+pub(crate) fn append_filled(file: &mut File, line: &str, length: usize) -> io::Result<()> {
+    assert!(line.len() < length, "too long for a record: {line:?}");
+    let width = length - 1;
     file.write_all(format!("{line:<width$}\n").as_bytes())
 }
 

@@ -194,10 +194,15 @@ const FENCED: u64 = 3_000_000_000;
 /// The shortest take-over delay of the replicas.
 const DELAY: u64 = 900_000_000;
 
+/// Whether its jobs excluded each other, and nothing else.
+pub(crate) fn check_exclusion(evidence: &Evidence, verdict: &mut Verdict) {
+    overlaps(evidence, verdict);
+    tokens(evidence, verdict);
+}
+
 pub(crate) fn check(evidence: &Evidence) -> Verdict {
     let mut verdict = Verdict::default();
-    overlaps(evidence, &mut verdict);
-    tokens(evidence, &mut verdict);
+    check_exclusion(evidence, &mut verdict);
     prompt::check(evidence, &mut verdict);
     let breaches = &mut verdict.breaches;
     writes(evidence, breaches);
@@ -323,7 +328,7 @@ fn writes(evidence: &Evidence, breaches: &mut Vec<Breach>) {
     for count in &evidence.counts {
         let shown = format!("{count:?}");
         let mut broken = |rule| breaches.push(breach(rule, count.at, shown.clone()));
-        if !leads_at(evidence, count.id.0, count.revision) {
+        if !leads_at(&evidence.candidates, count.id.0, count.revision) {
             broken(STALE);
         }
         let outcome = match made.get(&count.id) {
@@ -361,7 +366,7 @@ fn late_writes(evidence: &Evidence, breaches: &mut Vec<Breach>) {
     let mut found = BTreeSet::new();
     for count in &evidence.late_counts {
         found.insert(count.id);
-        if !leads_at(evidence, count.id.0, count.revision) {
+        if !leads_at(&evidence.candidates, count.id.0, count.revision) {
             breaches.push(breach(STALE, count.at, format!("{count:?}")));
         }
     }
@@ -375,9 +380,9 @@ fn late_writes(evidence: &Evidence, breaches: &mut Vec<Breach>) {
     }
 }
 
-/// Whether the candidate with this token stood first at this revision.
-fn leads_at(evidence: &Evidence, token: i64, revision: i64) -> bool {
-    let mut standing = evidence.candidates.iter().filter(|candidate| {
+/// Whether of these the candidate with this token stood first at this revision.
+pub(crate) fn leads_at(candidates: &[Candidacy], token: i64, revision: i64) -> bool {
+    let mut standing = candidates.iter().filter(|candidate| {
         candidate.token <= revision && candidate.deleted.is_none_or(|gone| revision < gone)
     });
     standing.next().is_some_and(|first| first.token == token)

@@ -14,9 +14,9 @@ use crate::checker::{After, Thrown};
 use crate::common::process::{self, monotonic_ns};
 use crate::common::record::Life;
 use crate::common::{Cluster, Random, millis};
+use crate::elections::prefix;
 use crate::faults::nanos;
 use crate::lapse::{LEADS, Lapse, Stage};
-use crate::prefix;
 use crate::store::{lease_of, try_ask};
 use crate::worlds::NESTED_TTL;
 

@@ -9,6 +9,7 @@ use crate::checker::{Thrown, Wait};
 use crate::common::process::{self, monotonic_ns};
 use crate::common::{Cluster, Direction, HeldProgram, Proxy, millis, patience};
 use crate::elect::Elect;
+use crate::elections::Election;
 use crate::holds::{Hold, Starved, Unkillable};
 use crate::kinds::{Blow, Cut, Fault, Kind, Target, Whom};
 use crate::replicas::{LONGEST_BUDGET, LONGEST_GRACE, Replica, Replicas};
@@ -55,8 +56,8 @@ impl Range<'_> {
         let all = &self.replicas.all;
         match fault.target {
             Target::Replica(i) => self.throw_at(&all[i], fault),
-            Target::Leader => {
-                if let Some((i, _)) = self.replicas.leader() {
+            Target::Leader(election) => {
+                if let Some((i, _)) = self.replicas.leader(election) {
                     self.throw_at(&all[i], fault);
                 }
             }
@@ -172,7 +173,8 @@ impl Range<'_> {
                 hit
             }
             Kind::Move(world) => {
-                let hit = world.can_be() && replica.go_to(world);
+                let fits = world.of(replica.election) == world;
+                let hit = fits && world.can_be() && replica.go_to(world);
                 lasts();
                 hit
             }
@@ -218,7 +220,7 @@ impl Range<'_> {
             Kind::RevokeThenKillNext => {
                 let hit = self.end_lease(replica, fault);
                 lasts();
-                self.kill_next();
+                self.kill_next(replica.election);
                 hit
             }
             _ => unreachable!("{fault:?} is the store's"),
@@ -244,7 +246,8 @@ impl Range<'_> {
         Self::blow(replica, blow);
         std::thread::sleep(lasts * 2 / 3);
         drop(held);
-        !hit.is_empty()
+        // Between slots there is none; the next one is held up all the same.
+        !hit.is_empty() || replica.election == Election::Scheduled
     }
 
     /// A name that no other control group has.
@@ -316,8 +319,8 @@ impl Range<'_> {
     }
 
     /// Kills the daemon that is first in the queue now; it may be in its take-over delay.
-    fn kill_next(&self) {
-        let next = self.chronicle.first();
+    fn kill_next(&self, election: Election) {
+        let next = self.chronicle.first(election);
         let Some(replica) = next.and_then(|name| self.replicas.named(&name)) else {
             return;
         };
@@ -325,7 +328,7 @@ impl Range<'_> {
             at: Duration::ZERO,
             lasts: millis(500),
             kind: Kind::Kill(Whom::Daemon),
-            target: Target::Leader,
+            target: Target::Leader(election),
         };
         self.throw_at(replica, &kill);
     }
@@ -349,8 +352,8 @@ impl Range<'_> {
     pub(crate) fn key_of(&self, replica: &Replica, fault: &Fault) -> Option<String> {
         match fault.target {
             // Not the one that it waits with for another term.
-            Target::Leader => {
-                let leader = self.replicas.leader();
+            Target::Leader(election) => {
+                let leader = self.replicas.leader(election);
                 leader.and_then(|(_, token)| self.chronicle.standing(token))
             }
             _ => self.chronicle.standing_of(&replica.name),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::beside::Ill;
 use crate::checker::After;
 use crate::common::Direction;
+use crate::elections::Election;
 use crate::holds::{Hold, Want};
 use crate::worlds::World;
 
@@ -150,10 +151,10 @@ pub(crate) enum Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Replica(usize),
-    /// Whoever leads when the fault begins.
-    Leader,
+    /// Whoever leads this election when the fault begins.
+    Leader(Election),
     /// Those whose bit is set, at the same time.
-    Several(u8),
+    Several(u16),
     /// None: a fault of the store.
     Store,
 }

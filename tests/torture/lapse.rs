@@ -9,9 +9,9 @@ use rustix::process::Signal;
 
 use crate::common::millis;
 use crate::common::process::monotonic_ns;
+use crate::elections::{Election, prefix};
 use crate::faults::{Range, nanos};
 use crate::kinds::{Fault, Kind, Target, Whom};
-use crate::prefix;
 use crate::store::{lease_of, try_ask};
 
 /// For how long after the loss of its lease it counts as leading: a little less than the shortest
@@ -119,7 +119,7 @@ impl Range<'_> {
     /// Kills every daemon that suffers nothing else, and waits until no key of theirs stands.
     fn kill_all(&self, token: i64) {
         let from = monotonic_ns();
-        for replica in &self.replicas.all {
+        for replica in self.replicas.of(Election::Steady) {
             let lasts = millis(500);
             if !replica.take(false, from + nanos(lasts)) {
                 continue;
@@ -128,7 +128,7 @@ impl Range<'_> {
                 at: Duration::ZERO,
                 lasts,
                 kind: Kind::Kill(Whom::Daemon),
-                target: Target::Leader,
+                target: Target::Leader(Election::Steady),
             };
             if !replica.signal(Whom::Daemon, Signal::KILL).is_empty() {
                 self.note(&kill, Some(replica), from);

@@ -1,6 +1,6 @@
-//! Every fault, at random moments, several at once, on five replicas and a real cluster; and a
-//! checker that reads afterwards, from what the jobs and the store recorded, whether the promises
-//! held.
+//! Every fault, at random moments, several at once, on a real cluster and the replicas of two elections: one
+//! whose job runs all the time, and one whose job has a schedule; and a checker that reads afterwards, from
+//! what the jobs and the store recorded, whether the promises held.
 //!
 //! | variable | means |
 //! |---|---|
@@ -24,6 +24,7 @@ mod checker;
 #[cfg(test)]
 mod checker_tests;
 mod elect;
+mod elections;
 mod faults;
 mod holds;
 mod kinds;
@@ -37,28 +38,27 @@ mod prompt_tests;
 mod replicas;
 mod report;
 mod schedule;
+mod slot_checker;
+#[cfg(test)]
+mod slot_checker_tests;
+mod slots;
 mod store;
 mod worlds;
 mod writes;
 
 use std::str::FromStr;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use checker::{Evidence, Heal, Return, Verdict, check};
+use checker::{Evidence, Heal, Return, Verdict, check, check_exclusion};
 use common::process::monotonic_ns;
-use common::{Cluster, Record, Sandbox, eventually, millis, patience, secs};
+use common::{Cluster, Sandbox, eventually, millis, patience, secs};
 use elect::Elect;
+use elections::{ELECTIONS, Election};
 use faults::{Range, nanos};
-use replicas::{LONGEST_DELAY, LONGEST_TTL, REPLICAS, Replicas};
+use replicas::{LONGEST_DELAY, LONGEST_TTL, REPLICAS, Replicas, SLOTS};
+use slots::Slots;
 use store::{Chronicle, Disks, try_ask};
-
-/// Its election, of this run alone: whoever starts fences what others left in the same one.
-pub(crate) fn prefix() -> &'static str {
-    static PREFIX: LazyLock<String> = LazyLock::new(|| format!("/tortured-{}", std::process::id()));
-    &PREFIX
-}
 
 /// One election of etcd's own.
 const ELECTION: Duration = Duration::from_millis(2_500);
@@ -92,7 +92,6 @@ fn no_fault_ever_makes_two_jobs() {
     let excepted = setting::<u8>("EXCEPTED").is_some_and(|on| on != 0);
     let aloud = setting::<u8>("ALOUD").is_some_and(|on| on != 0);
     let (cluster, disks) = cluster();
-    let record = Record::new(cluster.sandbox(), "record");
     let begun = monotonic_ns();
     let run = report::Run {
         seed,
@@ -103,7 +102,11 @@ fn no_fault_ever_makes_two_jobs() {
         etcd: store::version(&cluster),
     };
     let chronicle = Chronicle::default();
-    let replicas = Replicas::start(&cluster, &record, seed);
+    let replicas = Replicas::start(&cluster, seed);
+    let mut slots = Slots {
+        policy: replicas.policy.clone(),
+        ..Slots::default()
+    };
     let elect = Elect::default();
     let range = Range {
         cluster: &cluster,
@@ -129,19 +132,26 @@ fn no_fault_ever_makes_two_jobs() {
         scope.spawn(|| replicas.supervise(&stop));
         let standing = scope.spawn(|| elect.stand(&cluster, seed, &stop_others));
         let late = scope.spawn(|| late::write(&replicas, cluster.sandbox(), &stop_others));
-        wait_led(&cluster, &replicas, &elect, secs(30));
+        for election in ELECTIONS {
+            wait_led(election, &cluster, &replicas, &elect, secs(30));
+        }
 
         let end = begun + nanos(Duration::from_secs_f64(minutes * 60.0));
         for number in 0.. {
             range.storm(&schedule::storm(seed, number, REPLICAS, excepted));
             replicas.wait_complete();
             let at = monotonic_ns();
-            let led = wait_led(&cluster, &replicas, &elect, 2 * IN_TIME);
-            let limit = nanos(patience(IN_TIME));
-            evidence.heals.push(Heal { at, led, limit });
+            let heals = ELECTIONS.map(|election| {
+                let led = wait_led(election, &cluster, &replicas, &elect, 2 * IN_TIME);
+                let limit = nanos(patience(IN_TIME));
+                Heal { at, led, limit }
+            });
+            evidence.heals.extend(heals);
             evidence.returns.extend(returns(&cluster, &replicas, at));
             // Another storm would take longer than it may.
-            if monotonic_ns() + nanos(schedule::STORM) > end || led.is_none() {
+            if monotonic_ns() + nanos(schedule::STORM) > end
+                || heals.iter().any(|heal| heal.led.is_none())
+            {
                 break;
             }
         }
@@ -150,23 +160,12 @@ fn no_fault_ever_makes_two_jobs() {
         late.join().unwrap();
         // Leases whose holders were killed together with their guardians end with their TTL.
         std::thread::sleep(LONGEST_TTL + secs(1));
+        slots.stopped_at = incumbent::wall::now().as_millis();
         evidence.leftovers = replicas.stop();
-        // Without it the rest is judged all the same.
-        let answers = try_ask(&cluster, async |mut client| client.get("/", None).await);
-        if answers.is_some() {
-            evidence.leftovers.extend(left_in_store(&cluster));
-            let revision = cluster.revision();
-            eventually(secs(20), "the whole history is read", || {
-                chronicle.revision() >= revision
-            });
-        } else {
-            evidence
-                .leftovers
-                .push("a store that does not answer".into());
-        }
+        evidence.leftovers.extend(read_out(&cluster, &chronicle));
         drop(stopped);
     });
-    evidence.lives = checker::lives(&std::fs::read_to_string(record.file()).unwrap());
+    evidence.lives = lives(&cluster, Election::Steady);
     read_store(&mut evidence, &cluster, &chronicle);
     evidence.thrown = range.thrown.into_inner().unwrap();
     evidence.waits = range.waits.into_inner().unwrap();
@@ -176,21 +175,29 @@ fn no_fault_ever_makes_two_jobs() {
     evidence.panics = replicas.panics();
     evidence.odd_ends = replicas.odd_ends.lock().unwrap().clone();
 
-    let verdict = check(&evidence);
-    report::publish(&run, &evidence, &verdict);
-    for excused in &verdict.excepted {
-        println!("\nexcepted: {}\n    {}", excused.rule, excused.what);
-    }
-    for breach in &verdict.breaches {
-        println!("\nBROKEN: {}\n    {}", breach.rule, breach.what);
-    }
-    if let Some(first) = verdict.breaches.iter().min_by_key(|breach| breach.at) {
-        println!("\nseconds from the beginning, around the first:");
-        println!("{}", report::timeline(&run, &evidence, first));
-        panic!("{} breaches with seed {seed}", verdict.breaches.len());
-    }
+    let scheduled = read_slots(&mut slots, &evidence, &cluster, &chronicle, begun);
+    let mut verdict = check(&evidence);
+    check_exclusion(&scheduled, &mut verdict);
+    slot_checker::check(&slots, &scheduled.candidates, &mut verdict.breaches);
+    report::publish(&run, &evidence, &slots, &verdict);
+    report::assert_unbroken(&run, &evidence, &scheduled, &verdict);
     assert_much_ran(&replicas, &evidence, &verdict, minutes);
+    assert!(slots.starts.len() > 5, "the scheduled job hardly ran");
     drop(disks);
+}
+
+/// Waits until the whole history is read, and says what is left over in the store.
+fn read_out(cluster: &Cluster, chronicle: &Chronicle) -> Vec<String> {
+    // Without it the rest is judged all the same.
+    if try_ask(cluster, async |mut client| client.get("/", None).await).is_none() {
+        return vec!["a store that does not answer".into()];
+    }
+    let left = left_in_store(cluster);
+    let revision = cluster.revision();
+    eventually(secs(20), "the whole history is read", || {
+        chronicle.revision() >= revision
+    });
+    left
 }
 
 /// Adds what the store's history and the writers say.
@@ -200,7 +207,33 @@ fn read_store(evidence: &mut Evidence, cluster: &Cluster, chronicle: &Chronicle)
     evidence.counts = chronicle.counts();
     evidence.late_writes = checker::parse_writes(&writes("late"));
     evidence.late_counts = chronicle.late_counts();
-    evidence.candidates = chronicle.candidates();
+    evidence.candidates = chronicle.candidates(Election::Steady);
+}
+
+fn lives(cluster: &Cluster, of: Election) -> Vec<common::record::Life> {
+    let record = of.record(cluster.sandbox());
+    checker::lives(&std::fs::read_to_string(record.file()).unwrap())
+}
+
+/// Adds what is known of the scheduled job, and returns what its exclusion is judged by.
+fn read_slots(
+    slots: &mut Slots,
+    evidence: &Evidence,
+    cluster: &Cluster,
+    chronicle: &Chronicle,
+    begun: u64,
+) -> Evidence {
+    let sandbox = cluster.sandbox();
+    slots.read(&std::fs::read_to_string(sandbox.join(SLOTS)).unwrap());
+    slots.writes = chronicle.slots();
+    // For whoever looks into a breach.
+    std::fs::write(sandbox.join("chain"), slots.chain(begun)).unwrap();
+    Evidence {
+        lives: lives(cluster, Election::Scheduled),
+        candidates: chronicle.candidates(Election::Scheduled),
+        thrown: evidence.thrown.clone(),
+        ..Evidence::default()
+    }
 }
 
 /// A run in which little happened shows little.
@@ -236,6 +269,7 @@ fn cluster() -> (Cluster, Result<Disks, String>) {
 
 /// Waits until whoever is first in the queue leads; says when.
 fn wait_led(
+    election: Election,
     cluster: &Cluster,
     replicas: &Replicas<'_>,
     elect: &Elect,
@@ -245,7 +279,8 @@ fn wait_led(
     while monotonic_ns() < end {
         let queue = try_ask(cluster, async |mut client| {
             let all = etcd_client::GetOptions::new().with_prefix();
-            client.get(format!("{}/", prefix()), Some(all)).await
+            let queue = format!("{}/", election.prefix());
+            client.get(queue, Some(all)).await
         });
         let queue = queue.iter().flat_map(etcd_client::GetResponse::kvs);
         let first = queue.min_by_key(|kv| kv.create_revision());
@@ -277,20 +312,22 @@ fn returns(cluster: &Cluster, replicas: &Replicas<'_>, healed: u64) -> Vec<Retur
         .collect();
     loop {
         let now = monotonic_ns();
-        let queue = try_ask(cluster, async |mut client| {
-            let all = etcd_client::GetOptions::new()
-                .with_prefix()
-                .with_keys_only();
-            client.get(format!("{}/", prefix()), Some(all)).await
+        let queues = ELECTIONS.map(|election| {
+            try_ask(cluster, async |mut client| {
+                let all = etcd_client::GetOptions::new()
+                    .with_prefix()
+                    .with_keys_only();
+                let queue = format!("{}/", election.prefix());
+                client.get(queue, Some(all)).await
+            })
         });
-        let standing: Vec<_> = queue
+        let standing: Vec<_> = queues
             .iter()
+            .flatten()
             .flat_map(etcd_client::GetResponse::kvs)
             .collect();
         for (replica, back) in replicas.all.iter().zip(&mut all) {
-            let key = replica
-                .candidacy()
-                .map(|lease| format!("{}/{lease}", prefix()));
+            let key = replica.candidacy();
             if key.is_some_and(|key| standing.iter().any(|kv| kv.key() == key.as_bytes())) {
                 back.stood.get_or_insert(now);
             }
@@ -304,15 +341,15 @@ fn returns(cluster: &Cluster, replicas: &Replicas<'_>, healed: u64) -> Vec<Retur
 
 /// Candidate keys, members' records and leases that are there after everybody has left.
 fn left_in_store(cluster: &Cluster) -> Vec<String> {
-    let queue = cluster
-        .queue(prefix())
-        .into_iter()
-        .map(|c| format!("{c:?}"));
-    let members = cluster.queue(&format!("{}.meta/members", prefix()));
-    let members = members.into_iter().map(|c| format!("{c:?}"));
+    let queues = ELECTIONS.iter().flat_map(|election| {
+        let members = format!("{}.meta/members", election.prefix());
+        let queue = cluster.queue(election.prefix());
+        queue.into_iter().chain(cluster.queue(&members))
+    });
+    let keys = queues.map(|c| format!("{c:?}"));
     let leases = elect::leases_of_others(cluster).into_iter();
     let leases = leases.map(|lease| format!("lease {lease:x}"));
-    queue.chain(members).chain(leases).collect()
+    keys.chain(leases).collect()
 }
 
 /// Ends the threads beside the test, however it ends.

@@ -11,16 +11,20 @@ use rustix::process::Signal;
 use crate::beside::{self, Ill};
 use crate::checker::tells_of_a_panic;
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Daemon, Links, Random, Record, eventually, millis, program, secs};
+use crate::common::{Cluster, Daemon, Links, Random, eventually, millis, program, secs};
+use crate::elections::{ELECTIONS, Election};
 use crate::faults::nanos;
 use crate::kinds::Whom;
-use crate::prefix;
 use crate::processes::{bears, guardian, guardian_of_checks, job, of_ours, whole_tree};
 use crate::schedule;
+use crate::slots::SlotPolicy;
 use crate::store::COUNTER;
 use crate::worlds::{self, Ways, World};
 
-pub(crate) const REPLICAS: usize = 5;
+/// Those whose job runs all the time, and those of the scheduled one behind them.
+const STEADY: usize = 5;
+
+pub(crate) const REPLICAS: usize = STEADY + 3;
 
 /// TTL, stop_grace, lost_grace, kill_budget.
 const TIMES: [[&str; 4]; 4] = [
@@ -55,8 +59,21 @@ const JOBS: [&[&str]; 9] = [
     &["--exit-after", "3s", "--code", "1"],
 ];
 
+/// How the scheduled ones do; how long each takes and how it ends is drawn for each run.
+const SCHEDULED_JOBS: [&[&str]; 8] = [
+    &["--drawn", "300ms"],
+    &["--drawn", "1s"],
+    &["--drawn", "4s"],
+    &["--drawn", "2s", "--ignore-term"],
+    &["--drawn", "3s", "--child-own-session"],
+    &["--drawn", "2s", "--daemonised-child"],
+    &["--drawn", "6s", "--end-after-term", "700ms"],
+    &["--drawn", "1s", "--fork-every", "50ms"],
+];
+
 pub(crate) struct Replica {
     pub(crate) name: String,
+    pub(crate) election: Election,
     pub(crate) links: Links,
     /// The binary of its job, which no other replica has.
     pub(crate) program: PathBuf,
@@ -75,10 +92,13 @@ struct State {
     ended: Option<u64>,
 }
 
+/// Where the scheduled job's runs say what they are for, in the sandbox.
+pub(crate) const SLOTS: &str = "slots";
+
 /// All of them, and what they share.
 pub(crate) struct Replicas<'a> {
     cluster: &'a Cluster,
-    record: &'a Record,
+    pub(crate) policy: SlotPolicy,
     pub(crate) all: Vec<Replica>,
     pub(crate) odd_ends: Mutex<Vec<(u64, String)>>,
     /// Whether those that end are started again.
@@ -86,14 +106,20 @@ pub(crate) struct Replicas<'a> {
 }
 
 impl<'a> Replicas<'a> {
-    pub(crate) fn start(cluster: &'a Cluster, record: &'a Record, seed: u64) -> Self {
-        let recorder = record.command(&[]).swap_remove(0);
-        let program = |i: usize| {
-            let copy = cluster.sandbox().join(&format!("recorder-r{i}"));
+    pub(crate) fn start(cluster: &'a Cluster, seed: u64) -> Self {
+        let sandbox = cluster.sandbox();
+        let recorder = Election::Steady.record(sandbox).command(&[]).swap_remove(0);
+        let program = |name: &str| {
+            let copy = sandbox.join(&format!("recorder-{name}"));
             std::fs::copy(&recorder, &copy).unwrap();
             copy
         };
-        worlds::open(cluster.sandbox(), &["lock", "writes", "record.record"]);
+        worlds::open(sandbox, &["writes", SLOTS]);
+        for election in ELECTIONS {
+            let record = election.record(sandbox);
+            let record = record.file().file_name().unwrap().to_str().unwrap();
+            worlds::open(sandbox, &[election.lock(), record]);
+        }
         let mut random = Random::new(seed ^ 0x0007_0712);
         let mut world = || match random.below(2) {
             0 => World::Plain,
@@ -103,23 +129,34 @@ impl<'a> Replicas<'a> {
         };
         let worlds = [(); REPLICAS].map(|()| world());
         println!("in these worlds at first: {worlds:?}");
-        let replica = |i: usize| Replica {
-            name: format!("r{i}"),
-            ways: Ways::new(&format!("r{i}")),
-            links: Links::to(cluster),
-            program: program(i),
-            busy: Default::default(),
-            state: Mutex::new(State {
-                daemons: Vec::new(),
-                random: Random::new(seed ^ (0x1234_5678 + u64::try_from(i).unwrap())),
-                times: i % TIMES.len(),
-                world: worlds[i],
-                ended: None,
-            }),
+        let replica = |i: usize| {
+            let (election, number) = if i < STEADY {
+                (Election::Steady, i)
+            } else {
+                (Election::Scheduled, i - STEADY)
+            };
+            let name = format!("{}{number}", election.letter());
+            Replica {
+                election,
+                ways: Ways::new(&name),
+                links: Links::to(cluster),
+                program: program(&name),
+                busy: Default::default(),
+                state: Mutex::new(State {
+                    daemons: Vec::new(),
+                    random: Random::new(seed ^ (0x1234_5678 + u64::try_from(i).unwrap())),
+                    times: i % TIMES.len(),
+                    world: worlds[i].of(election),
+                    ended: None,
+                }),
+                name,
+            }
         };
+        let policy = SlotPolicy::of(seed);
+        println!("the scheduled job: {policy}");
         let this = Self {
             cluster,
-            record,
+            policy,
             all: (0..REPLICAS).map(replica).collect(),
             odd_ends: Mutex::default(),
             wanted: AtomicBool::new(true),
@@ -135,31 +172,44 @@ impl<'a> Replicas<'a> {
         let folder = self.cluster.sandbox();
         let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         let binary = binary();
-        let (lock, writes) = (file("lock"), file("writes"));
-        let mut flags = vec!["--every", "10ms", "--lock", &lock];
-        flags.extend(["--count", &writes, COUNTER, &binary]);
-        flags.extend(JOBS[state.random.below(JOBS.len())]);
+        let election = replica.election;
+        let record = election.record(folder);
+        let (lock, writes, slots) = (file(election.lock()), file("writes"), file(SLOTS));
+        let mut flags = vec!["--lock", &lock];
+        let schedule = match election {
+            Election::Steady => {
+                flags.extend(["--every", "10ms", "--count", &writes, COUNTER, &binary]);
+                flags.extend(JOBS[state.random.below(JOBS.len())]);
+                String::new()
+            }
+            Election::Scheduled => {
+                flags.extend(["--every", "20ms", "--slots", &slots]);
+                flags.extend(SCHEDULED_JOBS[state.random.below(SCHEDULED_JOBS.len())]);
+                self.policy.toml()
+            }
+        };
         // One of them at most: somebody must lead in the end.
         let may_refuse = replica.name == self.all[0].name;
         let random = &mut state.random;
         let beside = beside::settings(
             folder.path(),
             &replica.name,
-            self.record,
+            &record,
             &lock,
             random,
             may_refuse,
         );
-        let mut job = self.record.command(&flags);
+        let mut job = record.command(&flags);
         replica.program.to_str().unwrap().clone_into(&mut job[0]);
         let builder = Daemon::builder(self.cluster, &replica.name).through(&replica.links);
         let builder = replica
             .ways
             .settle(builder, state.world, folder, &replica.links, job);
         let daemon = builder
-            .prefix(prefix())
+            .prefix(election.prefix())
             .ttl(ttl)
             .toml(&beside)
+            .toml(&schedule)
             .toml(&format!(
                 "job = {{ stop_grace = '{stop_grace}', lost_grace = '{lost_grace}', \
                  kill_budget = '{kill_budget}', restart_delay = '200ms', \
@@ -213,7 +263,7 @@ impl<'a> Replicas<'a> {
 
     /// What its job was started with by whoever was elected last, and the token.
     pub(crate) fn variables_of_job(&self) -> Option<(i64, Vec<(String, String)>)> {
-        let (i, token) = self.leader()?;
+        let (i, token) = self.leader(Election::Steady)?;
         let job = job(self.all[i].state().current())?;
         let environ = std::fs::read_to_string(format!("/proc/{job}/environ")).ok()?;
         let variables: Vec<_> = environ
@@ -226,28 +276,40 @@ impl<'a> Replicas<'a> {
         variables.contains(&own).then_some((token, variables))
     }
 
+    /// Those of one election.
+    pub(crate) fn of(&self, election: Election) -> impl Iterator<Item = &Replica> {
+        let all = self.all.iter();
+        all.filter(move |replica| replica.election == election)
+    }
+
     /// The replica of this name.
     pub(crate) fn named(&self, name: &str) -> Option<&Replica> {
         self.all.iter().find(|replica| replica.name == name)
     }
 
-    /// Who says that it was elected last, and its token.
-    pub(crate) fn leader(&self) -> Option<(usize, i64)> {
+    /// Who says that it was elected last in this election, and its token.
+    pub(crate) fn leader(&self, election: Election) -> Option<(usize, i64)> {
         let last = |i: usize| {
             let lines = self.all[i].state().current().lines("elected");
             lines.last().map(|line| (line.token(), i))
         };
-        let (token, i) = (0..self.all.len()).filter_map(last).max()?;
+        let of_it = |i: &usize| self.all[*i].election == election;
+        let (token, i) = (0..self.all.len()).filter(of_it).filter_map(last).max()?;
         Some((i, token))
     }
 
-    /// Whether a replica says that it was elected with this token, and that its job started.
+    /// Whether a replica says that it was elected with this token, and, unless that waits for a slot, that
+    /// its job started.
     pub(crate) fn leads(&self, name: &str, token: i64) -> bool {
         let Some(replica) = self.named(name) else {
             return false;
         };
         let state = replica.state();
-        let mut started = state.current().lines("job started").into_iter();
+        let told = match replica.election {
+            Election::Steady => "job started",
+            Election::Scheduled => "elected",
+        };
+        let mut started = state.current().lines(told).into_iter();
         started.any(|line| line.token() == token)
     }
 
@@ -267,8 +329,7 @@ impl<'a> Replicas<'a> {
             let state = replica.state();
             let lines = state.daemons.iter();
             let lines = lines.flat_map(|daemon| daemon.lines("waiting out the last term"));
-            let told =
-                lines.map(|line| (format!("{}/{}", prefix(), line.text("lease")), line.read_at));
+            let told = lines.map(|line| (replica.key_of(line.text("lease")), line.read_at));
             told.collect::<Vec<_>>()
         });
         all.collect()
@@ -343,13 +404,18 @@ impl Replica {
         true
     }
 
+    /// The key that it stands with, with this lease.
+    fn key_of(&self, lease: &str) -> String {
+        format!("{}/{lease}", self.election.prefix())
+    }
+
     /// The next start is in another world; says whether there was somebody to be told.
     pub(crate) fn go_to(&self, world: World) -> bool {
         let mut state = self.state();
         if !bears(state.current(), Signal::TERM) {
             return false;
         }
-        state.world = world;
+        state.world = world.of(self.election);
         state.current().sigterm();
         true
     }
@@ -393,13 +459,13 @@ impl Replica {
         of_ours(self.state().current())
     }
 
-    /// The lease of its last candidacy, unless its daemon has ended.
+    /// The key of its last candidacy, unless its daemon has ended.
     pub(crate) fn candidacy(&self) -> Option<String> {
         let state = self.state();
         let daemon = state.current();
         let lines = daemon.lines("campaigning");
-        let lease = lines.last()?.get("lease")?.as_str()?.to_owned();
-        daemon.is_alive().then_some(lease)
+        let key = self.key_of(lines.last()?.get("lease")?.as_str()?);
+        daemon.is_alive().then_some(key)
     }
 
     /// When anybody first named what can't be killed, since then.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::checker::{self, After, Breach, Evidence, Verdict};
 use crate::common::record::Life;
 use crate::prompt;
+use crate::slots::Slots;
 
 /// How long after a fault's beginning a job's end is put down to it.
 const EFFECT: u64 = 12_000_000_000;
@@ -115,7 +116,7 @@ fn counted(evidence: &Evidence) -> BTreeMap<(bool, &str), usize> {
 }
 
 /// Prints it, and writes the same to a file in `target` that no other seed or version of etcd has.
-pub(crate) fn publish(run: &Run, evidence: &Evidence, verdict: &Verdict) {
+pub(crate) fn publish(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) {
     let handovers = handovers(evidence);
     println!(
         "\netcd {}, seed {}, {} minutes: thrown {} faults",
@@ -147,6 +148,13 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, verdict: &Verdict) {
     let terms = evidence.lives.iter().map(|life| life.token);
     let terms = terms.collect::<std::collections::BTreeSet<_>>().len();
     println!("{terms} terms, {runs} runs, {counts} guarded writes accepted");
+    println!("the scheduled job: {}", slots.policy);
+    println!(
+        "{} slots came, {} runs of them; in the records: {:?}",
+        slots.came(),
+        slots.starts.len(),
+        slots.results()
+    );
     let late = evidence.refused_late();
     println!("{late} writes refused of those who outlived their terms");
     for (what, spans) in timed(verdict) {
@@ -163,7 +171,7 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, verdict: &Verdict) {
     );
     let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
     let file = format!("{target}/torture-{}-{}.json", run.etcd, run.seed);
-    let text = serde_json::to_string_pretty(&as_json(run, evidence, verdict)).unwrap();
+    let text = serde_json::to_string_pretty(&as_json(run, evidence, slots, verdict)).unwrap();
     std::fs::write(file, text + "\n").unwrap();
 }
 
@@ -189,7 +197,7 @@ fn healed(evidence: &Evidence) -> Spans {
         .collect()
 }
 
-fn as_json(run: &Run, evidence: &Evidence, verdict: &Verdict) -> Value {
+fn as_json(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) -> Value {
     let thrown: Vec<_> = counted(evidence)
         .into_iter()
         .map(|((excepted, name), n)| json!({"fault": name, "excepted": excepted, "n": n}))
@@ -213,12 +221,39 @@ fn as_json(run: &Run, evidence: &Evidence, verdict: &Verdict) -> Value {
         "led_after_heal_ms": healed(evidence),
         "late_writes_refused": evidence.refused_late(), "timed_ms": timed(verdict),
         "runs": checker::runs(&evidence.lives).len(), "writes": evidence.counts.len(),
+        "schedule": slots.policy.to_string(), "slots": slots.came(),
+        "slot_runs": slots.starts.len(), "slot_results": slots.results(),
         "breaches": broken(&verdict.breaches), "excepted": broken(&verdict.excepted),
     })
 }
 
+/// Tells of all that is broken, and panics if anything is.
+pub(crate) fn assert_unbroken(
+    run: &Run,
+    evidence: &Evidence,
+    scheduled: &Evidence,
+    verdict: &Verdict,
+) {
+    for excused in &verdict.excepted {
+        println!("\nexcepted: {}\n    {}", excused.rule, excused.what);
+    }
+    for breach in &verdict.breaches {
+        println!("\nBROKEN: {}\n    {}", breach.rule, breach.what);
+    }
+    let Some(first) = verdict.breaches.iter().min_by_key(|breach| breach.at) else {
+        return;
+    };
+    let mut both = evidence.clone();
+    both.lives.extend(scheduled.lives.iter().cloned());
+    both.candidates.extend(scheduled.candidates.iter().cloned());
+    println!("\nseconds from the beginning, around the first:");
+    println!("{}", timeline(run, &both, first));
+    let n = verdict.breaches.len();
+    panic!("{n} breaches with seed {}", run.seed);
+}
+
 /// The last seconds before a breach, and a moment after: faults, runs and terms as they came.
-pub(crate) fn timeline(run: &Run, evidence: &Evidence, breach: &Breach) -> String {
+fn timeline(run: &Run, evidence: &Evidence, breach: &Breach) -> String {
     const BEFORE: u64 = 10_000_000_000;
     const AFTER: u64 = 1_000_000_000;
     let mut lines: Vec<(u64, String)> = Vec::new();

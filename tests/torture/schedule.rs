@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::beside::Ill;
 use crate::checker::After;
 use crate::common::{Direction, Random};
+use crate::elections::Election;
 use crate::holds::{Hold, Want};
 use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
 use crate::worlds::World;
@@ -136,8 +137,8 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
     let of_replicas = kind.is_of_processes() || kind.is_of_network() || kind.is_of_a_lease();
     let target = match random.below(100) {
         _ if !of_replicas => Target::Store,
-        _ if kind.is_of_leaders() => Target::Leader,
-        0..70 => Target::Leader,
+        _ if kind.is_of_leaders() => Target::Leader(draw_election(random)),
+        0..70 => Target::Leader(draw_election(random)),
         70..80 if !kind.is_of_a_lease() => several(random, replicas),
         _ => Target::Replica(random.below(replicas)),
     };
@@ -194,15 +195,25 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
     }
 }
 
+/// Whose leader is hit.
+fn draw_election(random: &mut Random) -> Election {
+    // What is started again and again has less to lose.
+    if random.below(3) == 0 {
+        Election::Scheduled
+    } else {
+        Election::Steady
+    }
+}
+
 /// Two or more; all of them now and then.
 fn several(random: &mut Random, replicas: usize) -> Target {
-    let all = (1_u8 << replicas) - 1;
+    let all = (1_u16 << replicas) - 1;
     if random.below(3) == 0 {
         return Target::Several(all);
     }
     let first = random.below(replicas);
     let second = (first + 1 + random.below(replicas - 1)) % replicas;
-    let others = u8::try_from(random.below(usize::from(all) + 1)).unwrap();
+    let others = u16::try_from(random.below(usize::from(all) + 1)).unwrap();
     Target::Several(1 << first | 1 << second | others)
 }
 

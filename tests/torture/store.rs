@@ -17,7 +17,8 @@ use incumbent::keys::LeaseId;
 use crate::checker::{Candidacy, Count};
 use crate::common::Cluster;
 use crate::common::process::monotonic_ns;
-use crate::prefix;
+use crate::elections::{ELECTIONS, Election};
+use crate::slots::StateWrite;
 
 /// The key that the jobs count in.
 pub(crate) const COUNTER: &str = "/torture/count";
@@ -42,10 +43,12 @@ struct Told {
     revision: i64,
     counts: Vec<Count>,
     late: Vec<Count>,
-    /// By token.
+    /// By token, of both elections.
     candidates: BTreeMap<i64, Candidacy>,
-    /// When the marker was written.
+    /// When a marker was written.
     marked: BTreeSet<i64>,
+    /// What was written of the schedule, by revision.
+    slots: BTreeMap<i64, StateWrite>,
 }
 
 impl Chronicle {
@@ -128,12 +131,21 @@ impl Chronicle {
             } else {
                 told.late.push(count);
             }
-        } else if key.strip_prefix(prefix()) == Some(".meta/ended") {
-            told.marked.insert(revision);
-        } else if key
-            .strip_prefix(prefix())
-            .is_some_and(|rest| rest.starts_with('/'))
+        } else if let Some(name) = key.strip_prefix(Election::Scheduled.prefix())
+            && let Some(name) = name.strip_prefix(".meta/")
+            && name != "ended"
         {
+            if !deleted {
+                let write = told.slots.entry(revision).or_default();
+                (write.revision, write.at) = (revision, at);
+                write.note(name, value);
+            }
+        } else if ELECTIONS
+            .iter()
+            .any(|it| key.strip_prefix(it.prefix()) == Some(".meta/ended"))
+        {
+            told.marked.insert(revision);
+        } else if ELECTIONS.iter().any(|it| it.has(key)) {
             if deleted {
                 let mut standing = told.candidates.values_mut();
                 if let Some(gone) = standing.find(|c| c.key == key && c.deleted.is_none()) {
@@ -167,9 +179,16 @@ impl Chronicle {
         self.told().late.clone()
     }
 
-    pub(crate) fn candidates(&self) -> Vec<Candidacy> {
+    /// What was written of the schedule, in the order of revisions.
+    pub(crate) fn slots(&self) -> Vec<StateWrite> {
         let told = self.told();
-        let mut candidates: Vec<_> = told.candidates.values().cloned().collect();
+        let of_state = told.slots.values().filter(|write| write.is_of_state());
+        of_state.cloned().collect()
+    }
+
+    pub(crate) fn candidates(&self, of: Election) -> Vec<Candidacy> {
+        let told = self.told();
+        let mut candidates: Vec<_> = told.of(of).cloned().collect();
         for candidate in &mut candidates {
             let gone = candidate.deleted;
             candidate.proven = gone.is_some_and(|gone| told.marked.contains(&gone));
@@ -178,24 +197,25 @@ impl Chronicle {
     }
 
     /// The name of the first in the queue.
-    pub(crate) fn first(&self) -> Option<String> {
+    pub(crate) fn first(&self, of: Election) -> Option<String> {
         let told = self.told();
-        let mut standing = told.candidates.values().filter(|c| c.deleted.is_none());
+        let mut standing = told.of(of).filter(|c| c.deleted.is_none());
         standing.next().map(|first| first.name.clone())
     }
 
-    /// Whether nobody stands but the candidate with this token, or nobody at all.
+    /// Whether nobody stands but the candidate with this token, or nobody at all, where the job runs all the
+    /// time.
     pub(crate) fn is_alone(&self, token: i64) -> bool {
         let told = self.told();
-        let mut standing = told.candidates.values().filter(|c| c.deleted.is_none());
+        let mut standing = told.of(Election::Steady).filter(|c| c.deleted.is_none());
         standing.all(|c| c.token == token)
     }
 
-    /// Who stands next after this token, and since when.
+    /// Who stands next after this token there, and since when.
     pub(crate) fn next_after(&self, token: i64) -> Option<(String, u64)> {
         let told = self.told();
-        let mut behind = told.candidates.range(token + 1..).map(|(_, c)| c);
-        let next = behind.find(|c| c.deleted.is_none())?;
+        let mut behind = told.of(Election::Steady);
+        let next = behind.find(|c| c.token > token && c.deleted.is_none())?;
         Some((next.name.clone(), next.created_at))
     }
 
@@ -216,6 +236,13 @@ impl Chronicle {
 
     fn told(&self) -> std::sync::MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    fn of(&self, election: Election) -> impl Iterator<Item = &Candidacy> {
+        let all = self.candidates.values();
+        all.filter(move |candidate| election.has(&candidate.key))
     }
 }
 

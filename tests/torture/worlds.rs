@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use crate::common::daemon::Builder;
 use crate::common::names::Dead;
 use crate::common::{Links, Sandbox, ordinary};
+use crate::elections::Election;
 use crate::holds::skip;
 use crate::replicas::binary;
 
@@ -54,6 +55,14 @@ impl World {
             Self::Nobody => "restart with a job of another user",
             Self::Nested => "restart with a daemon as the job",
             Self::HalfDead => "restart with a name that has a dead address",
+        }
+    }
+
+    /// The same for a replica of this election: a daemon that is the job never comes to the end of a run.
+    pub(crate) fn of(self, election: Election) -> Self {
+        match (self, election) {
+            (Self::Nested, Election::Scheduled) => Self::Plain,
+            _ => self,
         }
     }
 

@@ -10,9 +10,9 @@ use rustix::process::Signal;
 use crate::checker::Wait;
 use crate::common::process::monotonic_ns;
 use crate::common::{millis, patience};
+use crate::elections::{Election, prefix};
 use crate::faults::{NAMES, Range, nanos};
 use crate::kinds::{Fault, Kind, Record, Target, Whom};
-use crate::prefix;
 use crate::replicas::Replica;
 use crate::store::try_ask;
 
@@ -140,8 +140,9 @@ impl Range<'_> {
     fn send_behind(&self, token: i64, end: u64) -> Option<(&Replica, u64, i32)> {
         let from = monotonic_ns();
         let lasts = millis(500);
-        let first = self.chronicle.first();
-        let replica = self.replicas.all.iter().find(|replica| {
+        let first = self.chronicle.first(Election::Steady);
+        let mut steady = self.replicas.of(Election::Steady);
+        let replica = steady.find(|replica| {
             first.as_ref() != Some(&replica.name)
                 && self.chronicle.standing_of(&replica.name).is_some()
                 && replica.take(false, end)
@@ -151,7 +152,7 @@ impl Range<'_> {
             at: Duration::ZERO,
             lasts,
             kind: Kind::Kill(Whom::Daemon),
-            target: Target::Leader,
+            target: Target::Leader(Election::Steady),
         };
         if replica.signal(Whom::Daemon, Signal::KILL).is_empty() {
             return None;
