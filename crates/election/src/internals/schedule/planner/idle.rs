@@ -141,11 +141,13 @@ impl Planner {
             return;
         }
         term.hold = None;
+        // Those that came before the run are missed ones, whatever is to become of those that come during it.
+        let more = !self.setup.due(term.mark(), now.wall).0.is_empty();
         // First what is owed: a run that somebody asks for would take its place as the last.
         match self.next_of_last(now) {
             Retry::Claim(slot, attempt, missed) => {
                 let occasion = Occasion::Slot(slot);
-                self.claim(occasion, attempt, missed, None, None, false, now);
+                self.claim(occasion, attempt, missed, None, None, more, now);
                 return;
             }
             Retry::Later { blocks: true } => {
@@ -160,7 +162,7 @@ impl Planner {
             return;
         };
         if let Some(id) = term.wish.take() {
-            self.claim(Occasion::Manual, 1, 0, None, Some(id), false, now);
+            self.claim(Occasion::Manual, 1, 0, None, Some(id), more, now);
             return;
         }
         if let Some(slot) = term.queued.take() {

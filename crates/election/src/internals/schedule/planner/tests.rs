@@ -573,6 +573,50 @@ fn another_attempt_stands_for_the_same_missed_slots() {
 }
 
 #[test]
+fn what_was_missed_before_a_run_that_comes_first_follows_its_policy() {
+    let policy = |missed| Policy {
+        missed,
+        guarantee: Guarantee::AtLeastOnce,
+        ..policy()
+    };
+    for (missed, next) in [
+        (Missed::All, ["10:01 #1 +0", "10:02 #1 +0", "10:03 #1 +0"]),
+        (Missed::Last, ["10:03 #1 +2", "", ""]),
+    ] {
+        // It is owed.
+        let mut owed = Desk::with(policy(missed), |state| {
+            state.slot = Some(slot("10:00:00"));
+            state.last = Some(last(slot("10:00:00"), 1, Outcome::Lost));
+        });
+        owed.wall = time("10:02:30");
+        assert_eq!(owed.lead().started(), ["10:00 #2 +0"]);
+        // Somebody asks for it.
+        let mut wished = Desk::with(policy(missed), |state| {
+            state.slot = Some(slot("10:00:00"));
+        });
+        wished.wall = time("10:02:30");
+        wished.mute = true;
+        wished.lead();
+        wished.tell(Event::Trigger {
+            id: 1,
+            queue: false,
+        });
+        wished.mute = false;
+        let number = wished.reads.pop().unwrap();
+        let answer = wished.answer(number);
+        wished.tell(answer);
+        assert_eq!(wished.started(), ["manual #1 +0"]);
+        for mut desk in [owed, wished] {
+            // One more comes while it runs.
+            desk.at("10:03:10");
+            let started = next.map(|_| desk.end(0).started().pop().unwrap_or_default());
+            assert_eq!(started, next);
+            assert_eq!(desk.state().missed, 0);
+        }
+    }
+}
+
+#[test]
 fn a_slot_that_came_during_a_hand_over_is_not_missed() {
     let policy = Policy {
         missed: Missed::Skip,
