@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, BEHIND, Guarantee, HistoryEntry, LONGEST_RETRY, Line, Now, Occasion, Open, Outcome,
-    Overlap, Phase, Planner, Run, Slot, State, Then, Verdict, cut, mix,
+    Action, BEHIND, Guarantee, HistoryEntry, LONGEST_RETRY, Line, Missed, Now, Occasion, Open,
+    Outcome, Overlap, Phase, Planner, Run, Slot, State, Then, Verdict, cut, mix,
 };
 
 /// What becomes of the slot that was run last.
@@ -141,8 +141,11 @@ impl Planner {
             return;
         }
         term.hold = None;
-        // Those that came before the run are missed ones, whatever is to become of those that come during it.
-        let more = !self.setup.due(term.mark(), now.wall).0.is_empty();
+        // Those that came before the run are missed ones, whatever is to become of those that come during it;
+        // but what the next slot replaces, they do.
+        let policy = &self.setup.policy;
+        let replaced = policy.overlap == Overlap::Replace && policy.missed != Missed::All;
+        let more = !replaced && !self.setup.due(term.mark(), now.wall).0.is_empty();
         // First what is owed: a run that somebody asks for would take its place as the last.
         match self.next_of_last(now) {
             Retry::Claim(slot, attempt, missed) => {
@@ -167,7 +170,7 @@ impl Planner {
         }
         if let Some(slot) = term.queued.take() {
             if !self.setup.is_too_late(slot, now.wall) {
-                self.claim(Occasion::Slot(slot), 1, 0, None, None, false, now);
+                self.claim(Occasion::Slot(slot), 1, 0, None, None, more, now);
                 return;
             }
             // What follows it may be fresh.

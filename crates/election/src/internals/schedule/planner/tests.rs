@@ -617,6 +617,27 @@ fn what_was_missed_before_a_run_that_comes_first_follows_its_policy() {
 }
 
 #[test]
+fn what_was_missed_while_the_store_was_away_waits_behind_the_queue() {
+    let mut desk = Desk::new(Policy {
+        missed: Missed::All,
+        overlap: Overlap::Queue,
+        ..policy()
+    });
+    desk.lead().at("10:01:00").at("10:02:00").mute = true;
+    desk.end(0);
+    desk.at("10:04:30").mute = false;
+    assert_eq!(desk.started(), ["10:01 #1 +0"]);
+    let write = desk.pending.remove(0);
+    let (number, written) = (write.number, desk.apply(&write));
+    desk.tell(Event::Wrote { number, written });
+    for next in ["10:02 #1 +0", "10:03 #1 +0", "10:04 #1 +0"] {
+        assert_eq!(desk.started(), [next]);
+        desk.end(0);
+    }
+    assert_eq!(desk.state().missed, 0);
+}
+
+#[test]
 fn a_slot_that_came_during_a_hand_over_is_not_missed() {
     let policy = Policy {
         missed: Missed::Skip,
