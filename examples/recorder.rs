@@ -6,6 +6,7 @@
 //!               [--part-of RUN] [--own-session] [--default-term]
 //!               [--lock FILE] [--count FILE KEY INCUMBENT] [--hang-after D] [--fork-every D]
 //!               [--daemonised-child] [--slots FILE] [--drawn D]
+//!               [--complete KEY INCUMBENT]
 //! ```
 //! Each line, filled up with blanks, is one write to FILE, opened for appending:
 //! `start|beat|asked|end TOKEN PID NANOSECONDS RUN`, on `CLOCK_MONOTONIC`. RUN is the process id
@@ -19,7 +20,8 @@
 //! `--count` it counts in the store (see `recorder/count.rs`). With `--hang-after` it
 //! records `hang` and lives on without a beat. With `--fork-every` children come and go; `--daemonised-child` leaves its session
 //! and its parent, as daemons of old did. With `--slots` a scheduled run records what it is for (see
-//! `recorder/slot.rs`), and with `--drawn` it ends within that time, one time in four with code 1.
+//! `recorder/slot.rs`), with `--drawn` it ends within that time, one time in four with code 1, and with
+//! `--complete` one in two completes itself halfway, with a key that begins so.
 
 #![allow(
     clippy::disallowed_methods,
@@ -74,6 +76,8 @@ struct Options {
     daemonised_child: bool,
     /// The record of slots.
     slots: Option<PathBuf>,
+    /// How the key of its effect begins, and the tool that puts it.
+    complete: Option<[String; 2]>,
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
@@ -98,6 +102,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
         fork_every: None,
         daemonised_child: false,
         slots: None,
+        complete: None,
     };
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{flag} expects a value"));
@@ -121,6 +126,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--fork-every" => options.fork_every = Some(duration(value()?)?),
             "--daemonised-child" => options.daemonised_child = true,
             "--slots" => options.slots = Some(value()?.into()),
+            "--complete" => options.complete = Some([value()?, value()?]),
             "--drawn" => {
                 let (after, code) = slot::drawn(duration(value()?)?);
                 (options.exit_after, options.code) = (Some(after), code);
@@ -199,6 +205,10 @@ fn run(options: &Options) -> io::Result<ExitCode> {
         .as_deref()
         .map(SlotRecord::start)
         .transpose()?;
+    if let (Some(file), Some([key, incumbent])) = (&options.slots, &options.complete) {
+        let pause = options.exit_after.unwrap_or_default() / 2;
+        slot::complete(file, key, incumbent, pause)?;
+    }
     let mut end = |record: &mut Record, code: u8| {
         record.write("end")?;
         slot.as_mut().map_or(Ok(()), |slot| slot.end(code))?;

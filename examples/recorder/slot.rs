@@ -1,11 +1,12 @@
 //! What a scheduled run was started for, and how it says that it ends, beside its beats.
 //!
 //! The lines are `start RUN PID TOKEN SLOT ATTEMPT MISSED`, each word as the variable says it, and
-//! `end RUN CODE`.
+//! `end RUN CODE`. One that completes itself writes `accepted RUN`, `refused RUN` or `unknown RUN` of that.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::record::append_filled;
@@ -46,13 +47,43 @@ impl SlotRecord {
     }
 }
 
+/// Puts its number under `key`, with its slot, and closes the run as a success, both or neither; after
+/// `pause`, beside the beats. Only half of all runs do so.
+pub(crate) fn complete(file: &Path, key: &str, incumbent: &str, pause: Duration) -> io::Result<()> {
+    if !(number() >> 40).is_multiple_of(2) {
+        return Ok(());
+    }
+    let mut file = File::options().create(true).append(true).open(file)?;
+    let (run, key) = (
+        variable("INCUMBENT_RUN"),
+        format!("{key}{}", variable("INCUMBENT_SLOT")),
+    );
+    let mut put = Command::new(incumbent);
+    put.args(["kv", "put", "--complete", &key, &run, "--timeout", "2s"]);
+    std::thread::spawn(move || {
+        std::thread::sleep(pause);
+        let outcome = match put.output().map(|put| put.status.code()) {
+            Ok(Some(0)) => "accepted",
+            Ok(Some(3)) => "refused",
+            _ => "unknown",
+        };
+        append_filled(&mut file, &format!("{outcome} {run}"), LINE).ok();
+    });
+    Ok(())
+}
+
 /// How long this run takes, of `longest` at most, and with which code it ends: what makes it one of its own
 /// decides both.
 pub(crate) fn drawn(longest: Duration) -> (Duration, u8) {
-    let number = u64::from_str_radix(&variable("INCUMBENT_RUN"), 16).unwrap_or_default();
+    let number = number();
     let share = u32::try_from(number % 1000).unwrap_or_default();
     let fails = (number >> 32).is_multiple_of(FAILS);
     (longest * share / 1000, u8::from(fails))
+}
+
+/// What makes this run one of its own.
+fn number() -> u64 {
+    u64::from_str_radix(&variable("INCUMBENT_RUN"), 16).unwrap_or_default()
 }
 
 fn variable(name: &str) -> String {

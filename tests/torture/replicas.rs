@@ -18,7 +18,7 @@ use crate::kinds::Whom;
 use crate::processes::{bears, guardian, guardian_of_checks, job, of_ours, whole_tree};
 use crate::schedule;
 use crate::slots::SlotPolicy;
-use crate::store::COUNTER;
+use crate::store::{COUNTER, DONE};
 use crate::worlds::{self, Ways, World};
 
 /// Those whose job runs all the time, and those of the scheduled one behind them.
@@ -184,6 +184,7 @@ impl<'a> Replicas<'a> {
             }
             Election::Scheduled => {
                 flags.extend(["--every", "20ms", "--slots", &slots]);
+                flags.extend(["--complete", DONE, &binary]);
                 flags.extend(SCHEDULED_JOBS[state.random.below(SCHEDULED_JOBS.len())]);
                 self.policy.toml()
             }

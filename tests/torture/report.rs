@@ -150,9 +150,10 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &V
     println!("{terms} terms, {runs} runs, {counts} guarded writes accepted");
     println!("the scheduled job: {}", slots.policy);
     println!(
-        "{} slots came, {} runs of them; in the records: {:?}",
+        "{} slots came, {} runs of them, {} completed themselves; in the records: {:?}",
         slots.came(),
         slots.starts.len(),
+        slots.completed(),
         slots.results()
     );
     let late = evidence.refused_late();
@@ -223,6 +224,7 @@ fn as_json(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) -> 
         "runs": checker::runs(&evidence.lives).len(), "writes": evidence.counts.len(),
         "schedule": slots.policy.to_string(), "slots": slots.came(),
         "slot_runs": slots.starts.len(), "slot_results": slots.results(),
+        "slots_completed": slots.completed(),
         "breaches": broken(&verdict.breaches), "excepted": broken(&verdict.excepted),
     })
 }

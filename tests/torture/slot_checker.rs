@@ -10,7 +10,7 @@ use incumbent::schedule::planner::{Guarantee, Missed, Overlap};
 use incumbent::schedule::record::{HistoryEntry, Last, Open, Outcome, State};
 use incumbent::schedule::{Occasion, Slot};
 
-use crate::checker::{Breach, Candidacy, breach, leads_at};
+use crate::checker::{Breach, Candidacy, Outcome as Told, breach, leads_at};
 use crate::slots::{LEEWAY_MS, SlotPolicy, Slots, StateWrite};
 
 pub(crate) const USURPED: &str = "a slot was claimed in no term, or one that was over";
@@ -22,6 +22,7 @@ pub(crate) const UNTRUE: &str = "a run's end is recorded as it was not";
 pub(crate) const UNACCOUNTED: &str = "a slot is in no record, and no run stood for it";
 pub(crate) const DROPPED: &str = "a slot was given up that the policy keeps";
 pub(crate) const FORGOTTEN: &str = "a slot that was owed was not run again";
+pub(crate) const UNDONE: &str = "an effect is lost, or there without its run's close";
 pub(crate) const STILL: &str = "the schedule stood still, though all faults were over";
 
 /// A slot that is no later was not missed.
@@ -44,10 +45,13 @@ pub(crate) fn check(slots: &Slots, candidates: &[Candidacy], breaches: &mut Vec<
     let mut before: Option<&StateWrite> = None;
     for write in &slots.writes {
         chain.judge(before, write);
-        before = Some(write);
+        if write.state.is_some() {
+            before = Some(write);
+        }
     }
     let claims = chain.claims;
     starts(slots, &claims, breaches);
+    effects(slots, breaches);
     if let Some((write, state)) = before.and_then(|write| Some((write, write.state.as_ref()?))) {
         if let Some(open) = &state.open {
             breaches.push(breach(OPEN, write.at, format!("{open:?}, at the end")));
@@ -88,6 +92,28 @@ fn starts(slots: &Slots, claims: &BTreeMap<String, (Open, u64)>, breaches: &mut 
     }
 }
 
+/// What runs were told of their effects, held against what is there: each slot's once.
+fn effects(slots: &Slots, breaches: &mut Vec<Breach>) {
+    let mut of_slots = BTreeSet::new();
+    let mut of_runs = BTreeSet::new();
+    for write in &slots.writes {
+        if let Some((slot, nonce)) = &write.done {
+            of_runs.insert(nonce);
+            if !of_slots.insert(slot) {
+                breaches.push(breach(TWICE, write.at, format!("the effect of {slot}")));
+            }
+        }
+    }
+    for told in &slots.completions {
+        let rule = match (told.outcome, of_runs.contains(&told.nonce)) {
+            (Told::Accepted, false) => UNDONE,
+            (Told::Refused, true) => UNTRUE,
+            _ => continue,
+        };
+        breaches.push(breach(rule, u64::MAX, format!("{told:?}")));
+    }
+}
+
 struct Chain<'a> {
     slots: &'a Slots,
     candidates: &'a [Candidacy],
@@ -110,7 +136,7 @@ impl Chain<'_> {
 
     fn judge(&mut self, before: Option<&StateWrite>, write: &StateWrite) {
         let Some(new) = &write.state else {
-            return self.broken(UNTRUE, write, "a record of a run without the state");
+            return self.broken(UNDONE, write, "without the state");
         };
         let Some(old) = before.and_then(|before| before.state.as_ref()) else {
             if new.open.is_some() || new.slot.is_some() {
@@ -133,6 +159,13 @@ impl Chain<'_> {
             .open
             .as_ref()
             .filter(|open| !is(old.open.as_ref(), open));
+        if let Some((slot, nonce)) = &write.done {
+            let is_its = |open: &&Open| open.nonce == *nonce && open.slot.to_string() == *slot;
+            let success = runs(write).any(|entry| entry.result == Outcome::Success);
+            if closed.filter(is_its).is_none() || !success {
+                self.broken(UNDONE, write, "it closes no such run");
+            }
+        }
         if let Some(open) = closed {
             self.judge_close(open, write);
         } else if runs(write).next().is_some() {
@@ -150,7 +183,7 @@ impl Chain<'_> {
                 Outcome::Missed if !self.may_miss(entry, claim) => {
                     self.broken(DROPPED, write, "missed");
                 }
-                Outcome::Skipped if !self.may_skip(entry, old.open.as_ref()) => {
+                Outcome::Skipped if !self.may_skip(entry, old) => {
                     self.broken(DROPPED, write, "skipped, and nothing ran");
                 }
                 _ => {}
@@ -178,7 +211,7 @@ impl Chain<'_> {
         let said = ends.find(|end| end.nonce == open.nonce);
         let said = said.map(|end| end.code);
         let untrue = match entry.result {
-            Outcome::Success => said != Some(0),
+            Outcome::Success => said != Some(0) && write.done.is_none(),
             // One that has said so may still be killed.
             Outcome::Failure => entry.signal.is_none() && entry.code != said && said.is_some(),
             _ => false,
@@ -277,14 +310,24 @@ impl Chain<'_> {
         }
     }
 
-    /// Only those that came while a run was open.
-    fn may_skip(&self, entry: &HistoryEntry, open: Option<&Open>) -> bool {
-        let (Some(slot), Some(open)) = (entry.slot.slot(), open) else {
+    /// Only those that came while a run was going: the open one, or the last if it closed itself.
+    fn may_skip(&self, entry: &HistoryEntry, old: &State) -> bool {
+        let open = old.open.as_ref().map(|open| (open.token, open.at));
+        let closed_itself = |last: &&Last| {
+            let mut done = self.slots.writes.iter().filter_map(|it| it.done.as_ref());
+            done.any(|(_, nonce)| last.nonce.as_ref() == Some(nonce))
+        };
+        let last = old.last.as_ref().filter(closed_itself);
+        let last = last.map(|last| (last.token, last.began));
+        let (Some(slot), Some((token, began))) = (entry.slot.slot(), open.or(last)) else {
             return false;
         };
         let policy = &self.slots.policy;
         let first = (slot.as_secs() - entry.missed * policy.period) * 1_000;
-        first + policy.jitter_ms + LEEWAY_MS >= open.at.as_millis()
+        // Of several that come before a run, or during it, the last replaces it.
+        let replaced = policy.overlap == Overlap::Replace && policy.missed != Missed::All;
+        let came_during = first + policy.jitter_ms + LEEWAY_MS >= began.as_millis();
+        token == entry.token && (replaced || came_during)
     }
 }
 

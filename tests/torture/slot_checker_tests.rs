@@ -10,10 +10,10 @@ use incumbent::schedule::{Occasion, Slot};
 use incumbent::wall::Time;
 
 use crate::checker::{Candidacy, check_exclusion};
-use crate::checker::{Evidence, OVERLAP, Verdict};
+use crate::checker::{Evidence, OVERLAP, Outcome as Told, Verdict};
 use crate::checker_tests::{candidacy, life};
 use crate::slot_checker::*;
-use crate::slots::{Ended, SlotPolicy, Slots, Started, StateWrite};
+use crate::slots::{Completed, Ended, SlotPolicy, Slots, Started, StateWrite};
 
 /// When it begins, in seconds: a slot, as each third second after it.
 const BEGIN: u64 = 3_000_000;
@@ -24,6 +24,8 @@ struct Story {
     candidates: Vec<Candidacy>,
     state: State,
     nonces: u64,
+    /// Who leads.
+    by: i64,
 }
 
 fn time(at: u64) -> Time {
@@ -50,6 +52,7 @@ impl Story {
             candidates: vec![candidacy("a", 10, Some(20)), candidacy("b", 11, None)],
             state,
             nonces: 0,
+            by: 10,
         };
         story.write(11, Vec::new());
         story
@@ -61,6 +64,7 @@ impl Story {
             at: 0,
             state: Some(self.state.clone()),
             entries,
+            done: None,
         });
     }
 
@@ -72,6 +76,7 @@ impl Story {
         at: u64,
         passed: Vec<(Outcome, u64, u64)>,
     ) {
+        self.by = by;
         let entries = self.pass(passed, at);
         self.nonces += 1;
         let nonce = format!("{:016x}", self.nonces);
@@ -111,7 +116,7 @@ impl Story {
                 began: time(now),
                 took_ms: 0,
                 host: "a".to_owned(),
-                token: Some(token(10)),
+                token: Some(token(self.by)),
                 missed: count - 1,
             };
             (self.state.seq, entry)
@@ -327,6 +332,57 @@ fn an_end_that_is_told_as_another_is_caught() {
     assert_eq!(story.broken(), [UNTRUE]);
 }
 
+/// The last run completes itself, and its command fails; what it did, and what it was told.
+fn completed() -> Story {
+    let mut story = clean(SlotPolicy::default());
+    story.claim((23, 11), (21, 1, 0), 21, vec![]);
+    story.close(24, Outcome::Success, vec![]);
+    story.slots.ends.last_mut().unwrap().code = 1;
+    let start = story.slots.starts.last().cloned().unwrap();
+    let write = story.slots.writes.last_mut().unwrap();
+    write.done = Some((start.slot, start.nonce.clone()));
+    let (nonce, outcome) = (start.nonce, Told::Accepted);
+    story.slots.completions.push(Completed { nonce, outcome });
+    story
+}
+
+#[test]
+fn an_effect_is_there_once_with_its_runs_close_or_not_at_all() {
+    assert_eq!(completed().broken(), [""; 0]);
+    let broken = |harm: &dyn Fn(&mut Slots)| {
+        let mut story = completed();
+        harm(&mut story.slots);
+        story.broken()
+    };
+    let last = |slots: &mut Slots| slots.writes.last_mut().unwrap().done.take().unwrap();
+    // Accepted, and lost: nobody said that it was a success either.
+    assert_eq!(broken(&|slots| drop(last(slots))), [UNTRUE, UNDONE]);
+    // It closed another run, or none.
+    let other = broken(&|slots| {
+        let done = last(slots);
+        slots.writes[2].done = Some(done);
+    });
+    assert_eq!(other, [UNDONE, UNTRUE]);
+    let none = broken(&|slots| {
+        let done = Some(last(slots));
+        let alone = StateWrite {
+            revision: 25,
+            done,
+            ..StateWrite::default()
+        };
+        slots.writes.push(alone);
+    });
+    assert_eq!(none, [UNTRUE, UNDONE]);
+    let refused = broken(&|slots| slots.completions[0].outcome = Told::Refused);
+    assert_eq!(refused, [UNTRUE]);
+    let twice = broken(&|slots| {
+        let nonce = slots.starts[0].nonce.clone();
+        let slot = slots.starts[3].slot.clone();
+        slots.writes[2].done = Some((slot, nonce));
+    });
+    assert_eq!(twice, [UNDONE, TWICE]);
+}
+
 #[test]
 fn a_slot_that_is_in_no_record_is_caught() {
     let mut story = clean(SlotPolicy::default());
@@ -386,11 +442,19 @@ fn a_slot_is_not_skipped_for_a_run_that_is_not_there() {
     let entries = story.pass(vec![(Outcome::Skipped, 21, 1)], 22);
     story.write(23, entries);
     assert_eq!(story.broken(), [DROPPED]);
+    // The last run went on after it had closed itself.
+    let mut story = completed();
+    let entries = story.pass(vec![(Outcome::Skipped, 24, 1)], 25);
+    story.write(25, entries);
+    assert_eq!(story.broken(), [""; 0]);
     // It came before the run was claimed.
     let mut story = clean(SlotPolicy::default());
     story.claim((23, 11), (21, 1, 0), 28, vec![]);
     story.close(24, Outcome::Success, vec![(Outcome::Skipped, 27, 2)]);
     assert_eq!(story.broken(), [DROPPED]);
+    // Unless it replaces that.
+    story.slots.policy.overlap = Overlap::Replace;
+    assert_eq!(story.broken(), [""; 0]);
 }
 
 #[test]

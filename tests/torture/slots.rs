@@ -7,6 +7,7 @@ use incumbent::schedule::Slot;
 use incumbent::schedule::planner::{Guarantee, Missed, Overlap};
 use incumbent::schedule::record::{HistoryEntry, State};
 
+use crate::checker::Outcome;
 use crate::common::Random;
 
 /// How far a slot may be off its run, beside what the policy says: the clock is read anew meanwhile.
@@ -133,6 +134,8 @@ pub(crate) struct StateWrite {
     pub(crate) state: Option<State>,
     /// The records of runs beside it, by their numbers.
     pub(crate) entries: Vec<(u64, HistoryEntry)>,
+    /// The effect of a run beside it: for which slot, and of which run.
+    pub(crate) done: Option<(String, String)>,
 }
 
 impl StateWrite {
@@ -148,7 +151,7 @@ impl StateWrite {
 
     /// Whether it is of a schedule at all.
     pub(crate) fn is_of_state(&self) -> bool {
-        self.state.is_some() || !self.entries.is_empty()
+        self.state.is_some() || !self.entries.is_empty() || self.done.is_some()
     }
 }
 
@@ -170,12 +173,20 @@ pub(crate) struct Ended {
     pub(crate) code: i32,
 }
 
+/// What a run was told of its completion of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Completed {
+    pub(crate) nonce: String,
+    pub(crate) outcome: Outcome,
+}
+
 /// All that is known of the scheduled job beside its lives.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slots {
     pub(crate) policy: SlotPolicy,
     pub(crate) starts: Vec<Started>,
     pub(crate) ends: Vec<Ended>,
+    pub(crate) completions: Vec<Completed>,
     /// In the order of revisions.
     pub(crate) writes: Vec<StateWrite>,
     /// The time of day, in milliseconds, when all was told to stop, long after the last fault.
@@ -200,6 +211,14 @@ impl Slots {
                     nonce: nonce.to_owned(),
                     code: code.parse().unwrap(),
                 }),
+                [outcome, nonce] => self.completions.push(Completed {
+                    nonce: nonce.to_owned(),
+                    outcome: match outcome {
+                        "accepted" => Outcome::Accepted,
+                        "refused" => Outcome::Refused,
+                        _ => Outcome::Unknown,
+                    },
+                }),
                 _ => panic!("{line:?} in the record of slots"),
             }
         }
@@ -223,6 +242,12 @@ impl Slots {
             *counted.entry(entry.result.word()).or_default() += 1;
         }
         counted
+    }
+
+    /// How many runs completed themselves.
+    pub(crate) fn completed(&self) -> usize {
+        let done = self.writes.iter().filter(|write| write.done.is_some());
+        done.count()
     }
 
     /// The writes in words, a line each: seconds since `begun` on `CLOCK_MONOTONIC`, revision, what was put.

@@ -26,6 +26,9 @@ pub(crate) const COUNTER: &str = "/torture/count";
 /// The key that writers write to who keep a job's variables beyond its term.
 pub(crate) const LATE: &str = "/torture/late";
 
+/// How the keys begin that the scheduled job's runs put when they complete themselves; the slot follows.
+pub(crate) const DONE: &str = "/torture/done/";
+
 /// Longest wait for one member's answer.
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -140,6 +143,10 @@ impl Chronicle {
                 (write.revision, write.at) = (revision, at);
                 write.note(name, value);
             }
+        } else if let Some(slot) = key.strip_prefix(DONE) {
+            let write = told.slots.entry(revision).or_default();
+            (write.revision, write.at) = (revision, at);
+            write.done = Some((slot.to_owned(), value.to_owned()));
         } else if ELECTIONS
             .iter()
             .any(|it| key.strip_prefix(it.prefix()) == Some(".meta/ended"))

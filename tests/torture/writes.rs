@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::checker::Wait;
 use crate::common::process::monotonic_ns;
 use crate::common::{millis, patience};
-use crate::elections::{Election, prefix};
+use crate::elections::{ELECTIONS, Election, prefix};
 use crate::faults::{NAMES, Range, nanos};
 use crate::kinds::{Fault, Kind, Record, Target, Whom};
 use crate::replicas::Replica;
@@ -74,16 +74,29 @@ impl Range<'_> {
             Record::Marker => ("ended", "999999999"),
             Record::Term => ("term", "{"),
         };
-        let key = format!("{}.meta/{name}", prefix());
+        // A pause has slots skipped, which would excuse too much.
+        let of_both = record != Record::Pause;
+        let elections = if of_both {
+            &ELECTIONS[..]
+        } else {
+            &ELECTIONS[..1]
+        };
+        let keys = elections
+            .iter()
+            .map(|it| format!("{}.meta/{name}", it.prefix()));
+        let keys: Vec<_> = keys.collect();
         let Some(permit) = self.permit() else {
             return false;
         };
-        let done = self.put(&permit, &key, text).is_some();
+        let done = keys
+            .iter()
+            .map(|key| self.put(&permit, key, text).is_some());
+        let done = done.fold(false, |any, done| any | done);
         std::thread::sleep(lasts);
         self.delete(&permit.key);
         // Nobody may take away the record of a term: the next one writes its own.
         if record != Record::Term {
-            self.delete(&key);
+            keys.iter().for_each(|key| self.delete(key));
         }
         done
     }
