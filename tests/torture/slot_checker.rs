@@ -160,9 +160,9 @@ impl Chain<'_> {
             .as_ref()
             .filter(|open| !is(old.open.as_ref(), open));
         if let Some((slot, nonce)) = &write.done {
-            let is_its = |open: &&Open| open.nonce == *nonce && open.slot.to_string() == *slot;
+            let is_its = |open: &Open| open.nonce == *nonce && open.slot.to_string() == *slot;
             let success = runs(write).any(|entry| entry.result == Outcome::Success);
-            if closed.filter(is_its).is_none() || !success {
+            if !closed.is_some_and(is_its) || !success {
                 self.broken(UNDONE, write, "it closes no such run");
             }
         }

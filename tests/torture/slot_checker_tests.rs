@@ -376,9 +376,8 @@ fn an_effect_is_there_once_with_its_runs_close_or_not_at_all() {
     let refused = broken(&|slots| slots.completions[0].outcome = Told::Refused);
     assert_eq!(refused, [UNTRUE]);
     let twice = broken(&|slots| {
-        let nonce = slots.starts[0].nonce.clone();
-        let slot = slots.starts[3].slot.clone();
-        slots.writes[2].done = Some((slot, nonce));
+        let (first, last) = (&slots.starts[0], &slots.starts[3]);
+        slots.writes[2].done = Some((last.slot.clone(), first.nonce.clone()));
     });
     assert_eq!(twice, [UNDONE, TWICE]);
 }

@@ -96,7 +96,9 @@ impl Range<'_> {
         self.delete(&permit.key);
         // Nobody may take away the record of a term: the next one writes its own.
         if record != Record::Term {
-            keys.iter().for_each(|key| self.delete(key));
+            for key in &keys {
+                self.delete(key);
+            }
         }
         done
     }
