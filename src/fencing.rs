@@ -205,7 +205,7 @@ fn guardian_in(environ: &[u8]) -> Option<Process> {
 /// Whether this guardian lives and is among the ancestors of a process.
 fn is_held(pid: i32, guardian: Process) -> io::Result<bool> {
     let is_it = |pid: i32, stat: &Stat| {
-        let may_be = stat.start_time == guardian.start_time && !stat.has_ended();
+        let may_be = guardian.is_told_by(stat) && !stat.has_ended();
         Ok(may_be && seen(proc::own_number(pid))? == Some(guardian.pid))
     };
     is_below(pid, is_it)

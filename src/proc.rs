@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod look;
 pub mod survivor;
+pub mod ticks;
 
 /// The name that the kernel knows this process by, and by which a daemon that starts on a host
 /// finds the guardians of earlier ones.
@@ -37,7 +38,7 @@ const BLIND: Duration = Duration::from_millis(10);
 pub struct Process {
     /// Its process id.
     pub pid: i32,
-    /// When it started, in the clock ticks of `/proc/PID/stat`.
+    /// When it started, in [`ticks`] since the machine's boot.
     pub start_time: u64,
 }
 
@@ -75,7 +76,12 @@ impl Process {
     /// Where it can't be looked at: then it may live.
     pub fn lives(self) -> io::Result<bool> {
         let stat = look::seen(Stat::read(self.pid))?;
-        Ok(stat.is_some_and(|stat| stat.process(self.pid) == self && !stat.has_ended()))
+        Ok(stat.is_some_and(|stat| self.is_told_by(&stat) && !stat.has_ended()))
+    }
+
+    /// Whether `stat`, which is about a process of its number, is about itself and no other.
+    pub const fn is_told_by(self, stat: &Stat) -> bool {
+        ticks::are_one(self.start_time, stat.start_time)
     }
 
     /// Opens it, so that a signal can hit no other process; `None` if it is gone.
@@ -185,7 +191,7 @@ pub struct Stat {
     pub was_executed: bool,
     /// How many threads it has left, its first one included even where that has ended.
     pub threads: u32,
-    /// When it started, in clock ticks since boot.
+    /// When it started, in [`ticks`] since the machine's boot.
     pub start_time: u64,
 }
 
@@ -208,10 +214,12 @@ impl Stat {
     pub fn read(pid: i32) -> io::Result<Self> {
         let text = read(pid, "stat")?;
         let stat = Self::parse(&String::from_utf8_lossy(&text));
-        stat.ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let stat = stat.ok_or(io::ErrorKind::InvalidData)?;
+        let start_time = ticks::on_the_machine(stat.start_time)?;
+        Ok(Self { start_time, ..stat })
     }
 
-    /// The name may hold spaces and brackets, so it reaches to the last closing one.
+    /// As the text has it, whose start is by the reader's clock. The name may hold spaces and brackets, so it reaches to the last closing one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (head, tail) = text.rsplit_once(") ")?;
         let (_, comm) = head.split_once('(')?;
@@ -448,7 +456,7 @@ mod tests {
         let this = Process::this();
         assert!(this.lives().unwrap());
         let other = Process {
-            start_time: this.start_time + 1,
+            start_time: this.start_time + 2,
             ..this
         };
         assert!(!other.lives().unwrap());

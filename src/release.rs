@@ -195,7 +195,7 @@ fn whereabouts(process: Process, group: &str) -> Whereabouts {
     } else if members.is_ok_and(|pids| pids.contains(&process.pid)) {
         Whereabouts::Inside
     } else if Stat::of(process.pid)
-        .is_some_and(|stat| stat.process(process.pid) != process || stat.has_ended())
+        .is_some_and(|stat| !process.is_told_by(&stat) || stat.has_ended())
     {
         // Another process has its number now, or it waits to be reaped.
         Whereabouts::Dead

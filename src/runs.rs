@@ -13,10 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{pread, pwrite};
 use rustix::process::getpid;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::proc::look::everybody;
-use crate::proc::{self, Process, Stat};
+use crate::proc::{self, Process, Stat, ticks};
 
 /// The bytes at the beginning, which say where the numbers mean something.
 const HEADER: usize = 64;
@@ -30,15 +29,12 @@ const ROOM: usize = 64;
 /// What stands in a file beyond so many bytes is not looked at.
 const MOST: usize = 1024 * 1024;
 
-/// Clock ticks a second, in which the kernel tells when a process was started.
-const TICKS: i64 = 100;
-
 /// A run that was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunRecord {
     /// Its session, which is the number of its main process.
     pub session: i32,
-    /// A time at which that number was its main process's, in clock ticks since boot.
+    /// A time at which that number was its main process's, in [`ticks`] since the machine's boot.
     pub at: u64,
     /// The guardian that started it.
     pub guardian: Process,
@@ -47,11 +43,9 @@ pub struct RunRecord {
 impl RunRecord {
     /// The run whose main process has this number now.
     fn with_main(session: i32, guardian: Process) -> Self {
-        let now = clock_gettime(ClockId::Boottime);
-        let ticks = now.tv_sec * TICKS + now.tv_nsec / (1_000_000_000 / TICKS);
         Self {
             session,
-            at: u64::try_from(ticks).unwrap_or(0),
+            at: ticks::now(),
             guardian,
         }
     }
@@ -61,8 +55,8 @@ impl RunRecord {
     pub fn has(&self, stat: &Stat, leader: Option<&Stat>) -> bool {
         stat.session == self.session
             && match leader {
-                Some(leader) => leader.start_time <= self.at,
-                None => stat.start_time >= self.at,
+                Some(leader) => !ticks::is_after(leader.start_time, self.at),
+                None => !ticks::is_after(self.at, stat.start_time),
             }
     }
 
@@ -398,11 +392,11 @@ mod tests {
     fn a_number_that_was_given_anew_is_no_run_of_ours() {
         let ours = stat(5, 49);
         assert!(run(5, 50).has(&ours, Some(&ours)));
-        let anew = stat(5, 51);
+        let anew = stat(5, 52);
         assert!(!run(5, 50).has(&anew, Some(&anew)));
         // Its first process may have ended.
         assert!(run(5, 50).has(&anew, None));
-        assert!(!run(5, 50).has(&stat(5, 49), None));
+        assert!(!run(5, 50).has(&stat(5, 48), None));
         assert!(!run(5, 50).has(&stat(6, 51), None));
     }
 }

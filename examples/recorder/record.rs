@@ -35,6 +35,23 @@ pub(crate) struct Record {
     /// The process, or for Rust code the thread, that lives.
     id: u32,
     run: u32,
+    /// How many nanoseconds the clock here is ahead of the machine's, which all records are on.
+    ahead: i64,
+}
+
+/// How many nanoseconds `CLOCK_MONOTONIC` is ahead of the machine's in this time namespace.
+fn ahead() -> io::Result<i64> {
+    let text = match std::fs::read_to_string("/proc/self/timens_offsets") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        text => text?,
+    };
+    let offset = || {
+        let line = text.lines().find(|line| line.starts_with("monotonic"))?;
+        let mut numbers = line.split_ascii_whitespace().skip(1);
+        let mut number = || numbers.next()?.parse::<i64>().ok();
+        Some(number()? * 1_000_000_000 + number()?)
+    };
+    offset().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 impl Record {
@@ -45,15 +62,16 @@ impl Record {
             token,
             id,
             run,
+            ahead: ahead()?,
         })
     }
 
     /// Writes one line.
     pub(crate) fn write(&mut self, what: &str) -> io::Result<()> {
         let now = clock_gettime(ClockId::Monotonic);
-        let (seconds, nanos) = (now.tv_sec, now.tv_nsec);
         let Self { token, id, run, .. } = self;
-        let line = format!("{what} {token} {id} {seconds}{nanos:09} {run}");
+        let nanos = now.tv_sec * 1_000_000_000 + now.tv_nsec - self.ahead;
+        let line = format!("{what} {token} {id} {nanos} {run}");
         append(&mut self.file, &line)
     }
 }

@@ -57,8 +57,10 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
     if job.kind == "command" && job.command.is_empty() {
         report += "warning: job.command: there is none; \"run\" needs one after \"--\" then\n";
     }
-    if let Err(blind) = crate::proc::sees_own_children() {
-        let warning = format!("warning: \"run\" would not start here: {blind}\n");
+    let may_start =
+        crate::proc::sees_own_children().and_then(|()| crate::proc::ticks::children_share_clocks());
+    if let Err(why) = may_start {
+        let warning = format!("warning: \"run\" would not start here: {why}\n");
         report.push_str(&warning);
     }
     output::report(&report)?;

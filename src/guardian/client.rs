@@ -175,6 +175,7 @@ impl Guardian {
         become_subreaper()?;
         // Whom it can't see, neither it nor this process could kill.
         crate::proc::sees_own_children()?;
+        crate::proc::ticks::children_share_clocks()?;
         learn_names();
         let (pid, pidfd, socket) = spawn_aside(hello, handed).await?;
         let socket = UnixStream::from_std(socket)?;

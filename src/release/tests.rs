@@ -133,7 +133,7 @@ fn a_living_process_is_never_taken_for_dead() {
     let this = Process::this();
     assert_eq!(whereabouts(this, UNIT), Whereabouts::Elsewhere);
     let earlier = Process {
-        start_time: this.start_time - 1,
+        start_time: this.start_time - 2,
         ..this
     };
     assert_eq!(whereabouts(earlier, UNIT), Whereabouts::Dead);
@@ -151,6 +151,14 @@ fn a_living_process_is_never_taken_for_dead() {
     assert_eq!(whereabouts(inside, UNIT), Whereabouts::Dead, "unreaped");
     child.wait().unwrap();
     assert_eq!(whereabouts(inside, UNIT), Whereabouts::Dead);
+}
+
+#[test]
+fn one_that_lives_under_other_clocks_is_not_taken_for_dead_either() {
+    let test = "release::tests::one_that_lives_under_other_clocks_is_not_taken_for_dead_either";
+    crate::proc::ticks::tests::under_other_clocks(test, |shown| {
+        assert_eq!(whereabouts(shown, UNIT), Whereabouts::Elsewhere);
+    });
 }
 
 #[tokio::test]

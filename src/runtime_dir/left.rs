@@ -124,7 +124,7 @@ mod tests {
             guardian: Process::with_pid(i32::try_from(guardian.id()).unwrap()).unwrap(),
         };
         let dead = Process {
-            start_time: held.guardian.start_time + 1,
+            start_time: held.guardian.start_time + 2,
             ..held.guardian
         };
         let orphaned = RunRecord {

@@ -22,6 +22,7 @@ use super::proxy::Links;
 use super::record::Record;
 use super::sandbox::Sandbox;
 use super::security::Tls;
+use super::timens;
 use super::wait::{eventually, millis, secs, throughout};
 
 /// The election of tests that need only one.
@@ -146,6 +147,15 @@ impl Builder {
         let script = format!("{mount} && exec \"$@\"");
         let unshare = ["unshare", "--mount", "sh", "-c", &script, "sh"];
         self.starter.splice(0..0, unshare.map(str::to_owned));
+        self
+    }
+
+    /// Runs where `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC` are so many seconds ahead of the machine's, as
+    /// on a host that was booted so much earlier; takes root, see [`timens::may_shift_clocks`].
+    #[must_use]
+    pub fn clocks_ahead(mut self, boottime: i64, monotonic: i64) -> Self {
+        let unshare = timens::command(boottime, monotonic);
+        self.starter.splice(0..0, unshare);
         self
     }
 

@@ -45,6 +45,7 @@ pub mod security;
 pub mod source;
 pub mod store;
 pub mod terminal;
+pub mod timens;
 pub mod wait;
 
 pub use cluster::Cluster;

@@ -6,6 +6,7 @@
 mod common;
 
 mod client;
+mod clocks;
 mod crowd;
 mod failover;
 mod go;

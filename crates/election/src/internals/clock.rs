@@ -165,10 +165,17 @@ fn nanos(span: Duration) -> u64 {
 /// The present, read from the kernel.
 pub fn now() -> Instant {
     let boot = read(ClockId::Boottime);
-    // Read in this order, the sum is what the clock shows at some instant of this call, whatever
-    // comes in between.
-    let suspended = boot.saturating_sub(read(ClockId::Monotonic));
-    Instant::of(boot, read(ClockId::MonotonicRaw).saturating_add(suspended))
+    let monotonic = read(ClockId::Monotonic);
+    instant(boot, monotonic, read(ClockId::MonotonicRaw))
+}
+
+/// What the kernel's three clocks show, read in this order: then the raw clock with the suspends is at
+/// what it shows at some instant in between, whatever comes between the readings.
+///
+/// A time namespace sets two of the clocks forward or back, each by its own: the one that counts suspends
+/// may be behind the one that doesn't.
+const fn instant(boot: u64, monotonic: u64, raw: u64) -> Instant {
+    Instant::of(boot, boot.saturating_add(raw).saturating_sub(monotonic))
 }
 
 fn read(clock: ClockId) -> u64 {
@@ -403,6 +410,74 @@ mod tests {
             let late = now.since(at);
             assert!(late < Duration::from_millis(1), "{percent}: {late:?}");
             assert!(looks < 12, "{percent}: {looks}");
+        }
+    }
+
+    /// A machine in milliseconds of true time, and what its kernel's clocks show in nanoseconds.
+    struct Machine {
+        boot: u64,
+        monotonic: u64,
+        raw: u64,
+    }
+
+    impl Machine {
+        /// Some hours after boot, in a time namespace that sets its clocks so many seconds ahead.
+        fn ahead(boot: u64, monotonic: u64) -> Self {
+            Self {
+                boot: (30_000 + boot) * SECOND,
+                monotonic: (20_000 + monotonic) * SECOND,
+                raw: (20_001 + monotonic) * SECOND,
+            }
+        }
+
+        /// A millisecond, while two of the clocks are steered by so many millionths.
+        fn runs(&mut self, steered: i64) {
+            let steered = u64::try_from(1_000_000 + steered).unwrap();
+            self.boot += steered;
+            self.monotonic += steered;
+            self.raw += 1_000_000;
+        }
+
+        fn sleeps(&mut self, millis: u64) {
+            self.boot += millis * 1_000_000;
+        }
+
+        fn now(&self) -> Instant {
+            instant(self.boot, self.monotonic, self.raw)
+        }
+    }
+
+    /// However the clocks are steered, for as long as the machine runs, and whenever it sleeps.
+    #[test]
+    fn no_slew_and_no_suspend_lengthens_a_deadline() {
+        const SPAN: u64 = 15_000;
+        let slews = [-100_000, -83_000, -500, 0, 500, 83_000, 100_000];
+        for (boot, monotonic) in [(0, 0), (400_000, 400_000), (0, 700_000), (900_000, 0)] {
+            for (first, then) in slews.iter().flat_map(|a| slews.map(|b| (*a, b))) {
+                for (at, asleep) in [(0, 0), (1, 4_000), (9_000, 700), (14_998, 3), (100, 60_000)] {
+                    let mut machine = Machine::ahead(boot, monotonic);
+                    let sent = machine.now();
+                    let over = sent + Duration::from_millis(SPAN);
+                    let (mut elapsed, mut ran) = (0, 0);
+                    while elapsed < SPAN {
+                        // A clock that is made to go fast cuts off its own error, and no more.
+                        let fastest = u64::try_from(first.max(then).max(0)).unwrap();
+                        if elapsed + elapsed * fastest / 1_000_000 + 1 < SPAN {
+                            assert!(machine.now() < over, "{first} {then}: after {elapsed} ms");
+                        }
+                        if ran == at && asleep > 0 {
+                            machine.sleeps(asleep);
+                            elapsed += asleep;
+                        }
+                        machine.runs(if ran < SPAN / 2 { first } else { then });
+                        (elapsed, ran) = (elapsed + 1, ran + 1);
+                    }
+                    let case = format!("{boot} {monotonic}, {first} {then}, {asleep} at {at}");
+                    assert!(machine.now() >= over, "{case}: it has come");
+                    let told = machine.now().since(sent);
+                    assert!(told >= Duration::from_millis(elapsed), "{case}: {told:?}");
+                }
+            }
         }
     }
 
