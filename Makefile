@@ -23,7 +23,7 @@ export ETCD := $(stores)/$(STORE)/etcd
 export ETCDCTL := $(stores)/$(STORE)/etcdctl
 endif
 
-stores: ## Builds etcd 3.5, 3.6 and 3.7 for the tests, where there is Go
+stores: ## Builds etcd 3.5, 3.6, 3.7 and one whose clock is wrong for the tests, where there is Go
 	@scripts/stores
 
 # What a shell starts in the background, or nohup does, ignores these, and `incumbent exec` leaves it so.

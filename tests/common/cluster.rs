@@ -65,6 +65,8 @@ struct Process {
     child: Option<Child>,
     /// What it is started as, if not as the etcd of the tests.
     program: Option<PathBuf>,
+    /// By how much its clock on the wall is wrong, where its program heeds that.
+    wall_offset: Option<String>,
     frozen: bool,
     astray: bool,
 }
@@ -450,6 +452,9 @@ impl Member {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
+        if let Some(offset) = &process.wall_offset {
+            command.env("WALL_OFFSET", offset);
+        }
         sandbox.mark(&mut command, &self.name);
         let child = command.spawn().unwrap_or_else(|error| {
             panic!(

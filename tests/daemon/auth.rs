@@ -213,9 +213,8 @@ fn assert_tokens_may_expire(secured: &Secured) {
     }
 }
 
-#[test]
-fn signed_tokens_that_expire_cost_neither_term_nor_place() {
-    let sandbox = Sandbox::new();
+/// The flag of a store whose tokens are signed and last so long.
+fn signed_tokens(sandbox: &Sandbox, ttl: &str) -> String {
     let (private, public) = (sandbox.join("jwt.key"), sandbox.join("jwt.pub"));
     let (private, public) = (private.to_str().unwrap(), public.to_str().unwrap());
     for arguments in [
@@ -226,9 +225,59 @@ fn signed_tokens_that_expire_cost_neither_term_nor_place() {
         let output = output.expect("the tests need openssl: apt-get install openssl");
         assert!(output.status.success(), "{output:?}");
     }
-    let tokens =
-        format!("--auth-token=jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=1s");
+    format!("--auth-token=jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl={ttl}")
+}
+
+#[test]
+fn signed_tokens_that_expire_cost_neither_term_nor_place() {
+    let keys = Sandbox::new();
+    let tokens = signed_tokens(&keys, "1s");
     assert_tokens_may_expire(&Secured::start(1, &[&tokens]));
+}
+
+/// A token is good for the member that signed it, expired for one that is hours later, and of the future
+/// for one that is hours earlier.
+#[test]
+fn signed_tokens_of_members_whose_clocks_are_hours_off_cost_neither_term_nor_place() {
+    let keys = Sandbox::new();
+    let arguments = ["--bcrypt-cost", "4", &signed_tokens(&keys, "5m")];
+    let what = "signed tokens of members whose clocks are hours off";
+    let Some(cluster) = Cluster::skewed("5h", false, &arguments, what) else {
+        return;
+    };
+    cluster.start_all().unwrap();
+    let secured = Secured::on(Scene::on(cluster));
+    let scene = &secured.scene;
+    let (a, first) = scene.leader(secured.daemon("a").ttl("5s"));
+    let b = scene.waiter(secured.daemon("b").ttl("5s"));
+    let c = scene.waiter(secured.daemon("c").ttl("5s"));
+    for leader in [1, 2, 0, 2, 1] {
+        scene.cluster.move_leader(leader);
+        throughout(secs(2), "a leads on", || scene.still_leads(&a, first));
+    }
+    // Those who go on do so through whoever is left, with what another has signed.
+    scene.cluster.freeze(2);
+    throughout(secs(6), "a leads on", || scene.still_leads(&a, first));
+    scene.cluster.thaw(2);
+    scene.cluster.move_leader(2);
+    a.sigkill();
+    let second = scene.wait_leads(&b, 1, SOON);
+    scene.wait_marker(first);
+    b.sigterm();
+    assert!(scene.wait_leads(&c, 1, SOON) > second);
+    scene.assert_no_overlap();
+    scene.assert_gaps_below(secs(2));
+    for daemon in [&a, &b, &c] {
+        for line in [
+            "term lost",
+            "rejoining",
+            "store unreachable",
+            "refusing to lead",
+        ] {
+            let lines = daemon.lines(line);
+            assert!(lines.is_empty(), "{lines:?}");
+        }
+    }
 }
 
 #[test]

@@ -211,3 +211,52 @@ fn a_certificate_without_its_key_leaves_the_last_pair_in_place() {
     fresh.wait_log("campaigning", SOON);
     scene.assert_no_overlap();
 }
+
+#[test]
+fn members_for_whom_our_certificate_is_of_another_time_are_done_without_and_named() {
+    let what = "members for whom our certificate is of another time";
+    let Some(cluster) = Cluster::skewed("5h", true, &[], what) else {
+        return;
+    };
+    let tls = cluster.tls().unwrap();
+    let client = tls
+        .authority()
+        .issue_around_now("client", &[], secs(60 * 60));
+    client.write(&tls.certificate(), &tls.key());
+    cluster.start_all().unwrap();
+    let scene = Scene::on(cluster);
+    let (a, first) = scene.leader(scene.daemon("a").ttl("5s"));
+    let b = scene.waiter(scene.daemon("b").ttl("5s"));
+    for leader in [1, 2] {
+        scene.cluster.move_leader(leader);
+        throughout(secs(4), "a leads on", || scene.still_leads(&a, first));
+    }
+    a.sigkill();
+    let second = scene.wait_leads(&b, 1, SOON);
+    assert!(second > first);
+    assert!(a.lines("term lost").is_empty() && b.lines("store unreachable").is_empty());
+    let check = |code| {
+        let arguments = ["check", "--connect", "--timeout", "2s"];
+        let checked = scene.cluster.incumbent(&arguments).run();
+        assert_eq!(checked.code, Some(code), "{}", checked.errors);
+        let told = checked.text();
+        for i in [1, 2] {
+            let start = format!("{}: does not answer: ", scene.cluster.endpoints()[i]);
+            let line = told.lines().find(|line| line.contains(&start)).unwrap();
+            assert!(line.contains("clock"), "{line}");
+            assert!(line.contains("etcd.tls.cert_file is "), "{line}");
+        }
+    };
+    check(0);
+
+    // Those who are left would serve, and can't be reached.
+    let vigil = scene.cluster.watch_deletion(&scene.candidate(&b).key, 1);
+    scene.cluster.kill(0);
+    b.wait_log("store unreachable", SOON);
+    let gone = vigil.wait(secs(20));
+    scene.assert_over_before(second, gone);
+    check(69);
+    scene.cluster.restart(0);
+    scene.wait_leads(&b, 2, SOON);
+    scene.assert_no_overlap();
+}

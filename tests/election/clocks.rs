@@ -112,3 +112,39 @@ fn what_is_left_of_a_run_under_another_clock_is_dead_before_the_next_one_starts(
         again.wait_exit(STOPPED);
     }
 }
+
+// --- members ----------------------------------------------------------------------------------
+
+#[test]
+fn members_whose_clocks_are_hours_off_cost_no_term_whichever_of_them_leads() {
+    let what = "members whose clocks are hours off";
+    let Some(cluster) = Cluster::skewed("5h", false, &[], what) else {
+        return;
+    };
+    cluster.start_all().unwrap();
+    let scene = Scene::on(cluster);
+    let daemon = |name| scene.daemon(name).ttl("5s");
+    let (a, first) = scene.leader(daemon("a"));
+    let b = scene.waiter(daemon("b"));
+    let c = scene.waiter(daemon("c"));
+    // Longer than a TTL with each.
+    for leader in [1, 2] {
+        scene.cluster.move_leader(leader);
+        throughout(secs(6), "a leads on", || scene.still_leads(&a, first));
+    }
+    a.sigterm();
+    let second = scene.wait_leads(&b, 1, SOON);
+    scene.cluster.move_leader(1);
+    b.sigkill();
+    let third = scene.wait_leads(&c, 1, SOON);
+    assert!(first < second && second < third);
+    scene.assert_no_overlap();
+    scene.assert_gaps_below(secs(1));
+    for daemon in [&a, &b, &c] {
+        for line in ["term lost", "rejoining", "store unreachable"] {
+            assert!(daemon.lines(line).is_empty(), "{line}");
+        }
+    }
+    let checked = scene.cluster.incumbent(&["check", "--connect"]).run();
+    assert_eq!(checked.code, Some(0), "{}", checked.errors);
+}

@@ -2,15 +2,52 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use rustix::process::Signal;
 
 use super::super::process;
+use super::super::programs;
+use super::super::sandbox::{Sandbox, Slot};
+use super::super::security::Tls;
 use super::super::wait::{eventually, secs};
 use super::{Cluster, Member};
 
 impl Cluster {
+    /// Three members whose clocks on the wall are right, fast and slow by that much, such as `5h`; none of
+    /// them is started yet. `None` where no such etcd was built, which says that `what` is left out.
+    pub fn skewed(by: &str, is_mutual: bool, arguments: &[&str], what: &str) -> Option<Self> {
+        let program = programs::built("skewed/etcd", what)?;
+        let sandbox = Sandbox::new();
+        let tls = is_mutual.then(|| Arc::new(Tls::new(sandbox.join("tls"), true)));
+        let folder = |_| sandbox.path().to_owned();
+        let slot = &mut Some(Slot::take());
+        let cluster = Self::lay_out(3, arguments, &sandbox, &folder, slot, tls.as_ref());
+        for (i, offset) in ["0s".to_owned(), by.to_owned(), format!("-{by}")]
+            .into_iter()
+            .enumerate()
+        {
+            cluster.set_program(i, &program);
+            let process = cluster.members[i].process.lock();
+            let mut process = process.unwrap_or_else(PoisonError::into_inner);
+            process.wall_offset = Some(offset);
+        }
+        Some(cluster)
+    }
+
+    /// Has a member lead the store.
+    pub fn move_leader(&self, to: usize) {
+        let id = self.member_id(to).expect("it is a member");
+        let leader = self.leader();
+        if leader == to {
+            return;
+        }
+        self.block_on(self.client(leader).move_leader(id)).unwrap();
+        eventually(secs(20), "the store is led by another", || {
+            self.leader() == to
+        });
+    }
+
     /// Has a member run this program from its next start on.
     pub fn set_program(&self, i: usize, program: &Path) {
         let process = self.members[i].process.lock();

@@ -41,7 +41,8 @@ const OUR_CERTIFICATE: [(&str, &str); 4] = [
     ("CertificateRequired", "the member asks for a certificate"),
     (
         "CertificateExpired",
-        "the member finds our certificate expired",
+        // A member in Go says the same of one that is not good yet.
+        "by the member's clock our certificate has expired, or is not valid yet",
     ),
     (
         "UnknownCA",
@@ -159,7 +160,11 @@ fn of_tls(reason: &str, endpoint: &str, settings: &Settings) -> Option<String> {
         return Some("the member speaks no TLS: http instead of https?".to_owned());
     }
     let closed = CLOSED.iter().any(|said| reason.contains(said));
-    closed.then(|| format!("closed by the member; does it ask for another certificate? {ours}"))
+    let or = match tls.cert_file {
+        Some(_) => ", or is its clock wrong",
+        None => "",
+    };
+    closed.then(|| format!("closed by the member; does it ask for another certificate{or}? {ours}"))
 }
 
 #[cfg(test)]
@@ -220,9 +225,15 @@ mod tests {
         // Of TLS 1.3: the member looks at our certificate when we are connected already.
         let closed = "peer closed connection without sending TLS close_notify";
         assert!(
-            explained(closed, |_| {})
-                .contains("etcd.tls.cert_file, etcd.tls.key_file are not set (")
+            explained(closed, |_| {}).contains(
+                "another certificate? etcd.tls.cert_file, etcd.tls.key_file are not set ("
+            )
         );
+        // Or find ours expired.
+        let with_ours = explained(closed, |settings| {
+            settings.tls.cert_file = Some("/client.pem".into());
+        });
+        assert!(with_ours.contains("or is its clock wrong? etcd.tls.cert_file is /client.pem ("));
     }
 
     #[test]
