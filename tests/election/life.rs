@@ -30,14 +30,15 @@ fn assert_it_cost_nothing(scene: &Scene, a: &Daemon, token: i64, b: &Daemon) {
 
 // --- versions ---------------------------------------------------------------------------------
 
+/// The members' programs of these versions; `None` where one of them wasn't built.
+fn versions(versions: [&str; 3], what: &str) -> Option<Vec<PathBuf>> {
+    let built = |version| programs::built(&format!("{version}/etcd"), what);
+    versions.map(built).into_iter().collect()
+}
+
 #[test]
 fn an_upgrade_from_3_5_by_3_6_to_3_7_costs_no_term() {
-    let built = |version| programs::built(&format!("{version}/etcd"), "an upgrade of the store");
-    let Some(versions) = ["3.5", "3.6", "3.7"]
-        .map(built)
-        .into_iter()
-        .collect::<Option<Vec<_>>>()
-    else {
+    let Some(versions) = versions(["3.5", "3.6", "3.7"], "an upgrade of the store") else {
         return;
     };
     // 3.7 panics on what 3.5 has left in a log: 3.6 must have taken a snapshot since.
@@ -56,7 +57,7 @@ fn an_upgrade_from_3_5_by_3_6_to_3_7_costs_no_term() {
     for next in &versions[1..] {
         // As the manual of etcd has it: one member after the other, each once the others are well.
         for i in 0..3 {
-            scene.cluster.upgrade(i, next);
+            scene.cluster.restart_as(i, next);
             scene.cluster.leader();
             scene.still_leads(&a, token).unwrap();
         }
@@ -67,6 +68,36 @@ fn an_upgrade_from_3_5_by_3_6_to_3_7_costs_no_term() {
         "{}",
         scene.cluster.version()
     );
+    throughout(secs(5), "a leads on", || scene.still_leads(&a, token));
+    assert_it_cost_nothing(&scene, &a, token, &b);
+}
+
+#[test]
+fn a_downgrade_from_3_7_by_3_6_to_3_5_costs_no_term() {
+    let Some(versions) = versions(["3.7", "3.6", "3.5"], "a downgrade of the store") else {
+        return;
+    };
+    let cluster = Cluster::prepare(3);
+    (0..3).for_each(|i| cluster.set_program(i, &versions[0]));
+    cluster.start_all().unwrap();
+    let (scene, a, token, b) = led(cluster);
+    // Before the others were told, it refuses what is stored, and is what it was again.
+    scene.cluster.kill(0);
+    scene.cluster.set_program(0, &versions[1]);
+    scene.cluster.start_again(0);
+    eventually(SOON, "it ends", || scene.cluster.has_ended(0));
+    scene.cluster.restart_as(0, &versions[0]);
+    for (step, next) in versions.windows(2).zip(["3.6", "3.5"]) {
+        let etcdctl = step[0].with_file_name("etcdctl");
+        scene.cluster.enable_downgrade(&etcdctl, next);
+        for i in 0..3 {
+            scene.cluster.restart_as(i, &step[1]);
+            scene.cluster.leader();
+            scene.still_leads(&a, token).unwrap();
+        }
+        let version = scene.cluster.version();
+        assert!(version.starts_with(next), "{version}");
+    }
     throughout(secs(5), "a leads on", || scene.still_leads(&a, token));
     assert_it_cost_nothing(&scene, &a, token, &b);
 }
@@ -86,6 +117,66 @@ fn every_member_may_be_replaced_under_a_term() {
     }
     throughout(secs(5), "a leads on", || scene.still_leads(&a, token));
     assert_it_cost_nothing(&scene, &a, token, &b);
+}
+
+#[test]
+fn members_that_nobody_has_named_may_take_the_places_of_those_who_were() {
+    let (mut scene, a, token, b) = led(Cluster::start(3));
+    let named = scene.cluster.endpoints();
+    let leads_on = |scene: &Scene, what: &str| {
+        throughout(secs(3), what, || scene.still_leads(&a, token));
+    };
+    // Four of them, and three are their majority. Who leads them can't be asked.
+    let fourth = scene.cluster.grow();
+    scene.cluster.move_leader(fourth);
+    leads_on(&scene, "a leads on beside the fourth");
+    scene.cluster.kill(0);
+    leads_on(&scene, "a leads on with three of four");
+    scene.cluster.restart(0);
+    // One after the other, until one of the three is left.
+    scene.cluster.remove(0);
+    let fifth = scene.cluster.grow();
+    scene.cluster.remove(1);
+    scene.cluster.move_leader(fifth);
+    leads_on(&scene, "a leads on with one of those that it knows");
+    let old = format!("etcd.endpoints = {named:?}");
+    // Who starts believes no minority of those that it knows.
+    let c = scene.daemon("c").ttl("15s").toml(&old).spawn();
+    c.wait_said(
+        "store unreachable",
+        "if it is the right one, name its members",
+    );
+    let endpoints = [2, fourth, fifth].map(|i| scene.cluster.endpoints()[i].clone());
+    for daemon in [&a, &c] {
+        daemon.reload(&format!("etcd.endpoints = {endpoints:?}"));
+    }
+    a.wait_log("reloaded", SOON);
+    c.wait_log("campaigning", SOON);
+    leads_on(&scene, "a leads on with all of them");
+    assert_it_cost_nothing(&scene, &a, token, &b);
+    assert_eq!(scene.place(&c), Some(1));
+}
+
+#[test]
+fn four_members_serve_without_one_of_them_and_not_without_two() {
+    let scene = Scene::start(4);
+    let (a, token) = scene.leader(scene.daemon("a").ttl("5s"));
+    let b = scene.waiter(scene.daemon("b").ttl("5s"));
+    let leader = scene.cluster.leader();
+    let [one, other] = [1, 2].map(|n| (leader + n) % 4);
+    scene.cluster.kill(one);
+    throughout(secs(6), "a leads on", || scene.still_leads(&a, token));
+    let lost = process::monotonic_ns();
+    scene.cluster.kill(other);
+    let over = scene.wait_job_over(token, secs(10));
+    assert!(over - lost < 5_000_000_000, "{over} {lost}");
+    assert_eq!(
+        a.wait_log("term lost", SOON).get("reason").unwrap(),
+        "deadline"
+    );
+    scene.cluster.restart(one);
+    assert!(scene.wait_settled(&[&a, &b], secs(30)) > token);
+    scene.assert_no_overlap();
 }
 
 // --- space ------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 //! What operators do to a cluster: other versions, members that are replaced, a snapshot put back.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::Signal;
 
@@ -10,8 +11,9 @@ use super::super::process;
 use super::super::programs;
 use super::super::sandbox::{Sandbox, Slot};
 use super::super::security::Tls;
+use super::super::store;
 use super::super::wait::{eventually, secs};
-use super::{Cluster, Member};
+use super::{Cluster, Member, free_ports};
 
 impl Cluster {
     /// Three members whose clocks on the wall are right, fast and slow by that much, such as `5h`; none of
@@ -56,11 +58,94 @@ impl Cluster {
     }
 
     /// Ends a member as a service manager does, starts it as this program, and returns when it serves.
-    pub fn upgrade(&self, i: usize, program: &Path) {
+    pub fn restart_as(&self, i: usize, program: &Path) {
         process::signal(self.pid(i), Signal::TERM);
         eventually(secs(20), "the member ends", || self.has_ended(i));
         self.set_program(i, program);
         self.restart(i);
+    }
+
+    /// Has the cluster make ready for members of the version `to`, such as `3.6`, by this `etcdctl`, and
+    /// returns when all of them have.
+    pub fn enable_downgrade(&self, etcdctl: &Path, to: &str) {
+        let run = |arguments: &[&str]| {
+            let mut command = std::process::Command::new(etcdctl);
+            command.args(arguments);
+            let output = command.env("ETCDCTL_ENDPOINTS", self.endpoints().join(","));
+            let output = output.output().unwrap();
+            if output.status.success() {
+                Ok(output.stdout)
+            } else {
+                Err(String::from_utf8_lossy(&output.stderr).into_owned())
+            }
+        };
+        // Refused until the members have agreed on the version that they have now.
+        eventually(secs(30), "a downgrade is enabled", || {
+            run(&["downgrade", "enable", to])
+        });
+        eventually(secs(30), "what is stored is of that version", || {
+            let told = run(&["endpoint", "status", "-w", "json"])?;
+            let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+            let members = told.as_array().unwrap().iter();
+            let stored =
+                members.map(|it| it["Status"]["storageVersion"].as_str().unwrap_or_default());
+            let stored: Vec<_> = stored.map(str::to_owned).collect();
+            let are_ready = stored.iter().all(|version| version.starts_with(to));
+            if are_ready {
+                Ok(())
+            } else {
+                Err(format!("{stored:?}"))
+            }
+        });
+    }
+
+    /// Adds a member at addresses that were nobody's before; returns its place.
+    pub fn grow(&mut self) -> usize {
+        let i = self.members.len();
+        let name = format!("etcd{i}");
+        let ports = free_ports(2);
+        let client = SocketAddr::from(([127, 0, 0, 1], ports[0]));
+        let pattern = &self.members[0];
+        let url = format!("{}://{client}", pattern.scheme);
+        let peer = format!("http://127.0.0.1:{}", ports[1]);
+        let data = self.sandbox.join(&format!("{name}-{}.data", ports[0]));
+        let others = self.healthy().into_iter().map(|other| {
+            let other = &self.members[other];
+            let peer = other.argument("--initial-advertise-peer-urls");
+            format!("{}={peer},", other.name)
+        });
+        let members = others.collect::<String>() + &format!("{name}={peer}");
+        let mut arguments = pattern.arguments.clone();
+        for (flag, value) in [
+            ("--name", name.as_str()),
+            ("--data-dir", data.to_str().unwrap()),
+            ("--listen-client-urls", &url),
+            ("--advertise-client-urls", &url),
+            ("--listen-peer-urls", &peer),
+            ("--initial-advertise-peer-urls", &peer),
+            ("--initial-cluster", &members),
+        ] {
+            let at = arguments.iter().position(|it| it == flag).unwrap();
+            value.clone_into(&mut arguments[at + 1]);
+        }
+        let (log, scheme) = (self.sandbox.join(&format!("{name}.log")), pattern.scheme);
+        self.members.push(Member {
+            name,
+            client,
+            scheme,
+            arguments,
+            data,
+            log,
+            process: Mutex::default(),
+        });
+        let connect = store::connect_with(&url, self.tls.as_deref(), |options| options);
+        let connected = self.runtime.block_on(connect);
+        let clients = self.clients.get_mut();
+        clients
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(connected);
+        self.add(i);
+        i
     }
 
     /// Takes a member out of the cluster, and then its process and its data.
