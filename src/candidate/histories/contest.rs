@@ -95,7 +95,7 @@ struct GivingBack {
 #[derive(Debug, Default)]
 pub(super) struct Contest {
     candidacy: Option<Box<Candidacy>>,
-    giving_back: Option<GivingBack>,
+    giving_back: Option<Box<GivingBack>>,
     /// The last lease that it knows to be granted: a grant that is heard after its revocation lasts for
     /// its TTL.
     pub(super) granted: Option<LeaseId>,
@@ -167,12 +167,12 @@ impl Contest {
                     resignation.token = candidacy.mine;
                     resignation.may_mark = true;
                 }
-                self.giving_back = Some(GivingBack {
+                self.giving_back = Some(Box::new(GivingBack {
                     resignation,
                     pending: None,
                     retry_at: now,
                     until: None,
-                });
+                }));
             }
             Command::Hurry(until) => {
                 if let Some(giving_back) = &mut self.giving_back {
@@ -252,10 +252,10 @@ impl Contest {
         if status.loss.is_some() && !holds_on {
             return;
         }
-        let (lease, limit) = (it.lease, it.timing.attempt_limit());
         let late = |pending: &Pending| now >= pending.until;
         match &it.renewal {
             Renewal::Idle(due) if now >= *due => {
+                let (lease, limit) = (it.lease, it.timing.attempt_limit());
                 let pending = self.ask(Request::Renew { lease }, now, limit);
                 it.renewal = Renewal::Renewing(pending, now);
             }
@@ -269,18 +269,18 @@ impl Contest {
 
     /// The candidacy beside its renewals, as far as it is a matter of time.
     fn go_on(&mut self, it: &mut Candidacy, now: Instant) {
-        let limit = it.timing.attempt_limit();
-        let loss = it.status.as_ref().and_then(|status| status.loss.clone());
+        let loss = it.status.as_ref().and_then(|status| status.loss.as_ref());
         if let Some(loss) = loss {
             if !std::mem::replace(&mut it.loss_told, true) {
                 it.stage = Stage::Over;
-                self.events.push(Event::Lost(loss));
+                self.events.push(Event::Lost(loss.clone()));
             }
             return;
         }
         match &it.stage {
             Stage::Granting(pending, _) if now >= pending.until => {
                 it.stage = Stage::Over;
+                let limit = it.timing.attempt_limit();
                 self.events.push(Event::Unreachable(timeout(limit)));
             }
             Stage::Joining(pending) if now >= pending.until => self.join(it, now),
@@ -410,6 +410,11 @@ impl Contest {
             _ => {}
         }
         self.candidacy = Some(it);
+    }
+
+    /// Whether it has nothing to say, neither to the store nor to the candidate.
+    pub(super) const fn is_silent(&self) -> bool {
+        self.requests.is_empty() && self.events.is_empty() && !self.began_to_wait
     }
 
     /// Whether it is waiting an earlier term out.

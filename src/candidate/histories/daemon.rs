@@ -140,8 +140,9 @@ impl World {
             .reduce(Instant::min)
     }
 
-    /// One round of its loops: the words that have come, the guardian's first, and the clock.
-    pub(super) fn daemon_runs(&mut self, at: usize) {
+    /// One round of its loops: the words that have come, the guardian's first, and the clock. Returns
+    /// when it is to run next.
+    pub(super) fn daemon_runs(&mut self, at: usize) -> Option<Instant> {
         let mut words = std::mem::take(&mut self.machines[at].daemon.inbox);
         words.sort_by_key(|word| match word {
             Word::Guardian(_, Report::Resigned { .. }) => 0,
@@ -151,7 +152,7 @@ impl World {
         for word in words {
             self.hear(at, word);
             if self.is_down(at) {
-                return;
+                return None;
             }
         }
         let now = self.machines[at].shows();
@@ -165,9 +166,11 @@ impl World {
             self.on(at, Event::Tick);
         }
         self.contest_speaks(at);
+        let timer = self.daemon_timer(at);
         if !self.is_down(at) {
-            self.look_for_a_spin(at);
+            self.look_for_a_spin(at, timer);
         }
+        timer
     }
 
     fn is_down(&self, at: usize) -> bool {
@@ -182,9 +185,9 @@ impl World {
     }
 
     /// A timer that stays in the past would keep a real loop from everything else.
-    fn look_for_a_spin(&mut self, at: usize) {
+    fn look_for_a_spin(&mut self, at: usize, timer: Option<Instant>) {
         let now = self.machines[at].shows();
-        let is_past = self.daemon_timer(at).is_some_and(|timer| timer <= now);
+        let is_past = timer.is_some_and(|timer| timer <= now);
         let turns = &mut self.machines[at].daemon.spun;
         *turns = if is_past { *turns + 1 } else { 0 };
         if *turns > SPUN && self.mistake != Some(Mistake::NoSecondLine) {
@@ -232,6 +235,9 @@ impl World {
     fn contest_speaks(&mut self, at: usize) {
         let number = self.machines[at].daemon.number;
         let contest = &mut self.machines[at].daemon.contest;
+        if contest.is_silent() {
+            return;
+        }
         let (requests, events) = (
             std::mem::take(&mut contest.requests),
             std::mem::take(&mut contest.events),

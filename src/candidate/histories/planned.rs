@@ -1,34 +1,45 @@
 //! What is to happen, in the order of true time.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use super::world::What;
 
-/// What happens at an instant of true time; at the same one, in the order of planning.
-#[derive(Debug)]
+/// What happens when; at the same instant, in the order of planning.
+#[derive(Debug, Default)]
 pub(super) struct Planned {
-    pub(super) at: u64,
-    pub(super) order: u64,
-    pub(super) what: What,
+    /// Each is one number, which is moved and compared far more often than anything happens: the
+    /// instant, then the order, then the place of what happens.
+    when: BinaryHeap<Reverse<u128>>,
+    what: Vec<Option<What>>,
+    free: Vec<usize>,
+    order: u64,
 }
 
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // The heap gives out its largest.
-        (other.at, other.order).cmp(&(self.at, self.order))
+/// How many bits the order and the place have.
+const ORDER: u32 = 40;
+const PLACE: u32 = 24;
+
+impl Planned {
+    pub(super) fn add(&mut self, at: u64, what: What) {
+        self.order += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.what.push(None);
+            self.what.len() - 1
+        });
+        assert!(self.order >> ORDER == 0 && place >> PLACE == 0);
+        self.what[place] = Some(what);
+        let order = u128::from(self.order) << PLACE;
+        let key = u128::from(at) << (ORDER + PLACE) | order | place as u128;
+        self.when.push(Reverse(key));
+    }
+
+    /// What happens next, and when.
+    pub(super) fn next(&mut self) -> Option<(u64, What)> {
+        let Reverse(key) = self.when.pop()?;
+        let at = u64::try_from(key >> (ORDER + PLACE)).expect("an instant");
+        let place = usize::try_from(key & ((1 << PLACE) - 1)).expect("a place");
+        self.free.push(place);
+        Some((at, self.what[place].take()?))
     }
 }
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Planned {}

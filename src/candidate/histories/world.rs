@@ -2,7 +2,6 @@
 
 mod calm;
 
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::Mistake;
@@ -119,8 +118,7 @@ pub(super) struct World {
     pub(super) traced: bool,
     /// True time.
     pub(super) now: u64,
-    queue: BinaryHeap<Planned>,
-    planned: u64,
+    planned: Planned,
     number: u64,
     pub(super) store: Store,
     /// When it is looked next whether a lease is over.
@@ -189,8 +187,7 @@ impl World {
             mistake,
             traced,
             now: start,
-            queue: BinaryHeap::new(),
-            planned: 0,
+            planned: Planned::default(),
             number: 0,
             store: Store::new(mistake),
             expiry_planned: None,
@@ -232,7 +229,7 @@ impl World {
     /// Goes on until the end.
     pub(super) fn play(mut self) -> Outcome {
         for _ in 0..STEPS {
-            let Some(Planned { at, what, .. }) = self.queue.pop() else {
+            let Some((at, what)) = self.planned.next() else {
                 break;
             };
             for machine in &mut self.machines {
@@ -264,8 +261,8 @@ impl World {
                 let suspended = self.machines[at].clock.suspended_until;
                 match self.machines[at].daemon.process.turn(self.now, suspended) {
                     Turn::Now => {
-                        self.daemon_runs(at);
-                        self.arm_daemon(at);
+                        let timer = self.daemon_runs(at);
+                        self.arm_daemon(at, timer);
                     }
                     Turn::Later(when) => self.at(when, What::Daemon(at)),
                     Turn::Never => {}
@@ -475,9 +472,7 @@ impl World {
     pub(super) fn at(&mut self, at: u64, what: What) {
         // Or true time would go back, and every clock count a span of it twice.
         assert!(at >= self.now, "{what:?} is planned in the past");
-        self.planned += 1;
-        let order = self.planned;
-        self.queue.push(Planned { at, order, what });
+        self.planned.add(at, what);
     }
 
     pub(super) fn after(&mut self, span: u64, what: What) {
@@ -515,13 +510,13 @@ impl World {
 
     /// Has both loops run when their timers fire.
     pub(super) fn arm(&mut self, at: usize) {
-        self.arm_daemon(at);
+        self.arm_daemon(at, self.daemon_timer(at));
         self.arm_guardian(at);
     }
 
-    /// Has the daemon's loops run when their timers fire.
-    fn arm_daemon(&mut self, at: usize) {
-        if let Some(timer) = self.daemon_timer(at) {
+    /// Has the daemon's loops run when their timer fires.
+    fn arm_daemon(&mut self, at: usize, timer: Option<Instant>) {
+        if let Some(timer) = timer {
             let when = self.fires(at, timer);
             self.daemon_runs_at(at, when);
         }

@@ -32,7 +32,7 @@ impl Contest {
             let found = Ok(can.then_some(()).ok_or_else(|| "nobody".to_owned()));
             return self.events.push(Event::Successor(wish, found));
         }
-        let given_back = |it: &mut GivingBack| {
+        let given_back = |it: &mut Box<GivingBack>| {
             let pending = it.pending.as_ref();
             pending.is_some_and(|pending| pending.number == number)
         };
