@@ -71,11 +71,12 @@ impl Failure {
     }
 
     fn decode([kind, error @ ..]: [u8; 5]) -> Self {
-        let error = Errno::from_raw_os_error(i32::from_le_bytes(error));
+        // No number stands for no error: it would be a panic.
+        let error = || Errno::from_raw_os_error(i32::from_le_bytes(error));
         match kind {
             0 => Self::TooLate,
-            1 => Self::Directory(error),
-            _ => Self::Other(error),
+            1 => Self::Directory(error()),
+            _ => Self::Other(error()),
         }
     }
 }
@@ -313,4 +314,20 @@ fn execve(program: &CStr, arguments: &[*const c_char], environment: &[*const c_c
     error
         .raw_os_error()
         .map_or(Errno::INVAL, Errno::from_raw_os_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_child_tells_is_heard_as_it_was_told() {
+        for failure in [
+            Failure::TooLate,
+            Failure::Directory(Errno::ACCESS),
+            Failure::Other(Errno::NOENT),
+        ] {
+            assert_eq!(Failure::decode(failure.encode()), failure);
+        }
+    }
 }
