@@ -51,18 +51,18 @@ mod successor;
 mod view;
 
 use checking::Checking;
-pub use cluster::Cluster;
+pub(crate) use cluster::Cluster;
 use contest::{Contest, ContestReport, Setup};
 use decide::Mind;
 use decide::words::{Elected, Event};
-pub use decide::{End, OnceOutcome, Order, Role};
+pub(crate) use decide::{OnceOutcome, Order, Role};
 use guarding::Guarding;
 use lines::Lines;
 use processes::Processes;
 use slots::WallAlarm;
 
-pub use pulse::{Pulse, ended};
-pub use view::{HealthView, JobView, PastRun, Public, SlotsView, View};
+pub(crate) use pulse::{Pulse, ended};
+pub(crate) use view::{JobView, Public, View};
 
 /// How long the guardian has to leave at the end.
 const DISMISSAL: Duration = Duration::from_millis(500);
@@ -103,7 +103,7 @@ enum Next {
 }
 
 /// The candidate of one election, for the whole life of the daemon.
-pub struct Candidate {
+pub(crate) struct Candidate {
     mind: Mind,
     config: Arc<Config>,
     jobs: Jobs,
@@ -152,7 +152,7 @@ pub struct Candidate {
 
 /// What a candidate is made of.
 #[derive(Debug)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// The configuration.
     pub config: Arc<Config>,
     /// The Rust jobs of this binary.
@@ -170,7 +170,7 @@ impl Candidate {
     ///
     /// # Errors
     /// When a process or a thread can't be started.
-    pub async fn start(parts: Parts) -> io::Result<(Self, View)> {
+    pub(crate) async fn start(parts: Parts) -> io::Result<(Self, View)> {
         Self::start_with(parts, None).await
     }
 
@@ -179,7 +179,7 @@ impl Candidate {
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub async fn start_once(
+    pub(crate) async fn start_once(
         parts: Parts,
         tell: oneshot::Sender<OnceOutcome>,
     ) -> io::Result<(Self, View)> {
@@ -263,7 +263,7 @@ impl Candidate {
     }
 
     /// Contends, leads, and contends again, until a shutdown is complete.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         self.on(Event::Tick);
         while !self.exiting {
             self.tick.tick();
@@ -317,7 +317,7 @@ impl Candidate {
 
     /// Lets the guardian go, which has nothing left to guard, or had nothing yet, and that of checks, and
     /// waits for what is still to be done with the lease file.
-    pub async fn leave(&self) {
+    pub(crate) async fn leave(&self) {
         let guardian = self.guarding.guardian();
         let checks = async {
             if let Some(checking) = &self.checking {

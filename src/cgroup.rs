@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The path of a process's group in the unified hierarchy, from its `/proc/PID/cgroup`.
-pub fn of(pid: i32) -> Option<String> {
+pub(crate) fn of(pid: i32) -> Option<String> {
     unified_path(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
@@ -17,7 +17,7 @@ fn unified_path(text: &str) -> Option<String> {
 }
 
 /// The folder of a group: on hosts that also have version 1, the unified hierarchy is a folder down.
-pub fn folder(path: &str) -> PathBuf {
+pub(crate) fn folder(path: &str) -> PathBuf {
     let hybrid = Path::new("/sys/fs/cgroup/unified");
     let root = if hybrid.join("cgroup.procs").exists() {
         hybrid
@@ -27,18 +27,12 @@ pub fn folder(path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-/// Whether `path` is `group` or lies below it.
-pub fn is_within(path: &str, group: &str) -> bool {
-    path.strip_prefix(group)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || group.ends_with('/'))
-}
-
 /// The processes in the group of this folder and all groups below it. A process of another
 /// namespace has the number 0.
 ///
 /// # Errors
 /// Fails if the group can't be read: then nothing is known about who is in it.
-pub fn members(folder: &Path) -> std::io::Result<Vec<i32>> {
+pub(crate) fn members(folder: &Path) -> std::io::Result<Vec<i32>> {
     let text = fs::read_to_string(folder.join("cgroup.procs"))?;
     let mut members: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
     for entry in fs::read_dir(folder)? {
@@ -74,15 +68,6 @@ mod tests {
         assert_eq!(unified_path("0::/\n").as_deref(), Some("/"));
         assert_eq!(unified_path("0::/a (deleted)\n").as_deref(), Some("/a"));
         assert_eq!(unified_path("4:memory:/a\n"), None);
-    }
-
-    #[test]
-    fn a_group_of_a_longer_name_is_not_within() {
-        assert!(is_within("/a.service", "/a.service"));
-        assert!(is_within("/a.service/.control", "/a.service"));
-        assert!(!is_within("/a.service2", "/a.service"));
-        assert!(!is_within("/b.service", "/a.service"));
-        assert!(is_within("/a", "/"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::vital;
 use crate::worker::{FENCE, STORE};
 
 mod control;
-pub mod once;
+pub(crate) mod once;
 mod service;
 mod stops;
 
@@ -35,7 +35,7 @@ use control::Control;
 ///
 /// `config` was loaded from `source`, which is read again on SIGHUP; `jobs` are the Rust jobs of
 /// this binary; `directory` is the runtime directory of `config`, held.
-pub fn run(config: Config, source: Source, jobs: Jobs, directory: &RuntimeDir) -> ExitCode {
+pub(crate) fn run(config: Config, source: Source, jobs: Jobs, directory: &RuntimeDir) -> ExitCode {
     let Ok(logs) = start_log(&config) else {
         // It has been said.
         return ExitCode::FAILURE;

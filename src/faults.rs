@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 /// Whether the user has to mend it before another try can do better: exit 78. What the machine can't
 /// give at the moment, such as room on a disk or a descriptor, is none of the configuration's faults.
-pub fn is_the_users(error: &io::Error) -> bool {
+pub(crate) fn is_the_users(error: &io::Error) -> bool {
     let Some(number) = error.raw_os_error() else {
         return true;
     };
@@ -27,7 +27,7 @@ pub fn is_the_users(error: &io::Error) -> bool {
 }
 
 /// Whether the machine can't give something at the moment, and may a moment later.
-pub fn may_pass(error: &io::Error) -> bool {
+pub(crate) fn may_pass(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| {
         matches!(
             Errno::from_raw_os_error(number),

@@ -51,7 +51,11 @@ const TRIES: usize = 16;
 ///
 /// # Errors
 /// Where `/proc` can't be looked through by then: there may be some, and as little may be started.
-pub fn fence(prefix: &Prefix, runs: &[RunRecord], limit: Duration) -> io::Result<Vec<Process>> {
+pub(crate) fn fence(
+    prefix: &Prefix,
+    runs: &[RunRecord],
+    limit: Duration,
+) -> io::Result<Vec<Process>> {
     let until = clock::now() + limit;
     let mut told = HashSet::new();
     let mut clean_looks = 0;
@@ -214,7 +218,7 @@ fn is_held(pid: i32, guardian: Process) -> io::Result<bool> {
 /// Replaces this process by one without the variables of a term of this election, if it has them: a
 /// daemon that is started from within a job is none of the job's processes. Returns where it has
 /// none, or can't.
-pub fn leave_the_term(prefix: &Prefix) {
+pub(crate) fn leave_the_term(prefix: &Prefix) {
     let of_term = |name: &str| std::env::var_os(name);
     let election = of_term("INCUMBENT_ELECTION");
     if election != Some(prefix.as_str().into()) || of_term("INCUMBENT_TOKEN").is_none() {

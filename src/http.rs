@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::runtime_dir::{CONTROL_SOCKET, Dir};
 use crate::vital;
 
-pub mod client;
+pub(crate) mod client;
 mod connections;
 mod hosts;
 mod page;
@@ -56,14 +56,14 @@ enum Via {
 
 /// What the daemon is asked to do.
 #[derive(Debug)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// To read its configuration anew, and to say what came of it.
     Reload(oneshot::Sender<Reloaded>),
 }
 
 /// What came of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reloaded {
+pub(crate) struct Reloaded {
     /// Whether the new configuration holds.
     pub reloaded: bool,
     /// All that is wrong with it; if anything is, nothing has changed.
@@ -92,7 +92,7 @@ enum ControlCommand {
 
 /// The thread that answers; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     commands: mpsc::UnboundedSender<ControlCommand>,
     listen: Option<SocketAddr>,
 }
@@ -104,7 +104,7 @@ impl Server {
     ///
     /// # Errors
     /// If there is no control socket, or no thread.
-    pub fn start(
+    pub(crate) fn start(
         directory: &Dir,
         config: &Arc<Config>,
         view: &View,
@@ -133,7 +133,7 @@ impl Server {
     ///
     /// # Errors
     /// If it listens on another address that can't be had; nothing has changed then.
-    pub fn reload(&mut self, config: &Arc<Config>) -> io::Result<()> {
+    pub(crate) fn reload(&mut self, config: &Arc<Config>) -> io::Result<()> {
         let listen = config.http_listen;
         let is_elsewhere = |old: SocketAddr, new: SocketAddr| old.port() != new.port();
         let listener = match (self.listen, listen) {

@@ -15,15 +15,15 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::config::Judge;
 
-pub mod command;
+pub(crate) mod command;
 mod layers;
-pub mod native;
-pub mod process;
-pub mod restart;
+pub(crate) mod native;
+pub(crate) mod process;
+pub(crate) mod restart;
 mod term;
 mod threads;
 
-pub use layers::JobLayers;
+pub(crate) use layers::JobLayers;
 pub use term::{CompletionError, JobTerm, ScheduledRun};
 
 /// Why a Rust job failed; any error will do.
@@ -112,7 +112,7 @@ pub struct NoSettings {}
 
 /// The Rust jobs of a binary, by the name that `job.kind` gives them.
 #[derive(Clone, Default)]
-pub struct Jobs {
+pub(crate) struct Jobs {
     /// The binary's name and version.
     binary: Option<(&'static str, &'static str)>,
     factories: BTreeMap<&'static str, Factory>,
@@ -188,7 +188,7 @@ impl Jobs {
     }
 
     /// The names of the jobs, as `job.kind` may have them.
-    pub fn kinds(&self) -> Vec<String> {
+    pub(crate) fn kinds(&self) -> Vec<String> {
         self.factories
             .keys()
             .map(|name| (*name).to_owned())

@@ -21,7 +21,7 @@
 //! - daemon and guardian each killed or stopped, where no service manager looks after them;
 //! - an etcd restored from a snapshot without a revision bump, which is noticed.
 //!
-//! What is left of an earlier daemon on a host is killed by the next one there: see [`fencing`].
+//! What is left of an earlier daemon on a host is killed by the next one there.
 //!
 //! # A job of one's own
 //!
@@ -91,31 +91,31 @@
 //!
 //! | room | does |
 //! |---|---|
-//! | [`cli`] | the command line, one file a command |
-//! | [`daemon`] | the life of the process: configuration, signals, service manager |
-//! | [`http`] | status endpoints, metrics, the page, and the control socket |
-//! | [`candidate`] | what the candidate decides, as a pure state machine, and the daemon's main loop around it |
-//! | [`job`] | what a leader runs: a command, or Rust code on a runtime of its own |
-//! | [`guardian`] | the process that starts, signals and reaps what the job consists of |
+//! | `cli` | the command line, one file a command |
+//! | `daemon` | the life of the process: configuration, signals, service manager |
+//! | `http` | status endpoints, metrics, the page, and the control socket |
+//! | `candidate` | what the candidate decides, as a pure state machine, and the daemon's main loop around it |
+//! | `job` | what a leader runs: a command, or Rust code on a runtime of its own |
+//! | `guardian` | the process that starts, signals and reaps what the job consists of |
 //! | `api` | what `incumbent-election` offers to who wants an election alone |
 //! | `election` | the queue: joining, claiming, watching, observing |
 //! | `session` | the lease, its renewals and its deadline |
 //! | `term` | what a leader holds: token, guarded writes, the way to give it back |
 //! | `etcd` | one client a member, rotation, limits, errors |
-//! | `kv`, [`status`] | what the commands of these names ask the store |
+//! | `kv`, `status` | what the commands of these names ask the store |
 //! | `schedule` | at which instants a job is to run, and which of them is due |
-//! | [`release`] | the unit's stop hook |
-//! | [`fencing`] | what an earlier daemon left on this host |
-//! | [`runtime_dir`] | one daemon's folder: its lock, its lease file, the record of its runs |
-//! | [`runs`] | which runs a guardian began, for who comes after both |
-//! | [`config`] | the configuration, and the times (`config::timing`) that follow from it |
-//! | [`metrics`] | what is counted for `/metrics` |
-//! | [`log`] | lines that hold nobody up |
+//! | `release` | the unit's stop hook |
+//! | `fencing` | what an earlier daemon left on this host |
+//! | `runtime_dir` | one daemon's folder: its lock, its lease file, the record of its runs |
+//! | `runs` | which runs a guardian began, for who comes after both |
+//! | `config` | the configuration, and the times (`config::timing`) that follow from it |
+//! | `metrics` | what is counted for `/metrics` |
+//! | `log` | lines that hold nobody up |
 //! | `lines` | those that daemon, guardian and stop hook have in common |
-//! | [`notify`], [`signals`] | words to and from the service manager |
+//! | `notify`, `signals` | words to and from the service manager |
 //! | `vital`, `worker` | threads whose end is the process's, and those that wait for what blocks |
-//! | [`shortage`] | waiting for what can't be had for a moment |
-//! | `keys`, `revision`, `clock`, `wall`, `backoff`, [`proc`], [`cgroup`], [`faults`], `os_text`, `reason` | leaves: names, revisions and tokens, time, the time of day, pauses, `/proc`, whose fault an error is, paths as JSON, why a term ended |
+//! | `shortage` | waiting for what can't be had for a moment |
+//! | `keys`, `revision`, `clock`, `wall`, `backoff`, `proc`, `cgroup`, `faults`, `os_text`, `reason` | leaves: names, revisions and tokens, time, the time of day, pauses, `/proc`, whose fault an error is, paths as JSON, why a term ended |
 //!
 //! # Rules
 //!
@@ -125,45 +125,48 @@
 //! | rule | says | lives in |
 //! |---|---|---|
 //! | R1 | `D` counts from the *sending* of the last proven renewal, on a clock that suspend doesn't stop; an acknowledgement of a deposed leader of etcd proves nothing | `session`, `config::timing` |
-//! | R2 | the job is asked to stop at `D−G−K`, killed at `D−K`, dead at `D`; "am I leader?" means the first of these | `config::timing`, [`candidate`], [`guardian`] |
-//! | R3 | the TTL has room for two failed renewals beside `G` and `K` | `config::timing`, and [`candidate`] for the TTL that was granted |
-//! | R4 | a run starts only under a complete claim, before `D−G−K`, with nothing of an earlier run alive and no stop begun; whoever forks looks again | [`candidate`], [`guardian`], [`fencing`] |
-//! | R5 | the key and the lease are given back only for a tree that is proven empty; until then somebody renews | [`candidate`], `term::resignation`, [`guardian`], [`release`] |
-//! | R6 | the guardian alone forks, signals and reaps, and knows every lease before it is granted | [`guardian`], [`candidate`] |
-//! | R7 | a leader whose own key is gone kills its job at once; so does the guardian, while it stops what runs for a daemon that is dead or late | `election::control`, `session`, [`guardian`] |
+//! | R2 | the job is asked to stop at `D−G−K`, killed at `D−K`, dead at `D`; "am I leader?" means the first of these | `config::timing`, `candidate`, `guardian` |
+//! | R3 | the TTL has room for two failed renewals beside `G` and `K` | `config::timing`, and `candidate` for the TTL that was granted |
+//! | R4 | a run starts only under a complete claim, before `D−G−K`, with nothing of an earlier run alive and no stop begun; whoever forks looks again | `candidate`, `guardian`, `fencing` |
+//! | R5 | the key and the lease are given back only for a tree that is proven empty; until then somebody renews | `candidate`, `term::resignation`, `guardian`, `release` |
+//! | R6 | the guardian alone forks, signals and reaps, and knows every lease before it is granted | `guardian`, `candidate` |
+//! | R7 | a leader whose own key is gone kills its job at once; so does the guardian, while it stops what runs for a daemon that is dead or late | `election::control`, `session`, `guardian` |
 //! | R8 | to be first in the queue is not to lead: one linearizable transaction proves it | `election` |
-//! | R9 | who waits renews, watches the one in front, and joins again after any loss | `election::campaign`, [`candidate`] |
+//! | R9 | who waits renews, watches the one in front, and joins again after any loss | `election::campaign`, `candidate` |
 //! | R10 | a write that timed out may be applied later: a fresh lease for each candidacy, guarded deletes, and a revocation at the end | `session`, `term::resignation` |
-//! | R11 | a planned stop renews until the job is over or its grace is | [`candidate`] |
+//! | R11 | a planned stop renews until the job is over or its grace is | `candidate` |
 //! | R12 | every await on the store has a limit; another cluster, or a history that went back, ends the term | `etcd` |
 //! | R13 | after an end that nobody proved, the next leader waits `takeover_delay` | `election` |
-//! | R14 | no thread that renews, guards or decides waits for whoever reads its output, or for a disk | [`log`], [`runtime_dir`] |
-//! | R15 | what can't be had for a moment, a thread, a descriptor, a process, ends no loop and no term by itself: it is said, and tried again; a thread that the daemon can't do without takes the process with it; the watchdog is fed only while main loop and contest get on | [`shortage`], `vital`, `worker`, [`daemon`] |
+//! | R14 | no thread that renews, guards or decides waits for whoever reads its output, or for a disk | `log`, `runtime_dir` |
+//! | R15 | what can't be had for a moment, a thread, a descriptor, a process, ends no loop and no term by itself: it is said, and tried again; a thread that the daemon can't do without takes the process with it; the watchdog is fed only while main loop and contest get on | `shortage`, `vital`, `worker`, `daemon` |
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("incumbent runs on Linux: its guardian owns a job by what that kernel offers");
 
-pub mod candidate;
-pub mod cgroup;
-pub mod cli;
+mod candidate;
+mod cgroup;
+mod cli;
+#[doc(hidden)]
 pub mod config;
-pub mod daemon;
-pub mod faults;
-pub mod fencing;
+mod daemon;
+mod faults;
+mod fencing;
+#[doc(hidden)]
 pub mod guardian;
-pub mod http;
-pub mod job;
+mod http;
+mod job;
 mod lines;
+#[doc(hidden)]
 pub mod log;
-pub mod metrics;
-pub mod notify;
-pub mod proc;
-pub mod release;
-pub mod runs;
-pub mod runtime_dir;
-pub mod shortage;
-pub mod signals;
-pub mod status;
+mod metrics;
+mod notify;
+mod proc;
+mod release;
+mod runs;
+mod runtime_dir;
+mod shortage;
+mod signals;
+mod status;
 
 #[doc(hidden)]
 pub use incumbent_election::internals::{

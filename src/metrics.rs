@@ -38,7 +38,7 @@ const RENEWALS: [(Renewed, &str); 3] = [
 
 /// How a run of the job came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunResult {
+pub(crate) enum RunResult {
     /// It ended by itself, well.
     Success,
     /// It ended by itself, badly.
@@ -53,7 +53,7 @@ impl RunResult {
     const ALL: [Self; 4] = [Self::Success, Self::Failure, Self::Stopped, Self::Killed];
 
     /// The word for metrics and pages.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::Failure => "failure",
@@ -65,7 +65,7 @@ impl RunResult {
 
 /// What became of a slot of the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotOutcome {
+pub(crate) enum SlotOutcome {
     /// It was claimed, for a run.
     Claimed,
     /// It came while nobody could run it, and nothing runs it any more.
@@ -94,7 +94,7 @@ const RUN_OUTCOMES: [Outcome; 6] = [
 
 /// The counts of one process; clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Arc<Counts>);
+pub(crate) struct Metrics(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
@@ -132,7 +132,7 @@ struct Histogram {
 
 /// What is measured when it is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Gauges {
+pub(crate) struct Gauges {
     /// Whether this candidate leads, and may go on.
     pub leader: bool,
     /// Whether it stands in the queue, or leads.
@@ -151,7 +151,7 @@ pub struct Gauges {
 
 /// What a leader knows of its job's schedule; nothing on a replica that doesn't lead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScheduleGauges {
+pub(crate) struct ScheduleGauges {
     /// When the next run begins.
     pub next: Option<Time>,
     /// The last slot that was a success.
@@ -162,33 +162,33 @@ pub struct ScheduleGauges {
 
 impl Metrics {
     /// A term is over.
-    pub fn term_ended(&self, reason: EndReason) {
+    pub(crate) fn term_ended(&self, reason: EndReason) {
         self.0.terms[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A run is over.
-    pub fn run_ended(&self, result: RunResult) {
+    pub(crate) fn run_ended(&self, result: RunResult) {
         self.0.runs[result as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// An attempt to renew came out.
-    pub fn renewed(&self, result: Renewed, took: Duration) {
+    pub(crate) fn renewed(&self, result: Renewed, took: Duration) {
         self.0.renewals[result as usize].observe(took);
     }
 
     /// So many slots of the schedule came to this.
-    pub fn slots(&self, outcome: SlotOutcome, count: u64) {
+    pub(crate) fn slots(&self, outcome: SlotOutcome, count: u64) {
         self.0.slots[outcome as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     /// A slot was claimed so long after its run was due.
-    pub fn slot_late(&self, late: Duration) {
+    pub(crate) fn slot_late(&self, late: Duration) {
         self.0.late.observe(late);
     }
 
     /// A scheduled run is over, and how that is recorded; one that was lost took nobody knows how
     /// long.
-    pub fn slot_run_ended(&self, result: Outcome, took: Option<Duration>) {
+    pub(crate) fn slot_run_ended(&self, result: Outcome, took: Option<Duration>) {
         if let Some(place) = RUN_OUTCOMES.iter().position(|it| *it == result) {
             self.0.slot_runs[place].fetch_add(1, Ordering::Relaxed);
         }
@@ -198,7 +198,7 @@ impl Metrics {
     }
 
     /// All of it, in Prometheus' text format.
-    pub fn render(&self, gauges: &Gauges) -> String {
+    pub(crate) fn render(&self, gauges: &Gauges) -> String {
         let mut text = String::with_capacity(4096);
         let Gauges {
             leader,

@@ -9,8 +9,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use crate::config::timing::Timing;
 use crate::log::is_printable;
 
@@ -21,7 +19,7 @@ use crate::log::is_printable;
 /// `HOME`, `SHELL`, …), and the unit's folders (`STATE_DIRECTORY`, `CACHE_DIRECTORY`,
 /// `LOGS_DIRECTORY`, `CONFIGURATION_DIRECTORY`). `RUNTIME_DIRECTORY` stays too: our own commands
 /// find the daemon's control socket by it when a job calls them.
-pub const MANAGER_VARIABLES: &[&str] = &[
+pub(crate) const MANAGER_VARIABLES: &[&str] = &[
     // Whoever has it may speak for the daemon.
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
@@ -77,18 +75,11 @@ const HOOK_TIME: Duration = Duration::from_millis(150);
 
 /// Something to tell the service manager.
 #[derive(Clone, Copy, Debug)]
-pub enum Message<'a> {
+pub(crate) enum Message<'a> {
     /// The daemon contends, or has taken over its new configuration.
     Ready,
     /// One line for `systemctl status`.
     Status(&'a str),
-    /// The planned stop has begun. From here on systemd starts the stop hook without waiting for
-    /// the unit's other processes.
-    Stopping,
-    /// A reload has begun; [`Ready`](Self::Ready) ends it.
-    Reloading,
-    /// The daemon is alive.
-    Watchdog,
     /// The watchdog strikes when this long has passed without a sign of life. Counts as one.
     WatchdogInterval(Duration),
     /// What is going on may take this much longer from now.
@@ -97,11 +88,11 @@ pub enum Message<'a> {
 
 /// The way to the service manager, if there is one.
 #[derive(Debug)]
-pub struct Notifier(Option<(UnixDatagram, SocketAddr)>);
+pub(crate) struct Notifier(Option<(UnixDatagram, SocketAddr)>);
 
 impl Notifier {
     /// The one that `NOTIFY_SOCKET` names. A name that can't be used counts as none.
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         let name = std::env::var_os("NOTIFY_SOCKET");
         name.map_or(Self(None), |name| Self::to(name.as_bytes()))
     }
@@ -122,13 +113,13 @@ impl Notifier {
     }
 
     /// Whether there is a service manager that listens.
-    pub const fn is_heard(&self) -> bool {
+    pub(crate) const fn is_heard(&self) -> bool {
         self.0.is_some()
     }
 
     /// Sends all of `messages` at once. Never blocks; false if the service manager can't take them
     /// now, which is worth another try for [`Ready`](Message::Ready).
-    pub fn send(&self, messages: &[Message<'_>]) -> bool {
+    pub(crate) fn send(&self, messages: &[Message<'_>]) -> bool {
         let Some((socket, address)) = &self.0 else {
             return true;
         };
@@ -145,11 +136,6 @@ fn datagram(messages: &[Message<'_>]) -> String {
         _ = match message {
             Message::Ready => writeln!(text, "READY=1"),
             Message::Status(status) => writeln!(text, "STATUS={}", one_line(status)),
-            Message::Stopping => writeln!(text, "STOPPING=1"),
-            Message::Reloading => {
-                writeln!(text, "RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec())
-            }
-            Message::Watchdog => writeln!(text, "WATCHDOG=1"),
             Message::WatchdogInterval(span) => writeln!(text, "WATCHDOG_USEC={}", span.as_micros()),
             Message::ExtendTimeout(span) => {
                 writeln!(text, "EXTEND_TIMEOUT_USEC={}", span.as_micros())
@@ -165,18 +151,12 @@ fn one_line(text: &str) -> String {
     text.chars().map(clean).take(LONGEST_STATUS).collect()
 }
 
-/// The clock that systemd compares a reload's beginning with.
-fn monotonic_usec() -> i64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec * 1_000_000 + now.tv_nsec / 1000
-}
-
 /// How long after the sending of the last proven renewal the service manager's watchdog is to
 /// strike a daemon that leads; the daemon asks for what is left of it at each sign of life.
 ///
 /// Later than `D−K`, so that the guardian comes first; and so early that the stop hook has fenced
 /// everything before the lease ends. The middle of that, or `None` where nothing lies between.
-pub fn watchdog_span(timing: &Timing) -> Option<Duration> {
+pub(crate) fn watchdog_span(timing: &Timing) -> Option<Duration> {
     let earliest = timing.lifetime().saturating_sub(timing.kill_budget());
     let latest = timing.ttl().checked_sub(WATCHDOG_JITTER + HOOK_TIME)?;
     (earliest < latest).then(|| (earliest + latest) / 2)
@@ -209,8 +189,8 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
         let notifier = Notifier::to(format!("@{name}").as_bytes());
-        assert!(notifier.send(&[Message::Stopping]));
-        assert_eq!(received(&manager), "STOPPING=1\n");
+        assert!(notifier.send(&[Message::Ready]));
+        assert_eq!(received(&manager), "READY=1\n");
     }
 
     #[test]
@@ -229,7 +209,7 @@ mod tests {
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
         let notifier = Notifier::to(path.as_os_str().as_bytes());
-        let refused = (0..10_000).any(|_| !notifier.send(&[Message::Watchdog]));
+        let refused = (0..10_000).any(|_| !notifier.send(&[Message::Ready]));
         assert!(refused);
         drop(manager);
     }
@@ -250,7 +230,6 @@ mod tests {
         ]);
         let expected = "WATCHDOG_USEC=1500000\nEXTEND_TIMEOUT_USEC=10800000000\n";
         assert_eq!(text, expected);
-        assert!(datagram(&[Message::Reloading]).starts_with("RELOADING=1\nMONOTONIC_USEC="));
     }
 
     fn timing(ttl_ms: u64, kill_budget_ms: u64) -> Timing {

@@ -16,26 +16,26 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-pub mod look;
-pub mod survivor;
-pub mod ticks;
+pub(crate) mod look;
+pub(crate) mod survivor;
+pub(crate) mod ticks;
 
 /// The name that the kernel knows this process by, and by which a daemon that starts on a host
 /// finds the guardians of earlier ones.
-pub const GUARDIAN: &CStr = c"incumbent-guard";
+pub(crate) const GUARDIAN: &CStr = c"incumbent-guard";
 
 /// The same of the guardian that runs checks, and guards no job.
-pub const CHECKS: &CStr = c"incumbent-check";
+pub(crate) const CHECKS: &CStr = c"incumbent-check";
 
 /// The variable in which a guardian names itself to what it starts.
-pub const GUARDIAN_VARIABLE: &str = "INCUMBENT_GUARDIAN";
+pub(crate) const GUARDIAN_VARIABLE: &str = "INCUMBENT_GUARDIAN";
 
 /// How long whoever can't wait for a process sleeps instead.
 const BLIND: Duration = Duration::from_millis(10);
 
 /// One process, told apart from any other that had or will have the same number on this boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Process {
+pub(crate) struct Process {
     /// Its process id.
     pub pid: i32,
     /// When it started, in [`ticks`] since the machine's boot.
@@ -44,7 +44,7 @@ pub struct Process {
 
 impl Process {
     /// This process.
-    pub fn this() -> Self {
+    pub(crate) fn this() -> Self {
         static THIS: OnceLock<Process> = OnceLock::new();
         *THIS.get_or_init(|| {
             let pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -56,7 +56,7 @@ impl Process {
     }
 
     /// What [`Display`](fmt::Display) writes.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (pid, start_time) = text.split_once(':')?;
         Some(Self {
             pid: pid.parse().ok()?,
@@ -65,7 +65,7 @@ impl Process {
     }
 
     /// The process that has this number now, if there is one.
-    pub fn with_pid(pid: i32) -> Option<Self> {
+    pub(crate) fn with_pid(pid: i32) -> Option<Self> {
         Stat::of(pid).map(|stat| stat.process(pid))
     }
 
@@ -74,13 +74,13 @@ impl Process {
     ///
     /// # Errors
     /// Where it can't be looked at: then it may live.
-    pub fn lives(self) -> io::Result<bool> {
+    pub(crate) fn lives(self) -> io::Result<bool> {
         let stat = look::seen(Stat::read(self.pid))?;
         Ok(stat.is_some_and(|stat| self.is_told_by(&stat) && !stat.has_ended()))
     }
 
     /// Whether `stat`, which is about a process of its number, is about itself and no other.
-    pub const fn is_told_by(self, stat: &Stat) -> bool {
+    pub(crate) const fn is_told_by(self, stat: &Stat) -> bool {
         ticks::are_one(self.start_time, stat.start_time)
     }
 
@@ -88,7 +88,7 @@ impl Process {
     ///
     /// # Errors
     /// Fails where the process has no file descriptors left.
-    pub fn open(self) -> io::Result<Option<Handle>> {
+    pub(crate) fn open(self) -> io::Result<Option<Handle>> {
         let handle = Handle::open(self.pid)?;
         // The number may have passed to another process before it was opened, not after.
         Ok(if self.lives()? { handle } else { None })
@@ -98,7 +98,7 @@ impl Process {
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`Handle::kill`]: it may live on then.
-    pub fn kill(self) -> io::Result<()> {
+    pub(crate) fn kill(self) -> io::Result<()> {
         self.open()?.map_or(Ok(()), |handle| handle.kill())
     }
 }
@@ -111,7 +111,7 @@ impl fmt::Display for Process {
 
 /// An open process.
 #[derive(Debug)]
-pub struct Handle(OwnedFd);
+pub(crate) struct Handle(OwnedFd);
 
 impl Handle {
     /// Opens the process that has this number now; `None` if there is none. Works for processes
@@ -119,7 +119,7 @@ impl Handle {
     ///
     /// # Errors
     /// Fails where the process has no file descriptors left.
-    pub fn open(pid: i32) -> io::Result<Option<Self>> {
+    pub(crate) fn open(pid: i32) -> io::Result<Option<Self>> {
         // No process has the number 0, and negative ones mean something else.
         let Some(pid) = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
             return Ok(None);
@@ -132,7 +132,7 @@ impl Handle {
     }
 
     /// Its descriptor.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 
@@ -140,7 +140,7 @@ impl Handle {
     ///
     /// # Errors
     /// EPERM, where the process is another user's.
-    pub fn kill(&self) -> io::Result<()> {
+    pub(crate) fn kill(&self) -> io::Result<()> {
         self.signal(Signal::KILL)
     }
 
@@ -148,7 +148,7 @@ impl Handle {
     ///
     /// # Errors
     /// EPERM, where the process is another user's.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.0, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
@@ -156,7 +156,7 @@ impl Handle {
     }
 
     /// Waits until it has ended, for at most `limit`; returns whether that was seen.
-    pub fn wait(&self, limit: Duration) -> bool {
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
         let timeout = Timespec {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),
@@ -176,7 +176,7 @@ impl Handle {
 
 /// The parts of `/proc/PID/stat` that we use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stat {
+pub(crate) struct Stat {
     /// The name of the process: what it was executed as, or calls itself; at most 15 bytes.
     pub comm: String,
     /// The state's letter.
@@ -203,7 +203,7 @@ const PF_FORKNOEXEC: u32 = 0x40;
 
 impl Stat {
     /// The process with this number now.
-    pub fn of(pid: i32) -> Option<Self> {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
         Self::read(pid).ok()
     }
 
@@ -211,7 +211,7 @@ impl Stat {
     ///
     /// # Errors
     /// See [`look::seen`].
-    pub fn read(pid: i32) -> io::Result<Self> {
+    pub(crate) fn read(pid: i32) -> io::Result<Self> {
         let text = read(pid, "stat")?;
         let stat = Self::parse(&String::from_utf8_lossy(&text));
         let stat = stat.ok_or(io::ErrorKind::InvalidData)?;
@@ -242,7 +242,7 @@ impl Stat {
     }
 
     /// The process that this is about, if its number is `pid`.
-    pub fn process(&self, pid: i32) -> Process {
+    pub(crate) fn process(&self, pid: i32) -> Process {
         Process {
             pid,
             start_time: self.start_time,
@@ -256,13 +256,13 @@ impl Stat {
 
     /// Whether it has ended and only waits to be reaped. One whose first thread alone has ended
     /// looks the same but for its other threads.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.is_over() && self.threads <= 1
     }
 }
 
 /// Whether the whole process has ended: every thread of it, whoever is to reap them. It runs no more.
-pub fn has_ended_wholly(pid: i32) -> bool {
+pub(crate) fn has_ended_wholly(pid: i32) -> bool {
     let by_stat = |stat: Stat| {
         // Threads that have ended wait for a tracer, too.
         let others_over = || threads(pid).is_ok_and(|all| all.iter().all(Stat::is_over));
@@ -294,7 +294,7 @@ fn threads(pid: i32) -> io::Result<Vec<Stat>> {
 ///
 /// # Errors
 /// Fails where the process itself is hidden or gone, and on kernels that don't tell.
-pub fn children(pid: i32) -> io::Result<Vec<i32>> {
+pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
     let mut children = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
         match fs::read_to_string(entry?.path().join("children")) {
@@ -314,7 +314,7 @@ static OWN_CHILDREN: OnceLock<fs::File> = OnceLock::new();
 ///
 /// # Errors
 /// Fails where the process has no descriptor left. Kernels that don't list children are no error.
-pub fn keep_children() -> io::Result<()> {
+pub(crate) fn keep_children() -> io::Result<()> {
     if OWN_CHILDREN.get().is_some() {
         return Ok(());
     }
@@ -329,7 +329,7 @@ pub fn keep_children() -> io::Result<()> {
 
 /// The children of the first thread of this process, to which those fall that lose their parents; read
 /// without another descriptor. No proof of anything: other threads may have some.
-pub fn kept_children() -> Vec<i32> {
+pub(crate) fn kept_children() -> Vec<i32> {
     let mut text = Vec::new();
     let Some(file) = OWN_CHILDREN.get() else {
         return Vec::new();
@@ -348,12 +348,12 @@ fn number(text: &str) -> Option<i32> {
 
 /// Whether this error of a file in `/proc` says that its process or thread is gone, and not that it can't be
 /// looked at for a moment.
-pub fn is_gone(error: &io::Error) -> bool {
+pub(crate) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// Whether the kernel lists children.
-pub fn lists_children() -> bool {
+pub(crate) fn lists_children() -> bool {
     fs::metadata("/proc/thread-self/children").is_ok()
 }
 
@@ -361,7 +361,7 @@ pub fn lists_children() -> bool {
 ///
 /// # Errors
 /// Says what is missing.
-pub fn sees_own_children() -> io::Result<()> {
+pub(crate) fn sees_own_children() -> io::Result<()> {
     if lists_children() {
         return Ok(());
     }
@@ -385,7 +385,7 @@ pub fn sees_own_children() -> io::Result<()> {
 
 /// The user that a process acts as. The folder tells even of one whose files are root's, since it
 /// hides them.
-pub fn uid_of(pid: i32) -> Option<u32> {
+pub(crate) fn uid_of(pid: i32) -> Option<u32> {
     let folder = fs::metadata(format!("/proc/{pid}")).ok()?;
     Some(std::os::unix::fs::MetadataExt::uid(&folder))
 }
@@ -395,7 +395,7 @@ pub fn uid_of(pid: i32) -> Option<u32> {
 ///
 /// # Errors
 /// As [`fs::read`].
-pub fn read(pid: i32, name: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn read(pid: i32, name: &str) -> io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(8 * 1024);
     let file = fs::File::open(format!("/proc/{pid}/{name}"))?;
     // Through `take`, which doesn't ask for the size.
@@ -407,7 +407,7 @@ pub fn read(pid: i32, name: &str) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// See [`is_gone`].
-pub fn own_number(pid: i32) -> io::Result<i32> {
+pub(crate) fn own_number(pid: i32) -> io::Result<i32> {
     let text = read(pid, "status")?;
     let text = String::from_utf8_lossy(&text);
     let Some(numbers) = text.lines().find_map(|line| line.strip_prefix("NSpid:")) else {
@@ -419,7 +419,7 @@ pub fn own_number(pid: i32) -> io::Result<i32> {
 }
 
 /// The id of this boot of the machine.
-pub fn boot_id() -> Option<String> {
+pub(crate) fn boot_id() -> Option<String> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned())
 }

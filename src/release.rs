@@ -45,7 +45,7 @@ const KILL_BUDGET: Duration = Duration::from_secs(1);
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReleaseOutcome {
+pub(crate) enum ReleaseOutcome {
     /// There is no lease file: the daemon gave its lease back itself, or never had one.
     NothingToDo,
     /// The lease is gone.
@@ -60,7 +60,7 @@ pub enum ReleaseOutcome {
 
 impl ReleaseOutcome {
     /// The command's exit code.
-    pub const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Self::NothingToDo | Self::Resigned => 0,
             Self::NotAlone => 1,
@@ -72,7 +72,7 @@ impl ReleaseOutcome {
 
 /// Why nothing was touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReleaseRefusal {
+pub(crate) enum ReleaseRefusal {
     /// `SERVICE_RESULT` or `INVOCATION_ID` is not set.
     #[error("not run by a unit's ExecStopPost=")]
     NotAHook,
@@ -97,7 +97,7 @@ pub enum ReleaseRefusal {
 }
 
 /// Runs the hook on the runtime directory `dir`.
-pub async fn run(dir: &Path) -> ReleaseOutcome {
+pub(crate) async fn run(dir: &Path) -> ReleaseOutcome {
     let outcome = attempt(dir).await;
     match outcome {
         ReleaseOutcome::Refused(reason) => tracing::error!(%reason, "release refused"),

@@ -31,7 +31,7 @@ const MOST: usize = 1024 * 1024;
 
 /// A run that was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RunRecord {
+pub(crate) struct RunRecord {
     /// Its session, which is the number of its main process.
     pub session: i32,
     /// A time at which that number was its main process's, in [`ticks`] since the machine's boot.
@@ -52,7 +52,7 @@ impl RunRecord {
 
     /// Whether `stat` is a process of its session, where `leader` is what has the session's number
     /// now.
-    pub fn has(&self, stat: &Stat, leader: Option<&Stat>) -> bool {
+    pub(crate) fn has(&self, stat: &Stat, leader: Option<&Stat>) -> bool {
         stat.session == self.session
             && match leader {
                 Some(leader) => !ticks::is_after(leader.start_time, self.at),
@@ -61,7 +61,7 @@ impl RunRecord {
     }
 
     /// Whether its guardian lives; or may, where that can't be seen.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.guardian.lives().unwrap_or(true)
     }
 
@@ -69,7 +69,7 @@ impl RunRecord {
     ///
     /// # Errors
     /// Where that can't be seen: then it may live.
-    pub fn lives(&self) -> io::Result<bool> {
+    pub(crate) fn lives(&self) -> io::Result<bool> {
         let all = everybody()?;
         let mut leaders = all.iter().filter(|(pid, _)| *pid == self.session);
         let leader = leaders.next().map(|(_, stat)| stat);
@@ -123,7 +123,7 @@ fn header() -> [u8; HEADER] {
 }
 
 /// What a file of these runs says.
-pub fn listing(runs: &[RunRecord]) -> Vec<u8> {
+pub(crate) fn listing(runs: &[RunRecord]) -> Vec<u8> {
     let mut text = header().to_vec();
     text.resize(HEADER + ROOM.max(runs.len()) * RECORD, 0);
     let records = text.get_mut(HEADER..).unwrap_or_default();
@@ -134,7 +134,7 @@ pub fn listing(runs: &[RunRecord]) -> Vec<u8> {
 }
 
 /// The runs in what a file says; none of another boot's.
-pub fn read(text: &[u8]) -> Vec<RunRecord> {
+pub(crate) fn read(text: &[u8]) -> Vec<RunRecord> {
     match text.strip_prefix(&header()) {
         Some(records) => records
             .chunks(RECORD)
@@ -157,7 +157,7 @@ fn read_file(file: impl AsFd) -> Vec<RunRecord> {
 
 /// The runs of this process, a guardian, and the file where they stand.
 #[derive(Debug)]
-pub struct Runs {
+pub(crate) struct Runs {
     file: OwnedFd,
     guardian: Process,
     begun: Vec<RunRecord>,
@@ -169,7 +169,7 @@ pub struct Runs {
 
 impl Runs {
     /// None yet. Reads the file, and so is for a time when nothing is guarded yet.
-    pub fn in_file(file: OwnedFd) -> Self {
+    pub(crate) fn in_file(file: OwnedFd) -> Self {
         let mut earlier = read_file(&file);
         let stood = earlier.len();
         // The daemon fences the others before it starts anything.
@@ -184,7 +184,7 @@ impl Runs {
     }
 
     /// What the next one has to write.
-    pub fn prepare(&mut self) -> io::Result<NextRun> {
+    pub(crate) fn prepare(&mut self) -> io::Result<NextRun> {
         if self.begun.len() >= ROOM || !self.earlier.is_empty() {
             self.forget_ended();
         }
@@ -203,7 +203,7 @@ impl Runs {
     }
 
     /// It was begun, and this is its main process, which has not been reaped yet.
-    pub fn begun(&mut self, main: i32) {
+    pub(crate) fn begun(&mut self, main: i32) {
         let noted = RunRecord::with_main(main, self.guardian);
         self.begun.push(RunRecord {
             // It may have been a while, in which it has started others and ended.
@@ -213,7 +213,7 @@ impl Runs {
     }
 
     /// Nothing is left of any that was begun here.
-    pub fn all_ended(&mut self) {
+    pub(crate) fn all_ended(&mut self) {
         self.begun.clear();
     }
 
@@ -229,7 +229,7 @@ impl Runs {
 
 /// A run that is about to begin, laid out before there is a process for it.
 #[derive(Debug)]
-pub struct NextRun {
+pub(crate) struct NextRun {
     file: OwnedFd,
     guardian: Process,
     records: Vec<u8>,
@@ -240,7 +240,7 @@ impl NextRun {
     ///
     /// One that can't be written begins all the same: it is missed only where daemon and guardian
     /// are killed at once.
-    pub fn write(&mut self) {
+    pub(crate) fn write(&mut self) {
         let run = RunRecord::with_main(getpid().as_raw_pid(), self.guardian);
         if let Some(first) = self.records.get_mut(..RECORD) {
             run.encode(first);

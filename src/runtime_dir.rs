@@ -4,8 +4,8 @@
 //! what lies in it opens the store. The unit's stop hook reads the [lease file](lease_file) after
 //! the daemon's death, without holding the lock.
 
-pub mod lease_file;
-pub mod own;
+pub(crate) mod lease_file;
+pub(crate) mod own;
 
 mod dir;
 mod left;
@@ -21,14 +21,14 @@ use rustix::io::Errno;
 
 use crate::faults;
 
-pub use dir::Dir;
-pub use left::{Leftovers, RunFiles};
+pub(crate) use dir::Dir;
+pub(crate) use left::{Leftovers, RunFiles};
 
 /// Held with flock by the daemon; its text is the daemon's process id.
 const LOCK: &str = "lock";
 
 /// The control socket's name.
-pub const CONTROL_SOCKET: &str = "control.sock";
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 
 /// What of ours may lie in the directory; the lease file's temporary name included.
 const OURS: [&str; 6] = [
@@ -45,7 +45,7 @@ const TRIES: usize = 16;
 
 /// Why the runtime directory can't be had.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Another daemon has it.
     #[error(
         "runtime_dir: {path} is held by process {holder}; each daemon on a host needs its own (runtime_dir, or INCUMBENT__RUNTIME_DIR)",
@@ -96,7 +96,7 @@ pub enum Error {
 impl Error {
     /// Whether the user has to mend it before another try can do better, as
     /// [`faults::is_the_users`] has it.
-    pub fn is_the_users(&self) -> bool {
+    pub(crate) fn is_the_users(&self) -> bool {
         let Self::Unusable { source, .. } = self else {
             return true;
         };
@@ -106,7 +106,7 @@ impl Error {
 
 /// A runtime directory that this process holds until the value is dropped.
 #[derive(Debug)]
-pub struct RuntimeDir {
+pub(crate) struct RuntimeDir {
     path: PathBuf,
     dir: Arc<Dir>,
     left: Leftovers,
@@ -119,7 +119,7 @@ impl RuntimeDir {
     ///
     /// # Errors
     /// Names `runtime_dir` and what is wrong with it; [`Error::Held`] names the holder.
-    pub fn hold(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn hold(path: &Path) -> Result<Self, Error> {
         let unusable = |source| unusable(path, source);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(unusable)?;
@@ -141,17 +141,17 @@ impl RuntimeDir {
     }
 
     /// Its path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The directory itself.
-    pub fn dir(&self) -> &Arc<Dir> {
+    pub(crate) fn dir(&self) -> &Arc<Dir> {
         &self.dir
     }
 
     /// The runs that an earlier daemon may have left.
-    pub fn left(&self) -> &Leftovers {
+    pub(crate) fn left(&self) -> &Leftovers {
         &self.left
     }
 }

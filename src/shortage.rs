@@ -18,7 +18,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Cancel safety
 /// Safe where `get` is.
-pub async fn until_had<T>(what: &str, mut get: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) async fn until_had<T>(
+    what: &str,
+    mut get: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
     let mut wait = Wait { what, said: false };
     loop {
         if let Some(done) = wait.note(get()) {
@@ -32,7 +35,10 @@ pub async fn until_had<T>(what: &str, mut get: impl FnMut() -> io::Result<T>) ->
 ///
 /// # Errors
 /// As [`until_had`].
-pub fn until_had_blocking<T>(what: &str, mut get: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn until_had_blocking<T>(
+    what: &str,
+    mut get: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
     let mut wait = Wait { what, said: false };
     loop {
         if let Some(done) = wait.note(get()) {

@@ -39,7 +39,7 @@ const STRAY: [i32; 9] = [
 ///
 /// # Errors
 /// Never for these signals.
-pub fn shrug_off() -> io::Result<()> {
+pub(crate) fn shrug_off() -> io::Result<()> {
     let ignored = ignored();
     for signal in STRAY {
         if ignored & (1 << (signal - 1)) == 0 {
@@ -61,7 +61,7 @@ pub fn shrug_off() -> io::Result<()> {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// SIGTERM or SIGINT: a planned stop; another one after a while, an impatient one.
     Stop,
     /// SIGQUIT: an impatient stop at once.
@@ -73,14 +73,14 @@ pub enum Signal {
 }
 
 /// The signals as they arrive.
-pub struct Arriving(Signals);
+pub(crate) struct Arriving(Signals);
 
 impl Arriving {
     /// Takes the signals over from their defaults, at once.
     ///
     /// # Errors
     /// When the kernel has no descriptor to spare.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1]).map(Self)
     }
 
@@ -88,7 +88,7 @@ impl Arriving {
     ///
     /// # Cancel safety
     /// Safe.
-    pub async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         match self.0.next().await {
             Some(SIGHUP) => Signal::Reload,
             Some(SIGUSR1) => Signal::StepDown,
@@ -100,11 +100,11 @@ impl Arriving {
 }
 
 /// The signals that a command passes on to the job that it waits for.
-pub struct PassedOn(Signals);
+pub(crate) struct PassedOn(Signals);
 
 /// A signal to be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Passed {
+pub(crate) struct Passed {
     /// Its number.
     pub signal: i32,
     /// Whether it asks for the end, so that another one may be impatient: SIGTERM and SIGINT.
@@ -121,7 +121,7 @@ impl PassedOn {
     ///
     /// # Errors
     /// When the kernel has no descriptor to spare.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let ignored = ignored();
         let all = [
             SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP,
@@ -137,7 +137,7 @@ impl PassedOn {
     ///
     /// # Cancel safety
     /// Safe.
-    pub async fn next(&mut self) -> Passed {
+    pub(crate) async fn next(&mut self) -> Passed {
         loop {
             let Some(signal) = self.0.next().await else {
                 vital::gone("signals")

@@ -20,12 +20,12 @@ use crate::wall::Time;
 
 /// What to say of a key that blocks the queue and is that of the last term on record: to delete it
 /// is nobody's to do but the next candidate's, which waits for the job first.
-pub const OF_LAST_TERM: &str =
+pub(crate) const OF_LAST_TERM: &str =
     "the key of the last term, off its lease, which has ended: the next candidate takes it away";
 
 /// An election at one revision; as JSON the very shape of `status -o json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ElectionStatus {
+pub(crate) struct ElectionStatus {
     /// The election's prefix.
     pub election: Prefix,
     /// The leader; `None` if there is nobody, if the queue is blocked before anybody, or if the first
@@ -61,7 +61,7 @@ pub struct ElectionStatus {
 
 /// The schedule of an election's job, and what became of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ScheduleStatus {
+pub(crate) struct ScheduleStatus {
     /// The schedule in words, by the configuration of who asks.
     pub words: Option<String>,
     /// The next slot, by that configuration.
@@ -92,7 +92,7 @@ pub struct ScheduleStatus {
 
 impl ScheduleStatus {
     /// What the record of the state tells.
-    pub fn of(state: &State) -> Self {
+    pub(crate) fn of(state: &State) -> Self {
         Self {
             open: state.open.clone(),
             last: state.last.clone(),
@@ -108,7 +108,7 @@ impl ScheduleStatus {
 
 /// One candidate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CandidateStatus {
+pub(crate) struct CandidateStatus {
     /// Its place in the queue, from 0.
     pub position: usize,
     /// Its name.
@@ -147,7 +147,7 @@ pub struct CandidateStatus {
 
 /// What a pause is to who leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InPause<'a> {
+pub(crate) enum InPause<'a> {
     /// Nobody does.
     Nobody,
     /// It goes on, as asked.
@@ -160,7 +160,7 @@ pub enum InPause<'a> {
 
 impl ElectionStatus {
     /// What its pause is to the leader; one that can't be read keeps nobody.
-    pub fn in_pause(&self) -> InPause<'_> {
+    pub(crate) fn in_pause(&self) -> InPause<'_> {
         let keeps = self.pause.as_ref().is_some_and(|pause| pause.keep_leader);
         match &self.leader {
             None => InPause::Nobody,
@@ -177,7 +177,7 @@ impl ElectionStatus {
     ///
     /// # Errors
     /// If the queue can't be read.
-    pub async fn read(
+    pub(crate) async fn read(
         store: &Store,
         prefix: &Prefix,
         patience: &Patience,
@@ -187,7 +187,7 @@ impl ElectionStatus {
     }
 
     /// The status of a queue that was read; its leases are asked for at most `limit`.
-    pub async fn with_lifetimes(
+    pub(crate) async fn with_lifetimes(
         store: &Store,
         prefix: &Prefix,
         queue: queue::Queue,
@@ -200,7 +200,7 @@ impl ElectionStatus {
 
     /// With what this schedule has ahead: that of the asker's configuration.
     #[must_use]
-    pub fn with_schedule(mut self, schedule: &Schedule, now: Time) -> Self {
+    pub(crate) fn with_schedule(mut self, schedule: &Schedule, now: Time) -> Self {
         let mut status = self.schedule.take().unwrap_or_default();
         let now = Slot::up_to(now);
         status.next = schedule.next(status.mark.map_or(now, |mark| mark.max(now)));
@@ -213,7 +213,7 @@ impl ElectionStatus {
 
     /// Without what changes by itself: the time that the leases have left, and the revision.
     #[must_use]
-    pub fn without_time(&self) -> Self {
+    pub(crate) fn without_time(&self) -> Self {
         let mut status = self.clone();
         status.revision = Revision::default();
         for candidate in status.leader.iter_mut().chain(&mut status.queue) {
@@ -293,7 +293,7 @@ impl ElectionStatus {
 
 impl CandidateStatus {
     /// The processes of its job that can't be killed in one line, if there are any.
-    pub fn stuck(&self) -> Option<String> {
+    pub(crate) fn stuck(&self) -> Option<String> {
         let each: Vec<String> = self.unkillable.iter().map(ToString::to_string).collect();
         (!each.is_empty()).then(|| each.join(", "))
     }
@@ -307,7 +307,7 @@ fn digest(candidate: &queue::QueuedCandidate) -> Option<&String> {
 
 /// An election and its past, for the page.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Overview {
+pub(crate) struct Overview {
     /// The election now.
     pub status: ElectionStatus,
     /// The terms that ended, the latest first.
@@ -324,7 +324,7 @@ impl Overview {
     ///
     /// # Errors
     /// If one of them can't be read.
-    pub async fn read(
+    pub(crate) async fn read(
         store: &Store,
         prefix: &Prefix,
         patience: &Patience,
@@ -351,7 +351,7 @@ impl Overview {
 ///
 /// # Errors
 /// If the queue can't be read.
-pub async fn position(
+pub(crate) async fn position(
     store: &Store,
     prefix: &Prefix,
     lease: LeaseId,

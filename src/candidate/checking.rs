@@ -25,7 +25,7 @@ async fn start(config: &Config, files: &Keeper) -> std::io::Result<NewGuardian> 
     let (election, candidate) = (&config.election.prefix, &config.candidate_name);
     let handed = HandedOver {
         input: None,
-        runs: files.runs_of_checks(),
+        runs: Some(files.runs_of_checks()),
     };
     Guardian::start_checks(&config.log, election, candidate, handed).await
 }

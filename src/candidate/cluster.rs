@@ -10,7 +10,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 /// The cluster that a candidate stands in, once it has heard of one.
 #[derive(Clone, Debug)]
-pub struct Cluster(Store);
+pub(crate) struct Cluster(Store);
 
 impl Cluster {
     /// That of the candidate's store.
@@ -22,7 +22,7 @@ impl Cluster {
     /// election can't be moved by one replica alone. Endpoints that don't say are no reason.
     ///
     /// Blocks, for a thread of its own.
-    pub fn refuses(&self, config: &Config) -> Option<String> {
+    pub(crate) fn refuses(&self, config: &Config) -> Option<String> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().ok()?;
         let store = Store::new(&config.etcd);

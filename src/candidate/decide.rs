@@ -43,15 +43,15 @@ mod wishes;
 pub(super) mod words;
 
 use checks::Checks;
-pub use end::End;
+pub(crate) use end::End;
 use once::Once;
-pub use once::OnceOutcome;
+pub(crate) use once::OnceOutcome;
 use place::{Job, Out, Place};
 use silence::Silence;
 use slots::Planning;
 use trouble::Trouble;
 use words::{Action, Command, Event, Line};
-pub use words::{Order, Role};
+pub(crate) use words::{Order, Role};
 
 /// First and largest pause before a candidate that lost its place stands again.
 const REJOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));

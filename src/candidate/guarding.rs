@@ -46,7 +46,7 @@ pub(super) async fn start(
     let stdin = io::stdin();
     let input = with_input.then(|| stdin.as_fd());
     let (election, candidate) = (&config.election.prefix, &config.candidate_name);
-    let runs = files.runs();
+    let runs = Some(files.runs());
     let handed = HandedOver { input, runs };
     Guardian::start_with(&config.log, election, candidate, handed).await
 }

@@ -18,7 +18,7 @@ const ROUND: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Waits until one of these loops has ended, however it did; returns which.
-pub async fn ended(pulses: &[(&'static str, Pulse)]) -> &'static str {
+pub(crate) async fn ended(pulses: &[(&'static str, Pulse)]) -> &'static str {
     loop {
         clock::sleep(ROUND).await;
         for (name, pulse) in pulses {
@@ -32,7 +32,7 @@ pub async fn ended(pulses: &[(&'static str, Pulse)]) -> &'static str {
 
 /// A loop that ticks when it is asked to; however many ask at once, it is woken once.
 #[derive(Clone, Debug)]
-pub struct Pulse {
+pub(crate) struct Pulse {
     asked: Arc<Notify>,
     tick: Tick,
 }
@@ -63,7 +63,7 @@ impl Pulse {
     }
 
     /// Whether the loop comes round within `limit`.
-    pub async fn beats(&self, limit: Duration) -> bool {
+    pub(crate) async fn beats(&self, limit: Duration) -> bool {
         let asked_at = clock::now();
         self.asked.notify_one();
         while self.tick.last() < asked_at {

@@ -24,7 +24,7 @@ const KEPT: usize = 10;
 
 /// How the candidate stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Public {
+pub(crate) struct Public {
     /// Its role.
     pub role: Role,
     /// The lease of its candidacy.
@@ -61,7 +61,7 @@ pub struct Public {
 
 /// How the check of a candidate stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthView {
+pub(crate) struct HealthView {
     /// Whether it is healthy; unknown before the first check has ended.
     pub healthy: Option<bool>,
     /// What the last check came to.
@@ -70,7 +70,7 @@ pub struct HealthView {
 
 impl HealthView {
     /// The word for status and pages.
-    pub const fn word(&self) -> &'static str {
+    pub(crate) const fn word(&self) -> &'static str {
         match self.healthy {
             None => "unknown",
             Some(true) => "healthy",
@@ -81,7 +81,7 @@ impl HealthView {
 
 /// What the job does and did since the daemon started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct JobView {
+pub(crate) struct JobView {
     /// Whether it runs.
     pub up: bool,
     /// How many runs were started.
@@ -92,7 +92,7 @@ pub struct JobView {
 
 /// What a leader knows of its job's schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotsView {
+pub(crate) struct SlotsView {
     /// The next slot that isn't settled.
     pub next: Option<Slot>,
     /// What the store holds.
@@ -101,7 +101,7 @@ pub struct SlotsView {
 
 /// A run that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PastRun {
+pub(crate) struct PastRun {
     /// Its term.
     pub token: Token,
     /// How it came out.
@@ -116,7 +116,7 @@ pub struct PastRun {
 
 /// Where to look at a candidate.
 #[derive(Clone, Debug)]
-pub struct View {
+pub(crate) struct View {
     /// How it stands.
     pub public: watch::Receiver<Public>,
     /// Its loops, by name.
@@ -152,7 +152,7 @@ impl Public {
 
     /// Whether it leads, and may go on: from `D−G−K` on the job is being stopped, whether or not
     /// the main loop has come round to say so (R2).
-    pub fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         let stops = self
             .deadline
             .map(|deadline| self.timing.polite_stop(deadline));

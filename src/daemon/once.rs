@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::stops::{DaemonStop, Stops};
 use super::{Begun, keeper, make_ready, reap_orphans, start_and_fence, start_log};
-pub use crate::candidate::Role;
+pub(crate) use crate::candidate::Role;
 use crate::candidate::{Candidate, Order, Parts};
-pub use crate::candidate::{OnceOutcome, Public};
+pub(crate) use crate::candidate::{OnceOutcome, Public};
 use crate::clock;
 use crate::config::Config;
 use crate::job::Jobs;
@@ -27,7 +27,7 @@ use crate::vital;
 ///
 /// # Errors
 /// When a process, a thread or a descriptor can't be had.
-pub fn run(
+pub(crate) fn run(
     config: Config,
     directory: &RuntimeDir,
     wait: Option<Duration>,

@@ -21,7 +21,7 @@ const LONGEST_ANSWER: usize = 1 << 20;
 
 /// Why a daemon gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Nobody listens.
     #[error("no daemon answers on {0}: {1}")]
     NoDaemon(String, io::Error),
@@ -41,7 +41,7 @@ impl Reloaded {
     ///
     /// # Errors
     /// If it does not say what came of it.
-    pub async fn ask(path: &Path, limit: Duration) -> Result<Self, Error> {
+    pub(crate) async fn ask(path: &Path, limit: Duration) -> Result<Self, Error> {
         let (status, body) = ask(path, Method::POST, "/reload", limit).await?;
         match status {
             StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => {
@@ -57,7 +57,7 @@ impl Reloaded {
 
 /// The settings that the daemon whose runtime directory is `directory` runs by; `None` if it can't be
 /// asked. Blocks, but no longer than `limit` at each step.
-pub fn settings(directory: &Path, limit: Duration) -> Option<HandedSettings> {
+pub(crate) fn settings(directory: &Path, limit: Duration) -> Option<HandedSettings> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, sockopt};
     let stream = rustix::net::socket_with(
         AddressFamily::UNIX,
@@ -89,7 +89,7 @@ pub fn settings(directory: &Path, limit: Duration) -> Option<HandedSettings> {
 ///
 /// # Errors
 /// If there is no answer; any status is one.
-pub async fn ask(
+pub(crate) async fn ask(
     directory: &Path,
     method: Method,
     path: &str,

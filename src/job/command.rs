@@ -12,7 +12,7 @@ use crate::schedule::Run;
 use crate::term::Term;
 
 /// The configured command, as it runs in `term`.
-pub fn spec(config: &Config, term: &Term) -> CommandSpec {
+pub(crate) fn spec(config: &Config, term: &Term) -> CommandSpec {
     let (remove, set) = environment(config, term);
     CommandSpec {
         argv: config.job.command.clone(),
@@ -24,7 +24,7 @@ pub fn spec(config: &Config, term: &Term) -> CommandSpec {
 }
 
 /// The configured command, as it runs in `term` for a slot of its schedule, if it has one.
-pub fn spec_of_run(config: &Config, term: &Term, slot: Option<&Run>) -> CommandSpec {
+pub(crate) fn spec_of_run(config: &Config, term: &Term, slot: Option<&Run>) -> CommandSpec {
     let mut spec = spec(config, term);
     if let Some(run) = slot {
         let last_success = run.last_success.map(|slot| slot.to_string());
@@ -42,7 +42,7 @@ pub fn spec_of_run(config: &Config, term: &Term, slot: Option<&Run>) -> CommandS
 }
 
 /// Another command, `argv`, as the job would run in `term`.
-pub fn spec_of(config: &Config, term: &Term, argv: &[String]) -> CommandSpec {
+pub(crate) fn spec_of(config: &Config, term: &Term, argv: &[String]) -> CommandSpec {
     CommandSpec {
         argv: argv.to_vec(),
         ..spec(config, term)
@@ -50,7 +50,7 @@ pub fn spec_of(config: &Config, term: &Term, argv: &[String]) -> CommandSpec {
 }
 
 /// `argv`, run as the job is, but outside of any term: without its variables.
-pub fn spec_outside(config: &Config, argv: &[String]) -> CommandSpec {
+pub(crate) fn spec_outside(config: &Config, argv: &[String]) -> CommandSpec {
     let (mut remove, mut set) = outside(config);
     // A daemon may have been started by a job of another one.
     let of_term = ["INCUMBENT_TOKEN", "INCUMBENT_LEASE", "INCUMBENT_LEADER_KEY"];
@@ -66,7 +66,7 @@ pub fn spec_outside(config: &Config, argv: &[String]) -> CommandSpec {
 }
 
 /// What tells a command that was run so, and all that came of it, by its environment: `NAME=value`.
-pub fn carried_outside(config: &Config) -> Vec<String> {
+pub(crate) fn carried_outside(config: &Config) -> Vec<String> {
     let whose = whose(config).into_iter();
     whose
         .map(|(name, value)| format!("{name}={value}"))
@@ -82,7 +82,10 @@ fn whose(config: &Config) -> [(&'static str, String); 2] {
 
 /// What a process of the job has in its environment that the daemon hasn't, and the other way
 /// round. The user's own `job.env` comes first, so that it can't fake a term.
-pub fn environment(config: &Config, term: &Term) -> (BTreeSet<String>, BTreeMap<String, OsText>) {
+pub(crate) fn environment(
+    config: &Config,
+    term: &Term,
+) -> (BTreeSet<String>, BTreeMap<String, OsText>) {
     let (remove, mut set) = outside(config);
     let ours = [
         ("INCUMBENT_TOKEN", term.token().to_string()),

@@ -16,7 +16,7 @@ type Maker = Box<dyn FnOnce() -> AnyLayer + Send>;
 
 /// The layers of a binary.
 #[derive(Clone, Default)]
-pub struct JobLayers(Arc<Shared>);
+pub(crate) struct JobLayers(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {

@@ -32,7 +32,7 @@ const WORKERS: usize = 2;
 
 /// What becomes of a run.
 #[derive(Debug)]
-pub struct NativeProgress {
+pub(crate) struct NativeProgress {
     /// The daemon's number for the run.
     pub run: u64,
     /// How far it has come.
@@ -41,7 +41,7 @@ pub struct NativeProgress {
 
 /// How far a run has come to its end.
 #[derive(Debug)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// `run()` has returned, but threads of the run may be left. Always followed by the end.
     Returned,
     /// Nothing of the run is left. What it returned, or how it panicked.
@@ -50,12 +50,12 @@ pub enum Stage {
 
 /// A run of a Rust job.
 #[derive(Debug)]
-pub struct NativeJob {
+pub(crate) struct NativeJob {
     stopping: watch::Sender<bool>,
 }
 
 /// What a run needs.
-pub struct Start {
+pub(crate) struct Start {
     /// Makes the job.
     pub(crate) factory: Factory,
     /// The table `job.settings`.
@@ -79,7 +79,7 @@ impl NativeJob {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(
+    pub(crate) fn start(
         start: Start,
         progress: mpsc::UnboundedSender<NativeProgress>,
     ) -> io::Result<Self> {
@@ -102,7 +102,7 @@ impl NativeJob {
     }
 
     /// Tells the job to stop.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
     }
 }

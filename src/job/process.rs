@@ -23,7 +23,7 @@ pub enum ProcessError {
 
 /// What to start, and whom to tell.
 #[derive(Debug)]
-pub struct SpawnRequest {
+pub(crate) struct SpawnRequest {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Where it runs; `None` for the job's own place.
@@ -37,7 +37,7 @@ pub struct SpawnRequest {
 }
 
 /// The way from a term to the guardian.
-pub type Spawner = mpsc::UnboundedSender<SpawnRequest>;
+pub(crate) type Spawner = mpsc::UnboundedSender<SpawnRequest>;
 
 /// A command that is to run within a term; made by [`JobTerm::command`](super::JobTerm::command).
 ///
@@ -150,6 +150,6 @@ impl JobProcess {
 }
 
 /// A status with this exit code, or death by this signal.
-pub fn exit_status(code: Option<i32>, signal: Option<i32>) -> ExitStatus {
+pub(crate) fn exit_status(code: Option<i32>, signal: Option<i32>) -> ExitStatus {
     ExitStatus::from_raw(signal.unwrap_or_else(|| (code.unwrap_or(0) & 0xff) << 8))
 }

@@ -7,7 +7,7 @@ use crate::config::{self, Restart};
 
 /// What is to follow a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartVerdict {
+pub(crate) enum RestartVerdict {
     /// Another run in this term, after this pause.
     Again(Duration),
     /// The term is given back; this candidate stays out of the queue for this long.
@@ -16,7 +16,7 @@ pub enum RestartVerdict {
 
 /// Counts the runs of a candidate and decides what follows each.
 #[derive(Debug)]
-pub struct Restarts {
+pub(crate) struct Restarts {
     policy: Restart,
     backoff: Backoff,
     /// A run longer than this wipes the slate clean: restart_delay_max.
@@ -28,7 +28,7 @@ pub struct Restarts {
 
 impl Restarts {
     /// The policy of `job.restart` and its neighbours.
-    pub fn new(job: &config::Job) -> Self {
+    pub(crate) fn new(job: &config::Job) -> Self {
         Self {
             policy: job.restart,
             backoff: Backoff::new(job.restart_delay, job.restart_delay_max),
@@ -40,7 +40,7 @@ impl Restarts {
     }
 
     /// Decides what follows a run that took `ran`, and failed or not.
-    pub fn decide(&mut self, failed: bool, ran: Duration, random: u32) -> RestartVerdict {
+    pub(crate) fn decide(&mut self, failed: bool, ran: Duration, random: u32) -> RestartVerdict {
         if ran > self.long {
             self.backoff.reset();
             self.failures = 0;

@@ -13,7 +13,7 @@ use super::{Process, Stat, children, is_gone, lists_children, number, sees_own_c
 ///
 /// # Errors
 /// Where it may be there, and can't be looked at.
-pub fn seen<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+pub(crate) fn seen<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     match read {
         Ok(found) => Ok(Some(found)),
         Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
@@ -27,7 +27,7 @@ pub fn seen<T>(read: io::Result<T>) -> io::Result<Option<T>> {
 ///
 /// # Errors
 /// Where it can't be read whole, or isn't that of this process.
-pub fn listed() -> io::Result<Vec<i32>> {
+pub(crate) fn listed() -> io::Result<Vec<i32>> {
     let this = fs::read_link("/proc/self").map_err(|error| blind(&error.to_string()))?;
     if this.to_str().and_then(number) != Some(Process::this().pid) {
         return Err(blind("it is that of another namespace"));
@@ -50,7 +50,7 @@ fn blind(why: &str) -> io::Error {
 ///
 /// # Errors
 /// Where any of them can't be looked at.
-pub fn everybody() -> io::Result<Vec<(i32, Stat)>> {
+pub(crate) fn everybody() -> io::Result<Vec<(i32, Stat)>> {
     let mut all = Vec::new();
     for pid in listed()? {
         all.extend(seen(Stat::read(pid))?.map(|stat| (pid, stat)));
@@ -62,7 +62,7 @@ pub fn everybody() -> io::Result<Vec<(i32, Stat)>> {
 ///
 /// # Errors
 /// Where not all of them can be seen.
-pub fn own_children() -> io::Result<Vec<i32>> {
+pub(crate) fn own_children() -> io::Result<Vec<i32>> {
     let this = Process::this().pid;
     if lists_children() {
         return children(this);

@@ -13,7 +13,7 @@ use super::{Stat, read, uid_of};
 use crate::clock::Instant;
 
 /// Between two words about what can't be killed.
-pub const REPEATED: Duration = Duration::from_secs(5);
+pub(crate) const REPEATED: Duration = Duration::from_secs(5);
 
 /// Where users have their names; what stands beyond this size is not looked at.
 const USERS: (&str, u64) = ("/etc/passwd", 1024 * 1024);
@@ -52,13 +52,13 @@ impl fmt::Display for Survivor {
 }
 
 /// Them all in one line.
-pub fn listed(survivors: &[Survivor]) -> String {
+pub(crate) fn listed(survivors: &[Survivor]) -> String {
     let each: Vec<String> = survivors.iter().map(ToString::to_string).collect();
     each.join(", ")
 }
 
 /// The process that traces the one with this number, if one does.
-pub fn tracer(pid: i32) -> Option<i32> {
+pub(crate) fn tracer(pid: i32) -> Option<i32> {
     let status = read(pid, "status").ok()?;
     let status = String::from_utf8_lossy(&status);
     let mut lines = status.lines();
@@ -67,7 +67,7 @@ pub fn tracer(pid: i32) -> Option<i32> {
 }
 
 /// Reads the names of users, for whoever may not wait for a disk later on.
-pub fn learn_names() {
+pub(crate) fn learn_names() {
     NAMES.get_or_init(|| {
         let mut text = Vec::new();
         let (path, limit) = USERS;
@@ -98,20 +98,20 @@ fn name(uid: u32) -> String {
 
 /// When whoever kills in vain says who lives on: after K, and every few seconds from then on.
 #[derive(Clone, Copy, Debug)]
-pub struct InVain {
+pub(crate) struct InVain {
     next: Instant,
 }
 
 impl InVain {
     /// Of a kill that begins now and may take so long.
-    pub fn from(now: Instant, kill_budget: Duration) -> Self {
+    pub(crate) fn from(now: Instant, kill_budget: Duration) -> Self {
         Self {
             next: now + kill_budget,
         }
     }
 
     /// Whether it is to be said now.
-    pub fn is_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let due = now >= self.next;
         if due {
             self.next = now + REPEATED;

@@ -29,7 +29,7 @@ pub(super) fn on_the_machine(ticks: u64) -> io::Result<u64> {
 }
 
 /// Now, as the machine counts it. Async-signal-safe once any process was looked at.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Boottime);
     let now = i128::from(tv_sec) * i128::from(SECOND) + i128::from(tv_nsec);
     let ahead = AHEAD.get().copied().unwrap_or(0);
@@ -38,12 +38,12 @@ pub fn now() -> u64 {
 
 /// Whether both may be when one process was started: namespaces that are no whole ticks apart round
 /// it differently. No number of a process is given anew within a tick.
-pub const fn are_one(start: u64, other: u64) -> bool {
+pub(crate) const fn are_one(start: u64, other: u64) -> bool {
     start.abs_diff(other) <= 1
 }
 
 /// Whether `start` is after `other` however either was rounded.
-pub const fn is_after(start: u64, other: u64) -> bool {
+pub(crate) const fn is_after(start: u64, other: u64) -> bool {
     start > other && !are_one(start, other)
 }
 
@@ -88,7 +88,7 @@ fn parse(text: &str) -> Option<i64> {
 ///
 /// # Errors
 /// Says what to do instead.
-pub fn children_share_clocks() -> io::Result<()> {
+pub(crate) fn children_share_clocks() -> io::Result<()> {
     share_clocks(Path::new("/proc/self/ns"))
 }
 

@@ -18,14 +18,14 @@ pub(super) const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 
 /// A directory, open.
 #[derive(Debug)]
-pub struct Dir(OwnedFd);
+pub(crate) struct Dir(OwnedFd);
 
 impl Dir {
     /// Opens the directory at `path`, which may not be a symbolic link.
     ///
     /// # Errors
     /// `ELOOP` or `ENOTDIR` where its last component is a link.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         // Without the slash at its end, which would follow a link.
         let path: PathBuf = path.components().collect();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -36,7 +36,7 @@ impl Dir {
     ///
     /// # Errors
     /// `EACCES` where it is another user's.
-    pub fn open_trusted(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open_trusted(path: &Path) -> io::Result<Self> {
         let dir = Self::open(path)?;
         let user = rustix::process::geteuid();
         if user.is_root() || dir.stat()?.st_uid == user.as_raw() {
@@ -130,7 +130,7 @@ impl Dir {
     }
 
     /// Removes a file, if it is there.
-    pub fn remove(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         match unlinkat(&self.0, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
@@ -139,7 +139,7 @@ impl Dir {
 
     /// A path to what has this name in it, for this process alone, as long as the directory is open.
     /// Short enough for a socket, however long its own path is.
-    pub fn inside(&self, name: &str) -> PathBuf {
+    pub(crate) fn inside(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()))
     }
 }

@@ -31,7 +31,7 @@ pub(super) const UNFINISHED: &str = "lease.json.new";
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseFile {
+pub(crate) struct LeaseFile {
     /// How to give the lease back. Read back, its store has no files of credentials: see
     /// [`resignation_with_credentials`](Self::resignation_with_credentials).
     pub resignation: Resignation,
@@ -47,7 +47,7 @@ pub struct LeaseFile {
 
 /// Which run of which unit on which boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnitPlace {
+pub(crate) struct UnitPlace {
     /// The id of the machine's boot.
     pub boot_id: Option<String>,
     /// systemd's id of this run of the unit.
@@ -67,7 +67,7 @@ impl UnitPlace {
     }
 
     /// Where this process runs.
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         Self {
             boot_id: proc::boot_id(),
             invocation_id: std::env::var("INVOCATION_ID").ok(),
@@ -135,7 +135,11 @@ struct Stored {
 
 impl LeaseFile {
     /// The file of a lease of this process and its guardian.
-    pub fn new(resignation: Resignation, place: UnitPlace, guardian: Option<Process>) -> Self {
+    pub(crate) fn new(
+        resignation: Resignation,
+        place: UnitPlace,
+        guardian: Option<Process>,
+    ) -> Self {
         Self {
             resignation,
             place,
@@ -147,13 +151,13 @@ impl LeaseFile {
 
     /// The same with the token of the daemon's login.
     #[must_use]
-    pub fn with_token(mut self, token: Option<AuthToken>) -> Self {
+    pub(crate) fn with_token(mut self, token: Option<AuthToken>) -> Self {
         self.credentials.token = token;
         self
     }
 
     /// The token of the daemon's login.
-    pub const fn token(&self) -> Option<&AuthToken> {
+    pub(crate) const fn token(&self) -> Option<&AuthToken> {
         self.credentials.token.as_ref()
     }
 
@@ -161,7 +165,7 @@ impl LeaseFile {
     ///
     /// # Errors
     /// Fails if it is there and can't be read or understood.
-    pub fn read(dir: &Dir) -> io::Result<Option<Self>> {
+    pub(crate) fn read(dir: &Dir) -> io::Result<Option<Self>> {
         let Some(text) = dir.read(NAME)? else {
             return Ok(None);
         };
@@ -174,7 +178,7 @@ impl LeaseFile {
     ///
     /// # Errors
     /// Fails if they can't be written.
-    pub fn resignation_with_credentials(
+    pub(crate) fn resignation_with_credentials(
         &self,
         dir: &Arc<Dir>,
     ) -> io::Result<(Resignation, Unpacked)> {
@@ -218,7 +222,7 @@ impl LeaseFile {
 
 /// Files with credentials that go when this is dropped.
 #[derive(Debug)]
-pub struct Unpacked(Arc<Dir>, Vec<&'static str>);
+pub(crate) struct Unpacked(Arc<Dir>, Vec<&'static str>);
 
 impl Drop for Unpacked {
     fn drop(&mut self) {
@@ -332,7 +336,7 @@ fn millis(span: Duration) -> u64 {
 
 /// The thread that keeps the file; and the files that others write themselves.
 #[derive(Clone, Debug)]
-pub struct Keeper {
+pub(crate) struct Keeper {
     orders: mpsc::Sender<FileOrder>,
     runs: Arc<RunFiles>,
 }
@@ -351,7 +355,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Fails if no thread can be started.
-    pub fn start(held: &RuntimeDir) -> io::Result<Self> {
+    pub(crate) fn start(held: &RuntimeDir) -> io::Result<Self> {
         let (sender, orders) = mpsc::channel::<FileOrder>();
         let dir = Arc::clone(held.dir());
         let body = move || {
@@ -376,31 +380,31 @@ impl Keeper {
     }
 
     /// Where the runs of the job's guardian are to stand.
-    pub fn runs(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.runs.of_job())
+    pub(crate) fn runs(&self) -> BorrowedFd<'_> {
+        self.runs.of_job()
     }
 
     /// Where those of the guardian of checks are to stand.
-    pub fn runs_of_checks(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.runs.of_checks())
+    pub(crate) fn runs_of_checks(&self) -> BorrowedFd<'_> {
+        self.runs.of_checks()
     }
 
     /// Writes the file in place of the one before. Returns at once; await what it returns where
     /// the file has to be there, drop it elsewhere.
-    pub fn write(&self, file: LeaseFile) -> oneshot::Receiver<io::Result<()>> {
+    pub(crate) fn write(&self, file: LeaseFile) -> oneshot::Receiver<io::Result<()>> {
         let (done, outcome) = oneshot::channel();
         self.order(FileOrder::Write(Box::new(file), Duration::ZERO, done));
         outcome
     }
 
     /// As [`write`](Self::write), a moment later: a job is being started, and comes first.
-    pub fn write_soon(&self, file: LeaseFile) {
+    pub(crate) fn write_soon(&self, file: LeaseFile) {
         let (done, _) = oneshot::channel();
         self.order(FileOrder::Write(Box::new(file), JOBS_TURN, done));
     }
 
     /// Removes the file if it is still that of `lease`: the next lease's may have replaced it.
-    pub fn remove(&self, lease: LeaseId) -> oneshot::Receiver<io::Result<()>> {
+    pub(crate) fn remove(&self, lease: LeaseId) -> oneshot::Receiver<io::Result<()>> {
         let (done, outcome) = oneshot::channel();
         self.order(FileOrder::Remove(lease, done));
         outcome
@@ -408,7 +412,7 @@ impl Keeper {
 
     /// Waits until all orders so far are carried out: the process must not end before, for its thread
     /// ends with it.
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         let (done, settled) = oneshot::channel();
         self.order(FileOrder::Settle(done));
         // A thread that is gone has nothing left to do.
@@ -425,7 +429,7 @@ impl Keeper {
 ///
 /// # Errors
 /// Fails if it is there and can't be read or removed.
-pub fn remove(dir: &Dir, lease: LeaseId) -> io::Result<()> {
+pub(crate) fn remove(dir: &Dir, lease: LeaseId) -> io::Result<()> {
     match LeaseFile::read(dir)? {
         Some(file) if file.resignation.lease == lease => dir.remove(NAME),
         _ => Ok(()),

@@ -19,26 +19,26 @@ pub(super) const OF_CHECKS: &str = "runs.checks";
 
 /// The files, each for one guardian.
 #[derive(Debug)]
-pub struct RunFiles {
+pub(crate) struct RunFiles {
     job: File,
     checks: File,
 }
 
 impl RunFiles {
     /// That of the job's guardian.
-    pub fn of_job(&self) -> BorrowedFd<'_> {
+    pub(crate) fn of_job(&self) -> BorrowedFd<'_> {
         self.job.as_fd()
     }
 
     /// That of the guardian of checks.
-    pub fn of_checks(&self) -> BorrowedFd<'_> {
+    pub(crate) fn of_checks(&self) -> BorrowedFd<'_> {
         self.checks.as_fd()
     }
 }
 
 /// The runs of an earlier daemon, and the files where they stand.
 #[derive(Clone, Debug)]
-pub struct Leftovers {
+pub(crate) struct Leftovers {
     /// Those of all files and directories.
     runs: Vec<RunRecord>,
     /// What stood in the file of the job's guardian, and in that of checks.
@@ -72,18 +72,18 @@ impl Leftovers {
     }
 
     /// The runs.
-    pub fn runs(&self) -> &[RunRecord] {
+    pub(crate) fn runs(&self) -> &[RunRecord] {
         &self.runs
     }
 
     /// The files.
-    pub fn files(&self) -> &Arc<RunFiles> {
+    pub(crate) fn files(&self) -> &Arc<RunFiles> {
         &self.files
     }
 
     /// Nothing is left of them but what a living guardian holds: should that be killed, somebody has to
     /// know of them. Those of this daemon take the others' place.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let files = [&self.files.job, &self.files.checks];
         for (file, stood) in files.into_iter().zip(&self.stood) {
             let held: Vec<RunRecord> = stood.iter().filter(|run| run.is_held()).copied().collect();

@@ -19,7 +19,7 @@ const TRIES: usize = 16;
 
 /// A directory that is removed when the value is dropped.
 #[derive(Debug)]
-pub struct OwnDir {
+pub(crate) struct OwnDir {
     held: RuntimeDir,
     parent: Dir,
     name: String,
@@ -31,7 +31,7 @@ impl OwnDir {
     ///
     /// # Errors
     /// What is wrong with the last of them.
-    pub fn hold(parents: &[PathBuf]) -> Result<Self, Error> {
+    pub(crate) fn hold(parents: &[PathBuf]) -> Result<Self, Error> {
         let mut outcome = Err(unusable(Path::new(""), io::ErrorKind::NotFound.into()));
         for parent in parents {
             outcome = make(parent);
@@ -44,7 +44,7 @@ impl OwnDir {
     }
 
     /// The directory.
-    pub const fn dir(&self) -> &RuntimeDir {
+    pub(crate) const fn dir(&self) -> &RuntimeDir {
         &self.held
     }
 

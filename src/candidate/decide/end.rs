@@ -4,7 +4,7 @@ use crate::guardian::protocol::Exit;
 
 /// How a run ended; nothing is known of one that was stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct End {
+pub(crate) struct End {
     /// The job's process; none for a Rust job.
     pub pid: Option<u32>,
     /// Its exit code, if it ended by itself: 127 or 126 if it could not be executed.
@@ -32,7 +32,7 @@ impl End {
     }
 
     /// As a shell has it: the exit code, or 128 and the signal.
-    pub fn exit_code(&self) -> Option<i32> {
+    pub(crate) fn exit_code(&self) -> Option<i32> {
         self.code.or(self.signal.map(|signal| 128 + signal))
     }
 }

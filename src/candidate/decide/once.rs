@@ -7,7 +7,7 @@ use crate::reason::EndReason;
 
 /// What became of the one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OnceOutcome {
+pub(crate) struct OnceOutcome {
     /// Whether the job was started, or tried to be.
     pub ran: bool,
     /// How it ended; `None` where nobody saw it.

@@ -25,7 +25,7 @@ use crate::wall::Time;
 
 /// The role, as it is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Not in the queue: the store is away, or a candidacy was just lost.
     Waiting,
     /// In the queue.
@@ -42,7 +42,7 @@ pub enum Role {
 
 impl Role {
     /// The word for status and metrics.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
             Self::Campaigning => "campaigning",
@@ -56,7 +56,7 @@ impl Role {
 
 /// What the daemon asks of its candidate.
 #[derive(Clone, Debug)]
-pub enum Order {
+pub(crate) enum Order {
     /// Stop in an orderly way, and exit.
     Shutdown,
     /// Kill the job, and exit.
