@@ -335,9 +335,17 @@ impl Daemon {
         self.file.parent().unwrap()
     }
 
+    /// Sends a signal, unless it was waited for: then its number may be anybody's.
+    pub fn signal(&self, signal: Signal) {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(child.try_wait(), Ok(None)) {
+            process::signal(self.pid, signal);
+        }
+    }
+
     /// Asks for a planned stop.
     pub fn sigterm(&self) {
-        process::signal(self.pid, Signal::TERM);
+        self.signal(Signal::TERM);
     }
 
     /// Asks once more when the last stop is old enough for that to be impatience.
@@ -349,12 +357,12 @@ impl Daemon {
 
     /// Asks for a stop at once.
     pub fn sigquit(&self) {
-        process::signal(self.pid, Signal::QUIT);
+        self.signal(Signal::QUIT);
     }
 
     /// Kills the daemon alone.
     pub fn sigkill(&self) {
-        process::signal(self.pid, Signal::KILL);
+        self.signal(Signal::KILL);
     }
 
     /// Stops the daemon alone; returns when it stands still.
@@ -369,12 +377,12 @@ impl Daemon {
 
     /// Asks for a reload.
     pub fn sighup(&self) {
-        process::signal(self.pid, Signal::HUP);
+        self.signal(Signal::HUP);
     }
 
     /// Asks to step down.
     pub fn sigusr1(&self) {
-        process::signal(self.pid, Signal::USR1);
+        self.signal(Signal::USR1);
     }
 
     /// Kills the guardian alone; returns the process id it had.
@@ -520,17 +528,18 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         // The reader first: nothing of this may hang on a full pipe.
         self.output.resume();
-        let guardians = process::children(self.pid);
-        self.sigkill();
-        for guardian in guardians {
-            process::signal(guardian, Signal::KILL);
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        // Once it was waited for, its number may be anybody's.
+        if matches!(child.try_wait(), Ok(None)) {
+            let guardians = process::children(self.pid);
+            child.kill().ok();
+            for guardian in guardians {
+                process::signal(guardian, Signal::KILL);
+            }
+            child.wait().ok();
         }
+        drop(child);
         process::sweep(&self.mark);
-        self.child
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .wait()
-            .ok();
         if std::thread::panicking() {
             self.output.print_tail(&self.name);
         }

@@ -86,11 +86,11 @@ impl Range<'_> {
             return;
         };
         let from = monotonic_ns();
+        // Nobody who comes later could know of it; and on a busy host those who wait may all be about to.
+        if until(SOON, || self.is_noted(token).then_some(())).is_none() {
+            return;
+        }
         if newcomers {
-            // Nobody who comes later could know of it.
-            if until(SOON, || self.is_noted(token).then_some(())).is_none() {
-                return;
-            }
             self.kill_all(token);
         }
         let Some(lease) = lease_of(&key) else {

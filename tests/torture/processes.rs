@@ -13,9 +13,26 @@ use crate::replicas::binary;
 pub(crate) fn bears(daemon: &Daemon, signal: Signal) -> bool {
     match signal {
         Signal::KILL | Signal::STOP => true,
-        Signal::TERM => process::comm(daemon.pid()).is_some_and(|comm| binary_name() == comm),
+        Signal::TERM => {
+            let is_it = process::comm(daemon.pid()).is_some_and(|comm| binary_name() == comm);
+            // On a busy host the program may take its time until it listens.
+            is_it && heeds(daemon.pid(), signal)
+        }
         _ => daemon.is_alive() && !daemon.lines("campaigning").is_empty(),
     }
+}
+
+/// Whether a process has blocked this signal, or catches it.
+fn heeds(pid: i32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let sets = status.lines().filter_map(|line| {
+        let set = line
+            .strip_prefix("SigBlk:")
+            .or(line.strip_prefix("SigCgt:"))?;
+        u64::from_str_radix(set.trim(), 16).ok()
+    });
+    let heeded = sets.fold(0, |all, set| all | set);
+    heeded >> (signal.as_raw() - 1) & 1 == 1
 }
 
 /// The tool's name as the kernel has it.
