@@ -1,10 +1,10 @@
 //! What scheduled runs promise, over many histories: the planner that ships, leader after leader, over
 //! a model of the store.
 //!
-//! A history is an hour of one-minute or half-minute slots. Leaders crash, lose their terms and are
-//! stopped; writes are lost, come late or are not answered; clocks differ and are set; the election is
-//! paused. Then all heals, and nothing may be owed. That the claims could fail is shown by making
-//! mistakes. A history is told by its seed: see `one_history`.
+//! A history is an hour of one-minute or half-minute slots, by a policy that the configuration accepts.
+//! Leaders crash, lose their terms and are stopped; writes are lost, come late or are not answered;
+//! clocks differ and are set; the election is paused. Then all heals, and nothing may be owed. That the
+//! claims could fail is shown by making mistakes. A history is told by its seed: see `one_history`.
 
 #![expect(clippy::print_stdout, reason = "for whoever looks at a history")]
 
@@ -55,10 +55,24 @@ enum Mistake {
     PauseIsUntold,
     /// Who stands in for a dead daemon closes whatever is open by now.
     StandInIsUnguarded,
+    /// What nobody recorded the end of is run again, whatever the guarantee.
+    LostRunsAgain,
+    /// Or never is.
+    LostStaysLost,
+    /// A slot is never too late.
+    LateIsInTime,
+    /// A slot that failed is tried more often than it may be.
+    RetriesAreUncounted,
+    /// A run that is to be stopped goes on.
+    StopIsForgotten,
+    /// Old records of runs are never deleted.
+    TrimIsForgotten,
+    /// A write deletes the records that it puts.
+    TrimsWhatItPuts,
 }
 
 impl Mistake {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 23] = [
         Self::StartsUnacknowledged,
         Self::UnknownIsDone,
         Self::RefusedIsDone,
@@ -75,6 +89,13 @@ impl Mistake {
         Self::RefusalIsForgotten,
         Self::PauseIsUntold,
         Self::StandInIsUnguarded,
+        Self::LostRunsAgain,
+        Self::LostStaysLost,
+        Self::LateIsInTime,
+        Self::RetriesAreUncounted,
+        Self::StopIsForgotten,
+        Self::TrimIsForgotten,
+        Self::TrimsWhatItPuts,
     ];
 }
 

@@ -3,22 +3,20 @@
 #![expect(clippy::print_stdout, reason = "for whoever looks at a history")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Mistake;
 use crate::clock::Instant;
 use crate::revision::{Revision, Token};
-use crate::schedule::planner::{
-    Action, Event, Guarantee, Missed, Now, Overlap, Planner, Policy, Setup,
-};
-use crate::schedule::record::{Exit, Outcome, State};
+use crate::schedule::planner::{Action, Event, Now, Planner, Setup};
+use crate::schedule::record::{Exit, HistoryEntry, Outcome, State};
 use crate::schedule::timetable::mix;
-use crate::schedule::{Occasion, Pace, Run, Schedule, Slot, Stored, Write, Written};
+use crate::schedule::{Occasion, Run, Slot, Stored, Write, Written};
 use crate::wall::Time;
 
 mod faults;
 mod judge;
+mod settings;
 mod store;
 
 const SECOND: u64 = 1000;
@@ -81,6 +79,7 @@ enum Happening {
 struct Job {
     run: Run,
     life: u64,
+    began: u64,
     /// It has closed itself.
     closed: bool,
 }
@@ -95,6 +94,7 @@ pub(super) struct World {
     setup: Setup,
     // The store.
     state: Option<State>,
+    runs: BTreeMap<u64, HistoryEntry>,
     revision: Revision,
     leader: Option<Token>,
     paused: Option<u64>,
@@ -103,12 +103,14 @@ pub(super) struct World {
     life: u64,
     offset: u64,
     job: Option<Job>,
-    /// Whether a run is being started.
-    forking: bool,
+    /// The run that is being started, by its nonce.
+    forking: Option<String>,
     // The judge.
     claimed: BTreeSet<Slot>,
     started: BTreeSet<(Slot, u32)>,
     truth: HashMap<(Occasion, u32), Outcome>,
+    /// The ends of runs, as the state has told them.
+    ends: HashMap<(Slot, u32), Outcome>,
     settled: BTreeSet<Slot>,
     /// Slots whose run closed itself.
     completed: BTreeSet<Slot>,
@@ -130,8 +132,9 @@ impl World {
             now: 0,
             agenda: BTreeMap::new(),
             order: 0,
-            setup: setup(),
+            setup: settings::plain(),
             state: None,
+            runs: BTreeMap::new(),
             revision: Revision::default(),
             leader: None,
             paused: None,
@@ -139,10 +142,11 @@ impl World {
             life: 0,
             offset: 0,
             job: None,
-            forking: false,
+            forking: None,
             claimed: BTreeSet::new(),
             started: BTreeSet::new(),
             truth: HashMap::new(),
+            ends: HashMap::new(),
             settled: BTreeSet::new(),
             completed: BTreeSet::new(),
             ended: 0,
@@ -151,26 +155,7 @@ impl World {
             since: None,
             played: Played::default(),
         };
-        let guarantees = [Guarantee::AtMostOnce, Guarantee::AtLeastOnce];
-        let overlaps = [Overlap::Skip, Overlap::Queue, Overlap::Replace];
-        let policy = Policy {
-            guarantee: world.pick(&guarantees),
-            missed: world.pick(&[Missed::Skip, Missed::Last, Missed::All]),
-            missed_max: 5,
-            start_within: None,
-            overlap: world.pick(&overlaps),
-            retries: world.pick(&[0, 0, 2]),
-            retry_delay: Duration::from_secs(5),
-            jitter: Duration::from_secs(world.pick(&[0, 0, 10])),
-            drain: Duration::from_secs(world.pick(&[0, 20])),
-            timeout: world.pick(&[None, Some(Duration::from_secs(40))]),
-            history: 1_000_000,
-        };
-        world.setup.policy = policy;
-        if world.one_in(3) {
-            let half = Pace::Every(Duration::from_secs(30));
-            world.setup.schedule = Arc::new(Schedule::new(&half, "UTC").expect("a schedule"));
-        }
+        world.setup = world.any_setup();
         world
     }
 
@@ -288,7 +273,7 @@ impl World {
             }
             Happening::Fork { life, run } => {
                 self.fork(life, run);
-                self.forking = false;
+                self.forking = None;
             }
             Happening::Killed { life } if life == self.life => self.leave(),
             Happening::Killed { .. } => {}
@@ -335,19 +320,21 @@ impl World {
             Action::Write(write) => self.send(write),
             Action::Start(run) => {
                 let delay = 1 + self.up_to(2);
-                self.forking = true;
+                self.forking = Some(run.nonce.clone());
                 self.after(delay, Happening::Fork { life, run });
             }
+            Action::Stop(_) if self.makes(Mistake::StopIsForgotten) => {}
             Action::Stop(_) => {
-                if let Some(job) = &self.job {
-                    let nonce = job.run.nonce.clone();
-                    let delay = self.up_to(SECOND);
+                // One that is on its way is stopped once it is there.
+                let job = self.job.as_ref().map(|job| &job.run.nonce);
+                if let Some(nonce) = job.or(self.forking.as_ref()).cloned() {
+                    let delay = 4 + self.up_to(SECOND);
                     self.after(delay, Happening::JobEnds { nonce });
                 }
             }
             Action::Drained => self.leave(),
             Action::Refresh => {
-                let setup = self.setup.clone();
+                let setup = self.told_setup();
                 self.hear(life, Event::Setup(setup));
             }
             action => {
@@ -357,8 +344,15 @@ impl World {
         }
     }
 
-    fn send(&mut self, write: Box<Write>) {
+    fn send(&mut self, mut write: Box<Write>) {
         let life = self.life;
+        if self.makes(Mistake::TrimIsForgotten) {
+            write.trimmed.clear();
+        }
+        if self.makes(Mistake::TrimsWhatItPuts) {
+            let puts = write.runs.iter().map(|(seq, _)| *seq);
+            write.trimmed.extend(puts);
+        }
         if self.faulty() && self.one_in(3) {
             self.resolve();
         }
@@ -442,8 +436,8 @@ impl World {
         if self.faulty() && self.state.is_some() && self.one_in(4) {
             self.offset = self.up_to(300 * SECOND);
         }
-        self.planner = Some(Planner::new(self.setup.clone()));
-        self.forking = false;
+        self.planner = Some(Planner::new(self.told_setup()));
+        self.forking = None;
         if self.state.is_none() {
             self.revision = Revision::default();
         }
@@ -491,32 +485,7 @@ impl World {
             }
             return;
         }
-        if let Some(job) = &self.job {
-            let (this, other) = (run.slot, job.run.slot);
-            let same = job.life == life;
-            self.violated(format!("{this} started beside {other}, same term: {same}"));
-        }
-        let open = self.state.as_ref().and_then(|state| state.open.as_ref());
-        if !open.is_some_and(|open| open.nonce == run.nonce && open.token == self.leader) {
-            self.violated(format!("{} started without its claim", run.slot));
-        }
-        if self.paused.is_some_and(|since| self.now > since + 20) {
-            self.violated(format!("{} started while paused", run.slot));
-        }
-        if let Some(slot) = run.slot.slot() {
-            if !self.started.insert((slot, run.attempt)) {
-                self.violated(format!("{slot} attempt {} started twice", run.attempt));
-            }
-            if self.completed.contains(&slot) {
-                self.violated(format!("{slot} started, and had closed itself"));
-            }
-        }
-        let policy = &self.setup.policy;
-        let wanted = run.slot.slot().is_some_and(|it| self.again.contains(&it));
-        let once = policy.guarantee == Guarantee::AtMostOnce && policy.retries == 0 && !wanted;
-        if once && run.attempt > 1 {
-            self.violated(format!("{} started again", run.slot));
-        }
+        self.judge_start(life, &run);
         self.played.runs += 1;
         let longest = self.pick(&[2 * SECOND, 20 * SECOND, 100 * SECOND]);
         let delay = 1 + self.up_to(longest);
@@ -534,6 +503,7 @@ impl World {
         self.job = Some(Job {
             run,
             life,
+            began: self.now,
             closed: false,
         });
     }
@@ -546,6 +516,7 @@ impl World {
         if nonce == "late" {
             return;
         }
+        self.judge_span(&job);
         let failed = self.one_in(5);
         let run = (job.run.slot, job.run.attempt);
         let truth = if failed {
@@ -574,27 +545,5 @@ impl World {
                 took: Duration::from_secs(1),
             },
         );
-    }
-}
-
-fn setup() -> Setup {
-    let minutes = Pace::Cron(vec!["* * * * *".to_owned()]);
-    Setup {
-        schedule: Arc::new(Schedule::new(&minutes, "Europe/Berlin").expect("a schedule")),
-        policy: Policy {
-            guarantee: Guarantee::AtMostOnce,
-            missed: Missed::Last,
-            missed_max: 5,
-            start_within: None,
-            overlap: Overlap::Skip,
-            retries: 0,
-            retry_delay: Duration::ZERO,
-            jitter: Duration::ZERO,
-            drain: Duration::ZERO,
-            timeout: None,
-            history: 1_000_000,
-        },
-        election: "/jobs/backup".to_owned(),
-        host: "a".to_owned(),
     }
 }
