@@ -76,7 +76,7 @@ proof: ## Runs torture and both benches, and writes docs/proof.md and its pictur
 	@$(MAKE) --no-print-directory --keep-going torture bench bench-systemd proof-page
 
 proof-page: ## Writes docs/proof.md and its picture from the results that are there
-	cargo run --quiet --example proof -- docs target/handover.json target/systemd.json \
+	cargo run --quiet --example proof -- docs target/handover.json target/systemd.json target/slots.json \
 	    target/torture-*.json
 
 lint: ## Checks format, lints and documentation

@@ -1,7 +1,7 @@
 //! Writes the tables and the picture of `docs/proof.md` from what was measured: `make proof`.
 //!
 //! ```sh
-//! cargo run --example proof -- docs target/handover.json target/systemd.json target/torture-*.json
+//! cargo run --example proof -- docs target/{handover,systemd,slots}.json target/torture-*.json
 //! ```
 //!
 //! Any number of results of `make torture` may be named; those on one version of etcd are added up. What
@@ -26,9 +26,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut next = || {
         arguments
             .next()
-            .ok_or("usage: proof DOCS HANDOVER.json SYSTEMD.json TORTURE.json…")
+            .ok_or("usage: proof DOCS HANDOVER.json SYSTEMD.json SLOTS.json TORTURE.json…")
     };
-    let (docs, handover, systemd) = (next()?, next()?, next()?);
+    let (docs, handover, systemd, slots) = (next()?, next()?, next()?, next()?);
     let torture: Vec<PathBuf> = arguments.collect();
     let file = docs.join("proof.md");
     let mut text = fs::read_to_string(&file)?;
@@ -38,6 +38,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if let Some(results) = read(&systemd)? {
         text = page::fill(&text, "systemd", &page::under_the_unit(&results)?)?;
+    }
+    if let Some(results) = read(&slots)? {
+        text = page::fill(&text, "slots", &page::slots(&results)?)?;
     }
     let mut runs = Vec::new();
     for file in &torture {

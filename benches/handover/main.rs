@@ -33,6 +33,7 @@ mod floor;
 mod idle;
 mod picture;
 mod replicas;
+mod slots;
 mod table;
 
 use std::time::Duration;
@@ -42,6 +43,7 @@ use etcdctl::{Elect, Lock};
 use faults::{Fault, Pending};
 use floor::{Exec, Floor};
 use replicas::{Launch, Replicas};
+use slots::{Commit, KilledAtSlot, Slots};
 use table::{Case, Row, Table, Target, Who};
 
 /// Before each hand-over.
@@ -217,6 +219,25 @@ fn take_turns(settings: &Settings, cluster: &Cluster, table: &mut Table) {
         planned(Who::Elect),
         Target::None,
         Elect::start(cluster, "elect-term")
+    );
+    enter!(table::COMMIT, None, Target::None, Commit::new(cluster));
+    enter!(
+        "slot of a schedule → job, idle leader",
+        None,
+        Target::AfterCommit {
+            floors: 0.0,
+            millis: 15.0
+        },
+        Slots::start(cluster)
+    );
+    enter!(
+        "kill -9 of the daemon at a slot → the next leader's run",
+        None,
+        Target::AfterCommit {
+            floors: 2.0,
+            millis: 0.0
+        },
+        KilledAtSlot::start(cluster)
     );
     for run in 0..settings.runs {
         eprint!("\rhand-overs: {} of {}", run + 1, settings.runs);

@@ -27,12 +27,21 @@ const UNDISTURBED: Duration = Duration::from_millis(25);
 
 /// When the first job after `begun` says that it runs, by the time that stands in the record.
 pub(super) fn next_job(record: &Record, begun: u64) -> u64 {
+    next_job_of(record, begun, |_| true)
+}
+
+/// The same for the jobs of some terms, by their tokens.
+fn next_job_of(record: &Record, begun: u64, counts: impl Fn(i64) -> bool) -> u64 {
     std::thread::sleep(UNDISTURBED);
     eventually(SOON, "the next job runs", || {
         let lives = record.history().lives;
-        let mut starts = lives.iter().map(|life| life.start);
-        starts.find(|start| *start > begun)
+        let lives = lives.iter().filter(|life| counts(life.token));
+        lives.map(|life| life.start).find(|start| *start > begun)
     })
+}
+
+pub(super) fn sleep_until(at: u64) {
+    std::thread::sleep(Duration::from_nanos(at.saturating_sub(monotonic_ns())));
 }
 
 /// A replica with the job of the hand-overs, and everything else as shipped.
@@ -51,19 +60,15 @@ pub(super) struct Replicas<'a> {
     queue: VecDeque<Daemon>,
     started: usize,
     end: fn(&Daemon),
+    /// The job's flags, and its schedule, if it has one.
+    job: &'static [&'static str],
+    schedule: String,
 }
 
 impl<'a> Replicas<'a> {
     /// Starts `n` replicas; `end` is what happens to each leader.
     pub(super) fn start(cluster: &'a Cluster, election: &str, n: usize, end: fn(&Daemon)) -> Self {
-        let mut replicas = Self {
-            cluster,
-            record: Record::new(cluster.sandbox(), election),
-            election: election.to_owned(),
-            queue: VecDeque::new(),
-            started: 0,
-            end,
-        };
+        let mut replicas = Self::of_job(cluster, election, end, JOB);
         for _ in 0..n {
             replicas.join();
         }
@@ -71,26 +76,69 @@ impl<'a> Replicas<'a> {
         replicas
     }
 
+    /// Starts two whose job has a schedule, as lines of the configuration; leaders are killed.
+    pub(super) fn start_scheduled(
+        cluster: &'a Cluster,
+        election: &str,
+        job: &'static [&'static str],
+        schedule: String,
+    ) -> Self {
+        let mut replicas = Self::of_job(cluster, election, Daemon::sigkill, job);
+        replicas.schedule = schedule;
+        replicas.join();
+        replicas.join();
+        replicas
+    }
+
+    fn of_job(
+        cluster: &'a Cluster,
+        election: &str,
+        end: fn(&Daemon),
+        job: &'static [&'static str],
+    ) -> Self {
+        Self {
+            cluster,
+            record: Record::new(cluster.sandbox(), election),
+            election: election.to_owned(),
+            queue: VecDeque::new(),
+            started: 0,
+            end,
+            job,
+            schedule: String::new(),
+        }
+    }
+
     /// Starts one more, and waits until it stands in the queue.
     fn join(&mut self) {
         self.started += 1;
         let name = format!("{}-{}", self.election, self.started);
-        let daemon = replica(self.cluster, &self.record, &name)
-            .prefix(&format!("/{}", self.election))
-            .spawn();
+        let mut builder = replica(self.cluster, &self.record, &name)
+            .records(&self.record, self.job)
+            .prefix(&format!("/{}", self.election));
+        if !self.schedule.is_empty() {
+            builder = builder.toml(&self.schedule);
+        }
+        let daemon = builder.spawn();
         daemon.wait_log("campaigning", SOON);
         self.queue.push_back(daemon);
     }
 
     /// Ends the leader; returns how long it took until the next job ran.
     pub(super) fn hand_over(&mut self) -> (f64, Daemon) {
+        self.hand_over_at(0)
+    }
+
+    /// The same, at this instant, if it isn't past.
+    pub(super) fn hand_over_at(&mut self, at: u64) -> (f64, Daemon) {
         let leader = self.queue.pop_front().unwrap();
+        let token = leader.wait_elected(SOON);
         // Their lines wait, so that reading them is no part of it.
         let readers = [leader.output(), self.queue[0].output()];
         readers.into_iter().for_each(Output::pause);
+        sleep_until(at);
         let begun = monotonic_ns();
         (self.end)(&leader);
-        let took = next_job(&self.record, begun) - begun;
+        let took = next_job_of(&self.record, begun, |of| of > token) - begun;
         readers.into_iter().for_each(Output::resume);
         (ms(took), leader)
     }

@@ -87,6 +87,19 @@ pub(crate) fn under_the_unit(results: &Value) -> Result<String, String> {
     Ok(page)
 }
 
+/// The table of who starts a job how late, of `target/slots.json`.
+pub(crate) fn slots(results: &Value) -> Result<String, String> {
+    let rows = results["rows"].as_array().ok_or("no rows")?;
+    let mut page = "| | median | worst | n |\n|---|---|---|---|\n".to_owned();
+    for row in rows {
+        let who = row["who"].as_str().ok_or("a row has no name")?;
+        let (median, worst, n) = (number(row, "median")?, number(row, "worst")?, &row["n"]);
+        let (median, worst) = (span(median), span(worst));
+        writeln!(page, "| {who} | {median} | {worst} | {n} |").map_err(|e| e.to_string())?;
+    }
+    Ok(page)
+}
+
 fn cell(row: Option<&Value>) -> Result<String, String> {
     let Some(row) = row else {
         return Ok("not measured".to_owned());

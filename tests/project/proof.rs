@@ -100,7 +100,7 @@ fn the_runs_on_each_version_of_etcd_are_added_up_in_a_column_of_their_own() {
 
 #[test]
 fn the_page_has_a_place_for_each_part_and_keeps_the_rest() {
-    for name in ["handovers", "torture"] {
+    for name in ["handovers", "systemd", "slots", "torture"] {
         let filled = page::fill(PAGE, name, "| new |\n").unwrap();
         assert!(filled.contains(&format!("<!-- {name} -->\n| new |\n<!-- /{name} -->")));
         let other = |text: &str| {
@@ -112,4 +112,14 @@ fn the_page_has_a_place_for_each_part_and_keeps_the_rest() {
         assert_eq!(page::fill(&filled, name, "| new |").unwrap(), filled);
     }
     assert!(page::fill(PAGE, "nonesuch", "").is_err());
+}
+
+#[test]
+fn slots_are_told_by_who_starts_a_job() {
+    let results = json!({"rows": [
+        {"who": "cron", "median": 12.34, "worst": 1500.0, "n": 4, "samples": []},
+    ]});
+    let page = page::slots(&results).unwrap();
+    assert!(page.contains("| cron | 12.3 ms | 1.5 s | 4 |"), "{page}");
+    assert!(page::slots(&json!({"rows": [{"who": "cron"}]})).is_err());
 }

@@ -11,6 +11,8 @@
 //! table is printed, and written with all
 //! samples to `target/systemd.json`.
 
+mod slots;
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
