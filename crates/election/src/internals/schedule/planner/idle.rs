@@ -141,16 +141,12 @@ impl Planner {
             return;
         }
         term.hold = None;
-        // Those that came before the run are missed ones, whatever is to become of those that come during it;
-        // but what the next slot replaces, they do.
-        let policy = &self.setup.policy;
-        let replaced = policy.overlap == Overlap::Replace && policy.missed != Missed::All;
-        let more = !replaced && !self.setup.due(term.mark(), now.wall).0.is_empty();
         // First what is owed: a run that somebody asks for would take its place as the last.
         match self.next_of_last(now) {
             Retry::Claim(slot, attempt, missed) => {
+                let (before, more) = self.missed_before(now);
                 let occasion = Occasion::Slot(slot);
-                self.claim(occasion, attempt, missed, None, None, more, now);
+                self.claim(occasion, attempt, missed, before, None, more, now);
                 return;
             }
             Retry::Later { blocks: true } => {
@@ -165,11 +161,14 @@ impl Planner {
             return;
         };
         if let Some(id) = term.wish.take() {
-            self.claim(Occasion::Manual, 1, 0, None, Some(id), more, now);
+            let (before, more) = self.missed_before(now);
+            self.claim(Occasion::Manual, 1, 0, before, Some(id), more, now);
             return;
         }
+        let mark = term.mark();
         if let Some(slot) = term.queued.take() {
             if !self.setup.is_too_late(slot, now.wall) {
+                let more = self.setup.keeps_missed() && self.setup.is_due(mark, now.wall);
                 self.claim(Occasion::Slot(slot), 1, 0, None, None, more, now);
                 return;
             }
@@ -187,6 +186,23 @@ impl Planner {
             let state = term.state.clone();
             self.write(state, Vec::new(), Then::Nothing);
         }
+    }
+
+    /// Of the slots that are due before a run that comes first: which of them nothing will run, and
+    /// whether some are to be run after it. They are missed ones, whatever is to become of those that
+    /// come during it.
+    fn missed_before(&self, now: Now) -> (Option<(Slot, u64)>, bool) {
+        let Some(term) = &self.term else {
+            return (None, false);
+        };
+        if self.setup.keeps_missed() {
+            return (None, self.setup.is_due(term.mark(), now.wall));
+        }
+        if self.setup.policy.missed != Missed::Skip {
+            return (None, false);
+        }
+        let choice = self.setup.choose(term.mark(), now.wall);
+        (choice.missed.filter(|_| choice.run.is_none()), false)
     }
 
     /// Records slots that nothing runs.

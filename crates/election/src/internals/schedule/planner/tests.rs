@@ -617,6 +617,28 @@ fn what_was_missed_before_a_run_that_comes_first_follows_its_policy() {
 }
 
 #[test]
+fn what_was_missed_before_a_run_that_comes_first_is_recorded_so_where_none_is_kept() {
+    for (overlap, next) in [(Overlap::Queue, "10:03 #1 +0"), (Overlap::Skip, "")] {
+        let policy = Policy {
+            missed: Missed::Skip,
+            overlap,
+            guarantee: Guarantee::AtLeastOnce,
+            ..policy()
+        };
+        let mut desk = Desk::with(policy, |state| {
+            state.slot = Some(slot("10:00:00"));
+            state.last = Some(last(slot("10:00:00"), 1, Outcome::Lost));
+        });
+        desk.wall = time("10:02:30");
+        assert_eq!(desk.lead().started(), ["10:00 #2 +0"]);
+        assert_eq!(desk.records(), ["10:02 missed +1"]);
+        // One more comes while it runs, and is what its policy for that makes of it.
+        desk.at("10:03:10");
+        assert_eq!(desk.end(0).started().pop().unwrap_or_default(), next);
+    }
+}
+
+#[test]
 fn what_was_missed_while_the_store_was_away_waits_behind_the_queue() {
     let mut desk = Desk::new(Policy {
         missed: Missed::All,
