@@ -219,7 +219,8 @@ impl Stat {
         Ok(Self { start_time, ..stat })
     }
 
-    /// As the text has it, whose start is by the reader's clock. The name may hold spaces and brackets, so it reaches to the last closing one.
+    /// As the text has it, whose start is by the reader's clock. The name may hold spaces and brackets, so
+    /// it reaches to the last closing one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (head, tail) = text.rsplit_once(") ")?;
         let (_, comm) = head.split_once('(')?;

@@ -37,7 +37,7 @@ pub(crate) fn now() -> u64 {
 }
 
 /// Whether both may be when one process was started: namespaces that are no whole ticks apart round
-/// it differently. No number of a process is given anew within a tick.
+/// it differently. No number of a process is given anew within some ticks.
 pub(crate) const fn are_one(start: u64, other: u64) -> bool {
     start.abs_diff(other) <= 1
 }
@@ -62,11 +62,14 @@ fn ahead() -> io::Result<i64> {
     if let Some(ahead) = AHEAD.get() {
         return Ok(*ahead);
     }
+    // The offsets are those of what it starts.
+    children_share_clocks().map_err(io::Error::other)?;
     let ahead = match fs::read_to_string("/proc/self/timens_offsets") {
         Ok(text) => parse(&text).ok_or(io::ErrorKind::InvalidData)?,
         // There are no such namespaces.
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(error),
+        // Of no kind that would be taken for what it says of a process.
+        Err(error) => return Err(io::Error::other(error)),
     };
     Ok(*AHEAD.get_or_init(|| ahead))
 }
