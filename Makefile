@@ -67,7 +67,7 @@ bench: ## Measures hand-overs, faults, memory and CPU time, in about 25 minutes
 	cargo build --release --example recorder
 	cargo bench --bench handover
 
-bench-systemd: ## Measures hand-overs under the shipped unit, as root, in about 10 minutes
+bench-systemd: ## Measures hand-overs and slots under the shipped unit, as root, in about 15 minutes
 	@scripts/deps build etcd
 	cargo build --release --example recorder
 	cargo test --release --test systemd -- --ignored --nocapture bench::

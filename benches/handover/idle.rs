@@ -18,9 +18,9 @@ const WINDOW: Duration = Duration::from_secs(40);
 const SHORT: &str = "5s";
 
 /// Requests a second of an idle replica at that TTL: a renewal, and for a leader also the read that
-/// proves it. A probe of its watch every 30 s is left of the margin.
-const LEADER: f64 = 2.0;
-const WAITER: f64 = 1.0;
+/// proves it; and a probe of its watch every 10 s.
+const LEADER: f64 = 2.1;
+const WAITER: f64 = 1.1;
 
 /// A member of its own for each replica, so that the members' metrics tell them apart.
 struct Idle<'a> {

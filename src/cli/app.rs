@@ -74,7 +74,9 @@ impl App {
     ///
     /// It hears the threads of a run's runtime, with all that is called there, and neither the daemon's own
     /// lines nor threads that a job starts by itself: so one that blocks holds up a run, and never the
-    /// term.
+    /// term. Its `enabled`, `register_callsite` and `max_level_hint` may be called on any thread, and must
+    /// not wait for anything. A filter that is added as a layer of its own holds for the job's lines in the
+    /// log, too.
     #[must_use]
     pub fn layer<L: Layer<Registry> + Send + Sync>(
         self,

@@ -1,7 +1,8 @@
 //! What else listens to what a Rust job logs: the binary's own layers of `tracing`.
 //!
 //! They hear the threads of a run's runtime and no others, so that one that blocks or panics is the run's
-//! fault: no thread that renews, guards or decides waits for it (R14).
+//! fault: no thread that renews, guards or decides waits for it (R14). Only whether a layer is interested in
+//! a place of the code, `tracing` may ask on any thread.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

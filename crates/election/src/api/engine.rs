@@ -13,7 +13,7 @@ use crate::clock;
 use crate::etcd::Store;
 use crate::session::SharedReads;
 
-/// How many candidates join, and claim what nobody leads, at once.
+/// How many candidates get a lease and join at once.
 const AT_ONCE: usize = 16;
 
 /// Runs what it is given on the client's thread, which ends with the last handle on it. What works there

@@ -4,7 +4,7 @@
 //! tokio's timers do: a lease that ended during a suspend must be seen as ended on waking. But it is
 //! steered: chronyd may slew it by up to 8.3 %, far more than two clocks drift apart. So it has
 //! `CLOCK_MONOTONIC_RAW` beside it, which nothing steers, with the time of all suspends added, and a
-//! span is the larger of what the two say. Both are the same for every process of a machine, so the
+//! span is the larger of what the two say. Both are the same for every process of a time namespace, so the
 //! daemon and its guardian exchange instants as they are.
 
 use std::cmp::Ordering;
@@ -89,7 +89,7 @@ impl Instant {
     }
 
     /// The last instant, this one or one before, that is a multiple of `span` after boot, by the clock
-    /// that counts suspends: the same for all that are less than `span` apart.
+    /// that counts suspends: the same for all between two of them.
     #[must_use]
     pub fn at_beat(self, span: Duration) -> Self {
         self - Duration::from_nanos(self.boot % nanos(span).max(1))

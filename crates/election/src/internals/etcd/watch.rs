@@ -16,7 +16,7 @@ const PROBE_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a watch is silent at most before it is asked, though its member answers other requests over
 /// the same connection: that one knows of the watch needs to be seen now and then only.
-const PROBE_AT_LAST: Duration = Duration::from_secs(30);
+const PROBE_AT_LAST: Duration = Duration::from_secs(10);
 
 /// What to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]

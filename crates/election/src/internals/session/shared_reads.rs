@@ -59,11 +59,13 @@ impl SharedReads {
         if is_alone {
             tokio::spawn(self.clone().ask(store.clone()));
         }
+        let member = store.current();
         // Others may have longer than this one.
         let answer = tokio::time::timeout(limit, told).await;
         answer.ok().and_then(Result::ok).unwrap_or_else(|| {
+            store.give_up_on(&member);
             Err(Error::Timeout {
-                endpoint: store.current().endpoint.clone(),
+                endpoint: member.endpoint.clone(),
                 limit,
             })
         })
@@ -74,6 +76,8 @@ impl SharedReads {
         tokio::time::sleep(WAIT).await;
         let mut waiting =
             std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        // Whoever has no time left blames no member for it.
+        waiting.retain(|one| !one.until.has_passed());
         while !waiting.is_empty() {
             let rest = waiting.split_off(waiting.len().min(MOST));
             tokio::spawn(read(store.clone(), waiting));
@@ -96,7 +100,7 @@ async fn read(store: Store, asked: Vec<AskedKey>) {
             }
         }
         // One may be refused what the others are not.
-        Err(error) if error.is_definite() && asked.len() > 1 => {
+        Err(Error::Refused { .. }) if asked.len() > 1 => {
             for one in asked {
                 tokio::spawn(read_alone(store.clone(), one));
             }
