@@ -210,7 +210,11 @@ impl Range<'_> {
             Kind::ExecHangs(blow) => Self::hold_exec(replica, fault.lasts, blow),
             Kind::Starve(want) => {
                 let name = self.group(replica);
-                let Some(starved) = Starved::new(want, &replica.of_ours(), &name) else {
+                let pids = replica.of_ours();
+                if pids.is_empty() {
+                    return false;
+                }
+                let Some(starved) = Starved::new(want, &pids, &name) else {
                     return false;
                 };
                 lasts();

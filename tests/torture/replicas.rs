@@ -357,7 +357,15 @@ impl<'a> Replicas<'a> {
     pub(crate) fn stop(&self) -> Vec<String> {
         self.wanted.store(false, Ordering::Relaxed);
         for replica in &self.all {
-            replica.state().current().sigterm();
+            eventually(secs(20), "it hears of the stop, or has ended", || {
+                let state = replica.state();
+                let daemon = state.current();
+                let hears = bears(daemon, Signal::TERM);
+                if hears {
+                    daemon.sigterm();
+                }
+                hears || !daemon.is_alive()
+            });
         }
         for replica in &self.all {
             let state = replica.state();
@@ -455,9 +463,13 @@ impl Replica {
         Some((main, tree))
     }
 
-    /// Daemon and guardians.
+    /// Daemon and guardians of one that has come up: what it can't have before, it says, and ends.
     pub(crate) fn of_ours(&self) -> Vec<i32> {
-        of_ours(self.state().current())
+        let state = self.state();
+        match state.current() {
+            daemon if daemon.lines("incumbent starts").is_empty() => Vec::new(),
+            daemon => of_ours(daemon),
+        }
     }
 
     /// The key of its last candidacy, unless its daemon has ended.
