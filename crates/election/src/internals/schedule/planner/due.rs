@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::words::{Missed, Overlap, Setup};
+use super::words::{Missed, Setup};
 use crate::schedule::{Slot, jitter};
 use crate::wall::Time;
 
@@ -37,21 +37,6 @@ impl Setup {
     pub(super) fn is_too_late(&self, slot: Slot, now: Time) -> bool {
         let within = self.policy.start_within;
         within.is_some_and(|within| now.since(self.due_at(slot)) > within)
-    }
-
-    /// Whether slots that were missed before a run are still to be run after it: not where none is, nor
-    /// where the next slot replaces what runs, and so them.
-    pub(super) fn keeps_missed(&self) -> bool {
-        match self.policy.missed {
-            Missed::Skip => false,
-            Missed::Last => self.policy.overlap != Overlap::Replace,
-            Missed::All => true,
-        }
-    }
-
-    /// Whether a slot after `mark` is due.
-    pub(super) fn is_due(&self, mark: Slot, now: Time) -> bool {
-        !self.due_from(mark, now, 1).is_empty()
     }
 
     /// The slots after `mark` that are due, oldest first; none overtakes one before it. Where they

@@ -165,10 +165,12 @@ impl Planner {
             self.claim(Occasion::Manual, 1, 0, before, Some(id), more, now);
             return;
         }
-        let mark = term.mark();
-        if let Some(slot) = term.queued.take() {
+        if let Some(slot) = term.queued {
+            let (_, more) = self.missed_before(now);
+            if let Some(term) = &mut self.term {
+                term.queued = None;
+            }
             if !self.setup.is_too_late(slot, now.wall) {
-                let more = self.setup.keeps_missed() && self.setup.is_due(mark, now.wall);
                 self.claim(Occasion::Slot(slot), 1, 0, None, None, more, now);
                 return;
             }
@@ -190,19 +192,20 @@ impl Planner {
 
     /// Of the slots that are due before a run that comes first: which of them nothing will run, and
     /// whether some are to be run after it. They are missed ones, whatever is to become of those that
-    /// come during it.
+    /// come during it; but what the next slot replaces, they do.
     fn missed_before(&self, now: Now) -> (Option<(Slot, u64)>, bool) {
         let Some(term) = &self.term else {
             return (None, false);
         };
-        if self.setup.keeps_missed() {
-            return (None, self.setup.is_due(term.mark(), now.wall));
-        }
-        if self.setup.policy.missed != Missed::Skip {
+        let policy = &self.setup.policy;
+        if policy.overlap == Overlap::Replace && policy.missed != Missed::All {
             return (None, false);
         }
         let choice = self.setup.choose(term.mark(), now.wall);
-        (choice.missed.filter(|_| choice.run.is_none()), false)
+        match choice.run {
+            Some(_) => (None, true),
+            None => (choice.missed, false),
+        }
     }
 
     /// Records slots that nothing runs.
