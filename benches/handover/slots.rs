@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use etcd_client::Client;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Contest;
-use super::common::process::monotonic_ns;
+use super::common::process::{monotonic_ns, realtime_ns};
 use super::common::{Cluster, Daemon, Record, SOON, store};
 use super::replicas::{Replicas, ms, next_job, replica, sleep_until};
 
@@ -58,9 +57,7 @@ impl Contest for Commit<'_> {
 
 /// The next slot that is at least so far away, on the clock of the records.
 fn next_slot(away: Duration) -> u64 {
-    let now = clock_gettime(ClockId::Realtime);
-    let seconds = u64::try_from(now.tv_sec).unwrap();
-    let within = seconds % APART * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap();
+    let within = realtime_ns() % (APART * 1_000_000_000);
     let least = within + u64::try_from(away.as_nanos()).unwrap();
     let slot = least.next_multiple_of(APART * 1_000_000_000);
     monotonic_ns() + slot - within

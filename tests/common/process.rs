@@ -15,7 +15,16 @@ use super::wait::{eventually, secs};
 
 /// Nanoseconds on `CLOCK_MONOTONIC`, the clock of the job's record.
 pub fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
+    nanos_of(ClockId::Monotonic)
+}
+
+/// Nanoseconds since 1970, by the clock on the wall.
+pub fn realtime_ns() -> u64 {
+    nanos_of(ClockId::Realtime)
+}
+
+fn nanos_of(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
     u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
 }
 

@@ -243,12 +243,7 @@ impl Row<'_> {
 
     /// Median and worst.
     fn shown(&self, of: fn(&Sample) -> f64) -> (f64, f64) {
-        let sorted = self.sorted(of);
-        let n = sorted.len();
-        (
-            f64::midpoint(sorted[(n - 1) / 2], sorted[n / 2]),
-            sorted[n - 1],
-        )
+        median_and_worst(&self.sorted(of))
     }
 
     fn passes(&self) -> Option<bool> {
@@ -367,6 +362,22 @@ fn side_by_side<'a>(rig: &'static Rig, faults: &[&'a Fault], rounds: usize) -> V
         .collect()
 }
 
+/// Of samples in their order.
+fn median_and_worst(sorted: &[f64]) -> (f64, f64) {
+    let n = sorted.len();
+    (
+        f64::midpoint(sorted[(n - 1) / 2], sorted[n / 2]),
+        sorted[n - 1],
+    )
+}
+
+/// Writes results to a file of this name in the folder of all that is built.
+fn leave(name: &str, results: &Value) {
+    let program = std::env::current_exe().unwrap();
+    let target = program.ancestors().nth(3).unwrap_or(Path::new("."));
+    fs::write(target.join(name), format!("{results:#}\n")).unwrap();
+}
+
 /// Past the test harness, which hides what a test that passes prints.
 fn say(text: &str) {
     std::io::stderr()
@@ -396,13 +407,11 @@ fn hand_overs_under_the_unit_take_as_long_as_is_promised() {
         say(&row.line());
     }
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let program = std::env::current_exe().unwrap();
-    let target = program.ancestors().nth(3).unwrap_or(Path::new("."));
     let results = json!({
         "cores": cores,
         "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
     });
-    fs::write(target.join("systemd.json"), format!("{results:#}\n")).unwrap();
+    leave("systemd.json", &results);
     let missed: Vec<_> = rows
         .iter()
         .filter(|row| row.passes() == Some(false))

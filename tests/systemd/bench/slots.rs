@@ -4,15 +4,13 @@
 //! `INCUMBENT_BENCH_MINUTES` says how long (default 4): cron has one slot a minute. The table is printed,
 //! and written with all samples to `target/slots.json`.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-use super::{ms, say};
-use crate::common::process::monotonic_ns;
+use super::{leave, median_and_worst, ms, say};
+use crate::common::process::{monotonic_ns, realtime_ns};
 use crate::common::{Record, skipped};
 use crate::replicas::{Replicas, Setup};
 use crate::rig::{Rig, rig};
@@ -46,10 +44,7 @@ impl Scheduler {
 
 /// How far the time of day is ahead of the clock of the records.
 fn ahead() -> u64 {
-    let now = clock_gettime(ClockId::Realtime);
-    let seconds = u64::try_from(now.tv_sec).unwrap();
-    let nanos = u64::try_from(now.tv_nsec).unwrap();
-    seconds * 1_000_000_000 + nanos - monotonic_ns()
+    realtime_ns() - monotonic_ns()
 }
 
 fn record(rig: &Rig, name: &str) -> Record {
@@ -132,7 +127,7 @@ fn slots_begin_on_time_beside_a_timer_and_cron() {
         let late = scheduler.late(after);
         let n = late.len();
         assert!(n > 0, "{} never started its job", scheduler.name);
-        let (median, worst) = (f64::midpoint(late[(n - 1) / 2], late[n / 2]), late[n - 1]);
+        let (median, worst) = median_and_worst(&late);
         say(&format!(
             "{:36} {median:>9.1} {worst:>9.1} {n:>4}",
             scheduler.name
@@ -145,8 +140,5 @@ fn slots_begin_on_time_beside_a_timer_and_cron() {
             "samples": late,
         }));
     }
-    let program = std::env::current_exe().unwrap();
-    let target = program.ancestors().nth(3).unwrap_or(Path::new("."));
-    let results = json!({ "rows": rows });
-    fs::write(target.join("slots.json"), format!("{results:#}\n")).unwrap();
+    leave("slots.json", &json!({ "rows": rows }));
 }

@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Client, GetOptions, GetResponse, KvClient, ResponseHeader, Txn, TxnResponse};
+use etcd_client::{
+    Client, GetOptions, GetResponse, KeyValue, KvClient, ResponseHeader, Txn, TxnResponse,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch as told};
 
@@ -365,6 +367,19 @@ impl Store {
             .await?;
         let seen = self.note(&member, answer.header(), Some(asked))?;
         Ok((answer, seen))
+    }
+
+    /// Reads one key, linearizably; `None` if it isn't there.
+    ///
+    /// # Errors
+    /// As [`attempt`](Self::attempt).
+    pub(crate) async fn first(
+        &self,
+        limit: Duration,
+        key: impl Into<Vec<u8>>,
+    ) -> Result<(Option<KeyValue>, Seen), Error> {
+        let (mut found, seen) = self.get(limit, key, None).await?;
+        Ok((found.take_kvs().into_iter().next(), seen))
     }
 
     fn members(&self) -> std::sync::MutexGuard<'_, Members> {

@@ -294,11 +294,9 @@ impl Renewal {
     /// Reads the own key linearizably; returns the raft term that it was read in (R1, R7), unless the
     /// key is off its lease.
     async fn read_own_key(&self, own: &OwnKey, limit: Duration) -> Result<Option<u64>, Failed> {
-        let (found, seen) = if let Some(reads) = &self.reads {
-            reads.first(&self.store, limit, &own.key).await?
-        } else {
-            let read = self.store.get(limit, own.key.as_bytes(), None).await?;
-            (read.0.kvs().first().cloned(), read.1)
+        let (found, seen) = match &self.reads {
+            Some(reads) => reads.first(&self.store, limit, &own.key).await?,
+            None => self.store.first(limit, own.key.as_bytes()).await?,
         };
         match found {
             Some(kv) if Token::of(&kv) == own.token => {

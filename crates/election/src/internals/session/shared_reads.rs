@@ -114,9 +114,6 @@ async fn read(store: Store, asked: Vec<AskedKey>) {
 }
 
 async fn read_alone(store: Store, asked: AskedKey) {
-    let answer = store.get(asked.until.remaining(), asked.key.as_bytes(), None);
-    let read = answer
-        .await
-        .map(|(mut found, seen)| (found.take_kvs().into_iter().next(), seen));
-    drop(asked.tell.send(read));
+    let read = store.first(asked.until.remaining(), asked.key.as_bytes());
+    drop(asked.tell.send(read.await));
 }
