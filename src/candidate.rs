@@ -62,7 +62,7 @@ use processes::Processes;
 use slots::WallAlarm;
 
 pub(crate) use pulse::{Pulse, ended};
-pub(crate) use view::{JobView, Public, View};
+pub(crate) use view::{JobStanding, JobView, Public, Standings, View};
 
 /// How long the guardian has to leave at the end.
 const DISMISSAL: Duration = Duration::from_millis(500);

@@ -3,8 +3,9 @@
 //! Every command calls [`load`] with its [`Source`], and gets either a checked [`Config`] or
 //! *all* that is wrong, each with its place. Loading goes in stages, a module each: [`source`]
 //! finds the file, `toml_file` reads it with the place of every value, `layers` has the `config`
-//! crate merge it with the rest, `kinds` checks each value by its kind in the table of [`keys`],
-//! and `rules` checks what must hold between them. Secrets appear in no error and no report.
+//! crate merge it with the rest, `jobs` makes a configuration of its own of each job with a name,
+//! `kinds` checks each value by its kind in the table of [`keys`], and `rules` checks what must hold
+//! between them; `reading` is the way through all of these. Secrets appear in no error and no report.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,10 +17,12 @@ mod compound;
 mod environment;
 mod file_path;
 pub mod handed;
+mod jobs;
 pub mod keys;
 pub mod kinds;
 mod layers;
 mod place;
+mod reading;
 mod reload;
 mod report;
 mod rules;
@@ -31,6 +34,7 @@ mod toml_file;
 mod url;
 
 pub use incumbent_election::internals::timing::{self, advice};
+pub use jobs::JobConfigs;
 pub use place::{Place, Problem, Problems};
 pub use reload::reload;
 pub use report::{check_report, ttl_warnings};
@@ -38,8 +42,8 @@ pub use scheduling::Scheduling;
 pub use source::{Flag, Judge, Source};
 pub use timing::Timing;
 
-use kinds::Context;
-use layers::MergedTree;
+use crate::keys::JobName;
+use reading::ReadConfig;
 use rules::PassedValues;
 
 /// The section that only those read who run the job, or look whether it can be.
@@ -50,6 +54,8 @@ const JOB: &str = "job";
 pub struct Config {
     /// The file it was read from, absolute; `None` for the built-in defaults.
     pub file: Option<PathBuf>,
+    /// The job's name, where there may be several.
+    pub job_name: Option<JobName>,
     /// `candidate.name`.
     pub candidate_name: String,
     /// `candidate.check`, if it has a command.
@@ -64,6 +70,10 @@ pub struct Config {
     pub run_timeout: Option<Duration>,
     /// `job.schedule.*`, if the job is to run by one.
     pub scheduling: Option<Scheduling>,
+    /// `job.prefer`: who should lead, the first before the second.
+    pub prefer: Vec<String>,
+    /// `job.prefer_after`.
+    pub prefer_after: Duration,
     /// `hooks.*`.
     pub hooks: Hooks,
     /// `runtime_dir`, absolute.
@@ -82,6 +92,35 @@ impl Config {
         Timing::new(self.election.ttl, self.job.lost_grace, self.job.kill_budget)
     }
 
+    /// The same for another job beside it, of which nothing but its name is known.
+    #[must_use]
+    pub fn with_name(&self, name: &JobName) -> Self {
+        let mut other = self.without_name();
+        let prefix = format!("{}/{name}", other.election.prefix);
+        other.election.prefix = crate::keys::Prefix::new(prefix);
+        other.job_name = Some(name.clone());
+        other
+    }
+
+    /// The same for a job without a name.
+    #[must_use]
+    pub fn without_name(&self) -> Self {
+        let mut other = self.clone();
+        other.election.prefix = crate::keys::Prefix::new(self.root().to_owned());
+        other.job_name = None;
+        other
+    }
+
+    /// The election, without the name of the job.
+    pub fn root(&self) -> &str {
+        let election = self.election.prefix.as_str();
+        let named = self.job_name.as_ref().and_then(|name| {
+            let above = election.strip_suffix(name.as_str())?;
+            above.strip_suffix('/')
+        });
+        named.unwrap_or(election)
+    }
+
     /// A digest of what all replicas of an election should have alike: `election.*`, `job.*` and
     /// `hooks.*`, defaults filled in.
     pub fn digest(&self) -> String {
@@ -90,6 +129,8 @@ impl Config {
         alike.extend(self.run_timeout.map(|timeout| format!(" {timeout:?}")));
         let scheduling = self.scheduling.as_ref();
         alike.extend(scheduling.map(|it| format!(" {}", it.digest())));
+        let preference = (!self.prefer.is_empty()).then_some((&self.prefer, self.prefer_after));
+        alike.extend(preference.map(|preference| format!(" {preference:?}")));
         // FNV-1a: it is to tell slips apart, and no secret nor an enemy is behind them.
         let digest = alike
             .bytes()
@@ -203,44 +244,78 @@ pub struct Loaded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetByUser {
     /// Its name.
-    pub key: &'static str,
+    pub key: String,
     /// Its value in TOML; `…` for a secret.
     pub value: String,
     /// Where.
     pub place: Place,
 }
 
-/// Loads and checks a configuration.
+/// Configurations that passed, of all jobs of a daemon.
+#[derive(Clone, Debug)]
+pub struct LoadedJobs {
+    /// The configurations.
+    pub configs: JobConfigs,
+    /// As of [`Loaded`], of all.
+    pub warnings: Vec<String>,
+    /// As of [`Loaded`], of all.
+    pub set: Vec<SetByUser>,
+}
+
+impl LoadedJobs {
+    /// That of one job alone.
+    pub fn single(loaded: Loaded) -> Self {
+        Self {
+            configs: JobConfigs::single(loaded.config),
+            warnings: loaded.warnings,
+            set: loaded.set,
+        }
+    }
+}
+
+/// Loads and checks the configuration of one election: of several jobs, that which
+/// [`source`](Source::job) names.
 ///
 /// Blocks while it reads the file, and looks whether the files of credentials are there.
 ///
 /// # Errors
 /// All that is wrong, at once.
 pub fn load(source: &Source) -> Result<Loaded, Problems> {
-    let read = ReadConfig::new(source);
-    let mut problems = read.problems;
-    let rest = if read.is_whole {
-        let shown = read.found.as_ref().map(|found| found.shown.clone());
-        let file = shown.map_or(Place::Default, Place::File);
-        rules::broken(&read.settings, source, &file)
-    } else {
-        // What is missing may stand in the part that could not be read.
-        Vec::new()
-    };
-    problems.extend(rest);
-    if !problems.is_empty() {
-        return Err(Problems::of(problems));
+    let mut read = ReadConfig::new(source, true).finished()?;
+    read.pop().ok_or_else(no_job)
+}
+
+/// Loads and checks the configuration of a daemon, with all of its jobs. Blocks as [`load`].
+///
+/// # Errors
+/// All that is wrong, at once.
+pub fn load_jobs(source: &Source) -> Result<LoadedJobs, Problems> {
+    let read = ReadConfig::new(source, false).finished()?;
+    let (mut warnings, mut set, mut configs) = (Vec::new(), Vec::new(), Vec::new());
+    for loaded in read {
+        // What they have in common is said once.
+        let new = loaded.warnings.into_iter();
+        warnings.extend(new.filter(|it| !warnings.contains(it)).collect::<Vec<_>>());
+        let new = loaded.set.into_iter();
+        set.extend(new.filter(|it| !set.contains(it)).collect::<Vec<_>>());
+        configs.push(loaded.config);
     }
-    let file = read.found.map(|found| found.path);
-    let config = assemble(&read.settings, file).map_err(|key| {
-        let what = "has no value, though nothing is wrong: a bug of incumbent";
-        Problems::of(vec![Problem::new(Place::Default, key, what)])
-    })?;
-    Ok(Loaded {
-        config,
-        warnings: rules::warnings(&read.settings),
-        set: report::set_by_user(&read.settings),
+    Ok(LoadedJobs {
+        configs: JobConfigs::of(configs).ok_or_else(no_job)?,
+        warnings,
+        set,
     })
+}
+
+/// What can't be: a configuration of no job has passed.
+fn no_job() -> Problems {
+    has_no_value(jobs::JOBS)
+}
+
+/// What can't be: this key has no value in a configuration that has passed.
+fn has_no_value(key: &str) -> Problems {
+    let what = "has no value, though nothing is wrong: a bug of incumbent";
+    Problems::of(vec![Problem::new(Place::Default, key, what)])
 }
 
 /// What can be read of a configuration even where the rest has faults.
@@ -257,9 +332,8 @@ pub struct Readable {
 /// What can be read, whatever else is wrong by now. The unit's stop hook must find what the daemon
 /// left, and can't read the credentials that the configuration names; `reload` must find the daemon.
 pub fn readable(source: &Source) -> Readable {
-    let ReadConfig {
-        found, settings, ..
-    } = ReadConfig::new(source);
+    let ReadConfig { found, shared, .. } = ReadConfig::new(source, false);
+    let settings = shared;
     let runtime_dir = settings.get(keys::RUNTIME_DIR);
     let file = found.as_ref().map(|found| found.path.as_path());
     let of_unit = source.runtime_dir_of_unit(file);
@@ -284,74 +358,15 @@ fn log(settings: &PassedValues) -> crate::log::LogSettings {
     }
 }
 
-/// A configuration whose values were checked one by one.
-struct ReadConfig {
-    found: Option<source::FoundFile>,
-    settings: PassedValues,
-    problems: Vec<Problem>,
-    /// Whether the file, if one is named, could be read to its end.
-    is_whole: bool,
-}
-
-impl ReadConfig {
-    fn new(source: &Source) -> Self {
-        let mut problems = Vec::new();
-        let found = source.read();
-        let mut is_whole = found.is_ok();
-        let found = found.unwrap_or_else(|problem| {
-            problems.push(problem);
-            None
-        });
-        let read = match &found {
-            Some(found) => toml_file::read(&found.shown, &found.bytes),
-            None => toml_file::ReadFile::default(),
-        };
-        is_whole &= read.syntax.is_empty();
-        problems.extend(read.problems);
-        let set = [
-            read.layer,
-            layers::environment(&source.env, &mut problems),
-            layers::flags(&source.flags, &mut problems),
-        ];
-        let set = set.into_iter().map(|layer| {
-            if source.ignores_job {
-                layer.without(JOB, "schedule")
-            } else {
-                layer
-            }
-        });
-        let defaults = layers::defaults(&source.host_name, source.runtime_dir().as_os_str());
-        let layers = std::iter::once(defaults).chain(set);
-        let tree = MergedTree::merged(layers).unwrap_or_else(|error| {
-            problems.push(Problem::new(Place::Default, "", error.to_string()));
-            MergedTree::default()
-        });
-        let context = Context {
-            source,
-            file: found.as_ref().map(|found| found.path.as_path()),
-        };
-        let settings = PassedValues::read(&tree, &context, &mut problems);
-        if source.ignores_job {
-            let minds = |it: &Problem| source.needs_schedule && it.is_in(keys::SCHEDULE);
-            problems.retain(|problem| !problem.is_in(JOB) || minds(problem));
-        }
-        // What else stands on a line with a fault of syntax is a guess.
-        problems.retain(|problem| !read.syntax.iter().any(|fault| fault.shares_line(problem)));
-        problems.extend(read.syntax);
-        Self {
-            found,
-            settings,
-            problems,
-            is_whole,
-        }
-    }
-}
-
 /// The configuration that the settings make.
 ///
 /// # Errors
 /// The name of a key that must have a value, and has none.
-fn assemble(settings: &PassedValues, file: Option<PathBuf>) -> Result<Config, &'static str> {
+fn assemble(
+    settings: &PassedValues,
+    file: Option<PathBuf>,
+    job_name: Option<JobName>,
+) -> Result<Config, &'static str> {
     let chosen = settings.chosen().ok_or(keys::ELECTION_TTL.name)?;
     let timing = chosen.timing();
     let hook = |command, limit| -> Result<Option<Hook>, &str> {
@@ -361,6 +376,7 @@ fn assemble(settings: &PassedValues, file: Option<PathBuf>) -> Result<Config, &'
     };
     Ok(Config {
         file,
+        job_name,
         candidate_name: settings.need(keys::CANDIDATE_NAME)?,
         check: match settings.get(keys::CANDIDATE_CHECK_COMMAND) {
             Some(command) => Some(Check {
@@ -411,6 +427,8 @@ fn assemble(settings: &PassedValues, file: Option<PathBuf>) -> Result<Config, &'
         },
         run_timeout: settings.get(keys::JOB_TIMEOUT).flatten(),
         scheduling: scheduling::assemble(settings)?,
+        prefer: settings.get(keys::JOB_PREFER).unwrap_or_default(),
+        prefer_after: settings.need(keys::JOB_PREFER_AFTER)?,
         hooks: Hooks {
             on_elected: hook(keys::HOOKS_ON_ELECTED, keys::HOOKS_ON_ELECTED_TIMEOUT)?,
             on_lost: hook(keys::HOOKS_ON_LOST, keys::HOOKS_ON_LOST_TIMEOUT)?,
@@ -428,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_key_without_a_value_is_named_even_where_nothing_is_wrong() {
-        let missing = assemble(&PassedValues::default(), None).unwrap_err();
+        let missing = assemble(&PassedValues::default(), None, None).unwrap_err();
         assert_eq!(missing, "election.ttl");
     }
 }

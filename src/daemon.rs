@@ -8,8 +8,8 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use crate::candidate::{Candidate, Parts, View, ended};
-use crate::config::{Config, Source};
+use crate::candidate::{Candidate, View};
+use crate::config::{Config, JobConfigs, Source};
 use crate::fencing;
 use crate::guardian;
 use crate::http::{Ask, Server};
@@ -24,23 +24,32 @@ use crate::signals::{Arriving, Signal};
 use crate::vital;
 use crate::worker::{FENCE, STORE};
 
+mod abandoned;
+mod candidates;
 mod control;
 pub(crate) mod once;
+mod placement;
 mod service;
 mod stops;
 
+use candidates::Candidates;
 use control::Control;
 
 /// Runs the daemon until it is told to stop. Blocks.
 ///
-/// `config` was loaded from `source`, which is read again on SIGHUP; `jobs` are the Rust jobs of
-/// this binary; `directory` is the runtime directory of `config`, held.
-pub(crate) fn run(config: Config, source: Source, jobs: Jobs, directory: &RuntimeDir) -> ExitCode {
-    let Ok(logs) = start_log(&config) else {
+/// `configs` were loaded from `source`, which is read again on SIGHUP; `jobs` are the Rust jobs of
+/// this binary; `directory` is the runtime directory of `configs`, held.
+pub(crate) fn run(
+    configs: JobConfigs,
+    source: Source,
+    jobs: Jobs,
+    directory: RuntimeDir,
+) -> ExitCode {
+    let Ok(logs) = start_log(configs.shared(), configs.election()) else {
         // It has been said.
         return ExitCode::FAILURE;
     };
-    let outcome = serve(config, source, jobs, &logs, directory);
+    let outcome = serve(configs, source, jobs, &logs, directory);
     if let Err(error) = outcome {
         tracing::error!(error = format!("{error:#}"), "daemon failed");
         return ExitCode::FAILURE;
@@ -49,11 +58,11 @@ pub(crate) fn run(config: Config, source: Source, jobs: Jobs, directory: &Runtim
 }
 
 fn serve(
-    config: Config,
+    configs: JobConfigs,
     source: Source,
     jobs: Jobs,
     logs: &Arc<log::LogGuard>,
-    directory: &RuntimeDir,
+    directory: RuntimeDir,
 ) -> anyhow::Result<()> {
     let runtime = make_ready()?;
     let outcome = runtime.block_on(async {
@@ -61,74 +70,64 @@ fn serve(
         let signals = until_had("what hears signals", Arriving::new).await;
         let mut signals = signals.context("signals can't be handled")?;
         let binary = jobs.binary();
+        let shared = configs.shared();
         tracing::info!(
             app = binary.map(|(name, _)| name),
             app_version = binary.map(|(_, version)| version),
             version = env!("CARGO_PKG_VERSION"),
-            election = %config.election.prefix,
-            candidate = config.candidate_name,
-            endpoints = config.etcd.endpoints.join(","),
+            election = configs.election(),
+            candidate = shared.candidate_name,
+            jobs = configs.names(),
+            endpoints = shared.etcd.endpoints.join(","),
             "incumbent starts"
         );
-        let config = Arc::new(config);
         let mut early = Vec::new();
-        let stopped = stop(&mut signals, &mut early);
-        let (orders, inbox) = mpsc::unbounded_channel();
         reap_orphans(!jobs.kinds().is_empty());
-        let starting = async {
-            let parts = Parts {
-                config: Arc::clone(&config),
-                jobs,
-                files: keeper(directory).await?,
-                logs: Arc::clone(logs),
-                orders: inbox,
-            };
-            Candidate::start(parts).await.context("no guardian")
-        };
-        let begun = start_and_fence(starting, &config, directory.left(), stopped).await?;
-        let Begun::Ready(candidate, view) = begun else {
-            return Ok(());
-        };
-        let service = service::Service::new(&view);
-        let (pulses, cluster) = (view.pulses.clone(), view.cluster.clone());
-        let ended = ended(&pulses);
+        let directory = Arc::new(directory);
+        let mut candidates = Candidates::new(&directory, jobs, Arc::clone(logs));
+        for config in configs.iter() {
+            candidates.start(Arc::clone(config));
+        }
+        abandoned::sweep(&directory, &configs);
+        tokio::select! {
+            is_any = candidates.until_one_is_ready() => if !is_any? {
+                return Ok(());
+            },
+            () = stop(&mut signals, &mut early) => return candidates.end_now().await,
+        }
+        let standings = candidates.standings();
+        let service = service::Service::new(standings.clone());
+        let ended = candidates::silent(standings.clone());
         tokio::pin!(ended);
         let (asks, mut asked) = mpsc::unbounded_channel();
-        let start = || Server::start(directory.dir(), &config, &view, &asks);
+        let start = || Server::start(directory.dir(), configs.shared(), &standings, &asks);
         let server = tokio::select! {
             server = until_had("the control socket", start) => server
                 .with_context(|| format!("cannot listen in {}", directory.path().display()))?,
-            () = stop(&mut signals, &mut early) => {
-                candidate.leave().await;
-                return Ok(());
-            }
+            () = stop(&mut signals, &mut early) => return candidates.end_now().await,
         };
         let (loads, mut loaded) = mpsc::unbounded_channel();
-        let mut control = Control::new(
-            orders,
-            config,
-            source,
-            loads,
-            cluster,
-            Arc::clone(logs),
-            server,
-        );
+        let mut control = Control::new(configs, source, loads, Arc::clone(logs), server);
         for signal in early {
-            control.obey(signal);
+            control.obey(signal, &mut candidates);
         }
-        let running = candidate.run();
-        tokio::pin!(running);
+        candidates.let_contend();
         let telling = service.run();
         tokio::pin!(telling);
+        let placing = placement::hand_over(standings);
+        tokio::pin!(placing);
         loop {
             tokio::select! {
-                () = &mut running => return Ok(()),
-                signal = signals.next() => control.obey(signal),
+                ended = candidates.all_ended() => return ended,
+                signal = signals.next() => control.obey(signal, &mut candidates),
                 ask = vital::heard(&mut asked, "http") => match ask {
-                    Ask::Reload(answer) => control.load(Some(answer)),
+                    Ask::Reload(answer) => control.load(Some(answer), &candidates),
                 },
-                loaded = vital::heard(&mut loaded, "reload") => control.loaded(loaded),
+                loaded = vital::heard(&mut loaded, "reload") => {
+                    control.loaded(loaded, &mut candidates);
+                }
                 () = &mut telling => {}
+                never = &mut placing => match never {},
                 who = &mut ended => vital::gone(who),
             }
         }
@@ -138,8 +137,9 @@ fn serve(
     outcome
 }
 
-/// The log of a process that speaks for the candidate of `config`.
-fn start_log(config: &Config) -> io::Result<Arc<log::LogGuard>> {
+/// The log of a process that speaks for the candidate of `config`, or for several in elections below
+/// `election`.
+fn start_log(config: &Config, election: &str) -> io::Result<Arc<log::LogGuard>> {
     // Whoever started us may have blocked what we are to hear, or are to be ended by.
     guardian::signals::empty_mask()?;
     let mut said = false;
@@ -157,7 +157,7 @@ fn start_log(config: &Config) -> io::Result<Arc<log::LogGuard>> {
         })
     };
     let logs = until_had_blocking("a thread for the log", start)?;
-    logs.speak_for(&config.election.prefix, &config.candidate_name);
+    logs.speak_for(election, &config.candidate_name);
     Ok(Arc::new(logs))
 }
 
@@ -207,7 +207,7 @@ enum Begun<T> {
 /// fenced, unless `over` comes first.
 async fn start_and_fence<T>(
     starting: impl Future<Output = anyhow::Result<(Candidate, View)>>,
-    config: &Arc<Config>,
+    config: &Config,
     left: &Leftovers,
     over: impl Future<Output = T>,
 ) -> anyhow::Result<Begun<T>> {
@@ -235,24 +235,25 @@ async fn start_and_fence<T>(
     }
 }
 
-/// Fences what an earlier daemon left, off this thread.
-async fn fence(config: &Arc<Config>, left: &Leftovers) -> anyhow::Result<()> {
-    let (config, left) = (Arc::clone(config), left.clone());
-    let fencing = FENCE.run(move || fence_leftovers(&config, &left));
-    let fencing = fencing.context("no thread to fence what an earlier daemon left")?;
-    let done = fencing.await;
-    done.context("what an earlier daemon left can't be looked for")
-}
-
 /// Kills what an earlier daemon of this election left on the host; while there is any of it,
-/// nothing may start here (R4). Says who lives after `kill_budget`, and again and again. Blocks.
-fn fence_leftovers(config: &Config, earlier: &Leftovers) {
+/// nothing may start here (R4). Says who lives after `kill_budget`, and again and again.
+async fn fence(config: &Config, left: &Leftovers) -> anyhow::Result<()> {
+    let (election, candidate) = (&config.election.prefix, &config.candidate_name);
     let mut limit = config.job.kill_budget;
     loop {
-        let left = fencing::fence(&config.election.prefix, earlier.runs(), limit);
-        let (election, candidate) = (&config.election.prefix, &config.candidate_name);
-        match left {
-            Ok(left) if left.is_empty() => return earlier.forget(),
+        let (prefix, earlier) = (election.clone(), left.clone());
+        // Off this thread, and each time in its turn: others have something to fence, too.
+        let fencing = FENCE.run(move || {
+            let left = fencing::fence(&prefix, earlier.runs(), limit)?;
+            if left.is_empty() {
+                earlier.forget();
+            }
+            Ok::<_, io::Error>(left)
+        });
+        let fencing = fencing.context("no thread to fence what an earlier daemon left")?;
+        let done = fencing.await;
+        match done.context("what an earlier daemon left can't be looked for")? {
+            Ok(left) if left.is_empty() => return Ok(()),
             Ok(left) => {
                 let survivors: Vec<_> = left.iter().map(|left| Survivor::of(left.pid)).collect();
                 let speaker = Speaker {

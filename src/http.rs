@@ -16,7 +16,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::candidate::View;
+use crate::candidate::{JobStanding, Standings};
 use crate::clock;
 use crate::config::Config;
 use crate::runtime_dir::{CONTROL_SOCKET, Dir};
@@ -72,16 +72,22 @@ pub(crate) struct Reloaded {
 
 /// What all requests look at.
 struct ServerState {
-    view: View,
-    config: Mutex<Arc<Config>>,
+    standings: Standings,
+    /// What all jobs have in common.
+    shared: Mutex<Arc<Config>>,
     asks: mpsc::UnboundedSender<Ask>,
     reader: Arc<OverviewReader>,
 }
 
 impl ServerState {
-    fn config(&self) -> Arc<Config> {
-        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&config)
+    fn shared(&self) -> Arc<Config> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&shared)
+    }
+
+    /// What the daemon stands for now, by the names of its jobs.
+    fn standings(&self) -> Arc<[JobStanding]> {
+        Arc::clone(&self.standings.borrow())
     }
 }
 
@@ -98,7 +104,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on the control socket in `directory`, and on TCP if `config` says so.
+    /// Listens on the control socket in `directory`, and on TCP if `config` says so, which has what all
+    /// jobs have in common.
     ///
     /// An address that can't be had now is tried again: the job is worth more than its page.
     ///
@@ -107,15 +114,15 @@ impl Server {
     pub(crate) fn start(
         directory: &Dir,
         config: &Arc<Config>,
-        view: &View,
+        standings: &Standings,
         asks: &mpsc::UnboundedSender<Ask>,
     ) -> io::Result<Self> {
         let control = control_socket(directory)?;
         let listen = config.http_listen;
         let state = Arc::new(ServerState {
-            view: view.clone(),
+            standings: standings.clone(),
             reader: Arc::new(OverviewReader::new(config.etcd.clone())),
-            config: Mutex::new(Arc::clone(config)),
+            shared: Mutex::new(Arc::clone(config)),
             asks: asks.clone(),
         });
         let (commands, inbox) = mpsc::unbounded_channel();
@@ -180,7 +187,7 @@ async fn serve(
                 Some(ControlCommand::Reload(config, listener)) => {
                     tcp.change(config.http_listen, listener);
                     state.reader.reload(config.etcd.clone());
-                    let mut held = state.config.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut held = state.shared.lock().unwrap_or_else(PoisonError::into_inner);
                     *held = config;
                     Ok(())
                 }

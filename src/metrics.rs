@@ -2,7 +2,6 @@
 //!
 //! Counting takes an atomic, so that the threads which renew and decide may count (R14).
 
-use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +11,10 @@ use crate::revision::Token;
 use crate::schedule::record::Outcome;
 use crate::session::Renewed;
 use crate::wall::Time;
+
+mod exposition;
+
+pub(crate) use exposition::{Figures, render};
 
 /// Upper bounds of what a histogram tells apart, in milliseconds.
 type Bounds = [u64; 11];
@@ -196,163 +199,6 @@ impl Metrics {
             self.0.ran.observe(took);
         }
     }
-
-    /// All of it, in Prometheus' text format.
-    pub(crate) fn render(&self, gauges: &Gauges) -> String {
-        let mut text = String::with_capacity(4096);
-        let Gauges {
-            leader,
-            ready,
-            token,
-            lease_remaining,
-            job_up,
-            healthy,
-            schedule,
-        } = gauges;
-        let mut gauge = |name: &str, help: &str, value: &dyn Display| {
-            head(&mut text, name, help, "gauge");
-            line(&mut text, name, "", value);
-        };
-        gauge(
-            "incumbent_leader",
-            "Whether this candidate leads: 1 or 0.",
-            &u8::from(*leader),
-        );
-        gauge(
-            "incumbent_ready",
-            "Whether this candidate stands in the queue or leads: 1 or 0.",
-            &u8::from(*ready),
-        );
-        gauge(
-            "incumbent_fencing_token",
-            "The token of the present term; 0 without one.",
-            &token.map_or(0, Token::get),
-        );
-        gauge(
-            "incumbent_lease_remaining_seconds",
-            "What is left of the lease for certain, were no renewal to come through any more.",
-            &lease_remaining.as_secs_f64(),
-        );
-        gauge(
-            "incumbent_job_up",
-            "Whether the job runs: 1 or 0.",
-            &u8::from(*job_up),
-        );
-        if let Some(healthy) = healthy {
-            gauge(
-                "incumbent_healthy",
-                "Whether the check says that this replica may lead: 1 or 0.",
-                &u8::from(*healthy),
-            );
-        }
-        self.render_counts(&mut text);
-        self.render_renewals(&mut text);
-        if let Some(schedule) = schedule {
-            self.render_schedule(&mut text, schedule);
-        }
-        text
-    }
-
-    fn render_counts(&self, text: &mut String) {
-        let name = "incumbent_terms_total";
-        head(text, name, "Terms that ended, by reason.", "counter");
-        for reason in EndReason::ALL {
-            let count = self.0.terms[reason as usize].load(Ordering::Relaxed);
-            // From the start, so that a first one is seen as a rise.
-            if count > 0 || reason.is_of_own_term() {
-                line(text, name, &format!("{{reason=\"{reason}\"}}"), &count);
-            }
-        }
-        let name = "incumbent_job_runs_total";
-        head(
-            text,
-            name,
-            "Runs of the job that are over, by result.",
-            "counter",
-        );
-        for result in RunResult::ALL {
-            let count = self.0.runs[result as usize].load(Ordering::Relaxed);
-            let labels = format!("{{result=\"{}\"}}", result.word());
-            line(text, name, &labels, &count);
-        }
-    }
-
-    fn render_renewals(&self, text: &mut String) {
-        let name = "incumbent_renew_seconds";
-        head(
-            text,
-            name,
-            "How long attempts to renew the lease took, by result.",
-            "histogram",
-        );
-        for (result, word) in RENEWALS {
-            let labels = format!("result=\"{word}\"");
-            self.0.renewals[result as usize].render(text, name, &labels);
-        }
-    }
-
-    fn render_schedule(&self, text: &mut String, gauges: &ScheduleGauges) {
-        let seconds = |time: Time| Duration::from_millis(time.as_millis()).as_secs_f64();
-        for (name, help, value) in [
-            (
-                "incumbent_schedule_next_timestamp_seconds",
-                "When the next run is due, in seconds since 1970; only on the leader.",
-                gauges.next.map(seconds),
-            ),
-            (
-                "incumbent_schedule_last_success_timestamp_seconds",
-                "The last slot that was a success, in seconds since 1970; only on the leader.",
-                gauges.last_success.map(seconds),
-            ),
-            (
-                "incumbent_schedule_open",
-                "Whether a run is claimed and not closed: 1 or 0; only on the leader.",
-                gauges.open.map(|open| f64::from(u8::from(open))),
-            ),
-        ] {
-            if let Some(value) = value {
-                head(text, name, help, "gauge");
-                line(text, name, "", &value);
-            }
-        }
-        let name = "incumbent_schedule_runs_total";
-        head(
-            text,
-            name,
-            "Scheduled runs that are over, by result.",
-            "counter",
-        );
-        for (result, count) in RUN_OUTCOMES.iter().zip(&self.0.slot_runs) {
-            let labels = format!("{{result=\"{}\"}}", result.word());
-            line(text, name, &labels, &count.load(Ordering::Relaxed));
-        }
-        let name = "incumbent_schedule_slots_total";
-        head(
-            text,
-            name,
-            "Slots of the schedule, by what became of them.",
-            "counter",
-        );
-        for (outcome, word) in SlotOutcome::ALL {
-            let count = self.0.slots[outcome as usize].load(Ordering::Relaxed);
-            line(text, name, &format!("{{outcome=\"{word}\"}}"), &count);
-        }
-        for (name, help, histogram) in [
-            (
-                "incumbent_schedule_late_seconds",
-                "How long after it was due a slot was claimed.",
-                &self.0.late,
-            ),
-            (
-                "incumbent_schedule_run_seconds",
-                "How long scheduled runs took.",
-                &self.0.ran,
-            ),
-        ] {
-            head(text, name, help, "histogram");
-            histogram.render(text, name, "");
-        }
-    }
 }
 
 impl Histogram {
@@ -374,38 +220,6 @@ impl Histogram {
         self.sum_us.fetch_add(micros, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
     }
-
-    fn render(&self, text: &mut String, name: &str, own: &str) {
-        let mut below = 0;
-        let bucket = format!("{name}_bucket");
-        let comma = if own.is_empty() { "" } else { "," };
-        for (bound, count) in self.bounds_ms.iter().zip(&self.buckets) {
-            below += count.load(Ordering::Relaxed);
-            let bound = Duration::from_millis(*bound).as_secs_f64();
-            let labels = format!("{{{own}{comma}le=\"{bound}\"}}");
-            line(text, &bucket, &labels, &below);
-        }
-        // Never fewer than below a bound, whatever was counted while this was read.
-        let count = self.count.load(Ordering::Relaxed).max(below);
-        let sum = Duration::from_micros(self.sum_us.load(Ordering::Relaxed)).as_secs_f64();
-        let labels = format!("{{{own}{comma}le=\"+Inf\"}}");
-        line(text, &bucket, &labels, &count);
-        let labels = match own {
-            "" => String::new(),
-            own => format!("{{{own}}}"),
-        };
-        line(text, &format!("{name}_sum"), &labels, &sum);
-        line(text, &format!("{name}_count"), &labels, &count);
-    }
-}
-
-fn head(text: &mut String, name: &str, help: &str, kind: &str) {
-    // Writing to a String can't fail; the same in `line`.
-    _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-}
-
-fn line(text: &mut String, name: &str, labels: &str, value: &dyn Display) {
-    _ = writeln!(text, "{name}{labels} {value}");
 }
 
 #[cfg(test)]
@@ -416,13 +230,45 @@ mod tests {
 
     use super::*;
 
+    /// The values by their names, without the label of the election.
     fn values(metrics: &Metrics, gauges: &Gauges) -> BTreeMap<String, f64> {
-        let text = metrics.render(gauges);
+        let text = render(&[Figures {
+            election: "/a\"\\",
+            metrics,
+            gauges: *gauges,
+        }]);
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         lines
             .map(|line| line.rsplit_once(' ').unwrap())
-            .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+            .map(|(name, value)| {
+                let (name, labels) = name.split_once(r#"{election="/a\"\\""#).unwrap();
+                let own = labels.strip_suffix('}').unwrap();
+                let own = own.strip_prefix(',').map(|own| format!("{{{own}}}"));
+                let name = format!("{name}{}", own.unwrap_or_default());
+                (name, value.parse().unwrap())
+            })
             .collect()
+    }
+
+    #[test]
+    fn each_metric_stands_once_with_the_figures_of_all_elections() {
+        let metrics = [Metrics::default(), Metrics::default()];
+        metrics[1].run_ended(RunResult::Success);
+        let figures = |election, metrics| Figures {
+            election,
+            metrics,
+            gauges: Gauges::default(),
+        };
+        let text = render(&[figures("/a", &metrics[0]), figures("/b", &metrics[1])]);
+        let name = "incumbent_job_runs_total";
+        assert_eq!(text.matches(&format!("# TYPE {name} counter\n")).count(), 1);
+        for (election, count) in [("/a", 0), ("/b", 1)] {
+            let line = format!("\n{name}{{election=\"{election}\",result=\"success\"}} {count}\n");
+            assert!(text.contains(&line), "{text}");
+        }
+        for absent in ["incumbent_healthy", "incumbent_schedule"] {
+            assert!(!text.contains(absent), "{text}");
+        }
     }
 
     #[test]

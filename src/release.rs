@@ -9,10 +9,15 @@
 //! Typed by hand it does nothing: `may_touch` says when it may.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use crate::cgroup;
 use crate::clock::{self, Instant};
@@ -21,8 +26,8 @@ use crate::lines::{Speaker, Voice};
 use crate::proc::survivor::{InVain, Survivor, learn_names};
 use crate::proc::{Handle, Process, Stat};
 use crate::reason::EndReason;
-use crate::runtime_dir::Dir;
-use crate::runtime_dir::lease_file::{self, LeaseFile, UnitPlace};
+use crate::runtime_dir::lease_file::{self, LeaseFile, UnitPlace, Unpacked};
+use crate::runtime_dir::{self, Dir};
 use crate::term::record::Unkillable;
 use crate::term::resignation::Resignation;
 
@@ -115,56 +120,125 @@ async fn attempt(dir: &Path) -> ReleaseOutcome {
     }
     // While it fences it waits for no disk.
     learn_names();
-    let (dir, file) = match read(dir) {
-        Ok(Some(found)) => found,
-        Ok(None) => return ReleaseOutcome::NothingToDo,
-        Err(error) => {
-            tracing::error!(%error, "lease file not read");
-            return ReleaseOutcome::Refused(ReleaseRefusal::BadLeaseFile);
+    let (found, mut refusal) = read_all(dir);
+    let here = UnitPlace::here();
+    let mut held = Vec::new();
+    let mut groups = Vec::new();
+    for (dir, file) in found {
+        match may_touch(&file, &here, whereabouts) {
+            Ok(group) => {
+                groups.push(group.to_owned());
+                held.push(HeldLease::new(dir, &file));
+            }
+            Err(reason) => refusal = refusal.or(Some(reason)),
         }
-    };
-    let group = match may_touch(&file, &UnitPlace::here(), whereabouts) {
-        Ok(group) => group,
-        Err(reason) => return ReleaseOutcome::Refused(reason),
-    };
-    // Fencing needs no credentials: without them the lease still ends by its TTL.
-    let (resignation, _unpacked) = match file.resignation_with_credentials(&dir) {
-        Ok((resignation, unpacked)) => (resignation, Some(unpacked)),
-        Err(error) => {
-            tracing::error!(%error, "credentials not written");
-            (file.resignation.clone(), None)
-        }
-    };
-    let store = resignation.open_store();
-    if let Some(token) = file.token() {
-        store.begin_with(token.clone());
     }
-    if !fence(group, &resignation, &store, clock::now() + FENCE_LIMIT).await {
+    // Each is that of the unit which runs us.
+    let Some(group) = groups.first() else {
+        return refusal.map_or(ReleaseOutcome::NothingToDo, ReleaseOutcome::Refused);
+    };
+    if !fence(group, &held, clock::now() + FENCE_LIMIT).await {
         return ReleaseOutcome::NotAlone;
     }
-    let ended = clock::wall_time();
-    let patience = RESIGN_LIMIT.min(resignation.ttl);
-    let confirmed = resignation.carry_out(&store, clock::now() + patience).await;
-    speaker(&resignation).resigned(resignation.lease, resignation.token, confirmed);
-    if !confirmed {
-        return ReleaseOutcome::Unconfirmed;
+    let mut resigning = JoinSet::new();
+    for lease in held {
+        resigning.spawn(lease.resign());
     }
-    if let Err(error) = lease_file::remove(&dir, resignation.lease) {
-        tracing::warn!(%error, "lease file not removed");
+    let confirmed = resigning.join_all().await;
+    match refusal {
+        Some(reason) => ReleaseOutcome::Refused(reason),
+        None if confirmed.contains(&false) => ReleaseOutcome::Unconfirmed,
+        None => ReleaseOutcome::Resigned,
     }
-    // Last: nobody needs it to go on.
-    let reason = EndReason::UnitFailed;
-    resignation.explain(&store, ended, reason).await;
-    ReleaseOutcome::Resigned
 }
 
-/// The runtime directory at `path`, and the lease file in it, if both are there.
-fn read(path: &Path) -> io::Result<Option<(Arc<Dir>, LeaseFile)>> {
-    let dir = match Dir::open_trusted(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        dir => Arc::new(dir?),
+/// The lease files in the runtime directory at `path` and in those of jobs in it; and a refusal
+/// where one of them can't be read.
+fn read_all(path: &Path) -> (Vec<(Arc<Dir>, LeaseFile)>, Option<ReleaseRefusal>) {
+    let dirs = match Dir::open_trusted(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        dir => dir.and_then(|dir| runtime_dir::with_jobs(Arc::new(dir))),
     };
-    Ok(LeaseFile::read(&dir)?.map(|file| (dir, file)))
+    let (mut found, mut refusal) = (Vec::new(), None);
+    let mut refuse = |error: io::Error| {
+        tracing::error!(%error, "lease file not read");
+        refusal = Some(ReleaseRefusal::BadLeaseFile);
+    };
+    let dirs = dirs.unwrap_or_else(|error| {
+        refuse(error);
+        Vec::new()
+    });
+    for dir in dirs {
+        match LeaseFile::read(&dir) {
+            Ok(Some(file)) => found.push((dir, file)),
+            Ok(None) => {}
+            Err(error) => refuse(error),
+        }
+    }
+    (found, refusal)
+}
+
+/// A lease that the daemon held, and how to give it back.
+struct HeldLease {
+    dir: Arc<Dir>,
+    resignation: Resignation,
+    store: Store,
+    /// The credentials, for as long as they are needed.
+    _unpacked: Option<Unpacked>,
+}
+
+impl HeldLease {
+    fn new(dir: Arc<Dir>, file: &LeaseFile) -> Self {
+        // Fencing needs no credentials: without them the lease still ends by its TTL.
+        let (resignation, unpacked) = match file.resignation_with_credentials(&dir) {
+            Ok((resignation, unpacked)) => (resignation, Some(unpacked)),
+            Err(error) => {
+                tracing::error!(%error, "credentials not written");
+                (file.resignation.clone(), None)
+            }
+        };
+        let store = resignation.open_store();
+        if let Some(token) = file.token() {
+            store.begin_with(token.clone());
+        }
+        Self {
+            dir,
+            resignation,
+            store,
+            _unpacked: unpacked,
+        }
+    }
+
+    /// Gives it back; whether the store has confirmed that.
+    async fn resign(self) -> bool {
+        let (resignation, store) = (&self.resignation, &self.store);
+        let ended = clock::wall_time();
+        let patience = RESIGN_LIMIT.min(resignation.ttl);
+        let confirmed = resignation.carry_out(store, clock::now() + patience).await;
+        speaker(resignation).resigned(resignation.lease, resignation.token, confirmed);
+        if !confirmed {
+            return false;
+        }
+        if let Err(error) = lease_file::remove(&self.dir, resignation.lease) {
+            tracing::warn!(%error, "lease file not removed");
+        }
+        // Last: nobody needs it to go on.
+        resignation
+            .explain(store, ended, EndReason::UnitFailed)
+            .await;
+        true
+    }
+
+    /// Renews it for ever, and has those who wait see what is `stuck`.
+    async fn keep_renewing(&self, stuck: &RefCell<Vec<Unkillable>>) -> Infallible {
+        loop {
+            let renewed = self.resignation.renew(&self.store).await;
+            tracing::debug!(lease = %self.resignation.lease, renewed, "renewed for a tree not empty");
+            let shown = stuck.borrow().clone();
+            self.resignation.show_unkillable(&self.store, shown).await;
+            clock::sleep(self.resignation.ttl / 5).await;
+        }
+    }
 }
 
 fn speaker(resignation: &Resignation) -> Speaker<'_> {
@@ -240,37 +314,39 @@ fn may_touch<'a>(
 }
 
 /// Kills everything in the control group but this process, until it is alone there; renews the
-/// lease meanwhile if that takes long. False if it isn't alone by `until`.
-async fn fence(group: &str, resignation: &Resignation, store: &Store, until: Instant) -> bool {
+/// leases meanwhile if that takes long. False if it isn't alone by `until`.
+async fn fence(group: &str, held: &[HeldLease], until: Instant) -> bool {
     let stuck = RefCell::default();
+    let renewing = async {
+        clock::sleep(STUCK_AFTER).await;
+        let mut renewals: Vec<_> = held
+            .iter()
+            .map(|lease| Box::pin(lease.keep_renewing(&stuck)))
+            .collect();
+        poll_fn(|context| {
+            for renewal in &mut renewals {
+                if let Poll::Ready(never) = renewal.as_mut().poll(context) {
+                    match never {}
+                }
+            }
+            Poll::<Infallible>::Pending
+        })
+        .await
+    };
     tokio::select! {
-        alone = until_alone(group, resignation, &stuck, until) => alone,
-        never = keep_renewing(resignation, &stuck, store) => match never {},
-    }
-}
-
-async fn keep_renewing(
-    resignation: &Resignation,
-    stuck: &RefCell<Vec<Unkillable>>,
-    store: &Store,
-) -> std::convert::Infallible {
-    clock::sleep(STUCK_AFTER).await;
-    loop {
-        let renewed = resignation.renew(store).await;
-        tracing::debug!(lease = %resignation.lease, renewed, "renewed for a tree not empty");
-        let shown = stuck.borrow().clone();
-        resignation.show_unkillable(store, shown).await;
-        clock::sleep(resignation.ttl / 5).await;
+        alone = until_alone(group, held, &stuck, until) => alone,
+        never = renewing => match never {},
     }
 }
 
 async fn until_alone(
     group: &str,
-    resignation: &Resignation,
+    held: &[HeldLease],
     stuck: &RefCell<Vec<Unkillable>>,
     until: Instant,
 ) -> bool {
-    let kill_budget = KILL_BUDGET.min(resignation.ttl / 5);
+    let shortest = held.iter().map(|lease| lease.resignation.ttl).min();
+    let kill_budget = KILL_BUDGET.min(shortest.unwrap_or_default() / 5);
     let mut in_vain = InVain::from(clock::now(), kill_budget);
     loop {
         let left = kill_others(group);
@@ -278,7 +354,7 @@ async fn until_alone(
             return true;
         }
         if in_vain.is_due(clock::now()) {
-            stuck.replace(say_stuck(left, group, resignation));
+            stuck.replace(say_stuck(left, group, held));
         }
         if until.has_passed() {
             return false;
@@ -287,17 +363,16 @@ async fn until_alone(
     }
 }
 
-/// Says who lives on, and returns it for the record.
-fn say_stuck(
-    left: io::Result<Vec<i32>>,
-    group: &str,
-    resignation: &Resignation,
-) -> Vec<Unkillable> {
+/// Says who lives on, and returns it for the records.
+fn say_stuck(left: io::Result<Vec<i32>>, group: &str, held: &[HeldLease]) -> Vec<Unkillable> {
     match left {
         Ok(pids) => {
             let survivors: Vec<_> = pids.into_iter().map(Survivor::of).collect();
-            let (lease, token) = (Some(resignation.lease), resignation.token);
-            speaker(resignation).job_can_not_be_killed(lease, token, &survivors, Some(group));
+            // Whose job it is can't be told.
+            for HeldLease { resignation, .. } in held {
+                let (lease, token) = (Some(resignation.lease), resignation.token);
+                speaker(resignation).job_can_not_be_killed(lease, token, &survivors, Some(group));
+            }
             Unkillable::first_of(&survivors)
         }
         Err(error) => {

@@ -20,6 +20,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
 use rustix::io::Errno;
 
 use crate::faults;
+use crate::keys::JobName;
 
 pub(crate) use dir::Dir;
 pub(crate) use left::{Leftovers, RunFiles};
@@ -30,8 +31,12 @@ const LOCK: &str = "lock";
 /// The control socket's name.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 
+/// The directory in it that has one for each job, where there may be several.
+const JOBS: &str = "jobs";
+
 /// What of ours may lie in the directory; the lease file's temporary name included.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
+    JOBS,
     left::OF_JOB,
     left::OF_CHECKS,
     LOCK,
@@ -140,6 +145,32 @@ impl RuntimeDir {
         })
     }
 
+    /// Takes the directory of a job of this name in it, made if it isn't there. Blocks.
+    ///
+    /// # Errors
+    /// As of [`hold`](Self::hold).
+    pub(crate) fn hold_job(&self, name: &JobName) -> Result<Self, Error> {
+        let path = self.path.join(JOBS).join(name.as_str());
+        let unusable = |source| unusable(&path, source);
+        let all = self
+            .dir
+            .open_or_make_below(JOBS.as_ref())
+            .map_err(unusable)?;
+        let own = all.open_or_make_below(name.as_str().as_ref());
+        Self::hold_open(own.map_err(unusable)?, &path)
+    }
+
+    /// The names of the jobs that have a directory in it. Blocks.
+    pub(crate) fn job_names(&self) -> io::Result<Vec<JobName>> {
+        job_names(&self.dir)
+    }
+
+    /// Removes the directory of a job, which is `held`. Blocks.
+    pub(crate) fn remove_job(&self, held: &Self, name: &JobName) -> io::Result<()> {
+        let all = self.dir.open_below(JOBS.as_ref())?;
+        held.dir.remove_from(&all, name.as_str().as_ref())
+    }
+
     /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -154,6 +185,34 @@ impl RuntimeDir {
     pub(crate) fn left(&self) -> &Leftovers {
         &self.left
     }
+}
+
+/// The names of the jobs that have a directory in the runtime directory `dir`.
+fn job_names(dir: &Dir) -> io::Result<Vec<JobName>> {
+    let all = match dir.open_below(JOBS.as_ref()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        all => all?,
+    };
+    let names = all.names()?.into_iter();
+    Ok(names
+        .filter_map(|name| JobName::new(name.to_str()?))
+        .collect())
+}
+
+/// The runtime directory, and that of each job which has one in it.
+///
+/// # Errors
+/// When one of them can't be looked into.
+pub(crate) fn with_jobs(dir: Arc<Dir>) -> io::Result<Vec<Arc<Dir>>> {
+    let names = job_names(&dir)?;
+    let mut all = vec![dir];
+    if let Some(own) = all.first().filter(|_| !names.is_empty()) {
+        let jobs = own.open_below(JOBS.as_ref())?;
+        for name in names {
+            all.push(Arc::new(jobs.open_below(name.as_str().as_ref())?));
+        }
+    }
+    Ok(all)
 }
 
 fn unusable(path: &Path, source: io::Error) -> Error {

@@ -211,6 +211,33 @@ impl ElectionStatus {
         self
     }
 
+    /// What is wrong with it, if anything is; of several things the worst.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let stuck = self.queue.iter().find_map(|candidate| {
+            let (name, stuck) = (&candidate.name, candidate.stuck()?);
+            Some(format!("the job of {name} can't be killed: {stuck}"))
+        });
+        let blocked = || {
+            let key = self.blocked_by.first()?;
+            Some(format!("blocked by {key}"))
+        };
+        // Nobody is wanted while it is paused.
+        let nobody = || (self.leader.is_none() && !self.paused).then(|| "nobody leads".to_owned());
+        let fails = || {
+            let failures = self.schedule.as_ref()?.failures;
+            (failures > 1).then(|| format!("{failures} slots in a row failed"))
+        };
+        let differs = || {
+            let other = self.queue.iter().find(|candidate| candidate.differs)?;
+            Some(format!(
+                "the settings of {} aren't the leader's",
+                other.name
+            ))
+        };
+        let found = stuck.or_else(blocked).or_else(nobody);
+        found.or_else(fails).or_else(differs)
+    }
+
     /// Without what changes by itself: the time that the leases have left, and the revision.
     #[must_use]
     pub(crate) fn without_time(&self) -> Self {

@@ -18,7 +18,7 @@ use incumbent::clock;
 use incumbent::config::timing::Graces;
 use incumbent::etcd;
 use incumbent::guardian::client::{ClientEvent, Gone, Guardian};
-use incumbent::guardian::fence::Tell;
+use incumbent::guardian::fence::{FenceSettings, Tell};
 use incumbent::guardian::protocol::{CommandSpec, Report, Request, TermSpec};
 use incumbent::keys::{LeaseId, Prefix};
 use incumbent::log::{Format, LogSettings};
@@ -260,7 +260,12 @@ async fn it_is_fenced_with_all_that_it_started() {
     stand.signal(Signal::KILL);
     assert_eq!(stand.event().await, ClientEvent::Gone);
     let until = clock::now() + PATIENCE;
-    assert!(stand.guardian.fence(Some(until), LONG, nobody()).await);
+    assert!(
+        stand
+            .guardian
+            .fence(FenceSettings::new(Some(until), LONG, nobody()))
+            .await
+    );
     assert!(is_reaped(&job));
     // Reaped by the fence, which is as good.
     assert!(stand.guardian.dismiss(PATIENCE).await, "it is gone");
@@ -272,7 +277,12 @@ async fn a_stopped_one_is_fenced_too() {
     stand.begin(TOKEN).await;
     let job = stand.start(TOKEN, "trap '' TERM; sleep 1000").await;
     stand.signal(Signal::STOP);
-    assert!(stand.guardian.fence(None, LONG, nobody()).await);
+    assert!(
+        stand
+            .guardian
+            .fence(FenceSettings::new(None, LONG, nobody()))
+            .await
+    );
     assert_eq!(stand.event().await, ClientEvent::Gone);
     assert!(is_reaped(&job));
 }
@@ -287,5 +297,10 @@ async fn one_that_is_gone_remembers_nothing() {
     assert_eq!(asked.await, Err(Gone));
     assert_eq!(stand.event().await, ClientEvent::Gone);
     assert_eq!(stand.guardian.remember(resignation(lease)).await, Err(Gone));
-    assert!(stand.guardian.fence(None, LONG, nobody()).await);
+    assert!(
+        stand
+            .guardian
+            .fence(FenceSettings::new(None, LONG, nobody()))
+            .await
+    );
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::decide::words::{Action, Event, Line, Work};
 use super::{Candidate, Word, guarding};
 use crate::clock;
-use crate::guardian::fence::Tell;
+use crate::guardian::fence::{FenceSettings, Tell};
 use crate::guardian::protocol::{CommandSpec, Request};
 use crate::job::command;
 use crate::job::native::{self, NativeJob, Stage};
@@ -241,8 +241,15 @@ impl Candidate {
         let in_vain = words.clone();
         let tell = move |survivors| drop(in_vain.send(Word::Event(Event::InVain(survivors))));
         let tell: Tell = Arc::new(tell);
+        let own_run = self.native.as_ref().map(NativeJob::mark);
         tokio::spawn(async move {
-            while !guardian.fence(None, kill_budget, Arc::clone(&tell)).await {}
+            let fenced = FenceSettings {
+                until: None,
+                kill_budget,
+                tell,
+                own_run: own_run.unwrap_or_default(),
+            };
+            while !guardian.fence(fenced.clone()).await {}
             drop(guardian);
             drop(words.send(Word::Event(Event::Fenced)));
             let start = || guarding::start(&config, &files, with_input);

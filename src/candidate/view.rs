@@ -11,8 +11,9 @@ use super::decide::End;
 use super::decide::words::{Over, Role};
 use super::pulse::Pulse;
 use crate::clock::Instant;
+use crate::config::Config;
 use crate::config::timing::Timing;
-use crate::keys::LeaseId;
+use crate::keys::{JobName, LeaseId};
 use crate::metrics::{Metrics, RunResult};
 use crate::proc::survivor::Survivor;
 use crate::revision::Token;
@@ -125,6 +126,34 @@ pub(crate) struct View {
     pub metrics: Metrics,
     /// Where it stands.
     pub cluster: Cluster,
+}
+
+/// What a daemon stands for: a job, and where to look at its candidate.
+#[derive(Clone, Debug)]
+pub(crate) struct JobStanding {
+    /// The job's configuration.
+    pub config: Arc<Config>,
+    /// Its candidate.
+    pub view: View,
+}
+
+/// What a daemon stands for, in the order of the jobs' names; it changes with a reload.
+pub(crate) type Standings = watch::Receiver<Arc<[JobStanding]>>;
+
+impl JobStanding {
+    pub(crate) const fn new(config: Arc<Config>, view: View) -> Self {
+        Self { config, view }
+    }
+
+    /// The job's name, where there may be several.
+    pub(crate) fn name(&self) -> Option<&JobName> {
+        self.config.job_name.as_ref()
+    }
+
+    /// The same by another configuration.
+    pub(crate) fn with_config(self, config: Arc<Config>) -> Self {
+        Self { config, ..self }
+    }
 }
 
 impl Public {

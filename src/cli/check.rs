@@ -47,15 +47,27 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
     let mut source = args.options.source();
     source.job_kinds = jobs.kinds();
     source.judge = jobs.judge();
-    let loaded = config::load(&source)?;
+    let loaded = config::load_jobs(&source)?;
+    let configs = &loaded.configs;
     if args.print_role {
-        output::write(role::lines(&loaded.config))?;
+        output::write(role::lines(&configs.shared().without_name()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut report = config::check_report(&loaded, &source, wall::now());
-    let job = &loaded.config.job;
-    if job.kind == "command" && job.command.is_empty() {
-        report += "warning: job.command: there is none; \"run\" needs one after \"--\" then\n";
+    for config in configs.iter() {
+        let job = &config.job;
+        if job.kind == "command" && job.command.is_empty() {
+            let warning = match &config.job_name {
+                Some(name) => {
+                    format!("warning: jobs.{name}.command: there is none; \"run\" needs one\n")
+                }
+                None => {
+                    "warning: job.command: there is none; \"run\" needs one after \"--\" then\n"
+                        .to_owned()
+                }
+            };
+            report.push_str(&warning);
+        }
     }
     let may_start =
         crate::proc::sees_own_children().and_then(|()| crate::proc::ticks::children_share_clocks());
@@ -65,10 +77,10 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
     }
     output::report(&report)?;
     if args.connect {
-        let config = &loaded.config;
-        let is_scheduled = config.scheduling.is_some();
-        output::report(&host::report(config.file.as_deref(), is_scheduled))?;
-        block_on(connect::check(&loaded.config, args.timeout))?;
+        let is_scheduled = configs.iter().any(|config| config.scheduling.is_some());
+        let file = configs.shared().file.as_deref();
+        output::report(&host::report(file, is_scheduled))?;
+        block_on(connect::check(configs, args.timeout))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::exit::Failure;
 use super::look::Look;
-use super::options::{CommonOptions, ListFormat};
+use super::options::{CommonOptions, JobOption, ListFormat};
 use super::output;
 use super::table::Table;
 use crate::config::{self, Config, Scheduling};
@@ -33,6 +33,9 @@ Examples:
 pub(super) struct Args {
     #[command(flatten)]
     options: CommonOptions,
+
+    #[command(flatten)]
+    job: JobOption,
 
     /// How many to show [default: 5, or all up to --until]
     #[arg(short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)))]
@@ -75,6 +78,7 @@ struct SlotBody {
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut source = args.options.source_in_job();
     source.needs_schedule = true;
+    args.job.choose(&mut source);
     let config = config::load(&source)?.config;
     let Some(scheduling) = &config.scheduling else {
         return Err(anyhow::anyhow!("the job has no schedule").into());

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::exit::Failure;
 use super::output;
 use crate::config::handed::Handed;
-use crate::config::{self, Config, Flag, Loaded, Problems, Source, keys};
+use crate::config::{self, Config, Flag, JobConfigs, Loaded, LoadedJobs, Problems, Source, keys};
 use crate::etcd::{Patience, Store};
 use crate::http::client;
 
@@ -74,8 +74,7 @@ impl CommonOptions {
         }
         let handed = Handed::of_source(&source);
         if let Some(handed) = &handed {
-            let directory = handed.runtime_dir();
-            handed.apply(&mut source, client::settings(&directory, NOW_LIMIT));
+            handed.apply(&mut source, client::settings(handed, NOW_LIMIT));
         }
         for (variable, key) in OF_THE_JOB {
             let explicit = key.variable();
@@ -98,11 +97,38 @@ pub(super) enum ListFormat {
     Json,
 }
 
+/// Which of several jobs a command is about.
+#[derive(Debug, Args)]
+pub(super) struct JobOption {
+    /// The job, of those that the configuration has as [jobs.NAME]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    job: Option<String>,
+}
+
+impl JobOption {
+    /// Has `source` say which.
+    pub(super) fn choose(&self, source: &mut Source) {
+        source.job.clone_from(&self.job);
+    }
+}
+
+/// What a command is about that may be about several jobs.
+#[derive(Debug)]
+pub(super) enum AskedAbout {
+    /// One election.
+    One(Box<Config>),
+    /// All jobs of a configuration that gives them names.
+    All(JobConfigs),
+}
+
 /// What every command takes that asks the store and starts nothing.
 #[derive(Debug, Args)]
 pub(super) struct Asking {
     #[command(flatten)]
     options: CommonOptions,
+
+    #[command(flatten)]
+    job: JobOption,
 
     /// How long to try to reach the store in all
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = span)]
@@ -115,7 +141,25 @@ impl Asking {
     /// # Errors
     /// All that is wrong with it.
     pub(super) fn load(&self) -> Result<Config, Problems> {
-        config::load(&self.options.source_in_job()).map(|loaded| loaded.config)
+        let mut source = self.options.source_in_job();
+        self.job.choose(&mut source);
+        config::load(&source).map(|loaded| loaded.config)
+    }
+
+    /// As [`load`](Self::load), or all jobs with names where neither one of them nor an election is
+    /// named.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub(super) fn load_all(&self) -> Result<AskedAbout, Problems> {
+        let source = self.options.source_in_job();
+        if self.job.job.is_none() && !source.names_election() {
+            let configs = config::load_jobs(&source)?.configs;
+            if configs.names().is_some() {
+                return Ok(AskedAbout::All(configs));
+            }
+        }
+        self.load().map(|config| AskedAbout::One(Box::new(config)))
     }
 
     /// The patience that begins now.
@@ -160,10 +204,20 @@ pub(super) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> 
 
 /// The configuration of `loaded`, after a word on what is odd with it.
 pub(super) fn warned(loaded: Loaded) -> Config {
-    for warning in &loaded.warnings {
+    warn(&loaded.warnings);
+    loaded.config
+}
+
+/// As [`warned`], of all jobs.
+pub(super) fn warned_of(loaded: LoadedJobs) -> JobConfigs {
+    warn(&loaded.warnings);
+    loaded.configs
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
         output::complain(format_args!("warning: {warning}"));
     }
-    loaded.config
 }
 
 /// Whether a variable of the environment is set to something.

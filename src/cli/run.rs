@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::exit::Failure;
-use super::options::{CommonOptions, HEADING, warned};
+use super::options::{CommonOptions, HEADING, warned_of};
 use crate::config::{self, Flag, keys};
 use crate::fencing;
 use crate::job::Jobs;
@@ -44,13 +44,16 @@ pub(super) fn run(args: Args, jobs: Jobs) -> Result<ExitCode, Failure> {
             .flags
             .push(Flag::list(keys::JOB_COMMAND.name, "--", args.command));
     }
-    let config = warned(config::load(&source)?);
-    fencing::leave_the_term(&config.election.prefix);
+    let configs = warned_of(config::load_jobs(&source)?);
+    for config in configs.iter() {
+        fencing::leave_the_term(&config.election.prefix);
+    }
     // Before there are logs: it is the user's to mend, as the rest of the configuration is.
-    let directory = RuntimeDir::hold(&config.runtime_dir).map_err(Failure::RuntimeDir)?;
+    let shared = configs.shared();
+    let directory = RuntimeDir::hold(&shared.runtime_dir).map_err(Failure::RuntimeDir)?;
     let prepared = jobs.prepare_now();
     if prepared != ExitCode::SUCCESS {
         return Ok(prepared);
     }
-    Ok(crate::daemon::run(config, source, jobs, &directory))
+    Ok(crate::daemon::run(configs, source, jobs, directory))
 }

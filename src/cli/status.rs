@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use super::away::Away;
 use super::exit::Failure;
 use super::look::{Look, LookMark};
-use super::options::{Asking, block_on};
+use super::options::{AskedAbout, Asking, block_on};
 use super::output;
 use super::runs::{in_seconds, span};
 use super::table::{Table, short};
@@ -22,17 +22,20 @@ use crate::log;
 use crate::status::{CandidateStatus, ElectionStatus, InPause, OF_LAST_TERM, ScheduleStatus};
 use crate::wall;
 
+mod jobs;
+
 /// How often the time that the leases have left is asked for anew.
 const REFRESH: Duration = Duration::from_secs(5);
 
 /// Clears a terminal, and goes to its first line.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// Show who leads, and who stands in the queue
+/// Show who leads, and who stands in the queue; of several jobs a line each
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   incumbent status --election /backup
+  incumbent status --job backup
   incumbent status -o json | jq -r .leader.name
   incumbent status --watch")]
 pub(super) struct Args {
@@ -56,7 +59,18 @@ enum StatusFormat {
 
 /// Shows the status.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let config = args.asking.load()?;
+    let config = match args.asking.load_all()? {
+        AskedAbout::One(config) => config,
+        AskedAbout::All(configs) => {
+            let patience = |store: &Store| args.asking.patience(store);
+            return block_on(async {
+                tokio::select! {
+                    ended = jobs::run(&configs, patience, args.output, args.watch) => ended,
+                    () = output::closed(), if args.watch => Ok(ExitCode::SUCCESS),
+                }
+            });
+        }
+    };
     let store = Store::unanimous(&config.etcd);
     let scheduling = config.scheduling.as_ref();
     let planned = |status: ElectionStatus| match scheduling {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ::config::{Map, Value, ValueKind};
 
 use super::keys::Entry;
-use super::kinds::{DATETIME, ListKind, Parsed, expected, place_of, shown};
+use super::kinds::{DATETIME, ListKind, Parsed, expected, is_name, place_of, shown};
 use super::place::{Problem, quoted};
 use super::toml_file::shown_key;
 use super::url;
@@ -68,6 +68,10 @@ fn list_item(kind: ListKind, key: &Entry, index: usize, item: &Value) -> Result<
             Ok(()) => Ok(text.clone()),
             Err(why) => Err(why.to_string()),
         },
+        (ValueKind::String(text), ListKind::Names) if !is_name(text) => {
+            let found = quoted(text);
+            Err(format!("expected the name of a candidate, found {found}"))
+        }
         (ValueKind::String(text), _) if text.contains('\0') => {
             Err("expected text without NUL, found one".to_owned())
         }

@@ -31,6 +31,9 @@ pub struct Handed {
     file: Option<OsText>,
     /// The runtime directory of the daemon, which tells what holds now.
     runtime_dir: OsText,
+    /// The job's name, where the daemon may have several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
 }
 
 impl HandedSettings {
@@ -57,6 +60,7 @@ impl Handed {
             set: HandedSettings::of(config),
             file: config.file.as_deref().map(|file| file.as_os_str().into()),
             runtime_dir: runtime_dir.into(),
+            job: config.job_name.as_ref().map(ToString::to_string),
         }
     }
 
@@ -78,6 +82,14 @@ impl Handed {
     /// The runtime directory of the daemon.
     pub fn runtime_dir(&self) -> PathBuf {
         self.runtime_dir.as_path().to_owned()
+    }
+
+    /// Where the daemon says on its control socket what holds now for the job.
+    pub fn path(&self) -> String {
+        match &self.job {
+            Some(job) => format!("{PATH}?job={job}"),
+            None => PATH.to_owned(),
+        }
     }
 
     /// Whether the run was told so.

@@ -221,6 +221,11 @@ keys! {
     JOB_SETTINGS: toml::Table = "job.settings", TableKind, Constant("{}"),
         "Handed to a job written in Rust, which knows what belongs there.", secret;
 
+    JOB_PREFER: Vec<String> = "job.prefer", ListKind::Names, Depends(r#"["host-a", "host-b"]"#),
+        "Which candidates should lead, the first before the second: one that waits is handed the term between runs.";
+    JOB_PREFER_AFTER: Duration = "job.prefer_after", SpanKind::at_least(1000), Constant(r#""5m""#),
+        "Once it has been waiting for so long, and so was healthy.";
+
     JOB_SCHEDULE_CRON: Vec<String> = "job.schedule.cron", ListKind::Patterns, Depends(r#""30 3 * * *""#),
         "When the job runs: 5 fields, 6 with the seconds first, or @daily; of a list, any pattern.";
     JOB_SCHEDULE_EVERY: Duration = "job.schedule.every", SpanKind::Every, Depends(r#""15m""#),

@@ -240,7 +240,7 @@ impl Reading for TextKind {
         }
         let fits = |text: &str| match self {
             Self::Any => is_text(text),
-            Self::Name => is_text(text) && text.len() <= LONGEST_NAME,
+            Self::Name => is_name(text),
             Self::Prefix => Prefix::checked(text).is_ok(),
             Self::Choice(words) => words.contains(&text),
             Self::JobKind => {
@@ -290,6 +290,11 @@ impl Reading for PathKind {
     }
 }
 
+/// Whether it can be the name of a candidate.
+pub(super) fn is_name(text: &str) -> bool {
+    is_text(text) && text.len() <= LONGEST_NAME
+}
+
 /// Which lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListKind {
@@ -297,6 +302,8 @@ pub enum ListKind {
     Urls,
     /// Names by which this host is asked.
     Hosts,
+    /// Names of candidates.
+    Names,
     /// A command and its arguments.
     Argv,
     /// Patterns of cron; a single one may stand there without a list.
@@ -310,7 +317,7 @@ impl Reading for ListKind {
         match self {
             Self::Urls => format!("a list of URLs such as {example}"),
             Self::Hosts => r#"a list of names such as ["node1", "node1.example.com"]"#.to_owned(),
-            Self::Argv => format!("a list of text such as {example}"),
+            Self::Argv | Self::Names => format!("a list of text such as {example}"),
             Self::Patterns => format!("a pattern of cron such as {example}, or a list of them"),
         }
     }

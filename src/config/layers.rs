@@ -8,11 +8,14 @@ use std::ffi::{OsStr, OsString};
 use ::config::{ConfigError, Map, Source, Value, ValueKind};
 use toml::de::DeValue;
 
+use super::JOB;
+use super::jobs::{self, JOBS};
 use super::keys::{self, Entry, KEYS, PREFIX, Preset};
 use super::kinds::{Kind, ListKind};
 use super::place::{Place, Problem};
 use super::source::{Flag, FlagValue};
 use super::{file_path, toml_file};
+use crate::keys::JobName;
 
 /// One layer; holds known keys only.
 #[derive(Clone, Debug, Default)]
@@ -21,11 +24,17 @@ pub(super) struct Layer(Map<String, Value>);
 impl Layer {
     /// Sets the value at `path`, making the tables on the way.
     pub(super) fn set(&mut self, path: &[&str], value: Value) {
-        let Some((last, tables)) = path.split_last() else {
-            return;
-        };
+        if let Some((last, tables)) = path.split_last()
+            && let Some(table) = self.table(tables)
+        {
+            table.insert((*last).to_owned(), value);
+        }
+    }
+
+    /// The table at `path`, made if it isn't there.
+    pub(super) fn table(&mut self, path: &[&str]) -> Option<&mut Map<String, Value>> {
         let mut map = &mut self.0;
-        for name in tables {
+        for name in path {
             let table = map
                 .entry((*name).to_owned())
                 .or_insert_with(|| Value::new(None, ValueKind::Nil));
@@ -34,23 +43,41 @@ impl Layer {
             }
             match &mut table.kind {
                 ValueKind::Table(deeper) => map = deeper,
-                _ => return,
+                _ => return None,
             }
         }
-        map.insert((*last).to_owned(), value);
+        Some(map)
     }
 
-    /// The same without what stands in the table of this name, but for one table in it.
-    pub(super) fn without(mut self, table: &str, but: &str) -> Self {
-        match self.0.get_mut(table).map(|value| &mut value.kind) {
-            Some(ValueKind::Table(keys)) => keys.retain(|name, _| name == but),
-            _ => drop(self.0.remove(table)),
+    /// The same without what jobs are made of, but for their schedules.
+    pub(super) fn without_jobs(mut self) -> Self {
+        without_job(&mut self.0);
+        if let Some(ValueKind::Table(jobs)) = self.0.get_mut(JOBS).map(|jobs| &mut jobs.kind) {
+            for job in jobs.values_mut() {
+                if let ValueKind::Table(table) = &mut job.kind {
+                    without_job(table);
+                }
+            }
         }
         self
     }
 
+    /// The names of the jobs that have some.
+    pub(super) fn job_names(&self) -> Vec<JobName> {
+        let tables = jobs::tables(&self.0).into_iter();
+        tables.map(|(name, _)| name).collect()
+    }
+
     fn set_key(&mut self, key: &Entry, value: Value) {
         self.set(&key.name.split('.').collect::<Vec<_>>(), value);
+    }
+}
+
+/// Takes out of the table what is the job's, but for its schedule.
+fn without_job(table: &mut Map<String, Value>) {
+    match table.get_mut(JOB).map(|value| &mut value.kind) {
+        Some(ValueKind::Table(keys)) => keys.retain(|name, _| name == "schedule"),
+        _ => drop(table.remove(JOB)),
     }
 }
 
@@ -79,6 +106,16 @@ impl MergedTree {
             .build()?
             .collect()
             .map(Self)
+    }
+
+    /// One with this in it.
+    pub(super) const fn of(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+
+    /// What is in it.
+    pub(super) const fn map(&self) -> &Map<String, Value> {
+        &self.0
     }
 
     /// The value of `key`.
@@ -115,21 +152,26 @@ pub(super) fn defaults(host_name: &str, runtime_dir: &OsStr) -> Layer {
     layer
 }
 
-/// The layer of the variables that begin with `INCUMBENT__`.
-pub(super) fn environment(env: &[(String, OsString)], problems: &mut Vec<Problem>) -> Layer {
+/// The layer of the variables that begin with `INCUMBENT__`; the file names `jobs`.
+pub(super) fn environment(
+    env: &[(String, OsString)],
+    jobs: &[JobName],
+    problems: &mut Vec<Problem>,
+) -> Layer {
     let mut layer = Layer::default();
     for (name, value) in env {
         let Some(rest) = name.strip_prefix(PREFIX) else {
             continue;
         };
-        let is_deeper = key_of_variable(name).is_some_and(|(key, _)| *name != key.variable());
+        let known = key_of_variable(name, jobs);
+        let is_deeper = known.as_ref().is_some_and(|it| it.is_deeper);
         if value.is_empty() && !is_deeper {
             // As everywhere else, set to nothing is not set; but a job's variable may be empty.
             continue;
         }
         let place = Place::Variable(name.clone());
         let dotted = rest.replace("__", ".").to_lowercase();
-        let Some((key, path)) = key_of_variable(name) else {
+        let Some(VariablePath { key, path, .. }) = known else {
             problems.push(unknown_variable(place, dotted));
             continue;
         };
@@ -141,13 +183,42 @@ pub(super) fn environment(env: &[(String, OsString)], problems: &mut Vec<Problem
     layer
 }
 
-/// The key that a variable sets and its path in the tree, which goes deeper for a table.
-fn key_of_variable(variable: &str) -> Option<(&'static Entry, Vec<String>)> {
+/// What a variable sets.
+struct VariablePath {
+    key: &'static Entry,
+    /// Its path in the tree.
+    path: Vec<String>,
+    /// Whether that goes deeper than the key, into a table.
+    is_deeper: bool,
+}
+
+/// What a variable sets, where there are `jobs` of these names.
+fn key_of_variable(variable: &str, jobs: &[JobName]) -> Option<VariablePath> {
+    if let Some((job, rest)) = jobs::of_variable(variable, jobs) {
+        let shown = |key: &Entry| {
+            let name = jobs::name_of(key)?;
+            Some(name.replace('.', "__").to_uppercase())
+        };
+        let mut found = key_below(rest, shown)?;
+        let job = [JOBS, job.as_str()].map(str::to_owned);
+        found.path.splice(0..0, job);
+        return Some(found);
+    }
+    key_below(variable, |key| Some(key.variable()))
+}
+
+/// The key that is `shown` so in `text`, or the table that goes deeper there.
+fn key_below(text: &str, shown: impl Fn(&Entry) -> Option<String>) -> Option<VariablePath> {
     KEYS.iter().find_map(|key| {
         let mut path: Vec<String> = key.name.split('.').map(str::to_owned).collect();
-        let rest = variable.strip_prefix(&key.variable())?;
+        let rest = text.strip_prefix(&shown(key)?)?;
         if rest.is_empty() {
-            return Some((key, path));
+            let is_deeper = false;
+            return Some(VariablePath {
+                key,
+                path,
+                is_deeper,
+            });
         }
         let deeper = rest
             .strip_prefix("__")
@@ -158,7 +229,12 @@ fn key_of_variable(variable: &str) -> Option<(&'static Entry, Vec<String>)> {
             Kind::Table(_) => path.extend(deeper.to_lowercase().split("__").map(str::to_owned)),
             _ => return None,
         }
-        Some((key, path))
+        let is_deeper = true;
+        Some(VariablePath {
+            key,
+            path,
+            is_deeper,
+        })
     })
 }
 
@@ -223,7 +299,7 @@ fn from_text(kind: Kind, text: &str, place: &Place) -> Value {
             let urls = text.split(',').map(str::trim);
             Some(list_at(urls.filter(|url| !url.is_empty()), place))
         }
-        Kind::List(ListKind::Hosts) => {
+        Kind::List(ListKind::Hosts | ListKind::Names) => {
             let hosts = text.split(',').map(str::trim);
             Some(list_at(hosts.filter(|host| !host.is_empty()), place))
         }

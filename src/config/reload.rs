@@ -2,57 +2,88 @@
 
 use super::advice::Shown;
 use super::timing::default_takeover_delay;
-use super::{Config, keys};
+use super::{Config, JobConfigs, keys};
 
-/// The new configuration, if it changes nothing that a daemon keeps for life: its name, its
-/// election, its runtime directory, and whether it is checked. Logs, HTTP, the store's endpoints and
-/// credentials, the job (from its next run), the hooks (from the next term) and how it is checked may
-/// change.
+/// The new configurations, if they change nothing that a daemon keeps for life. Jobs with names may come
+/// and go; of one that stays, what a daemon with one job keeps may not change either.
 ///
 /// # Errors
 /// A line for each key that would have to stay, with what it is and what it was to become. The
 /// old configuration then holds on in whole.
-pub fn reload(old: &Config, new: Config) -> Result<Config, Vec<String>> {
+pub fn reload(old: &JobConfigs, new: JobConfigs) -> Result<JobConfigs, Vec<String>> {
     let mut kept = Vec::new();
-    let mut keep = |key: &str, old: String, new: String| {
-        if old != new {
-            kept.push(format!(
-                "{key} can't change while the daemon runs: it is {old}, and was to become {new}"
-            ));
-        }
-    };
-    let quoted = |text: &str| super::place::quoted(text);
-    keep(
-        keys::CANDIDATE_NAME.name,
-        quoted(&old.candidate_name),
-        quoted(&new.candidate_name),
-    );
-    keep(
-        keys::ELECTION_PREFIX.name,
-        quoted(old.election.prefix.as_str()),
-        quoted(new.election.prefix.as_str()),
-    );
-    keep(
-        keys::ELECTION_TTL.name,
-        Shown(old.election.ttl).to_string(),
-        Shown(new.election.ttl).to_string(),
-    );
-    let on = |config: &Config| (if config.check.is_some() { "on" } else { "off" }).to_owned();
-    keep("candidate.check", on(old), on(&new));
-    // A delay that nobody set follows the job's kill budget, which may change.
-    if !(has_default_delay(old) && has_default_delay(&new)) {
-        keep(
-            keys::ELECTION_TAKEOVER_DELAY.name,
-            Shown(old.election.takeover_delay).to_string(),
-            Shown(new.election.takeover_delay).to_string(),
-        );
+    if old.names().is_some() != new.names().is_some() {
+        kept.push(format!(
+            "[job] and [jobs.NAME] can't take each other's place while the daemon runs: it runs {}",
+            old.names()
+                .map_or("[job]".to_owned(), |names| format!("the jobs {names}"))
+        ));
+        return Err(kept);
     }
-    keep(
-        keys::RUNTIME_DIR.name,
-        super::place::path_quoted(&old.runtime_dir),
-        super::place::path_quoted(&new.runtime_dir),
-    );
+    let shared = in_common(old.shared(), new.shared());
+    for config in new.iter() {
+        let name = config.job_name.as_ref();
+        let Some(known) = old.get(name) else { continue };
+        let of_job = of_one(known, config).into_iter();
+        kept.extend(of_job.map(|line| match name {
+            Some(name) => format!("jobs.{name}: {line}"),
+            None => line,
+        }));
+    }
+    kept.splice(0..0, shared);
     if kept.is_empty() { Ok(new) } else { Err(kept) }
+}
+
+/// A line for what must stay, and doesn't.
+fn keep(key: &str, old: &str, new: &str) -> Option<String> {
+    (old != new).then(|| {
+        format!("{key} can't change while the daemon runs: it is {old}, and was to become {new}")
+    })
+}
+
+/// What all jobs of a daemon have in common and keep.
+fn in_common(old: &Config, new: &Config) -> Vec<String> {
+    let quoted = |text: &str| super::place::quoted(text);
+    let kept = [
+        keep(
+            keys::CANDIDATE_NAME.name,
+            &quoted(&old.candidate_name),
+            &quoted(&new.candidate_name),
+        ),
+        keep(
+            keys::ELECTION_PREFIX.name,
+            &quoted(old.root()),
+            &quoted(new.root()),
+        ),
+        keep(
+            keys::RUNTIME_DIR.name,
+            &super::place::path_quoted(&old.runtime_dir),
+            &super::place::path_quoted(&new.runtime_dir),
+        ),
+    ];
+    kept.into_iter().flatten().collect()
+}
+
+/// What one job keeps: its election, and whether it is checked. Logs, HTTP, the store's endpoints and
+/// credentials, the job (from its next run), the hooks (from the next term) and how it is checked may
+/// change.
+fn of_one(old: &Config, new: &Config) -> Vec<String> {
+    let ttl = |config: &Config| Shown(config.election.ttl).to_string();
+    let delay = |config: &Config| Shown(config.election.takeover_delay).to_string();
+    let on = |config: &Config| if config.check.is_some() { "on" } else { "off" };
+    let mut kept = vec![
+        keep(keys::ELECTION_TTL.name, &ttl(old), &ttl(new)),
+        keep("candidate.check", on(old), on(new)),
+    ];
+    // A delay that nobody set follows the job's kill budget, which may change.
+    if !(has_default_delay(old) && has_default_delay(new)) {
+        kept.push(keep(
+            keys::ELECTION_TAKEOVER_DELAY.name,
+            &delay(old),
+            &delay(new),
+        ));
+    }
+    kept.into_iter().flatten().collect()
 }
 
 fn has_default_delay(config: &Config) -> bool {

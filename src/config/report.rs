@@ -10,34 +10,91 @@ use super::place::{Place, path_quoted, path_shown, quoted};
 use super::rules::PassedValues;
 use super::source::Source;
 use super::timing::{SURVIVES_HUNG_FOLLOWER, SURVIVES_HUNG_LEADER};
-use super::{Config, Loaded, SetByUser};
+use super::{Config, JobConfigs, LoadedJobs, SetByUser};
+use crate::keys::JobName;
 use crate::log::printable;
 use crate::wall::Time;
 
-/// Which layers there were, what the user set, when a term ends, when the job runs from `now` on if
+/// Which layers there were, what the user set, when a term ends, when each job runs from `now` on if
 /// it has a schedule, and every warning; lines for standard output, with a newline at the end.
-pub fn check_report(loaded: &Loaded, source: &Source, now: Time) -> String {
-    let mut lines = vec![format!("configuration ok: {}", layers(loaded, source))];
+pub fn check_report(loaded: &LoadedJobs, source: &Source, now: Time) -> String {
+    let configs = &loaded.configs;
+    let mut lines = vec![format!(
+        "configuration ok: {}",
+        layers(configs.shared(), source)
+    )];
     for SetByUser { key, value, place } in &loaded.set {
         lines.push(format!("  {key} = {value}  ({place})"));
     }
-    let config = &loaded.config;
-    lines.push(times(config));
-    let mut more = [exposures(config), ttl_warnings(config)].concat();
-    if let Some(scheduling) = &config.scheduling {
-        lines.extend(scheduling.preview(now));
-        more.extend(scheduling.tight(config.election.takeover_delay, now));
+    lines.extend(all_times(configs));
+    for config in configs.iter() {
+        let Some(scheduling) = &config.scheduling else {
+            continue;
+        };
+        let mut preview = scheduling.preview(now);
+        if let (Some(name), Some(first)) = (&config.job_name, preview.first_mut()) {
+            *first = format!("{name} {first}");
+        }
+        lines.extend(preview);
     }
-    for warning in loaded.warnings.iter().chain(&more) {
-        lines.push(format!("warning: {warning}"));
-    }
+    let mut warnings = loaded.warnings.clone();
+    warnings.extend(exposures(configs.shared()));
+    warnings.extend(of_all(configs, ttl_warnings));
+    warnings.extend(of_all(configs, |config| {
+        let scheduling = config.scheduling.as_ref();
+        scheduling.map_or(Vec::new(), |it| {
+            it.tight(config.election.takeover_delay, now)
+        })
+    }));
+    lines.extend(warnings.iter().map(|it| format!("warning: {it}")));
     lines.join("\n") + "\n"
 }
 
+/// What is to be said of each job, and whose it is unless it is of all.
+fn of_all(configs: &JobConfigs, say: impl Fn(&Config) -> Vec<String>) -> Vec<String> {
+    let said: Vec<_> = configs.iter().map(|config| (config, say(config))).collect();
+    let mut lines: Vec<String> = Vec::new();
+    for (config, own) in &said {
+        for line in own {
+            let is_of_all = said.iter().all(|(_, others)| others.contains(line));
+            let line = match &config.job_name {
+                Some(name) if !is_of_all => format!("{name}: {line}"),
+                _ => line.clone(),
+            };
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+    }
+    lines
+}
+
+/// The times of each job's terms; those that are alike once.
+fn all_times(configs: &JobConfigs) -> Vec<String> {
+    let mut known: Vec<(String, Vec<&str>)> = Vec::new();
+    for config in configs.iter() {
+        let times = times(config);
+        let name = config.job_name.as_ref().map(JobName::as_str);
+        match known.iter_mut().find(|(of_others, _)| *of_others == times) {
+            Some((_, names)) => names.extend(name),
+            None => known.push((times, name.into_iter().collect())),
+        }
+    }
+    let is_of_all = known.len() == 1;
+    let shown = known.into_iter().map(|(times, names)| {
+        if is_of_all {
+            times
+        } else {
+            format!("{}: {times}", names.join(", "))
+        }
+    });
+    shown.collect()
+}
+
 /// Where the configuration came from.
-fn layers(loaded: &Loaded, source: &Source) -> String {
+fn layers(config: &Config, source: &Source) -> String {
     let mut layers = vec!["built-in defaults".to_owned()];
-    if let Some(file) = &loaded.config.file {
+    if let Some(file) = &config.file {
         layers.push(printable(&path_shown(file)));
     }
     for (count, noun) in [
@@ -167,7 +224,7 @@ pub(super) fn set_by_user(settings: &PassedValues) -> Vec<SetByUser> {
         .iter()
         .filter(|(.., place)| *place != Place::Default);
     set.map(|(key, typed, place)| SetByUser {
-        key: key.name,
+        key: key.name.to_owned(),
         value: shown_typed(key, typed),
         place: place.clone(),
     })

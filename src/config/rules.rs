@@ -10,7 +10,7 @@ use super::source::Source;
 use super::timing::{SLACK, smallest_takeover_delay};
 
 /// The values that passed, each with its place.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PassedValues {
     passed: Vec<(&'static Entry, Typed, Place)>,
     failed: Vec<(&'static str, Place)>,
@@ -127,8 +127,14 @@ impl PassedValues {
     }
 }
 
-/// Everything that is wrong between keys. `file` is where a missing key would stand.
-pub(super) fn broken(settings: &PassedValues, source: &Source, file: &Place) -> Vec<Problem> {
+/// Everything that is wrong between keys. `file` is where a missing key would stand; a command on
+/// the command line may be the job only where there `may_be_flags`.
+pub(super) fn broken(
+    settings: &PassedValues,
+    source: &Source,
+    file: &Place,
+    may_be_flags: bool,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     // The lease's times have to leave room for the job's.
     if let Some(chosen) = settings.chosen().filter(|_| !source.ignores_job) {
@@ -157,7 +163,14 @@ pub(super) fn broken(settings: &PassedValues, source: &Source, file: &Place) -> 
     job_settings(settings, source, &mut problems);
     let has_no_command = settings.is_missing(&keys::JOB_COMMAND);
     if source.needs_job && settings.runs_command() && has_no_command {
-        let what = r#"expected a command to run, such as ["/usr/bin/backup", "--full"] here or "incumbent run -- /usr/bin/backup --full", found none"#;
+        let or_flags = if may_be_flags {
+            r#" here or "incumbent run -- /usr/bin/backup --full""#
+        } else {
+            ""
+        };
+        let what = format!(
+            r#"expected a command to run, such as ["/usr/bin/backup", "--full"]{or_flags}, found none"#
+        );
         problems.push(Problem::new(file.clone(), keys::JOB_COMMAND.name, what));
     }
     problems

@@ -9,6 +9,7 @@ const HEAD: &str = "\
 #
 # Stronger than this file are variables, INCUMBENT__ELECTION__TTL=15s for election.ttl, and flags.
 # Relative paths count from this file's directory. Durations have a unit: 500ms, 15s, 2m.
+# Several jobs have a table [jobs.NAME] each in place of [job], with [jobs.NAME.schedule] and the like.
 # \"incumbent check\" tells what is wrong, and what the settings come to.
 ";
 

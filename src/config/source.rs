@@ -27,6 +27,8 @@ pub struct Source {
     pub env: Vec<(String, OsString)>,
     /// The flags that set keys, weakest first.
     pub flags: Vec<Flag>,
+    /// The job that a command is about, of several.
+    pub job: Option<String>,
     /// Names of the registered Rust jobs.
     pub job_kinds: Vec<String>,
     /// Whether there must be a job to run, as for `run`.
@@ -121,6 +123,7 @@ impl Source {
             default_file: PathBuf::new(),
             env: Vec::new(),
             flags: Vec::new(),
+            job: None,
             job_kinds: Vec::new(),
             needs_job: false,
             judge: Judge::default(),
@@ -148,6 +151,13 @@ impl Source {
             current_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             ..Self::defaults(host_name)
         }
+    }
+
+    /// Whether an election is named beside the file, which then isn't that of one of its jobs.
+    pub fn names_election(&self) -> bool {
+        let key = keys::ELECTION_PREFIX;
+        let is_flag = |flag: &Flag| flag.key == key.name;
+        self.flags.iter().any(is_flag) || self.variable(&key.variable()).is_some()
     }
 
     /// The variable of that name, if it is set to something.

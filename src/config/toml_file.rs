@@ -6,10 +6,12 @@ use ::config::{Map, Value, ValueKind};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, KEYS};
+use super::jobs::{self, JOBS};
+use super::keys::{self, Entry, KEYS};
 use super::kinds::{self, DATETIME};
 use super::layers::Layer;
 use super::place::{Place, Problem};
+use crate::keys::JobName;
 use crate::log::printable;
 
 /// What a file holds.
@@ -205,19 +207,31 @@ impl Walk<'_> {
     fn entry(&mut self, name: Range<usize>, value: &Spanned<DeValue<'_>>, path: &mut Vec<String>) {
         let dotted = dotted(path);
         let is_table = value.get_ref().is_table();
-        if let Some(key) = keys::find(&dotted) {
+        let known = match path.as_slice() {
+            [jobs, ..] if jobs == JOBS => in_jobs(path),
+            _ => in_file(path),
+        };
+        if let WalkedPath::BadName(job) = known {
+            let problem = jobs::bad_name((self.place)(name), job);
+            self.read.problems.push(problem);
+        } else if let WalkedPath::Key(key, path) = known {
             if is_table && !key.kind.is_table() {
                 let what = format!("expected {}, found a table", kinds::expected(key, &[]));
                 let place = (self.place)(value.span());
                 self.read.problems.push(Problem::new(place, dotted, what));
                 return;
             }
-            let path: Vec<&str> = path.iter().map(String::as_str).collect();
             let value = self::value(value.get_ref(), value.span(), self.place);
             self.read.layer.set(&path, value);
-        } else if !keys::sections().contains(&dotted.as_str()) {
-            self.unknown(name, is_table, dotted);
+        } else if matches!(known, WalkedPath::Unknown) {
+            self.unknown(name, is_table, dotted, path);
         } else if let DeValue::Table(deeper) = value.get_ref() {
+            if let [jobs, job] = path.as_slice()
+                && jobs == JOBS
+            {
+                // One that has nothing of its own is a job all the same.
+                self.read.layer.table(&[jobs, job]);
+            }
             self.table(deeper, path);
         } else {
             let place = (self.place)(value.span());
@@ -232,8 +246,16 @@ impl Walk<'_> {
         }
     }
 
-    fn unknown(&mut self, name: Range<usize>, is_table: bool, dotted: String) {
-        let (noun, nearest) = if is_table {
+    fn unknown(&mut self, name: Range<usize>, is_table: bool, dotted: String, path: &[String]) {
+        let of_job = match path {
+            [jobs, job, ..] if jobs == JOBS => jobs::known(&shown_key(job)),
+            _ => Vec::new(),
+        };
+        let (noun, nearest) = if !of_job.is_empty() {
+            let noun = if is_table { "section" } else { "key" };
+            let known = of_job.iter().map(String::as_str);
+            (noun, keys::nearest(&dotted, known))
+        } else if is_table {
             let tables = KEYS.iter().filter(|key| key.kind.is_table());
             let known = keys::sections()
                 .into_iter()
@@ -248,6 +270,46 @@ impl Walk<'_> {
         let what = format!("unknown {noun}{}", keys::did_you_mean(nearest));
         let place = (self.place)(name);
         self.read.problems.push(Problem::new(place, dotted, what));
+    }
+}
+
+/// What stands at a path.
+enum WalkedPath<'a> {
+    /// A key, whose value has this path in the tree.
+    Key(&'static Entry, Vec<&'a str>),
+    /// A table of keys.
+    Section,
+    /// A job whose name can be none.
+    BadName(&'a str),
+    Unknown,
+}
+
+/// What stands at `path`, outside of the jobs' own tables.
+fn in_file(path: &[String]) -> WalkedPath<'_> {
+    let dotted = dotted(path);
+    match keys::find(&dotted) {
+        Some(key) => WalkedPath::Key(key, path.iter().map(String::as_str).collect()),
+        None if keys::sections().contains(&dotted.as_str()) => WalkedPath::Section,
+        None => WalkedPath::Unknown,
+    }
+}
+
+/// What stands at `path`, which begins with [`JOBS`].
+fn in_jobs(path: &[String]) -> WalkedPath<'_> {
+    let [_, job, below @ ..] = path else {
+        return WalkedPath::Section;
+    };
+    if JobName::new(job).is_none() {
+        return WalkedPath::BadName(job);
+    }
+    let dotted = dotted(below);
+    match jobs::find(&dotted) {
+        Some(key) => {
+            let path = [JOBS, job].into_iter().chain(key.name.split('.'));
+            WalkedPath::Key(key, path.collect())
+        }
+        None if below.is_empty() || jobs::is_section(&dotted) => WalkedPath::Section,
+        None => WalkedPath::Unknown,
     }
 }
 

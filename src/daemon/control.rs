@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::candidates::Candidates;
 use super::stops::{DaemonStop, Stops};
-use crate::candidate::{Cluster, Order};
+use crate::candidate::Order;
 use crate::clock;
-use crate::config::{self, Config, Loaded, Problems, Source};
+use crate::config::{self, JobConfigs, LoadedJobs, Problems, Source};
 use crate::http::{Reloaded, Server};
 use crate::log;
 use crate::signals::Signal;
 
 /// Turns signals and requests into orders.
 pub(super) struct Control {
-    orders: mpsc::UnboundedSender<Order>,
-    config: Arc<Config>,
+    configs: JobConfigs,
     source: Source,
     loads: mpsc::UnboundedSender<Load>,
-    cluster: Cluster,
     logs: Arc<log::LogGuard>,
     loading: Loading,
     server: Server,
@@ -30,7 +29,7 @@ pub(super) struct Control {
 /// A configuration as it was read anew.
 #[derive(Debug)]
 pub(super) struct Load {
-    read: Result<Loaded, Problems>,
+    read: Result<LoadedJobs, Problems>,
     /// Why it can't be gone over to though nothing is wrong with it.
     refusal: Option<String>,
 }
@@ -47,20 +46,16 @@ enum Loading {
 impl Control {
     /// Of a daemon that reads its configuration from `source`, and whose loads arrive by `loads`.
     pub(super) fn new(
-        orders: mpsc::UnboundedSender<Order>,
-        config: Arc<Config>,
+        configs: JobConfigs,
         source: Source,
         loads: mpsc::UnboundedSender<Load>,
-        cluster: Cluster,
         logs: Arc<log::LogGuard>,
         server: Server,
     ) -> Self {
         Self {
-            orders,
-            config,
+            configs,
             source,
             loads,
-            cluster,
             logs,
             loading: Loading::No,
             server,
@@ -69,7 +64,7 @@ impl Control {
         }
     }
 
-    pub(super) fn obey(&mut self, signal: Signal) {
+    pub(super) fn obey(&mut self, signal: Signal, candidates: &mut Candidates) {
         let (election, candidate) = self.who();
         let order = match signal {
             Signal::Stop => match self.stops.asked(clock::now()) {
@@ -88,25 +83,28 @@ impl Control {
                 Order::ShutdownNow
             }
             Signal::StepDown => Order::StepDown,
-            Signal::Reload => return self.load(None),
+            Signal::Reload => return self.load(None, candidates),
         };
-        // The candidate's loop ends only with the daemon.
-        drop(self.orders.send(order));
+        candidates.order(&order);
     }
 
     /// What every log line has.
     fn who(&self) -> (String, String) {
-        let config = &self.config;
+        let shared = self.configs.shared();
         (
-            config.election.prefix.to_string(),
-            config.candidate_name.clone(),
+            self.configs.election().to_owned(),
+            shared.candidate_name.clone(),
         )
     }
 
     /// Reads the configuration anew, off the main loop: the disk that it lies on may hang, and so may
     /// the store that it names.
     /// `answer` is told what comes of it.
-    pub(super) fn load(&mut self, answer: Option<oneshot::Sender<Reloaded>>) {
+    pub(super) fn load(
+        &mut self,
+        answer: Option<oneshot::Sender<Reloaded>>,
+        candidates: &Candidates,
+    ) {
         self.waiting.extend(answer);
         if self.loading != Loading::No {
             // The file may have changed since it was read.
@@ -116,12 +114,13 @@ impl Control {
         let (source, loads) = (self.source.clone(), self.loads.clone());
         self.loading = Loading::Once;
         let thread = std::thread::Builder::new().name("reload".to_owned());
-        let (cluster, endpoints) = (self.cluster.clone(), self.config.etcd.endpoints.clone());
+        let cluster = candidates.cluster();
+        let endpoints = self.configs.shared().etcd.endpoints.clone();
         let started = thread.spawn(move || {
-            let read = config::load(&source);
-            let new = read.as_ref().ok().map(|loaded| &loaded.config);
+            let read = config::load_jobs(&source);
+            let new = read.as_ref().ok().map(|loaded| loaded.configs.shared());
             let elsewhere = new.filter(|config| config.etcd.endpoints != endpoints);
-            let refusal = elsewhere.and_then(|config| cluster.refuses(config));
+            let refusal = elsewhere.and_then(|config| cluster?.refuses(config));
             drop(loads.send(Load { read, refusal }));
         });
         if let Err(error) = started {
@@ -131,11 +130,11 @@ impl Control {
     }
 
     /// Takes over what was read, and says so to whoever waits for it.
-    pub(super) fn loaded(&mut self, loaded: Load) {
+    pub(super) fn loaded(&mut self, loaded: Load, candidates: &mut Candidates) {
         if std::mem::replace(&mut self.loading, Loading::No) == Loading::Again {
-            return self.load(None);
+            return self.load(None, candidates);
         }
-        let taken_over = self.take_over(loaded);
+        let taken_over = self.take_over(loaded, candidates);
         self.answer(taken_over);
     }
 
@@ -167,24 +166,28 @@ impl Control {
     }
 
     /// A bad configuration, or one that changes what can't change, changes nothing.
-    fn take_over(&mut self, Load { read, refusal }: Load) -> Result<(), Vec<String>> {
+    fn take_over(
+        &mut self,
+        Load { read, refusal }: Load,
+        candidates: &mut Candidates,
+    ) -> Result<(), Vec<String>> {
         let loaded = read.map_err(|problems| {
             let lines = problems.iter().map(ToString::to_string);
             lines.collect::<Vec<_>>()
         })?;
-        let new = Arc::new(config::reload(&self.config, loaded.config)?);
+        let new = config::reload(&self.configs, loaded.configs)?;
         if let Some(refusal) = refusal {
             return Err(vec![refusal]);
         }
-        self.server.reload(&new).map_err(|error| {
-            let address = new.http_listen.map(|address| address.to_string());
+        let shared = new.shared();
+        self.server.reload(shared).map_err(|error| {
+            let address = shared.http_listen.map(|address| address.to_string());
             let address = address.unwrap_or_default();
             vec![format!("http.listen: cannot listen on {address}: {error}")]
         })?;
-        self.logs.reload(&new.log);
-        self.config = Arc::clone(&new);
-        // The candidate's loop ends only with the daemon.
-        drop(self.orders.send(Order::Reload(new)));
+        self.logs.reload(&shared.log);
+        candidates.reload(&new);
+        self.configs = new;
         Ok(())
     }
 }

@@ -34,7 +34,8 @@ pub(crate) fn run(
     in_vain: impl Future<Output = ()>,
     mut watched: impl FnMut(&Public),
 ) -> anyhow::Result<OnceOutcome> {
-    let logs = start_log(&config).context("no thread for the log")?;
+    let logs =
+        start_log(&config, config.election.prefix.as_str()).context("no thread for the log")?;
     let runtime = make_ready()?;
     let outcome = runtime.block_on(async {
         let signals = until_had("what hears signals", PassedOn::new).await;

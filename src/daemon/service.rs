@@ -1,12 +1,12 @@
 //! What the service manager is told: readiness, status, and signs of life.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
-use crate::candidate::Role;
-use crate::candidate::{Public, Pulse, View};
+use crate::candidate::{JobStanding, Public, Pulse, Role, Standings};
 use crate::clock;
+use crate::keys::JobName;
 use crate::notify::{Message, Notifier, watchdog_span};
 
 /// Without a term there is no deadline that a hung daemon could miss; the watchdog only sees to it
@@ -22,21 +22,18 @@ const STOP_EXTENSION: Duration = Duration::from_secs(30);
 /// How long main loop and contest have to answer that they live; both take less than a millisecond.
 const PULSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Tells the service manager how the candidate is doing.
+/// Tells the service manager how the candidates are doing.
 pub(super) struct Service {
     notifier: Notifier,
-    public: watch::Receiver<Public>,
-    /// Of the loops without which nothing gets on.
-    pulses: Vec<Pulse>,
+    standings: Standings,
     watchdog: bool,
 }
 
 impl Service {
-    pub(super) fn new(view: &View) -> Self {
+    pub(super) fn new(standings: Standings) -> Self {
         Self {
             notifier: Notifier::from_env(),
-            public: view.public.clone(),
-            pulses: view.pulses.iter().map(|(_, pulse)| pulse.clone()).collect(),
+            standings,
             watchdog: std::env::var_os("WATCHDOG_USEC").is_some(),
         }
     }
@@ -48,58 +45,114 @@ impl Service {
         }
         let mut ready = false;
         loop {
-            let public = self.public.borrow_and_update().clone();
+            let mut now = self.standings.borrow_and_update().to_vec();
+            let seen = now.iter_mut().map(|standing| {
+                let public = standing.view.public.borrow_and_update().clone();
+                (standing.name().cloned(), public)
+            });
+            let seen: Vec<_> = seen.collect();
             if !ready {
                 ready = self.notifier.send(&[Message::Ready]);
             }
-            let alive = self.is_alive().await;
-            self.tell(&public, alive);
+            let pulses = now.iter().flat_map(|it| &it.view.pulses);
+            let alive = is_alive(pulses.map(|(_, pulse)| pulse)).await;
+            self.tell(&seen, alive);
             tokio::select! {
-                changed = self.public.changed() => if changed.is_err() {
+                changed = self.standings.changed() => if changed.is_err() {
                     return std::future::pending().await;
                 },
+                () = any_changes(&mut now) => {}
                 () = clock::sleep(IDLE_WATCHDOG / 4) => {}
             }
         }
     }
 
-    /// Whether every loop has come round since this was called.
-    async fn is_alive(&self) -> bool {
-        for pulse in &self.pulses {
-            if !pulse.beats(PULSE_LIMIT).await {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Tells how it stands; that it lives only where it is `alive` (R15).
-    fn tell(&self, public: &Public, alive: bool) {
-        let status = describe(public);
+    /// Tells how they stand; that all live only where they are `alive` (R15).
+    fn tell(&self, seen: &[(Option<JobName>, Public)], alive: bool) {
+        let status = describe(seen);
         let mut messages = vec![Message::Status(&status)];
-        if alive && public.role == Role::Stopping {
+        let is_stopping = seen.iter().any(|(_, it)| it.role == Role::Stopping);
+        if alive && is_stopping {
             messages.push(Message::ExtendTimeout(STOP_EXTENSION));
         }
         if alive && self.watchdog {
-            match public.deadline {
-                // Only a deadline that has moved is a sign of life while leading.
-                Some(deadline) => {
-                    let sent = deadline - public.timing.lifetime();
-                    let span = watchdog_span(&public.timing);
-                    // Zero would switch the watchdog off.
-                    let strikes = span.map(|span| (sent + span).remaining().max(SOON));
-                    messages.push(Message::WatchdogInterval(strikes.unwrap_or(IDLE_WATCHDOG)));
-                }
-                None => messages.push(Message::WatchdogInterval(IDLE_WATCHDOG)),
-            }
+            // Only a deadline that has moved is a sign of life while leading: the first counts.
+            let strikes = seen.iter().filter_map(|(_, public)| {
+                let sent = public.deadline? - public.timing.lifetime();
+                let span = watchdog_span(&public.timing)?;
+                // Zero would switch the watchdog off.
+                Some((sent + span).remaining().max(SOON))
+            });
+            let first = strikes.min().unwrap_or(IDLE_WATCHDOG);
+            messages.push(Message::WatchdogInterval(first));
         }
         // What isn't heard now is overtaken by the next message.
         self.notifier.send(&messages);
     }
 }
 
+/// Whether each of the loops has come round since this was called.
+async fn is_alive(pulses: impl Iterator<Item = &Pulse>) -> bool {
+    for pulse in pulses {
+        if !pulse.beats(PULSE_LIMIT).await {
+            return false;
+        }
+    }
+    true
+}
+
+/// Waits until one of them stands otherwise than it was seen last.
+async fn any_changes(standings: &mut [JobStanding]) {
+    let changes = standings.iter_mut().map(|it| {
+        let public = &mut it.view.public;
+        Box::pin(async move {
+            if public.changed().await.is_err() {
+                // One that has ended changes no more.
+                std::future::pending::<()>().await;
+            }
+        })
+    });
+    let mut changes: Vec<_> = changes.collect();
+    poll_fn(|context| {
+        let mut polled = changes.iter_mut().map(|it| it.as_mut().poll(context));
+        // Each has to be polled, to be heard of.
+        let ready = polled.by_ref().filter(Poll::is_ready).count();
+        if ready > 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
 /// One line for `systemctl status`.
-fn describe(public: &Public) -> String {
+fn describe(seen: &[(Option<JobName>, Public)]) -> String {
+    if let [(None, public)] = seen {
+        return describe_one(public);
+    }
+    let leads = seen.iter().filter(|(_, it)| it.role == Role::Leading);
+    let leads: Vec<&str> = leads
+        .filter_map(|(name, _)| Some(name.as_ref()?.as_str()))
+        .collect();
+    let mut told = vec![format!("leading {} of {} jobs", leads.len(), seen.len())];
+    if let Some(first) = told.first_mut().filter(|_| !leads.is_empty()) {
+        *first = format!("{first}: {}", leads.join(", "));
+    }
+    told.extend(seen.iter().filter_map(|(name, public)| {
+        let is_told = public.trouble.is_some() || is_odd(public.role);
+        let name = name.as_ref().filter(|_| is_told)?;
+        Some(format!("{name}: {}", describe_one(public)))
+    }));
+    told.join("; ")
+}
+
+/// Whether a candidate in this role does neither what it is for nor wait for it.
+fn is_odd(role: Role) -> bool {
+    !matches!(role, Role::Leading | Role::Campaigning | Role::Waiting)
+}
+
+fn describe_one(public: &Public) -> String {
     let stands = standing(public);
     match &public.trouble {
         Some(why) => format!("{stands}; {why}"),
@@ -122,28 +175,34 @@ fn standing(public: &Public) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixDatagram;
+    use std::sync::Arc;
+
+    use tokio::sync::watch;
 
     use super::*;
-    use crate::clock::Tick;
+    use crate::clock::{Instant, Tick};
     use crate::config::timing::Timing;
 
-    /// What a service manager hears of a candidate in this role.
-    async fn told(role: Role, pulses: Vec<Pulse>) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let manager = UnixDatagram::bind(&path).unwrap();
+    /// How the candidate of a job stands that has this name and role.
+    fn standing_in(name: &str, role: Role) -> (Option<JobName>, Public) {
         let second = Duration::from_secs(1);
         let mut public = Public::new(Timing::new(15 * second, second, second));
         public.role = role;
-        let (_publish, seen) = watch::channel(public.clone());
+        (JobName::new(name), public)
+    }
+
+    /// What a service manager hears.
+    fn told(seen: &[(Option<JobName>, Public)], alive: bool) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let (_publish, standings) = watch::channel(Arc::new([]) as Arc<[JobStanding]>);
         let service = Service {
             notifier: Notifier::to(path.as_os_str().as_encoded_bytes()),
-            public: seen,
-            pulses,
+            standings,
             watchdog: true,
         };
-        let alive = service.is_alive().await;
-        service.tell(&public, alive);
+        service.tell(seen, alive);
         let mut buffer = [0; 4096];
         let length = manager.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
@@ -153,10 +212,41 @@ mod tests {
     async fn a_loop_that_hangs_feeds_no_watchdog_and_lengthens_no_stop() {
         let (beating, hanging) = (Pulse::new(Tick::new()), Pulse::new(Tick::new()));
         tokio::spawn(beating.clone().beat());
-        let alive = told(Role::Stopping, vec![beating.clone()]).await;
-        assert!(alive.contains("WATCHDOG_USEC=60000000"), "{alive}");
-        assert!(alive.contains("EXTEND_TIMEOUT_USEC=30000000"), "{alive}");
-        let dead = told(Role::Stopping, vec![beating, hanging]).await;
-        assert_eq!(dead, "STATUS=stopping\n");
+        let alive = is_alive([&beating].into_iter()).await;
+        let text = told(&[standing_in("", Role::Stopping)], alive);
+        assert!(text.contains("WATCHDOG_USEC=60000000"), "{text}");
+        assert!(text.contains("EXTEND_TIMEOUT_USEC=30000000"), "{text}");
+        let alive = is_alive([&beating, &hanging].into_iter()).await;
+        let text = told(&[standing_in("", Role::Stopping)], alive);
+        assert_eq!(text, "STATUS=stopping\n");
+    }
+
+    #[test]
+    fn of_several_jobs_those_are_named_that_are_led_or_in_trouble() {
+        let mut all = ["a", "b", "c", "d"].map(|name| standing_in(name, Role::Campaigning));
+        all[0].1.role = Role::Leading;
+        all[2].1.role = Role::Cooldown;
+        all[3].1.trouble = Some("the store is away".into());
+        let text = told(&all, true);
+        let status =
+            "STATUS=leading 1 of 4 jobs: a; c: cooldown; d: campaigning; the store is away\n";
+        assert!(text.contains(status), "{text}");
+    }
+
+    #[test]
+    fn of_several_terms_the_first_that_ends_feeds_the_watchdog() {
+        let mut all = ["a", "b"].map(|name| standing_in(name, Role::Leading));
+        let now = crate::clock::now();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let deadline = |at: Instant| Some(at);
+        all[0].1.deadline = deadline(later(12));
+        all[1].1.deadline = deadline(later(4));
+        let interval = |text: &str| {
+            let rest = text.split_once("WATCHDOG_USEC=").unwrap().1;
+            rest.lines().next().unwrap().parse::<u64>().unwrap()
+        };
+        let both = interval(&told(&all, true));
+        let first = interval(&told(&all[..1], true));
+        assert!(both < first && both < 8_000_000, "{both} {first}");
     }
 }

@@ -23,12 +23,12 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, pipe};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::fence::{Fence, Fenced, Tell, become_subreaper};
+use super::fence::{Fence, FenceSettings, Fenced, become_subreaper};
 use super::outgoing::{Outgoing, write};
 use super::protocol::{Inbox, Report, Request, encode};
-use crate::clock::{self, Instant};
+use crate::clock::Instant;
 use crate::keys::{LeaseId, Prefix};
-use crate::proc::survivor::{InVain, learn_names};
+use crate::proc::survivor::learn_names;
 use crate::proc::{Handle, Process};
 use crate::revision::Token;
 use crate::term::resignation::Resignation;
@@ -80,6 +80,13 @@ pub struct Guardian {
 
 /// The guardians that this process has started, but for those that were seen dead.
 static STARTED: Mutex<Vec<Process>> = Mutex::new(Vec::new());
+
+/// All guardians but this one; one that is being started is waited for.
+pub(super) fn others(own: Pid) -> Vec<Process> {
+    let others = started();
+    let others = others.iter().filter(|it| it.pid != own.as_raw_pid());
+    others.copied().collect()
+}
 
 /// Whether this child of ours is a guardian. It is known for one from before its start on: one that
 /// is being started is waited for.
@@ -273,19 +280,15 @@ impl Guardian {
         *self.acked.borrow()
     }
 
-    /// Kills the guardian and then every other descendant of this process, on a thread of its own;
-    /// returns whether the tree was proven empty by `until`. Tells who lives on after `kill_budget`,
-    /// and every few seconds from then on.
+    /// Kills the guardian and then every other descendant of this process, on a thread of its own, but
+    /// for other guardians and what they guard, and what came of other runs of Rust jobs; returns
+    /// whether the tree was proven empty in time. Tells who lives on after a while, and every few
+    /// seconds from then on.
     ///
     /// # Cancel safety
-    /// Dropping the future stops nothing: the thread goes on until `until`.
-    pub async fn fence(&self, until: Option<Instant>, kill_budget: Duration, tell: Tell) -> bool {
-        let mut fence = Fence {
-            guardian: Arc::clone(&self.process),
-            until,
-            in_vain: InVain::from(clock::now(), kill_budget),
-            tell,
-        };
+    /// Dropping the future stops nothing: the thread goes on until the time is over.
+    pub async fn fence(&self, settings: FenceSettings) -> bool {
+        let mut fence = Fence::new(Arc::clone(&self.process), self.pid, settings);
         loop {
             let (sender, proven) = oneshot::channel();
             let thread = std::thread::Builder::new().name("fence".to_owned());

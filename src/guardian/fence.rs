@@ -4,11 +4,14 @@
 //! this process lives. Needs no guardian and no socket.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 
+use super::client::others;
+use super::mark::{self, RunMark};
+use super::offspring::is_of_runs;
 use super::proc::{self, Reaped};
 use crate::clock::{self, Instant};
 use crate::proc::look::{own_children, seen};
@@ -17,6 +20,9 @@ use crate::proc::{Handle, Process, Stat};
 
 /// Between two rounds of SIGKILL, at most.
 const ROUND: Duration = Duration::from_millis(10);
+
+/// So many looks in a row have to find nobody.
+const CLEAN_LOOKS: u32 = 2;
 
 /// Makes this process the one to which processes fall whose parents die. The daemon is one from
 /// before its guardian starts, so that it can fence in the guardian's place.
@@ -31,15 +37,40 @@ pub fn become_subreaper() -> io::Result<()> {
 /// What is told of who lives on.
 pub type Tell = Arc<dyn Fn(Vec<Survivor>) + Send + Sync>;
 
-/// The killing of every descendant of this process, until none is left.
+/// How a fence goes about it.
+#[derive(Clone)]
+pub struct FenceSettings {
+    /// When it gives up; never, if nothing is said.
+    pub until: Option<Instant>,
+    /// After so long whoever lives is told of.
+    pub kill_budget: Duration,
+    /// Told of them.
+    pub tell: Tell,
+    /// The run of the guardian's own Rust job; what came of others lives on.
+    pub(crate) own_run: Weak<RunMark>,
+}
+
+impl FenceSettings {
+    /// With a process that runs no job in Rust.
+    pub fn new(until: Option<Instant>, kill_budget: Duration, tell: Tell) -> Self {
+        Self {
+            until,
+            kill_budget,
+            tell,
+            own_run: Weak::new(),
+        }
+    }
+}
+
+/// The killing of every descendant of this process that is nobody else's, until none is left.
 #[derive(Clone)]
 pub(super) struct Fence {
     /// Killed first: what it runs falls to this process then, and nothing is started any more. A
     /// look at `/proc` may not show it.
-    pub(super) guardian: Arc<Handle>,
-    pub(super) until: Option<Instant>,
-    pub(super) in_vain: InVain,
-    pub(super) tell: Tell,
+    guardian: Arc<Handle>,
+    pid: Pid,
+    in_vain: InVain,
+    settings: FenceSettings,
 }
 
 /// How far a fence has come.
@@ -53,34 +84,112 @@ pub(super) enum Fenced {
     GivenUp,
 }
 
+/// The children of this process, as one look has shown them.
+#[derive(Debug, Default)]
+struct OwnChildren {
+    /// Other guardians, and what came of other runs: to be left alone with all that is below them.
+    spared: Vec<i32>,
+    /// All others, those that have ended included.
+    ours: Vec<i32>,
+}
+
 impl Fence {
+    /// Of the tree of this guardian.
+    pub(super) fn new(guardian: Arc<Handle>, pid: Pid, settings: FenceSettings) -> Self {
+        Self {
+            guardian,
+            pid,
+            in_vain: InVain::from(clock::now(), settings.kill_budget),
+            settings,
+        }
+    }
+
     /// Kills and reaps once.
     ///
-    /// Takes the exit status of every child away from whoever waits for it.
+    /// Takes their exit status away from whoever waits for it.
     pub(super) fn round(&mut self) -> Fenced {
         let me = getpid();
         // One that can't be killed is named among the others.
         self.guardian.kill().ok();
-        let one = proc::kill_descendants(me);
-        loop {
-            match proc::reap() {
-                Reaped::One(..) => {}
-                Reaped::Alive => break,
-                Reaped::Empty => return Fenced::Empty,
+        // Where nobody else is below this process, it need not be looked at to tell that.
+        let is_alone = self.is_alone();
+        let children = if is_alone {
+            Ok(OwnChildren::default())
+        } else {
+            self.children()
+        };
+        // Whoever can't be told from others may be another's.
+        let Ok(OwnChildren { spared, ours }) = children else {
+            return self.alive(None, &[]);
+        };
+        let one = proc::kill_descendants(me, &spared);
+        if is_alone {
+            if reaped_all() {
+                return Fenced::Empty;
+            }
+            if let Some(held) = proc::held() {
+                proc::say_held(&held);
+                return Fenced::Empty;
+            }
+        } else {
+            for child in &ours {
+                _ = has_left(*child);
+            }
+            if self.proves_empty() {
+                return Fenced::Empty;
             }
         }
-        if let Some(held) = proc::held() {
-            proc::say_held(&held);
-            return Fenced::Empty;
-        }
+        self.alive(one, &spared)
+    }
+
+    /// What a round has come to that has left somebody alive.
+    fn alive(&mut self, one: Option<Handle>, spared: &[i32]) -> Fenced {
         let now = clock::now();
         if self.in_vain.is_due(now) {
-            (self.tell)(proc::survivors(me));
+            (self.settings.tell)(proc::survivors(getpid(), spared));
         }
-        if self.until.is_some_and(|until| now >= until) {
+        if self.settings.until.is_some_and(|until| now >= until) {
             return Fenced::GivenUp;
         }
         Fenced::Alive(one)
+    }
+
+    /// Whether nobody is below this process but what this guardian has guarded.
+    fn is_alone(&self) -> bool {
+        let own = self.settings.own_run.upgrade();
+        others(self.pid).is_empty() && mark::others(own.as_deref()).is_empty()
+    }
+
+    /// Tells the children of this process from each other.
+    ///
+    /// # Errors
+    /// Where one of them can't be looked at.
+    fn children(&self) -> io::Result<OwnChildren> {
+        let mut children = OwnChildren::default();
+        let own = self.settings.own_run.upgrade();
+        let runs = mark::others(own.as_deref());
+        // First the children: a guardian that is started now is not among them, or known by then.
+        for pid in own_children()? {
+            let stat = seen(Stat::read(pid))?;
+            let process = stat.map(|stat| stat.process(pid));
+            let is_guardian = process.is_some_and(|it| others(self.pid).contains(&it));
+            if is_guardian || is_of_runs(pid, &runs)? {
+                children.spared.push(pid);
+            } else {
+                children.ours.push(pid);
+            }
+        }
+        Ok(children)
+    }
+
+    /// Whether all children of this process are others'. Who loses its parent goes to the end of the
+    /// kernel's list of them before that parent leaves it, and none of the others' leaves its place:
+    /// so one look finds it; the second is for those that do leave.
+    fn proves_empty(&self) -> bool {
+        (0..CLEAN_LOOKS).all(|_| {
+            let children = self.children();
+            children.is_ok_and(|it| it.ours.iter().all(|child| proc::is_kept(*child)))
+        })
     }
 
     /// Kills and reaps until none is left or the time is over; returns whether none is left.
@@ -91,7 +200,7 @@ impl Fence {
             match self.round() {
                 Fenced::Empty => return true,
                 Fenced::GivenUp => return false,
-                Fenced::Alive(one) => pause(one.as_ref(), self.until),
+                Fenced::Alive(one) => pause(one.as_ref(), self.settings.until),
             }
         }
     }
@@ -99,6 +208,17 @@ impl Fence {
     /// The pause between two rounds, for whoever can't block.
     pub(super) async fn pause() {
         clock::sleep(ROUND).await;
+    }
+}
+
+/// Reaps all children of this process that have ended; whether there is none any more.
+fn reaped_all() -> bool {
+    loop {
+        match proc::reap() {
+            Reaped::One(..) => {}
+            Reaped::Alive => return false,
+            Reaped::Empty => return true,
+        }
     }
 }
 

@@ -3,13 +3,15 @@
 //! A thread begins with the signal mask of the one that started it, and so does a process, which
 //! keeps it when it executes a program and hands it on in its turn. So the first thread of a run
 //! blocks signals that nobody uses, and whoever blocks them came of that one, at however many
-//! removes. Which of them are blocked says of which daemon.
+//! removes. Which of them are blocked says of which daemon, and of which of the runs that go on in it
+//! beside each other.
 //!
 //! A program that empties its mask sheds the mark; few do.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::proc::look::seen;
 use crate::proc::{self, Process};
@@ -20,9 +22,19 @@ pub(crate) const SIGNAL: i32 = 63;
 /// The first of the signals that say of which daemon, and how many they are.
 const NAMES: (i32, u32) = (44, 18);
 
-/// The signals that make a mark, whether they are blocked in it or not. Those around [`SIGNAL`]
+/// The first of the signals that say of which run, and how many they are. None is blocked in the first:
+/// a program that uses one of them itself sees no difference there.
+const RUNS: (i32, u32) = (37, 7);
+
+/// The signals that say of which daemon, whether they are blocked or not. Those around [`SIGNAL`]
 /// never are: programs that block everything bear no mark.
 const FIELD: u64 = !0 << (NAMES.0 - 1);
+
+/// Those that say of which run, too.
+const RUN_FIELD: u64 = !0 << (RUNS.0 - 1);
+
+/// The runs that go on in this process; a bit for each by its number.
+static GOING_ON: Mutex<u128> = Mutex::new(0);
 
 /// The signals that are blocked in what came of the Rust jobs of one daemon; a bit each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +49,10 @@ impl Mark {
         Self::named(daemon, namespace.map_or(0, |it| it.ino()))
     }
 
-    /// The mark of what comes of the jobs in this process.
-    pub(crate) fn of_this_daemon() -> Self {
-        Self::of(Process::this().pid)
+    /// The mark of what comes of the run with this number in this process.
+    fn of_run(number: u32) -> Self {
+        let Self(daemon) = Self::of(Process::this().pid);
+        Self(daemon | u64::from(number) << (RUNS.0 - 1))
     }
 
     const fn named(daemon: i32, namespace: u64) -> Self {
@@ -54,10 +67,62 @@ impl Mark {
         (1..=64).filter(move |signal| self.0 >> (signal - 1) & 1 == 1)
     }
 
-    /// Whether whoever blocks these signals bears it.
+    /// Whether whoever blocks these signals bears it, or that of another run in the same daemon.
     const fn is_in(self, blocked: u64) -> bool {
-        blocked & FIELD == self.0
+        blocked & FIELD == self.0 & FIELD
     }
+
+    /// Whether whoever blocks these signals bears this very mark.
+    const fn is_all_of(self, blocked: u64) -> bool {
+        blocked & RUN_FIELD == self.0
+    }
+}
+
+/// The mark of a run in this process, which no other has as long as it goes on.
+#[derive(Debug)]
+pub(crate) struct RunMark {
+    number: u32,
+    mark: Mark,
+}
+
+impl RunMark {
+    /// That of a run that begins now.
+    ///
+    /// # Errors
+    /// When there are more runs than marks.
+    pub(crate) fn take() -> io::Result<Arc<Self>> {
+        let mut going_on = going_on();
+        let number = going_on.trailing_ones();
+        if number >= 1 << RUNS.1 {
+            return Err(io::Error::other("too many runs in one daemon"));
+        }
+        *going_on |= 1 << number;
+        let mark = Mark::of_run(number);
+        Ok(Arc::new(Self { number, mark }))
+    }
+
+    /// The signals that are blocked in what comes of it.
+    pub(crate) fn signals(&self) -> impl Iterator<Item = i32> {
+        self.mark.signals()
+    }
+}
+
+impl Drop for RunMark {
+    fn drop(&mut self) {
+        *going_on() &= !(1 << self.number);
+    }
+}
+
+/// The marks of all runs that go on in this process but this one.
+pub(crate) fn others(own: Option<&RunMark>) -> Vec<Mark> {
+    let going_on = *going_on();
+    let numbers = (0..1 << RUNS.1).filter(|number| going_on >> number & 1 == 1);
+    let others = numbers.filter(|number| own.is_none_or(|own| own.number != *number));
+    others.map(Mark::of_run).collect()
+}
+
+fn going_on() -> MutexGuard<'static, u128> {
+    GOING_ON.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What `/proc/PID/status` says of a process or thread.
@@ -113,6 +178,16 @@ impl MarkStatus {
         mark.is_in(self.blocked)
     }
 
+    /// Whether it came of one of these runs of this daemon.
+    pub(crate) fn is_of(self, runs: &[Mark]) -> bool {
+        runs.iter().any(|run| run.is_all_of(self.blocked))
+    }
+
+    /// Whether it blocks all signals that make a mark, as no mark has it.
+    pub(crate) const fn blocks_all(self) -> bool {
+        self.blocked & RUN_FIELD == RUN_FIELD
+    }
+
     /// Whether it blocks this signal.
     pub(crate) const fn blocks(self, signal: i32) -> bool {
         self.blocked >> (signal - 1) & 1 == 1
@@ -147,5 +222,22 @@ mod tests {
         for stranger in [0, !0, 1 << 62, !0 >> 1] {
             assert!(!mark.is_in(stranger), "{stranger:x}");
         }
+    }
+
+    #[test]
+    fn runs_beside_each_other_are_told_apart_and_are_of_one_daemon() {
+        let marks: Vec<_> = (0..8).map(|_| RunMark::take().unwrap()).collect();
+        for (at, run) in marks.iter().enumerate() {
+            let blocked = run.signals().fold(0, |mask, it| mask | 1 << (it - 1));
+            let status = MarkStatus { parent: 1, blocked };
+            assert!(status.bears(Mark::of(Process::this().pid)));
+            assert!(!status.is_of(&others(Some(run))), "{at}");
+            let another = marks.get(at + 1).or(marks.first()).unwrap();
+            assert!(status.is_of(&others(Some(another))), "{at}");
+        }
+        let last = marks.last().unwrap().mark;
+        assert!(others(None).contains(&last));
+        drop(marks);
+        assert!(!others(None).contains(&last));
     }
 }

@@ -6,12 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::client::is_guardian;
-use super::mark::{Mark, MarkStatus};
+use super::mark::{self, Mark, MarkStatus, RunMark};
 use super::proc::{is_own_child, kill_child};
 use crate::clock::Instant;
 use crate::proc::look::{listed, own_children, seen};
@@ -27,6 +28,11 @@ const ROUNDS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 /// After so long somebody who can't be killed is named, and then every [`WORD`].
 const LONG: Duration = Duration::from_secs(1);
 
+/// How often a child that blocks every signal is looked at, in case it is just being started; and how
+/// long after each time.
+const STARTING_LOOKS: u32 = 5;
+const STARTING_PAUSE: Duration = Duration::from_millis(1);
+
 /// From one such word to the next.
 const WORD: Duration = Duration::from_secs(5);
 
@@ -35,6 +41,7 @@ const WORD: Duration = Duration::from_secs(5);
 pub(crate) struct Offspring {
     /// The children that were there before it.
     others: HashSet<Child>,
+    run: Arc<RunMark>,
 }
 
 /// A child of this process, which keeps its number until it is reaped.
@@ -47,14 +54,15 @@ enum Child {
 }
 
 impl Offspring {
-    /// Of a run that begins now.
+    /// Of a run that begins now, and has this mark.
     ///
     /// # Errors
     /// Where the children of this process can't be looked at.
-    pub(crate) fn of_new_run() -> io::Result<Self> {
+    pub(crate) fn of_new_run(run: &Arc<RunMark>) -> io::Result<Self> {
         let others = children()?.into_iter().map(|(child, _)| child);
         Ok(Self {
             others: others.collect(),
+            run: Arc::clone(run),
         })
     }
 
@@ -77,13 +85,45 @@ impl Offspring {
         }
     }
 
-    /// As [`children`], those of the run alone.
+    /// As [`children`], those of the run alone. A child that bears no mark at all may be, and counts
+    /// as one.
     fn children(&self) -> io::Result<impl Iterator<Item = (Child, bool)>> {
-        // Guardians are no less our children. They are known before they are told from others here.
-        let is_guardian = |child| matches!(child, Child::Seen(process) if is_guardian(process));
-        let children = children()?.into_iter();
-        Ok(children.filter(move |(child, _)| !self.others.contains(child) && !is_guardian(*child)))
+        let mut own = Vec::new();
+        let others = mark::others(Some(&self.run));
+        for (child, has_ended) in children()? {
+            if !self.others.contains(&child) && !is_others(child, &others)? {
+                own.push((child, has_ended));
+            }
+        }
+        Ok(own.into_iter())
     }
+}
+
+/// Whether a child of this process is a guardian, or came of one of these runs.
+fn is_others(child: Child, runs: &[Mark]) -> io::Result<bool> {
+    // Guardians are no less our children. They are known before they are told from others here.
+    if matches!(child, Child::Seen(process) if is_guardian(process)) {
+        return Ok(true);
+    }
+    is_of_runs(child.pid(), runs)
+}
+
+/// Whether this child of ours came of one of these runs.
+pub(super) fn is_of_runs(child: i32, runs: &[Mark]) -> io::Result<bool> {
+    if runs.is_empty() {
+        return Ok(false);
+    }
+    // While it is being started the C library has it block every signal.
+    for _ in 0..STARTING_LOOKS {
+        let Some(status) = MarkStatus::of(child)? else {
+            return Ok(false);
+        };
+        if !status.blocks_all() {
+            return Ok(status.is_of(runs));
+        }
+        std::thread::sleep(STARTING_PAUSE);
+    }
+    Ok(false)
 }
 
 impl Child {
@@ -226,11 +266,12 @@ mod tests {
             return;
         }
         let mut before = Command::new("sleep").arg("60").spawn().unwrap();
-        let processes = Offspring::of_new_run().unwrap();
+        let run = RunMark::take().unwrap();
+        let processes = Offspring::of_new_run(&run).unwrap();
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let mut orphans = Orphans::of(1);
         let held = all_descriptors();
-        let blind = (processes.kill(), Offspring::of_new_run().is_err());
+        let blind = (processes.kill(), Offspring::of_new_run(&run).is_err());
         let round = orphans.round(clock::now());
         drop(held);
         assert_eq!(blind, (false, true));

@@ -72,15 +72,19 @@ fn peek(child: WaitId<'_>) -> rustix::io::Result<bool> {
 }
 
 /// Whether a child has ended and can't be reaped.
-fn is_kept(pid: i32) -> bool {
+pub(super) fn is_kept(pid: i32) -> bool {
     let child = Pid::from_raw(pid).map(WaitId::Pid);
     proc::has_ended_wholly(pid) && child.is_some_and(|child| peek(child) == Ok(false))
 }
 
-/// Every living descendant of `root` that can be seen, its own children in any case.
-fn descendants(root: Pid) -> Vec<FoundProcess> {
+/// Every living descendant of `root` that can be seen, its own children in any case; but for those
+/// that are `spared`, and all below them.
+fn descendants(root: Pid, spared: &[i32]) -> Vec<FoundProcess> {
     let root = root.as_raw_pid();
-    let mut family = Family::default();
+    let mut family = Family {
+        spared: spared.iter().copied().collect(),
+        ..Family::default()
+    };
     if !family.descend(root) {
         // Whose children can't be listed may have some all the same.
         family.scan(root);
@@ -91,6 +95,7 @@ fn descendants(root: Pid) -> Vec<FoundProcess> {
 /// What a look has found.
 #[derive(Default)]
 struct Family {
+    spared: HashSet<i32>,
     known: HashSet<i32>,
     found: Vec<FoundProcess>,
 }
@@ -114,7 +119,10 @@ impl Family {
                 whole &= !self.found.contains(&FoundProcess::Hidden(parent));
                 continue;
             };
-            for pid in children.into_iter().filter(|pid| self.known.insert(*pid)) {
+            for pid in children {
+                if self.spared.contains(&pid) || !self.known.insert(pid) {
+                    continue;
+                }
                 parents.push(pid);
                 match Stat::of(pid) {
                     Some(stat) if is_over(pid, &stat) => {}
@@ -143,6 +151,9 @@ impl Family {
         while let Some(parent) = parents.pop() {
             // Taken out, since a scan that was overtaken may show a circle.
             for (pid, stat) in children.remove(&parent).unwrap_or_default() {
+                if self.spared.contains(&pid) {
+                    continue;
+                }
                 parents.push(pid);
                 if self.known.insert(pid) && !is_over(pid, &stat) {
                     self.found.push(FoundProcess::Seen(stat.process(pid)));
@@ -185,20 +196,20 @@ fn signal_child(pid: i32, signals: &[Signal]) {
 
 /// Sends signals to every living descendant of `root`, in one look.
 pub(super) fn signal_descendants(root: Pid, signals: &[Signal]) {
-    for found in descendants(root) {
+    for found in descendants(root, &[]) {
         // One that may not be signalled is named later on.
         drop(signal(found, signals));
     }
 }
 
-/// Sends SIGKILL to every living descendant of `root`, until a look shows nobody new; returns one
-/// whose end is worth waiting for.
-pub(super) fn kill_descendants(root: Pid) -> Option<Handle> {
+/// Sends SIGKILL to every living descendant of `root` but those that are `spared`, until a look shows
+/// nobody new; returns one whose end is worth waiting for.
+pub(super) fn kill_descendants(root: Pid, spared: &[i32]) -> Option<Handle> {
     let mut known = HashSet::new();
     let mut one = None;
     for _ in 0..LOOKS {
         let mut news = false;
-        for found in descendants(root) {
+        for found in descendants(root, spared) {
             if known.insert(found) {
                 news = true;
                 one = signal(found, &[Signal::KILL]).or(one);
@@ -211,9 +222,9 @@ pub(super) fn kill_descendants(root: Pid) -> Option<Handle> {
     one
 }
 
-/// Every living descendant of `root`, as people want to know it.
-pub(super) fn survivors(root: Pid) -> Vec<Survivor> {
-    let living = descendants(root).into_iter();
+/// Every living descendant of `root` but those that are `spared`, as people want to know it.
+pub(super) fn survivors(root: Pid, spared: &[i32]) -> Vec<Survivor> {
+    let living = descendants(root, spared).into_iter();
     living.map(|found| Survivor::of(found.pid())).collect()
 }
 
@@ -305,7 +316,7 @@ mod tests {
     #[test]
     fn this_process_is_found_below_its_parent() {
         let parent = rustix::process::getppid().unwrap();
-        assert!(descendants(parent).contains(&FoundProcess::Seen(Process::this())));
+        assert!(descendants(parent, &[]).contains(&FoundProcess::Seen(Process::this())));
         let mut family = Family::default();
         family.scan(parent.as_raw_pid());
         assert!(family.found.contains(&FoundProcess::Seen(Process::this())));

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::Reloaded;
-use crate::config::handed::{HandedSettings, PATH};
+use crate::config::handed::{Handed, HandedSettings};
 use crate::runtime_dir::{CONTROL_SOCKET, Dir};
 
 /// The longest answer that is read.
@@ -55,9 +55,9 @@ impl Reloaded {
     }
 }
 
-/// The settings that the daemon whose runtime directory is `directory` runs by; `None` if it can't be
-/// asked. Blocks, but no longer than `limit` at each step.
-pub(crate) fn settings(directory: &Path, limit: Duration) -> Option<HandedSettings> {
+/// The settings that the daemon of a run, which was told `handed`, runs its job by now; `None` if it
+/// can't be asked. Blocks, but no longer than `limit` at each step.
+pub(crate) fn settings(handed: &Handed, limit: Duration) -> Option<HandedSettings> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, sockopt};
     let stream = rustix::net::socket_with(
         AddressFamily::UNIX,
@@ -70,11 +70,11 @@ pub(crate) fn settings(directory: &Path, limit: Duration) -> Option<HandedSettin
     for step in [sockopt::Timeout::Send, sockopt::Timeout::Recv] {
         sockopt::set_socket_timeout(&stream, step, Some(limit)).ok()?;
     }
-    let opened = Dir::open_trusted(directory).ok()?;
+    let opened = Dir::open_trusted(&handed.runtime_dir()).ok()?;
     let socket = opened.inside(CONTROL_SOCKET);
     connect(&stream, &SocketAddrUnix::new(&socket).ok()?).ok()?;
     let mut stream = std::os::unix::net::UnixStream::from(stream);
-    let request = format!("GET {PATH} HTTP/1.0\r\n\r\n");
+    let request = format!("GET {} HTTP/1.0\r\n\r\n", handed.path());
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
     let most = u64::try_from(LONGEST_ANSWER).ok()?;

@@ -5,7 +5,7 @@ live.textContent = "Live.";
 async function refresh() {
   if (document.hidden) return;
   try {
-    const answer = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(8000) });
+    const answer = await fetch(location.pathname + location.search, { cache: "no-store", signal: AbortSignal.timeout(8000) });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     document.querySelector("main").replaceWith(page.querySelector("main"));
     document.title = page.title;

@@ -1,14 +1,16 @@
 //! The page at `/`: one screen for people, whole without scripts and live with them.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::ServerState;
 use super::reader::OverviewRead;
-use crate::candidate::Public;
+use crate::candidate::{JobStanding, Public};
 use crate::clock;
 use crate::config::Config;
 use crate::status::{CandidateStatus, ElectionStatus, InPause, OF_LAST_TERM, Overview};
 
+mod jobs;
 mod picture;
 mod schedule;
 mod text;
@@ -26,20 +28,49 @@ const TERMS_LISTED: usize = 8;
 /// How many candidates are listed.
 const QUEUE_LISTED: usize = 50;
 
-/// The page as it is now.
-pub(super) async fn render(state: &ServerState) -> String {
-    let config = state.config();
+/// The page of a job as it is now.
+pub(super) async fn render(state: &ServerState, standing: &JobStanding) -> String {
+    let config = &standing.config;
     let read = state.reader.overview(&config.election.prefix).await;
-    let public = state.view.public.borrow().clone();
-    page(&config, &public, &read, &clock::wall_time())
+    let public = standing.view.public.borrow().clone();
+    page(config, &public, &read, &clock::wall_time())
+}
+
+/// The page of several jobs, a line for each.
+pub(super) async fn render_jobs(state: &ServerState, standings: &[JobStanding]) -> String {
+    let mut rows = Vec::new();
+    for standing in standings {
+        let read = state
+            .reader
+            .overview(&standing.config.election.prefix)
+            .await;
+        let public = standing.view.public.borrow().clone();
+        rows.push(jobs::JobRow::new(
+            Arc::clone(&standing.config),
+            public,
+            read,
+        ));
+    }
+    let shared = state.shared();
+    let mut body = String::new();
+    let shown = jobs::write(&mut body, &shared, &rows, &clock::wall_time());
+    debug_assert!(shown.is_ok());
+    whole(shared.root(), &body, "")
 }
 
 fn page(config: &Config, public: &Public, read: &OverviewRead, now: &str) -> String {
-    let election = Escaped(config.election.prefix.as_str());
     let mut body = String::new();
     let shown = write_body(&mut body, config, public, read, now);
     // Writing to a String can't fail.
     debug_assert!(shown.is_ok());
+    let of_job = config.job_name.as_ref();
+    let of_job = of_job.map_or(String::new(), |name| format!("?job={name}"));
+    whole(config.election.prefix.as_str(), &body, &of_job)
+}
+
+/// The page with this `body`, about what the links' `query` names.
+fn whole(election: &str, body: &str, query: &str) -> String {
+    let election = Escaped(election);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -47,8 +78,8 @@ fn page(config: &Config, public: &Public, read: &OverviewRead, now: &str) -> Str
          <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"/page.css\">\n\
          <noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\n\
          <main>\n{body}</main>\n\
-         <footer><span id=\"live\"></span> <a href=\"/status\">status</a> · \
-         <a href=\"/metrics\">metrics</a></footer>\n\
+         <footer><span id=\"live\"></span> <a href=\"/status{query}\">status</a> · \
+         <a href=\"/metrics{query}\">metrics</a></footer>\n\
          <script src=\"/page.js\"></script>\n</html>\n"
     )
 }
@@ -60,6 +91,9 @@ fn write_body(
     read: &OverviewRead,
     now: &str,
 ) -> std::fmt::Result {
+    if config.job_name.is_some() {
+        writeln!(out, "<p class=\"soft\"><a href=\"/\">All jobs</a></p>")?;
+    }
     writeln!(
         out,
         "<h1>Election {}</h1>",

@@ -1,5 +1,6 @@
 //! What requests ask of the store: seldom, for a short time, and with connections of their own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +33,9 @@ struct Inner {
     settings: Settings,
     store: Option<Store>,
     used: Instant,
-    overview: Option<(Instant, OverviewRead)>,
-    position: Option<(Instant, LeaseId, Option<usize>)>,
+    /// By the election's prefix, each up to when it is told again.
+    overviews: BTreeMap<String, (Instant, OverviewRead)>,
+    positions: BTreeMap<LeaseId, (Instant, Option<usize>)>,
 }
 
 impl OverviewReader {
@@ -42,8 +44,8 @@ impl OverviewReader {
             settings,
             store: None,
             used: Instant::BOOT,
-            overview: None,
-            position: None,
+            overviews: BTreeMap::new(),
+            positions: BTreeMap::new(),
         }))
     }
 
@@ -60,9 +62,9 @@ impl OverviewReader {
     /// The election under `prefix`.
     pub(super) async fn overview(self: &Arc<Self>, prefix: &Prefix) -> OverviewRead {
         let mut inner = self.0.lock().await;
-        if let Some((until, read)) = &inner.overview
-            && !until.has_passed()
-        {
+        // Of jobs that are gone nothing is kept.
+        inner.overviews.retain(|_, (until, _)| !until.has_passed());
+        if let Some((_, read)) = inner.overviews.get(prefix.as_str()) {
             return read.clone();
         }
         let store = self.store(&mut inner);
@@ -71,7 +73,8 @@ impl OverviewReader {
         let read = read.map(Arc::new).map_err(|error| error.to_string());
         let count = read.as_ref().map_or(0, |read| read.status.queue.len());
         let fresh = FRESH + FRESH_EACH * u32::try_from(count).unwrap_or(u32::MAX);
-        inner.overview = Some((clock::now() + fresh, read.clone()));
+        let known = (clock::now() + fresh, read.clone());
+        inner.overviews.insert(prefix.to_string(), known);
         read
     }
 
@@ -82,16 +85,14 @@ impl OverviewReader {
         lease: LeaseId,
     ) -> Option<usize> {
         let mut inner = self.0.lock().await;
-        if let Some((until, of, position)) = inner.position
-            && of == lease
-            && !until.has_passed()
-        {
-            return position;
+        inner.positions.retain(|_, (until, _)| !until.has_passed());
+        if let Some((_, position)) = inner.positions.get(&lease) {
+            return *position;
         }
         let store = self.store(&mut inner);
         let patience = Patience::new(&store, PATIENCE);
         let place = position(&store, prefix, lease, &patience).await.ok()?;
-        inner.position = Some((clock::now() + FRESH, lease, place));
+        inner.positions.insert(lease, (clock::now() + FRESH, place));
         place
     }
 

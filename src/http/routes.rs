@@ -1,20 +1,21 @@
 //! What is answered where.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::status::StatusBody;
+use super::status::{JobsBody, StatusBody};
 use super::{Ask, ServerState, Via, hosts, page};
-use crate::candidate::{Public, Role};
-use crate::config::handed;
+use crate::candidate::{JobStanding, Public, Role};
+use crate::config::{Config, handed};
 use crate::log;
-use crate::metrics::{Gauges, ScheduleGauges};
+use crate::metrics::{self, Figures, Gauges, ScheduleGauges};
 use crate::schedule::planner::Policy;
 use crate::schedule::{Slot, jitter};
 
@@ -48,6 +49,9 @@ const PATHS: [&str; 8] = [
     "/page.js",
 ];
 
+/// Said of a job that isn't there.
+const NO_JOB: &str = "no such job: name one with ?job=NAME\n";
+
 /// What may be done with what anybody may read.
 const READS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
@@ -56,7 +60,7 @@ type RouteAnswer = Response<Full<Bytes>>;
 /// Answers a request. Its body, if it has one, is never read.
 pub(super) async fn answer<B>(state: &ServerState, via: Via, request: &Request<B>) -> RouteAnswer {
     if let Via::Tcp(local) = via
-        && !hosts::is_for_us(request, local, &state.config().http_hosts)
+        && !hosts::is_for_us(request, local, &state.shared().http_hosts)
     {
         return text(
             StatusCode::FORBIDDEN,
@@ -72,7 +76,7 @@ pub(super) async fn answer<B>(state: &ServerState, via: Via, request: &Request<B
     }
     if path == handed::PATH && via == Via::Control {
         return match *request.method() {
-            Method::GET => json(StatusCode::OK, &handed::HandedSettings::of(&state.config())),
+            Method::GET => settings(state, request.uri()),
             _ => not_allowed(HeaderValue::from_static("GET")),
         };
     }
@@ -81,43 +85,121 @@ pub(super) async fn answer<B>(state: &ServerState, via: Via, request: &Request<B
     }
     if request.method() == Method::OPTIONS {
         // What a load balancer asks by default, and means by it what GET does.
-        let mut answer = read(state, path).await;
+        let mut answer = read(state, request.uri()).await;
         answer.headers_mut().insert(ALLOW, READS);
         return answer;
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return not_allowed(READS);
     }
-    read(state, path).await
+    read(state, request.uri()).await
 }
 
-/// What is read at `path`, which is one of [`PATHS`].
-async fn read(state: &ServerState, path: &str) -> RouteAnswer {
-    match path {
-        "/livez" => livez(state).await,
+/// What a request is about.
+enum Asked {
+    /// The job that it names, or the only one.
+    One(JobStanding),
+    /// All of several.
+    All(Arc<[JobStanding]>),
+    /// One that isn't there.
+    Unknown,
+}
+
+impl Asked {
+    /// What `uri` names with `?job=NAME`.
+    fn of(state: &ServerState, uri: &Uri) -> Self {
+        let all = state.standings();
+        let mut pairs = uri.query().unwrap_or_default().split('&');
+        let job = pairs.find_map(|pair| pair.strip_prefix("job="));
+        match (job, &*all) {
+            (None, [one]) if one.name().is_none() => Self::One(one.clone()),
+            (None, _) => Self::All(all),
+            (Some(job), _) => {
+                let is_it = |it: &&JobStanding| it.name().is_some_and(|name| name.as_str() == job);
+                let one = all.iter().find(is_it).cloned();
+                one.map_or(Self::Unknown, Self::One)
+            }
+        }
+    }
+
+    /// Each that is asked for.
+    fn each(&self) -> &[JobStanding] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::All(all) => all,
+            Self::Unknown => &[],
+        }
+    }
+}
+
+/// What a job's own commands are told.
+fn settings(state: &ServerState, uri: &Uri) -> RouteAnswer {
+    match Asked::of(state, uri) {
+        Asked::One(one) => json(StatusCode::OK, &handed::HandedSettings::of(&one.config)),
+        Asked::All(_) | Asked::Unknown => text(StatusCode::NOT_FOUND, NO_JOB),
+    }
+}
+
+/// What is read at the path of `uri`, which is one of [`PATHS`].
+async fn read(state: &ServerState, uri: &Uri) -> RouteAnswer {
+    let asked = Asked::of(state, uri);
+    if matches!(asked, Asked::Unknown) {
+        return text(StatusCode::NOT_FOUND, NO_JOB);
+    }
+    match uri.path() {
+        "/livez" => livez(&state.standings()).await,
         "/readyz" => {
-            let role = state.view.public.borrow().role;
-            yes_or_no(is_ready(role), role.word())
+            let all = asked.each();
+            let is_ready = !all.is_empty() && all.iter().all(|it| is_ready(role(it)));
+            yes_or_no(is_ready, &roles(&asked))
         }
         "/leader" => {
-            let public = state.view.public.borrow();
-            yes_or_no(public.leads(), public.role.word())
+            let leads = asked
+                .each()
+                .iter()
+                .any(|it| it.view.public.borrow().leads());
+            yes_or_no(leads, &roles(&asked))
         }
-        "/status" => json(StatusCode::OK, &StatusBody::of(state).await),
-        "/metrics" => with_type(
-            StatusCode::OK,
-            PROMETHEUS,
-            state.view.metrics.render(&gauges(state)),
-        ),
+        "/status" => match &asked {
+            Asked::One(one) => json(StatusCode::OK, &StatusBody::of(state, one).await),
+            _ => json(StatusCode::OK, &JobsBody::of(state, asked.each()).await),
+        },
+        "/metrics" => {
+            let all = asked.each().iter().map(|it| Figures {
+                election: it.config.election.prefix.as_str(),
+                metrics: &it.view.metrics,
+                gauges: gauges(it),
+            });
+            let all: Vec<_> = all.collect();
+            with_type(StatusCode::OK, PROMETHEUS, metrics::render(&all))
+        }
         "/page.css" => with_type(StatusCode::OK, CSS, page::STYLE),
         "/page.js" => with_type(StatusCode::OK, SCRIPT, page::SCRIPT),
         _ => {
-            let mut answer = with_type(StatusCode::OK, HTML, page::render(state).await);
+            let page = match &asked {
+                Asked::One(one) => page::render(state, one).await,
+                _ => page::render_jobs(state, asked.each()).await,
+            };
+            let mut answer = with_type(StatusCode::OK, HTML, page);
             let headers = answer.headers_mut();
             headers.insert(CONTENT_SECURITY_POLICY, OWN_ONLY);
             answer
         }
     }
+}
+
+fn role(standing: &JobStanding) -> Role {
+    standing.view.public.borrow().role
+}
+
+/// The role of the one that is asked for, or a line with that of each.
+fn roles(asked: &Asked) -> String {
+    if let Asked::One(one) = asked {
+        return role(one).word().to_owned();
+    }
+    let all = asked.each().iter();
+    let lines = all.filter_map(|it| Some(format!("{}: {}", it.name()?, role(it).word())));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a candidate in this role contends, or leads.
@@ -126,8 +208,8 @@ fn is_ready(role: Role) -> bool {
 }
 
 /// Whether all loops of the daemon come round.
-async fn livez(state: &ServerState) -> RouteAnswer {
-    for (name, pulse) in &state.view.pulses {
+async fn livez(standings: &[JobStanding]) -> RouteAnswer {
+    for (name, pulse) in standings.iter().flat_map(|it| &it.view.pulses) {
         if !pulse.beats(STUCK).await {
             let what = format!("the {name} is stuck\n");
             return text(StatusCode::SERVICE_UNAVAILABLE, what);
@@ -147,9 +229,10 @@ async fn reload(state: &ServerState) -> RouteAnswer {
     }
 }
 
-fn gauges(state: &ServerState) -> Gauges {
-    let public = state.view.public.borrow();
+fn gauges(standing: &JobStanding) -> Gauges {
+    let public = standing.view.public.borrow();
     let leader = public.leads();
+    let scheduling = standing.config.scheduling.as_ref();
     Gauges {
         leader,
         ready: is_ready(public.role),
@@ -162,20 +245,15 @@ fn gauges(state: &ServerState) -> Gauges {
             .health
             .as_ref()
             .map(|health| health.healthy == Some(true)),
-        schedule: state
-            .config()
-            .scheduling
-            .as_ref()
-            .map(|scheduling| schedule(state, &scheduling.policy, &public)),
+        schedule: scheduling.map(|it| schedule(&standing.config, &it.policy, &public)),
     }
 }
 
 /// What this replica knows of the schedule, if it leads.
-fn schedule(state: &ServerState, policy: &Policy, public: &Public) -> ScheduleGauges {
+fn schedule(config: &Config, policy: &Policy, public: &Public) -> ScheduleGauges {
     let Some(slots) = &public.slots else {
         return ScheduleGauges::default();
     };
-    let config = state.config();
     let election = config.election.prefix.as_str();
     let next = slots.next;
     ScheduleGauges {

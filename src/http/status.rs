@@ -1,10 +1,11 @@
 //! `/status`: how this replica stands.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::ServerState;
-use crate::candidate::Public;
-use crate::candidate::Role;
+use crate::candidate::{JobStanding, Public, Role};
 use crate::config::Config;
 use crate::proc::survivor::Survivor;
 use crate::revision::Token;
@@ -22,6 +23,24 @@ pub(super) struct StatusBody {
     /// Only where there is a check.
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthBody>,
+}
+
+/// The answer's shape where there are several jobs: that of each, by its name.
+#[derive(Debug, Serialize)]
+pub(super) struct JobsBody {
+    jobs: BTreeMap<String, StatusBody>,
+}
+
+impl JobsBody {
+    pub(super) async fn of(state: &ServerState, standings: &[JobStanding]) -> Self {
+        let mut jobs = BTreeMap::new();
+        for standing in standings {
+            if let Some(name) = standing.name() {
+                jobs.insert(name.to_string(), StatusBody::of(state, standing).await);
+            }
+        }
+        Self { jobs }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -52,12 +71,12 @@ struct JobBody {
 }
 
 impl StatusBody {
-    pub(super) async fn of(state: &ServerState) -> Self {
-        let public = state.view.public.borrow().clone();
-        let config = state.config();
+    pub(super) async fn of(state: &ServerState, standing: &JobStanding) -> Self {
+        let public = standing.view.public.borrow().clone();
+        let config = &standing.config;
         Self {
             role: public.role.word(),
-            candidate: candidate(state, &public, &config).await,
+            candidate: candidate(state, &public, config).await,
             term: public.token.map(|token| TermBody {
                 token,
                 since: public.since.as_deref().map(ToOwned::to_owned),

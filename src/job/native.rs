@@ -9,7 +9,7 @@ use std::any::Any;
 use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -19,6 +19,7 @@ use super::process::Spawner;
 use super::threads::Threads;
 use super::{Factory, JobError, JobLayers, JobTerm};
 use crate::etcd::{Settings, Store};
+use crate::guardian::mark::RunMark;
 use crate::guardian::offspring::Offspring;
 use crate::schedule::Run;
 use crate::term::Term;
@@ -52,6 +53,8 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct NativeJob {
     stopping: watch::Sender<bool>,
+    /// As long as anything of it is left.
+    mark: Weak<RunMark>,
 }
 
 /// What a run needs.
@@ -78,12 +81,14 @@ impl NativeJob {
     /// Starts a run on a thread of its own, which tells `progress` of its end.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When there is no thread to be had, or no mark.
     pub(crate) fn start(
         start: Start,
         progress: mpsc::UnboundedSender<NativeProgress>,
     ) -> io::Result<Self> {
         let (stopping, stop) = watch::channel(false);
+        let own = RunMark::take()?;
+        let mark = Arc::downgrade(&own);
         std::thread::Builder::new()
             .name("job".to_owned())
             .spawn(move || {
@@ -91,14 +96,20 @@ impl NativeJob {
                 // Nobody listens only when the daemon is ending.
                 let tell = |stage| drop(progress.send(NativeProgress { run, stage }));
                 let returned = || tell(Stage::Returned);
-                let ran = catch_unwind(AssertUnwindSafe(|| run_to_end(start, stop, returned)));
+                let ran =
+                    catch_unwind(AssertUnwindSafe(|| run_to_end(start, &own, stop, returned)));
                 tell(match ran {
                     Ok(result) => Stage::Ended(result),
                     // Nobody knows what is left of it: the daemon's end, if it has to be.
                     Err(_) => Stage::Returned,
                 });
             })?;
-        Ok(Self { stopping })
+        Ok(Self { stopping, mark })
+    }
+
+    /// What tells its threads and processes from those of other runs, as long as any is left.
+    pub(crate) fn mark(&self) -> Weak<RunMark> {
+        Weak::clone(&self.mark)
     }
 
     /// Tells the job to stop.
@@ -110,10 +121,11 @@ impl NativeJob {
 /// Runs the job; returns only when nothing of the run is left.
 fn run_to_end(
     start: Start,
+    mark: &Arc<RunMark>,
     stop: watch::Receiver<bool>,
     returned: impl FnOnce(),
 ) -> Result<(), String> {
-    let before = Threads::mark_this_one().and_then(|it| Ok((it, Offspring::of_new_run()?)));
+    let before = Threads::mark_this_one(mark).and_then(|it| Ok((it, Offspring::of_new_run(mark)?)));
     let (threads, processes) = match before {
         Ok(before) => before,
         Err(error) => {

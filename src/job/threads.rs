@@ -8,43 +8,48 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::sync::Arc;
 
-use crate::guardian::mark::{Mark, MarkStatus, SIGNAL};
+use crate::guardian::mark::{self, MarkStatus, RunMark, SIGNAL};
 
 /// The threads of one run.
 #[derive(Debug)]
 pub(super) struct Threads {
     /// Those that looked like them before there was any: their ids, this thread's included.
     others: BTreeSet<OsString>,
+    run: Arc<RunMark>,
 }
 
 impl Threads {
-    /// Marks the calling thread, and so all that it starts.
+    /// Marks the calling thread, and so all that it starts, as `run` has it.
     ///
     /// # Errors
     /// Where the threads of this process can't be looked at.
-    pub(super) fn mark_this_one() -> io::Result<Self> {
+    pub(super) fn mark_this_one(run: &Arc<RunMark>) -> io::Result<Self> {
         let this = rustix::thread::gettid().as_raw_pid().to_string();
-        let mut others = marked()?;
+        let mut others = marked(run)?;
         others.insert(this.into());
-        block(Mark::of_this_daemon().signals());
-        Ok(Self { others })
+        block(run.signals());
+        let run = Arc::clone(run);
+        Ok(Self { others, run })
     }
 
     /// Whether any is left, or may be, beside the one that was marked first.
     pub(super) fn are_left(&self) -> bool {
-        marked().map_or(true, |marked| !marked.is_subset(&self.others))
+        marked(&self.run).map_or(true, |marked| !marked.is_subset(&self.others))
     }
 }
 
-/// The marked threads of this process. One that has just been started may seem to be marked, since
-/// the C library starts it with every signal blocked; none that is marked seems not to be.
-fn marked() -> io::Result<BTreeSet<OsString>> {
+/// The marked threads of this process, but for those of other runs. One that has just been started may
+/// seem to be one of them, since the C library starts it with every signal blocked; none that is seems
+/// not to be.
+fn marked(run: &RunMark) -> io::Result<BTreeSet<OsString>> {
     let mut marked = BTreeSet::new();
+    let others = mark::others(Some(run));
     for thread in fs::read_dir("/proc/self/task")? {
         let thread = thread?;
         let status = MarkStatus::of_thread(&thread.path())?;
-        if status.is_some_and(|status| status.blocks(SIGNAL)) {
+        if status.is_some_and(|status| status.blocks(SIGNAL) && !status.is_of(&others)) {
             marked.insert(thread.file_name());
         }
     }
@@ -71,18 +76,18 @@ fn block(signals: impl Iterator<Item = i32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Mutex, PoisonError, mpsc};
+    use std::sync::mpsc;
     use std::thread;
 
-    /// A process has one run at a time: two side by side would each wait for the other's threads.
-    static ONE_RUN: Mutex<()> = Mutex::new(());
+    fn marked_run() -> Threads {
+        Threads::mark_this_one(&RunMark::take().unwrap()).unwrap()
+    }
 
     #[test]
     fn a_thread_is_told_by_who_started_it_at_any_remove() {
-        let _alone = ONE_RUN.lock().unwrap_or_else(PoisonError::into_inner);
         let (end, ended) = mpsc::channel::<()>();
         let run = thread::spawn(|| {
-            let threads = Threads::mark_this_one().unwrap();
+            let threads = marked_run();
             let child = thread::spawn(|| {
                 let named = thread::Builder::new().name("contest".to_owned());
                 named.spawn(move || ended.recv().unwrap_err()).unwrap()
@@ -100,8 +105,34 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_of_another_run_is_not_this_ones() {
+        let (end, ended) = mpsc::channel::<()>();
+        let (marked, ready) = mpsc::channel();
+        let (begun, begins) = mpsc::channel();
+        let run = thread::spawn(move || {
+            let threads = marked_run();
+            begun.send(()).unwrap();
+            ready.recv().unwrap();
+            while threads.are_left() {
+                thread::yield_now();
+            }
+        });
+        // It begins after that one, and goes on beyond it.
+        let other = thread::spawn(move || {
+            begins.recv().unwrap();
+            let own = marked_run();
+            let worker = thread::spawn(move || ended.recv().unwrap_err());
+            marked.send(()).unwrap();
+            assert!(own.are_left());
+            worker.join().unwrap();
+        });
+        run.join().unwrap();
+        drop(end);
+        other.join().unwrap();
+    }
+
+    #[test]
     fn a_thread_that_was_there_before_the_run_is_not_the_jobs() {
-        let _alone = ONE_RUN.lock().unwrap_or_else(PoisonError::into_inner);
         let (end, ended) = mpsc::channel::<()>();
         let (blocked, ready) = mpsc::channel();
         let before = thread::spawn(move || {
@@ -111,7 +142,7 @@ mod tests {
         });
         ready.recv().unwrap();
         let run = thread::spawn(|| {
-            let threads = Threads::mark_this_one().unwrap();
+            let threads = marked_run();
             while threads.are_left() {
                 thread::yield_now();
             }

@@ -40,6 +40,11 @@ fn file() -> LeaseFile {
     LeaseFile::new(resignation(), place(), Some(Process::this()))
 }
 
+/// A lease that a daemon with this runtime directory held.
+fn held(dir: &Path) -> HeldLease {
+    HeldLease::new(Arc::new(Dir::open_trusted(dir).unwrap()), &file())
+}
+
 fn dead(_: Process, _: &str) -> Whereabouts {
     Whereabouts::Dead
 }
@@ -220,9 +225,8 @@ async fn everything_in_the_group_and_below_is_killed() {
         children.push(child);
     }
     let until = clock::now() + Duration::from_secs(5);
-    let resignation = resignation();
-    let store = resignation.open_store();
-    assert!(fence(&group.0, &resignation, &store, until).await);
+    let folder = tempfile::tempdir().unwrap();
+    assert!(fence(&group.0, &[held(folder.path())], until).await);
     for mut child in children {
         assert!(!child.wait().unwrap().success());
     }
@@ -230,14 +234,8 @@ async fn everything_in_the_group_and_below_is_killed() {
 
 #[tokio::test]
 async fn a_group_that_cannot_be_read_is_never_taken_for_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let (held, stuck) = ([held(folder.path())], RefCell::default());
     let until = clock::now() + Duration::from_millis(50);
-    assert!(
-        !until_alone(
-            "/nonexistent.service",
-            &resignation(),
-            &RefCell::default(),
-            until
-        )
-        .await
-    );
+    assert!(!until_alone("/nonexistent.service", &held, &stuck, until).await);
 }

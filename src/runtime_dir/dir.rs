@@ -57,6 +57,14 @@ impl Dir {
         Ok(Self(openat(&self.0, name, flags, Mode::empty())?))
     }
 
+    /// Opens a directory in it, and makes it if it isn't there.
+    pub(super) fn open_or_make_below(&self, name: &OsStr) -> io::Result<Self> {
+        match self.make_below(name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.open_below(name),
+            made => made,
+        }
+    }
+
     /// Makes a directory in it that wasn't there.
     pub(super) fn make_below(&self, name: &OsStr) -> io::Result<Self> {
         mkdirat(&self.0, name, Mode::from_raw_mode(0o700))?;

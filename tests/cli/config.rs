@@ -1,6 +1,7 @@
 //! The configuration through its loader: the golden text of every fault, the layers, the shipped
 //! file, and what is made of it.
 
+mod jobs;
 mod layers;
 mod rules;
 mod schedule;
@@ -20,9 +21,10 @@ use incumbent::config::keys::{KEYS, Preset};
 use incumbent::config::kinds::{Kind, SpanKind};
 use incumbent::config::source::FlagValue;
 use incumbent::config::{
-    Config, Flag, Loaded, Place, Problems, Restart, Source, check_report, load, readable, reload,
-    shipped,
+    Config, Flag, JobConfigs, Loaded, LoadedJobs, Place, Problems, Restart, Source, check_report,
+    load, load_jobs, readable, reload, shipped,
 };
+use incumbent::keys::JobName;
 use incumbent::log::Format;
 use incumbent::wall;
 use proptest::prelude::*;
@@ -63,6 +65,15 @@ impl Fixture {
 
     fn load(&self) -> Result<Loaded, Problems> {
         load(&self.source)
+    }
+
+    fn load_jobs(&self) -> Result<LoadedJobs, Problems> {
+        load_jobs(&self.source)
+    }
+
+    /// What `check` says at this time.
+    fn report(&self, now: wall::Time) -> String {
+        check_report(&self.load_jobs().unwrap(), &self.source, now)
     }
 
     fn config(&self) -> Config {

@@ -91,6 +91,16 @@ impl Builder {
         self.job(&record.command(flags))
     }
 
+    /// One more of several jobs, in place of the only one, with what that would have.
+    #[must_use]
+    pub fn named_job<S: AsRef<str>>(mut self, name: &str, command: &[S]) -> Self {
+        let command: Vec<_> = command.iter().map(AsRef::as_ref).collect();
+        self.config.remove("job");
+        self.toml(&format!(
+            "[jobs.{name}]\ncommand = {command:?}\nstop_grace = '5s'\nlost_grace = '300ms'\nkill_budget = '500ms'"
+        ))
+    }
+
     /// A Rust job that keeps this record; `settings` as in `examples/recording.rs`.
     #[must_use]
     pub fn rust_job(self, record: &Record, settings: &str) -> Self {
@@ -196,6 +206,13 @@ impl Builder {
     #[must_use]
     pub fn toml(mut self, text: &str) -> Self {
         config::merge(&mut self.config, text);
+        self
+    }
+
+    /// As [`toml`](Self::toml), for parts that are taken away.
+    #[must_use]
+    pub fn edit(mut self, change: impl FnOnce(&mut toml::Table)) -> Self {
+        change(&mut self.config);
         self
     }
 
@@ -420,8 +437,13 @@ impl Daemon {
 
     /// Writes the config anew with these changes, of which the daemon hears nothing yet.
     pub fn change(&self, text: &str) {
+        self.edit(|config| config::merge(config, text));
+    }
+
+    /// As [`change`](Self::change), for changes that take something away.
+    pub fn edit(&self, change: impl FnOnce(&mut toml::Table)) {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        config::merge(&mut config, text);
+        change(&mut config);
         config::write(&self.file, &config);
     }
 

@@ -62,9 +62,21 @@ impl Daemon {
         let text = self.get("/metrics");
         let value = text.lines().find_map(|line| {
             let (name, value) = line.rsplit_once(' ')?;
-            (name == series).then(|| value.parse().unwrap())
+            (without_election(name) == series).then(|| value.parse().unwrap())
         });
         value.unwrap_or_else(|| panic!("no {series} in {text}"))
+    }
+}
+
+/// A series without the label that each has.
+fn without_election(series: &str) -> String {
+    let Some((name, labels)) = series.split_once("{election=\"") else {
+        return series.to_owned();
+    };
+    let (_, own) = labels.split_once('"').unwrap();
+    match own.trim_start_matches(',') {
+        "}" => name.to_owned(),
+        own => format!("{name}{{{own}"),
     }
 }
 

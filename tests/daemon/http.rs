@@ -129,7 +129,9 @@ fn the_gauge_falls_before_the_job_is_stopped() {
             };
             seen_stopping += 1;
             assert!(
-                metrics.body.contains("\nincumbent_leader 0\n"),
+                metrics
+                    .body
+                    .contains("\nincumbent_leader{election=\"/election\"} 0\n"),
                 "{metrics:?}"
             );
             assert_eq!(leader.status, 503);

@@ -17,10 +17,10 @@ const ARROWS: &[(&str, &str)] = &[
         "cli",
         "daemon http fencing guardian release status kv job election session term etcd config schedule runtime_dir signals log keys revision cgroup backoff clock wall proc reason",
     ),
-    // The life of the process.
+    // The life of the process, and where each of its jobs is to be led.
     (
         "daemon",
-        "http candidate guardian fencing job config runtime_dir runs notify signals log lines keys proc clock vital worker shortage",
+        "http candidate guardian fencing job election term etcd config runtime_dir runs notify signals log lines keys proc backoff clock vital worker shortage",
     ),
     // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
     // control socket.

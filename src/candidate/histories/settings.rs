@@ -62,6 +62,9 @@ pub(super) fn any_config(chance: &mut Chance, timing: Timing) -> Config {
 pub(in crate::candidate) fn config(timing: Timing) -> Config {
     let second = Duration::from_secs(1);
     Config {
+        job_name: None,
+        prefer: Vec::new(),
+        prefer_after: Duration::from_mins(5),
         file: None,
         candidate_name: "replica".to_owned(),
         check: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::exit::Failure;
 use super::super::output;
 use super::{election, members};
-use crate::config::Config;
+use crate::config::JobConfigs;
 use crate::etcd::trust::TrustVerdict;
 use crate::etcd::{Error, Patience, Settings, Store};
 use crate::keys::LeaseId;
@@ -16,7 +16,8 @@ use crate::log::printable;
 ///
 /// # Errors
 /// If no member serves, or if they are of several clusters.
-pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failure> {
+pub(super) async fn check(configs: &JobConfigs, limit: Duration) -> Result<(), Failure> {
+    let config = configs.shared();
     let timing = config.timing();
     let members = members::ask(config, limit).await;
     let lines = members::report(config, &members, timing.attempt_limit());
@@ -62,14 +63,16 @@ pub(super) async fn check(config: &Config, limit: Duration) -> Result<(), Failur
         ..config.etcd.clone()
     });
     let patience = Patience::new(&store, limit);
-    let mut lines = ttl_lines(config, &store, &patience).await?;
-    lines.extend(election::report(&store, &config.election.prefix, &patience).await?);
+    let mut lines = ttl_lines(configs, &store, &patience).await?;
+    for config in configs.iter() {
+        lines.extend(election::report(&store, &config.election.prefix, &patience).await?);
+    }
     output::report(&lines.join("\n"))
 }
 
 /// The smallest TTL that the store grants, which may be longer than the one that is asked for.
 async fn ttl_lines(
-    config: &Config,
+    configs: &JobConfigs,
     store: &Store,
     patience: &Patience,
 ) -> Result<Vec<String>, Failure> {
@@ -78,13 +81,17 @@ async fn ttl_lines(
     let smallest = patience.ask(grant).await?;
     let seconds = smallest.as_secs();
     let mut lines = vec![format!("smallest TTL that the store grants: {seconds}s")];
-    let ttl = config.election.ttl;
-    if smallest > ttl {
-        lines.push(format!(
-            "warning: election.ttl: {}s will be {seconds}s: the store grants no less with its \
-             --election-timeout",
-            ttl.as_secs()
-        ));
+    for config in configs.iter() {
+        let ttl = config.election.ttl;
+        if smallest > ttl {
+            let of_job = config.job_name.as_ref();
+            let of_job = of_job.map_or(String::new(), |name| format!("{name}: "));
+            lines.push(format!(
+                "warning: {of_job}election.ttl: {}s will be {seconds}s: the store grants no less with \
+                 its --election-timeout",
+                ttl.as_secs()
+            ));
+        }
     }
     Ok(lines)
 }

@@ -250,7 +250,7 @@ fn a_path_of_the_environment_may_be_no_text_and_is_taken_as_it_is() {
     assert_eq!(loaded.config.runtime_dir, Path::new(&bytes("/run/")));
     let both = Path::new(&bytes("/c/")).join(bytes(""));
     assert_eq!(loaded.config.job.working_dir, Some(both));
-    let report = check_report(&loaded, &source, wall::now());
+    let report = check_report(&load_jobs(&source).unwrap(), &source, wall::now());
     assert!(
         report.contains("/c/no-\\xff-text/no-\\xff-text"),
         "{report}"

@@ -312,11 +312,7 @@ fn only_a_schedule_changes_what_replicas_compare() {
 /// What `check` says of the schedule on this day: from its words on, without other warnings.
 fn told(text: &str, now: &str) -> String {
     let fixture = Fixture::new(text);
-    let report = check_report(
-        &fixture.load().unwrap(),
-        &fixture.source,
-        now.parse().unwrap(),
-    );
+    let report = fixture.report(now.parse().unwrap());
     report.split_once("\nruns ").unwrap().1.to_owned()
 }
 

@@ -27,7 +27,7 @@ fn the_shipped_file_changes_no_default() {
     let defaults = load(&defaults()).unwrap().config;
     assert_eq!(format!("{config:#?}"), format!("{defaults:#?}"));
     assert_eq!(shipped.warnings, [""; 0]);
-    let set: Vec<&str> = shipped.set.iter().map(|set| set.key).collect();
+    let set: Vec<&str> = shipped.set.iter().map(|set| set.key.as_str()).collect();
     let constant =
         |key: &&incumbent::config::keys::Entry| matches!(key.preset, Preset::Constant(_));
     let constants = KEYS.iter().filter(constant);
@@ -62,7 +62,7 @@ fn the_comments_of_the_shipped_file_are_keys() {
     let loaded = fixture
         .load()
         .unwrap_or_else(|problems| panic!("{problems}"));
-    let set: Vec<&str> = loaded.set.iter().map(|set| set.key).collect();
+    let set: Vec<&str> = loaded.set.iter().map(|set| set.key.as_str()).collect();
     let all = KEYS.iter().map(|key| key.name);
     let all: Vec<&str> = all.filter(|key| *key != "job.schedule.every").collect();
     assert_eq!(set, all);

@@ -6,7 +6,7 @@ use super::*;
 fn check_reports_what_was_loaded_and_what_it_comes_to() {
     let fixture = Fixture::new("[election]\nttl = \"4s\"\n[etcd]\nendpoints = [\"http://a:1\"]\n[job]\ncommand = [\"x\"]\nstop_signal = \"INT\"\n")
         .env("INCUMBENT__LOG__FORMAT", "json");
-    let report = check_report(&fixture.load().unwrap(), &fixture.source, wall::now());
+    let report = fixture.report(wall::now());
     let report = report.replace(&format!("{}/", fixture.dir.path().display()), "");
     assert_eq!(
         report,
@@ -30,12 +30,13 @@ fn check_reports_what_was_loaded_and_what_it_comes_to() {
 
 #[test]
 fn a_reload_changes_all_or_nothing() {
-    let old = Fixture::new("").config();
+    let old = JobConfigs::single(Fixture::new("").config());
     let new = Fixture::new(
         "[job]\nkill_budget = \"2s\"\n[log]\nformat = \"json\"\n[etcd]\nendpoints = [\"http://b:1\"]\n",
     )
     .config();
-    let reloaded = reload(&old, new).unwrap();
+    let reloaded = reload(&old, JobConfigs::single(new)).unwrap();
+    let reloaded = reloaded.shared();
     assert_eq!(reloaded.etcd.endpoints, ["http://b:1"]);
     assert_eq!(
         reloaded.election.takeover_delay,
@@ -47,13 +48,13 @@ fn a_reload_changes_all_or_nothing() {
     )
     .config();
     assert_eq!(
-        reload(&old, new).expect_err("refused"),
+        reload(&old, JobConfigs::single(new)).expect_err("refused"),
         [
             "candidate.name can't change while the daemon runs: it is \"host-a\", and was to become \"b\"",
             "election.prefix can't change while the daemon runs: it is \"/incumbent/default\", and was to become \"/b\"",
+            "runtime_dir can't change while the daemon runs: it is \"/run/incumbent\", and was to become \"/x\"",
             "election.ttl can't change while the daemon runs: it is 15s, and was to become 20s",
             "election.takeover_delay can't change while the daemon runs: it is 1500ms, and was to become 2s",
-            "runtime_dir can't change while the daemon runs: it is \"/run/incumbent\", and was to become \"/x\"",
         ]
     );
 }

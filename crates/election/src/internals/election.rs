@@ -32,6 +32,7 @@ pub mod control;
 mod delay;
 pub mod digest;
 pub mod follow;
+pub mod hosts;
 pub mod make_way;
 mod neighbour;
 pub mod observe;

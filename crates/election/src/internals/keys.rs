@@ -5,6 +5,7 @@
 use std::fmt;
 use std::num::NonZeroI64;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -194,6 +195,16 @@ impl Prefix {
         format!("{}{META}control/trigger", self.0)
     }
 
+    /// What the records of hosts begin with that stand for jobs below this prefix.
+    pub fn hosts(&self) -> String {
+        format!("{}{META}hosts/", self.0)
+    }
+
+    /// The record of the host whose candidates have this name.
+    pub fn host(&self, name: &str) -> String {
+        format!("{}{META}hosts/{name}", self.0)
+    }
+
     /// The state record of a schedule.
     pub fn schedule(&self) -> String {
         format!("{}{META}schedule", self.0)
@@ -263,6 +274,34 @@ pub fn shown(bytes: &[u8]) -> String {
 }
 
 impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a job among several.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobName(Arc<str>);
+
+impl JobName {
+    /// The most characters of one.
+    pub const LONGEST: usize = 64;
+
+    /// One of this text, if it may be one: 1 to 64 of `a-z`, `0-9`, `-` and `_`.
+    pub fn new(text: &str) -> Option<Self> {
+        let may =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+        let is_good = !text.is_empty() && text.len() <= Self::LONGEST && text.bytes().all(may);
+        is_good.then(|| Self(text.into()))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -1,0 +1,170 @@
+//! The status of several jobs, a line for each.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{CLEAR, StatusFormat};
+use crate::cli::away::Away;
+use crate::cli::exit::Failure;
+use crate::cli::look::{Look, LookMark};
+use crate::cli::output;
+use crate::cli::table::{Table, short};
+use crate::clock;
+use crate::config::{Config, JobConfigs};
+use crate::etcd::{Error, Patience, Store, patience};
+use crate::log;
+use crate::status::ElectionStatus;
+use crate::wall;
+
+/// How often all are read anew where changes are waited for.
+const ROUND: Duration = Duration::from_secs(2);
+
+/// What is printed with `-o json`.
+#[derive(Debug, Serialize)]
+struct JobList<'a> {
+    jobs: Vec<JobEntry<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct JobEntry<'a> {
+    job: &'a str,
+    #[serde(flatten)]
+    status: &'a ElectionStatus,
+}
+
+/// A job's configuration and the status of its election.
+type JobStatus = (Arc<Config>, ElectionStatus);
+
+/// Reads the status of each, as often as it changes if `watch` says so, and shows them.
+pub(super) async fn run(
+    configs: &JobConfigs,
+    patience: impl Fn(&Store) -> Patience,
+    format: StatusFormat,
+    watch: bool,
+) -> Result<ExitCode, Failure> {
+    let store = Store::unanimous(&configs.shared().etcd);
+    if !watch {
+        let all = match read(&store, configs, &patience(&store)).await {
+            Ok(all) => all,
+            Err(failure) => {
+                if matches!(failure, patience::Failure::Store(Error::Disputed(_))) {
+                    // What most of the endpoints say is shown all the same.
+                    let store = Store::new(&configs.shared().etcd);
+                    if let Ok(all) = read(&store, configs, &patience(&store)).await {
+                        output::write(render(&all, format)?)?;
+                    }
+                }
+                return Err(failure.into());
+            }
+        };
+        output::write(render(&all, format)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let redraws = format == StatusFormat::Table && output::width().is_some();
+    let mut away = Away::new();
+    let mut shown: Option<Vec<ElectionStatus>> = None;
+    loop {
+        let all = match read(&store, configs, &patience(&store)).await {
+            Ok(all) => all,
+            Err(patience::Failure::Store(error)) => {
+                away.wait(error).await?;
+                continue;
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        let bare: Vec<_> = all
+            .iter()
+            .map(|(_, status)| status.without_time())
+            .collect();
+        if shown.as_ref() != Some(&bare) {
+            let text = render(&all, format)?;
+            let clear = if redraws { CLEAR } else { "" };
+            let is_next = !redraws && format == StatusFormat::Table && shown.is_some();
+            let gap = if is_next { "\n" } else { "" };
+            output::write(format!("{clear}{gap}{text}"))?;
+            shown = Some(bare);
+        }
+        clock::sleep(ROUND).await;
+    }
+}
+
+async fn read(
+    store: &Store,
+    configs: &JobConfigs,
+    patience: &Patience,
+) -> Result<Vec<JobStatus>, patience::Failure> {
+    let mut all = Vec::new();
+    for config in configs.iter() {
+        let status = ElectionStatus::read(store, &config.election.prefix, patience).await?;
+        let status = match &config.scheduling {
+            Some(scheduling) => status.with_schedule(&scheduling.schedule, wall::now()),
+            None => status,
+        };
+        all.push((Arc::clone(config), status));
+    }
+    Ok(all)
+}
+
+fn render(all: &[JobStatus], format: StatusFormat) -> Result<String, Failure> {
+    if format == StatusFormat::Table {
+        return Ok(table(all, Look::of_stdout()));
+    }
+    let jobs = all.iter().filter_map(|(config, status)| {
+        let job = config.job_name.as_ref()?.as_str();
+        Some(JobEntry { job, status })
+    });
+    let body = JobList {
+        jobs: jobs.collect(),
+    };
+    Ok(log::json(&body).context("no JSON")? + "\n")
+}
+
+fn table(all: &[JobStatus], look: Look) -> String {
+    let mut text = String::new();
+    if let Some((config, _)) = all.first() {
+        let root = short(config.root());
+        look.line(&mut text, &format!("jobs below {root}"), None);
+        text.push('\n');
+    }
+    let headings = [
+        "JOB", "LEADER", "TOKEN", "QUEUE", "NEXT RUN", "LAST RUN", "",
+    ];
+    let mut table = Table::new(
+        headings,
+        &["JOB", "LEADER", ""],
+        &["TOKEN", "QUEUE", "LAST RUN"],
+    );
+    for (config, status) in all {
+        let Some(name) = &config.job_name else {
+            continue;
+        };
+        let trouble = status.trouble();
+        let mark = match (&status.leader, &trouble) {
+            (_, Some(_)) => Some(LookMark::Trouble),
+            (None, None) => Some(LookMark::Paused),
+            (Some(_), None) => None,
+        };
+        let leader = status.leader.as_ref();
+        let schedule = status.schedule.as_ref();
+        let next = schedule.and_then(|schedule| schedule.next);
+        let last = schedule.and_then(|schedule| schedule.last.as_ref());
+        let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        table.push(
+            mark,
+            [
+                name.to_string(),
+                leader.map_or("nobody".to_owned(), |leader| leader.name.clone()),
+                known(leader.map(|leader| leader.token.to_string())),
+                status.queue.len().to_string(),
+                known(next.map(|slot| slot.to_string())),
+                known(last.map(|last| last.result.word().to_owned())),
+                trouble.unwrap_or_else(|| if status.paused { "paused" } else { "" }.to_owned()),
+            ],
+        );
+    }
+    text + &table.render(look)
+}

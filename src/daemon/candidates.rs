@@ -1,0 +1,353 @@
+//! The candidates of a daemon, one for each of its jobs, each from its start to its end.
+//!
+//! Each has an election, a lease, a guardian and a directory of its own, and nothing that befalls one
+//! is waited for by another: not its start, nor what was left behind by it, nor its end.
+
+use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::placement::Sight;
+use super::{Begun, keeper, start_and_fence};
+use crate::candidate::{Candidate, Cluster, JobStanding, Order, Parts, Standings, ended};
+use crate::clock;
+use crate::config::{Config, JobConfigs};
+use crate::job::Jobs;
+use crate::keys::JobName;
+use crate::log;
+use crate::runtime_dir::RuntimeDir;
+use crate::worker::FENCE;
+
+/// Between two tries to start one among several.
+const START_PAUSE: Duration = Duration::from_secs(10);
+
+/// A job's name; a job that can be the only one has none.
+type Name = Option<JobName>;
+
+/// All candidates of this process.
+pub(super) struct Candidates {
+    directory: Arc<RuntimeDir>,
+    jobs: Jobs,
+    logs: Arc<log::LogGuard>,
+    lives: JoinSet<(Name, anyhow::Result<()>)>,
+    told: BTreeMap<Name, CandidateHandle>,
+    standings: watch::Sender<Arc<[JobStanding]>>,
+    news: (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
+    /// Whether they may contend.
+    open: watch::Sender<bool>,
+    sight: Sight,
+}
+
+/// How a candidate is told what to do.
+struct CandidateHandle {
+    config: Arc<Config>,
+    orders: mpsc::UnboundedSender<Order>,
+    /// Whether it is to end before it has begun.
+    over: watch::Sender<bool>,
+}
+
+/// What is heard of a candidate that starts.
+enum News {
+    /// It can be looked at.
+    Stands(JobStanding),
+    /// Nothing of an earlier daemon is left of its job, and it may contend.
+    Ready,
+}
+
+impl Candidates {
+    pub(super) fn new(directory: &Arc<RuntimeDir>, jobs: Jobs, logs: Arc<log::LogGuard>) -> Self {
+        Self {
+            directory: Arc::clone(directory),
+            jobs,
+            logs,
+            lives: JoinSet::new(),
+            told: BTreeMap::new(),
+            standings: watch::Sender::new(Arc::new([])),
+            news: mpsc::unbounded_channel(),
+            open: watch::Sender::new(false),
+            sight: Sight::default(),
+        }
+    }
+
+    /// Where to look at those that have started.
+    pub(super) fn standings(&self) -> Standings {
+        self.standings.subscribe()
+    }
+
+    /// Starts the candidate of a job, which waits until all may [contend](Self::let_contend).
+    pub(super) fn start(&mut self, config: Arc<Config>) {
+        self.start_after(Duration::ZERO, config);
+    }
+
+    fn start_after(&mut self, pause: Duration, config: Arc<Config>) {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let (over, is_over) = watch::channel(false);
+        let name = config.job_name.clone();
+        let life = CandidateLife {
+            config: Arc::clone(&config),
+            directory: Arc::clone(&self.directory),
+            jobs: self.jobs.clone(),
+            logs: Arc::clone(&self.logs),
+            news: self.news.0.clone(),
+            pause,
+            sight: self.sight.clone(),
+            open: self.open.subscribe(),
+            is_over,
+        };
+        let told = CandidateHandle {
+            config,
+            orders,
+            over,
+        };
+        self.told.insert(name.clone(), told);
+        self.lives
+            .spawn(async move { (name, life.live(inbox).await) });
+    }
+
+    /// Waits until the first of them is ready to contend; false if all have ended before.
+    ///
+    /// # Errors
+    /// When the only one can't be started.
+    pub(super) async fn until_one_is_ready(&mut self) -> anyhow::Result<bool> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(news) = self.news.1.recv() => if self.heard(news) {
+                    return Ok(true);
+                },
+                Some(ended) = self.lives.join_next() => {
+                    self.ended(ended)?;
+                    if self.lives.is_empty() {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends those that don't contend yet.
+    ///
+    /// # Errors
+    /// When the only one could not be started.
+    pub(super) async fn end_now(&mut self) -> anyhow::Result<()> {
+        self.order(&Order::Shutdown);
+        self.all_ended().await
+    }
+
+    /// Lets them contend, and those too that start from now on.
+    pub(super) fn let_contend(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Waits until all have ended.
+    ///
+    /// # Errors
+    /// When the only one can't be started.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn all_ended(&mut self) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                Some(news) = self.news.1.recv() => drop(self.heard(news)),
+                ended = self.lives.join_next() => match ended {
+                    Some(ended) => self.ended(ended)?,
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Tells all of them.
+    pub(super) fn order(&self, order: &Order) {
+        for told in self.told.values() {
+            told.order(order.clone());
+        }
+    }
+
+    /// Goes over to other configurations: those that are there no more stop as planned, and new ones
+    /// start.
+    pub(super) fn reload(&mut self, configs: &JobConfigs) {
+        for told in self.told.values() {
+            let name = told.config.job_name.as_ref();
+            if configs.get(name).is_none() {
+                told.order(Order::Shutdown);
+            }
+        }
+        for config in configs.iter() {
+            match self.told.get_mut(&config.job_name) {
+                Some(told) => {
+                    told.config = Arc::clone(config);
+                    told.order(Order::Reload(Arc::clone(config)));
+                }
+                None => self.start(Arc::clone(config)),
+            }
+        }
+        self.standings.send_modify(|standings| {
+            let changed = standings.iter().map(|standing| {
+                let config = configs.get(standing.config.job_name.as_ref());
+                let config = config.unwrap_or(&standing.config);
+                standing.clone().with_config(Arc::clone(config))
+            });
+            *standings = changed.collect();
+        });
+    }
+
+    /// The cluster that they stand in, if one of them has started.
+    pub(super) fn cluster(&self) -> Option<Cluster> {
+        let standings = self.standings.borrow();
+        standings.first().map(|first| first.view.cluster.clone())
+    }
+
+    /// Takes note of the news; whether it is of one that is ready.
+    fn heard(&self, news: News) -> bool {
+        let News::Stands(new) = news else {
+            return true;
+        };
+        self.standings.send_modify(|standings| {
+            let others = standings.iter().filter(|it| it.name() != new.name());
+            let mut all: Vec<JobStanding> = others.cloned().collect();
+            all.push(new);
+            all.sort_by(|one, other| one.name().cmp(&other.name()));
+            *standings = all.into();
+        });
+        false
+    }
+
+    fn ended(
+        &mut self,
+        ended: Result<(Name, anyhow::Result<()>), tokio::task::JoinError>,
+    ) -> anyhow::Result<()> {
+        let (name, outcome) = match ended {
+            Ok(ended) => ended,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // Nobody cancels one.
+                Err(_) => return Ok(()),
+            },
+        };
+        let told = self.told.remove(&name);
+        if name.is_none() {
+            return outcome;
+        }
+        self.standings.send_modify(|standings| {
+            let others = standings.iter().filter(|it| it.config.job_name != name);
+            *standings = others.cloned().collect();
+        });
+        if let (Err(error), Some(told)) = (outcome, told) {
+            let config = told.config;
+            let (election, candidate) = (&config.election.prefix, &config.candidate_name);
+            tracing::error!(
+                %election, candidate, error = format!("{error:#}"),
+                "candidate not started: trying again"
+            );
+            // The others of this process go on meanwhile.
+            self.start_after(START_PAUSE, config);
+        }
+        Ok(())
+    }
+}
+
+impl CandidateHandle {
+    fn order(&self, order: Order) {
+        if matches!(order, Order::Shutdown | Order::ShutdownNow) {
+            self.over.send_replace(true);
+        }
+        // Who has ended needs no word.
+        drop(self.orders.send(order));
+    }
+}
+
+/// What a candidate lives by.
+struct CandidateLife {
+    config: Arc<Config>,
+    directory: Arc<RuntimeDir>,
+    jobs: Jobs,
+    logs: Arc<log::LogGuard>,
+    news: mpsc::UnboundedSender<News>,
+    /// Before it begins.
+    pause: Duration,
+    sight: Sight,
+    open: watch::Receiver<bool>,
+    is_over: watch::Receiver<bool>,
+}
+
+impl CandidateLife {
+    /// Starts, contends, and ends when it is told to by `inbox`.
+    async fn live(mut self, inbox: mpsc::UnboundedReceiver<Order>) -> anyhow::Result<()> {
+        tokio::select! {
+            biased;
+            () = until(&mut self.is_over) => return Ok(()),
+            () = clock::sleep(self.pause) => {}
+        }
+        let directory = self.own_directory().await?;
+        let starting = async {
+            let parts = Parts {
+                config: Arc::clone(&self.config),
+                jobs: self.jobs,
+                files: keeper(&directory).await?,
+                logs: self.logs,
+                orders: inbox,
+            };
+            let started = Candidate::start(parts).await.context("no guardian")?;
+            let standing = JobStanding::new(Arc::clone(&self.config), started.1.clone());
+            // The daemon hears as long as it lives.
+            drop(self.news.send(News::Stands(standing)));
+            Ok(started)
+        };
+        let over = until(&mut self.is_over);
+        let begun = start_and_fence(starting, &self.config, directory.left(), over).await?;
+        let Begun::Ready(candidate, _) = begun else {
+            return Ok(());
+        };
+        drop(self.news.send(News::Ready));
+        let may_contend = async {
+            until(&mut self.open).await;
+            if self.config.job_name.is_some() {
+                // At once where somebody leads; else by turns, so that not one host has all.
+                clock::sleep(self.sight.delay(&self.config).await).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = until(&mut self.is_over) => candidate.leave().await,
+            () = may_contend => candidate.run().await,
+        }
+        Ok(())
+    }
+
+    /// The job's own directory.
+    async fn own_directory(&self) -> anyhow::Result<Arc<RuntimeDir>> {
+        let Some(name) = self.config.job_name.clone() else {
+            return Ok(Arc::clone(&self.directory));
+        };
+        let directory = Arc::clone(&self.directory);
+        // It lies on a disk, which may hang.
+        let held = FENCE.outcome(move || directory.hold_job(&name)).await;
+        Ok(Arc::new(held.context("no thread for it")??))
+    }
+}
+
+/// Waits until it is so; for ever if that can't be any more.
+async fn until(flag: &mut watch::Receiver<bool>) {
+    if flag.wait_for(|is_so| *is_so).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until a loop of one of the candidates has ended, however it did; returns which.
+pub(super) async fn silent(mut standings: Standings) -> &'static str {
+    loop {
+        let now = standings.borrow_and_update().clone();
+        let pulses: Vec<_> = now.iter().flat_map(|it| it.view.pulses.clone()).collect();
+        tokio::select! {
+            who = ended(&pulses) => return who,
+            Ok(()) = standings.changed() => {}
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Several jobs on several hosts: spread at the start, and handed to who should lead.
+
+use std::collections::BTreeMap;
+
+use crate::common::*;
+
+const JOBS: usize = 12;
+
+/// A replica with so many jobs that do nothing.
+fn replica(cluster: &Cluster, name: &str) -> daemon::Builder {
+    let builder = Daemon::builder(cluster, name);
+    (0..JOBS).fold(builder, |builder, job| {
+        builder.named_job(&format!("job-{job}"), &["sleep", "1000000"])
+    })
+}
+
+/// Who leads each job, once all are led.
+fn leaders(cluster: &Cluster) -> BTreeMap<usize, String> {
+    eventually(secs(30), "all are led", || {
+        let first = |job: usize| Some(cluster.first(&format!("{PREFIX}/job-{job}"))?.name);
+        let all: BTreeMap<_, _> = (0..JOBS)
+            .filter_map(|job| Some((job, first(job)?)))
+            .collect();
+        if all.len() == JOBS { Ok(all) } else { Err(all) }
+    })
+}
+
+#[test]
+fn jobs_that_start_cold_are_led_by_all_hosts_and_not_by_the_first() {
+    let cluster = Cluster::start(1);
+    let names = ["one", "two", "three"];
+    let replicas = names.map(|name| replica(&cluster, name).spawn());
+    let all = leaders(&cluster);
+    let mut led: BTreeMap<&str, usize> = BTreeMap::new();
+    for leader in all.values() {
+        *led.entry(leader).or_default() += 1;
+    }
+    // The hashes of these names give them 4, 3 and 5; on a busy machine some may be late.
+    assert!(
+        led.len() == 3 && led.values().all(|count| *count >= 2),
+        "{led:?}"
+    );
+    // Who comes later joins at once, and takes nothing.
+    let late = replica(&cluster, "late").spawn();
+    eventually(SOON, "the late one waits everywhere", || {
+        late.lines("campaigning").len() == JOBS
+    });
+    assert!(late.lines("leaving it to others first").is_empty());
+    assert_eq!(leaders(&cluster), all);
+    // The jobs of one that dies go on elsewhere, all others stay where they are.
+    replicas[0].sigkill();
+    let mut after = all.clone();
+    eventually(SOON, "none is led by the dead one", || {
+        after = leaders(&cluster);
+        after.values().all(|leader| leader != "one")
+    });
+    for (job, leader) in all.iter().filter(|(_, leader)| *leader != "one") {
+        assert_eq!(&after[job], leader);
+    }
+}
+
+/// A replica with one job, which prefers `two`.
+fn preferring(scene: &Scene, name: &str, more: &str) -> Daemon {
+    Daemon::builder(&scene.cluster, name)
+        .named_job("a", &["true"])
+        .toml(&format!(
+            "jobs.a = {{ prefer = ['two'], prefer_after = '3s', {more} }}"
+        ))
+        .spawn()
+}
+
+#[test]
+fn a_term_goes_to_who_is_preferred_once_that_has_waited_and_comes_back_with_it() {
+    let scene = Scene::start(1);
+    let scheduled = "schedule = { every = '1h' }";
+    let one = preferring(&scene, "one", scheduled);
+    one.wait_elected(SOON);
+    let two = preferring(&scene, "two", scheduled);
+    two.wait_log("campaigning", SOON);
+    let other = preferring(&scene, "three", scheduled);
+    let stepped = one.wait_log("stepping down", secs(20));
+    assert_eq!(stepped.text("by"), "job.prefer");
+    let token = two.wait_elected(SOON);
+    assert!(other.lines("elected").is_empty());
+    // And stays there.
+    throughout(secs(5), "two leads", || {
+        scene
+            .cluster
+            .first(&format!("{PREFIX}/a"))
+            .is_some_and(|first| first.create_revision == token)
+    });
+    // It dies, and comes back: a minute has to pass since the last hand-over.
+    two.sigkill();
+    eventually(SOON, "another leads", || {
+        one.lines("elected").len() + other.lines("elected").len() == 2
+    });
+}
+
+#[test]
+fn a_run_that_goes_on_is_not_ended_for_who_is_preferred() {
+    let scene = Scene::start(1);
+    let endless = "command = ['sleep', '1000000']";
+    let one = preferring(&scene, "one", endless);
+    one.wait_elected(SOON);
+    let two = preferring(&scene, "two", endless);
+    two.wait_log("campaigning", SOON);
+    throughout(secs(8), "one leads on", || {
+        one.lines("stepping down").is_empty()
+    });
+}
