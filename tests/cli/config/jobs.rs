@@ -108,7 +108,7 @@ fn layers_merge_by_the_names() {
     let configs = jobs(&fixture);
     assert_eq!(configs.names().as_deref(), Some("backup,index-all,third"));
     let backup = job(&configs, "backup");
-    assert_eq!(backup.run_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(backup.run_timeout, Some(Duration::from_hours(1)));
     assert_eq!(
         backup.check.as_ref().unwrap().interval,
         Duration::from_secs(7)
@@ -202,9 +202,8 @@ fn a_job_without_a_name_has_no_place_beside_them() {
     jobs(&Fixture::new(
         "[job]\nstop_grace = \"30s\"\n[jobs.a]\ncommand = [\"x\"]\n",
     ));
-    let many: String = (0..101)
-        .map(|it| format!("[jobs.a{it}]\ncommand = [\"x\"]\n"))
-        .collect();
+    let many = (0..101).map(|it| format!("[jobs.a{it}]\ncommand = [\"x\"]\n"));
+    let many = many.collect::<Vec<_>>().concat();
     assert_eq!(
         faults(&many),
         ["a.toml: jobs: expected at most 100 jobs, found 101"]
