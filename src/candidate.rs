@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backoff;
-use crate::clock::{self, Tick};
+use crate::clock::{self, Alarm, Tick};
 use crate::config::Config;
 use crate::etcd::{AuthToken, Store};
 use crate::guardian::client::ClientEvent as GuardianEvent;
@@ -265,12 +265,14 @@ impl Candidate {
     /// Contends, leads, and contends again, until a shutdown is complete.
     pub(crate) async fn run(mut self) {
         self.on(Event::Tick);
+        let mut alarm = Alarm::default();
         while !self.exiting {
             self.tick.tick();
             self.publish();
-            let at_the_latest = clock::now() + self.config.election.ttl / 4;
+            // Seldom the first to come: there is news of each renewal.
+            let round = clock::now() + self.config.election.ttl / 2;
             let timer = self.mind.next_timer();
-            let wake = timer.map_or(at_the_latest, |at| at.min(at_the_latest));
+            let wake = timer.map_or(round, |at| at.min(round));
             self.wall.arm(self.mind.next_wall());
             let next = tokio::select! {
                 biased;
@@ -283,7 +285,7 @@ impl Candidate {
                 Some(word) = self.words.1.recv() => Next::Word(word),
                 () = changed(&mut self.status) => Next::Lease,
                 () = self.pulse.asked() => Next::Asked,
-                () = clock::sleep_until(wake) => Next::Time,
+                () = alarm.about(round, timer) => Next::Time,
                 () = self.wall.woken() => Next::Time,
             };
             if clock::now().since(wake) > STOPPED {
@@ -301,8 +303,7 @@ impl Candidate {
                 }
                 Next::Word(word) => self.heard(word),
                 Next::Lease => self.hear_of_lease(),
-                // The tick of the next round is the answer.
-                Next::Asked => {}
+                Next::Asked => self.pulse.answer(),
                 Next::Time => self.on(Event::Tick),
             }
         }

@@ -7,9 +7,6 @@ use tokio::sync::Notify;
 
 use crate::clock::{self, Tick};
 
-/// How often it is looked whether the loop has answered.
-const LOOK: Duration = Duration::from_millis(5);
-
 /// How often it is looked whether the loops live at all.
 const ROUND: Duration = Duration::from_secs(15);
 
@@ -34,6 +31,7 @@ pub(crate) async fn ended(pulses: &[(&'static str, Pulse)]) -> &'static str {
 #[derive(Clone, Debug)]
 pub(crate) struct Pulse {
     asked: Arc<Notify>,
+    answered: Arc<Notify>,
     tick: Tick,
 }
 
@@ -42,11 +40,12 @@ impl Pulse {
     pub(crate) fn new(tick: Tick) -> Self {
         Self {
             asked: Arc::default(),
+            answered: Arc::default(),
             tick,
         }
     }
 
-    /// Waits until somebody asks; then the loop owes a tick.
+    /// Waits until somebody asks; then the loop owes an [`answer`](Self::answer).
     ///
     /// # Cancel safety
     /// Safe.
@@ -54,25 +53,37 @@ impl Pulse {
         self.asked.notified().await;
     }
 
-    /// Ticks whenever somebody asks, in place of a loop that has no round of its own.
+    /// Ticks, and tells who has asked.
+    pub(crate) fn answer(&self) {
+        self.tick.tick();
+        self.answered.notify_waiters();
+    }
+
+    /// Answers whenever somebody asks, in place of a loop that has no round of its own.
     pub(crate) async fn beat(self) {
         loop {
             self.asked().await;
-            self.tick.tick();
+            self.answer();
         }
     }
 
     /// Whether the loop comes round within `limit`.
     pub(crate) async fn beats(&self, limit: Duration) -> bool {
         let asked_at = clock::now();
-        self.asked.notify_one();
-        while self.tick.last() < asked_at {
-            if clock::now().since(asked_at) > limit {
-                return false;
+        let answered = async {
+            loop {
+                let answer = self.answered.notified();
+                self.asked.notify_one();
+                answer.await;
+                if self.tick.last() >= asked_at {
+                    return;
+                }
             }
-            clock::sleep(LOOK).await;
+        };
+        tokio::select! {
+            () = answered => true,
+            () = clock::sleep(limit) => false,
         }
-        true
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::cmp::Ordering;
 use std::ops::{Add, Sub};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,6 +20,7 @@ use rustix::time::{
     timerfd_create, timerfd_settime,
 };
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 
 /// A point in time, in nanoseconds since boot by either clock.
@@ -37,6 +38,9 @@ pub struct Instant {
 impl Instant {
     /// The instant at which the machine booted: earlier than any that [`now`] returns.
     pub const BOOT: Self = Self::from_nanos(0);
+
+    /// An instant that never comes.
+    pub const FAR: Self = Self::from_nanos(u64::MAX);
 
     /// The instant `nanos` nanoseconds after boot by both clocks.
     pub const fn from_nanos(nanos: u64) -> Self {
@@ -256,29 +260,34 @@ impl Timer {
     /// # Errors
     /// Never for an instant that [`now`] could return.
     pub fn arm(&self, at: Option<Instant>) -> std::io::Result<()> {
-        let zero = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // A value of zero would disarm, so boot itself becomes the first nanosecond after it.
-        let it_value = at.map_or(zero, |at| {
-            let nanos = look_again(at, now()).max(1);
-            Timespec {
-                tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
-                tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
-            }
-        });
-        let spec = Itimerspec {
-            it_interval: zero,
-            it_value,
-        };
-        timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &spec)?;
-        Ok(())
+        set(&self.0, at.map(|at| look_again(at, now())))
     }
 }
 
-impl std::os::fd::AsFd for Timer {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+/// Sets the nanosecond after boot at which a timer becomes readable; `None` disarms it.
+fn set(timer: impl AsFd, at: Option<u64>) -> std::io::Result<()> {
+    let zero = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // A value of zero would disarm, so boot itself becomes the first nanosecond after it.
+    let it_value = at.map_or(zero, |nanos| {
+        let nanos = nanos.max(1);
+        Timespec {
+            tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
+        }
+    });
+    let spec = Itimerspec {
+        it_interval: zero,
+        it_value,
+    };
+    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &spec)?;
+    Ok(())
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
@@ -301,6 +310,71 @@ fn look_again(at: Instant, now: Instant) -> u64 {
     now.boot.saturating_add(nanos(wait))
 }
 
+/// What a loop waits with that waits again and again: one timer, which stays armed for as long as it
+/// is to go off at the same instant. One that is made for each wait costs five system calls more.
+///
+/// Needs tokio's I/O driver. Whatever waits with it is safe to drop at any time.
+#[derive(Debug, Default)]
+pub struct Alarm {
+    timer: Option<Receiver>,
+    /// What the timer is armed for.
+    armed: Option<Wanted>,
+}
+
+/// About when to be woken, and by when at the latest.
+type Wanted = (Instant, Option<Instant>);
+
+impl Alarm {
+    /// Waits until `at`, counting the time that the machine is suspended. Returns at once if it has
+    /// passed.
+    pub async fn until(&mut self, at: Instant) {
+        self.about(Instant::FAR, Some(at)).await;
+    }
+
+    /// Waits until about `at`, but not past `limit`.
+    ///
+    /// For what may be late by as much as the clock that counts suspends is slewed: who has to be on time
+    /// by the other one too is woken three or four times on the way to see how it stands.
+    pub async fn about(&mut self, at: Instant, limit: Option<Instant>) {
+        while now().boot < at.boot && !limit.is_some_and(Instant::has_passed) {
+            self.wait((at, limit)).await;
+        }
+    }
+
+    /// Waits once, until it is time to look.
+    async fn wait(&mut self, wanted: Wanted) {
+        let woken = match self.arm(wanted) {
+            // How often it went off; a read that fills less than its room tells tokio that there is no more.
+            Ok(timer) => timer.read(&mut [0; 16]).await.map(drop),
+            Err(error) => Err(error),
+        };
+        self.armed = None;
+        if woken.is_err() {
+            // Without a file descriptor to spare, a timer that sleeps through a suspend is the
+            // best there is; it is short so that a wake-up is noticed soon.
+            let left = wanted.0.min(wanted.1.unwrap_or(wanted.0)).remaining();
+            tokio::time::sleep(left.min(Duration::from_millis(100))).await;
+        }
+    }
+
+    fn arm(&mut self, wanted: Wanted) -> std::io::Result<&mut Receiver> {
+        let timer = match self.timer.take() {
+            Some(timer) => timer,
+            // The one safe way to hand tokio a descriptor of any kind to wait on: it is read as a
+            // pipe would be, which a timer allows.
+            None => Receiver::from_owned_fd_unchecked(Timer::new()?.0)?,
+        };
+        let timer = self.timer.insert(timer);
+        if self.armed != Some(wanted) {
+            let (at, limit) = wanted;
+            let look = limit.map_or(at.boot, |limit| at.boot.min(look_again(limit, now())));
+            set(&*timer, Some(look))?;
+            self.armed = Some(wanted);
+        }
+        Ok(timer)
+    }
+}
+
 /// Waits until `at`, counting the time that the machine is suspended.
 ///
 /// Returns at once if it has passed. Needs tokio's I/O driver.
@@ -308,28 +382,15 @@ fn look_again(at: Instant, now: Instant) -> u64 {
 /// # Cancel safety
 /// Safe to drop at any time.
 pub async fn sleep_until(at: Instant) {
-    while !at.has_passed() {
-        let armed = Timer::new().and_then(|timer| {
-            timer.arm(Some(at))?;
-            // The one safe way to hand tokio a descriptor of any kind to wait on: it is read as a
-            // pipe would be, which a timer allows.
-            Receiver::from_owned_fd_unchecked(timer.0)
-        });
-        let waited = match armed {
-            Ok(timer) => timer.readable().await,
-            Err(error) => Err(error),
-        };
-        if waited.is_err() {
-            // Without a file descriptor to spare, a timer that sleeps through a suspend is the
-            // best there is; it is short so that a wake-up is noticed soon.
-            tokio::time::sleep(at.remaining().min(Duration::from_millis(100))).await;
-        }
-    }
+    Alarm::default().until(at).await;
 }
 
-/// Waits for `span`, counting the time that the machine is suspended; see [`sleep_until`].
+/// Waits for about `span`, counting the time that the machine is suspended; see [`Alarm::about`].
+///
+/// # Cancel safety
+/// Safe to drop at any time.
 pub async fn sleep(span: Duration) {
-    sleep_until(now() + span).await;
+    Alarm::default().about(now() + span, None).await;
 }
 
 #[cfg(test)]
@@ -393,6 +454,28 @@ mod tests {
         let at = Instant::of(5, 9);
         let text = serde_json::to_string(&at).unwrap();
         assert_eq!(serde_json::from_str::<Instant>(&text).unwrap(), at);
+    }
+
+    #[tokio::test]
+    async fn an_alarm_goes_off_for_what_comes_first_again_and_again() {
+        let (soon, late) = (Duration::from_millis(20), Duration::from_secs(10));
+        let mut alarm = Alarm::default();
+        for (at, limit) in [(soon, None), (soon, Some(late)), (late, Some(soon))] {
+            let begun = now();
+            let waited = alarm.about(begun + at, limit.map(|limit| begun + limit));
+            waited.await;
+            assert!(now() >= begun + soon && now() < begun + late / 2);
+        }
+        // One that is given up on is armed anew, and an instant that has passed is not waited for.
+        let begun = now();
+        tokio::select! {
+            biased;
+            () = alarm.until(begun + late) => panic!("too soon"),
+            () = tokio::time::sleep(soon) => {}
+        }
+        alarm.until(begun + soon * 2).await;
+        alarm.until(begun).await;
+        assert!(now() >= begun + soon * 2 && now() < begun + late / 2);
     }
 
     /// A timer whose clock is slewed all the while it waits is looked at in time all the same.

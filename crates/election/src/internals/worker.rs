@@ -135,6 +135,12 @@ impl Pool {
                     break work;
                 }
                 state.idle += 1;
+                if state.threads == 1 {
+                    // The last one has nobody to leave the work to.
+                    state = (self.filled.wait(state)).unwrap_or_else(PoisonError::into_inner);
+                    state.idle -= 1;
+                    continue;
+                }
                 let waited = self.filled.wait_timeout(state, LINGER);
                 let timed_out;
                 (state, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);

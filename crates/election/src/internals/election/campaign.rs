@@ -273,8 +273,9 @@ impl Election {
         let changed = async {
             let limit = session.timing().attempt_limit();
             let mut watch = Watch::open(&self.store, limit, targets, looked_at.next()).await?;
+            let mut status = session.status();
             loop {
-                for change in watch.next().await? {
+                for change in watch.next_beside(&mut status).await? {
                     match &change {
                         Change::Delete { key, .. } if key == own => return Ok(Err(Loss::Deleted)),
                         Change::Put(kv) if kv.key() == own => {

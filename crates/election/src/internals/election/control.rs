@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 
 use etcd_client::{GetOptions, Txn, TxnOp};
+use tokio::sync::watch as told;
 
 use super::own_key::{put_back, say_not_put_back, say_put_back};
 use crate::clock;
 use crate::etcd::watch::{Change, Target, Watch};
 use crate::etcd::{Error, Store, reads};
 use crate::revision::{Revision, Token};
-use crate::session::Loss;
+use crate::session::{Loss, Status};
 use crate::term::Term;
 use crate::term::record::{self, PauseRecord, Record, StepDown, Trigger};
 
@@ -55,6 +56,8 @@ pub enum Notice {
 pub struct Lookout {
     store: Store,
     term: Term,
+    /// Of its lease.
+    status: told::Receiver<Status>,
     watch: Option<Watch>,
     /// Notices that have not been handed out.
     notices: VecDeque<Notice>,
@@ -74,6 +77,7 @@ impl Lookout {
         Self {
             store,
             value: term.candidate().into(),
+            status: term.status(),
             term,
             watch: None,
             notices: VecDeque::new(),
@@ -121,7 +125,7 @@ impl Lookout {
             return self.put_back(at).await;
         }
         let changes = match &mut self.watch {
-            Some(watch) => watch.next().await?,
+            Some(watch) => watch.next_beside(&mut self.status).await?,
             None => self.look_and_watch().await?,
         };
         for change in &changes {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Client, EventType, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use tokio::sync::watch as told;
 
 use super::member::Member;
 use super::{Error, Store};
@@ -15,8 +16,9 @@ use crate::revision::Revision;
 const PROBE_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a watch is silent at most before it is asked, though its member answers other requests over
-/// the same connection: that one knows of the watch needs to be seen now and then only.
-const PROBE_AT_LAST: Duration = Duration::from_secs(10);
+/// the same connection, such as renewals: these show that it lives, and a connection that lives keeps its
+/// streams. That it knows of the watch is to be seen now and then only.
+const PROBE_AT_LAST: Duration = Duration::from_mins(1);
 
 /// What to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +65,8 @@ pub struct Watch {
     /// that it is refused at once. The store's own question for that, after its progress, is not
     /// answered where the watch begins with a revision to come, by etcd since 3.5.8.
     probe: (Vec<u8>, WatchOptions),
-    probed: bool,
+    /// Since when an answer to that is awaited.
+    probed: Option<Instant>,
     /// The connection that it was opened over.
     connection: u64,
     /// When it was opened, or its last message came.
@@ -134,7 +137,7 @@ impl Watch {
             limit,
             opening,
             probe,
-            probed: false,
+            probed: None,
             proxied: None,
             bears_proxy: false,
         })
@@ -175,6 +178,27 @@ impl Watch {
         Ok(changes(&message))
     }
 
+    /// As [`next`](Self::next), beside `renewals`, of which there is news each time: its patience begins
+    /// anew with the member's answers to them, so that nothing wakes this thread in between.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    ///
+    /// # Cancel safety
+    /// As [`next`](Self::next).
+    pub(crate) async fn next_beside<T>(
+        &mut self,
+        renewals: &mut told::Receiver<T>,
+    ) -> Result<Vec<Change>, Error> {
+        loop {
+            tokio::select! {
+                biased;
+                changes = self.next() => return changes,
+                Ok(()) = renewals.changed() => {}
+            }
+        }
+    }
+
     /// As [`next`](Self::next), as the store's protocol has it: a message with events, or the last
     /// one, which says how far the history was compacted.
     ///
@@ -205,25 +229,25 @@ impl Watch {
 
     async fn wait(&mut self) -> Result<WatchResponse, Error> {
         loop {
-            let patience = match self.proxied {
-                _ if self.probed => self.limit,
+            let patience = match (self.probed, self.proxied) {
+                (Some(at), _) => (at + self.limit).remaining(),
                 // It answers no probe, and old ones crash on it.
-                Some(true) => PROBE_AFTER,
-                _ => self.rest(),
+                (None, Some(true)) => PROBE_AFTER,
+                (None, _) => self.rest(),
             };
             let silence = tokio::time::timeout(patience, self.stream.message());
             let Ok(message) = silence.await else {
                 let is_due = self.proxied != Some(true) && self.rest().is_zero();
-                if !self.probed && !is_due {
-                    continue;
-                }
-                if self.probed {
+                if self.probed.is_some() {
                     return Err(Error::Timeout {
                         endpoint: self.member.endpoint.clone(),
                         limit: self.limit,
                     });
                 }
-                self.probed = true;
+                if !is_due {
+                    continue;
+                }
+                self.probed = Some(clock::now());
                 if self.opening == 0 {
                     let (key, options) = self.probe.clone();
                     let probe = self.stream.watch(key, Some(options));
@@ -233,7 +257,7 @@ impl Watch {
                 }
                 continue;
             };
-            self.probed = false;
+            self.probed = None;
             self.spoke = clock::now();
             let message = message.map_err(|error| self.member.classify(&error))?;
             let message = message.ok_or_else(|| Error::Unreachable {
