@@ -17,7 +17,7 @@ use super::slots;
 use super::successor::SuccessorLook;
 use crate::backoff::{Backoff, jitter};
 use crate::clock::{self, Tick};
-use crate::config::timing::Timing;
+use crate::config::timing::{JOBS_TURN, Timing};
 use crate::election::control::{Lookout, Notice};
 use crate::election::digest::tell_digest;
 use crate::election::{CampaignError, Digest, Election, TakeoverDelay, wishes};
@@ -35,11 +35,6 @@ use crate::vital;
 
 /// First and largest pause between attempts to give back to a store that is away.
 const GIVE_BACK_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-
-/// Between the election and all that can wait, such as the first look of the lookout, which then
-/// sees all that came before it: the job starts in these milliseconds, and neither daemon nor store
-/// should be busy with less.
-const JOBS_TURN: Duration = Duration::from_millis(10);
 
 /// What the candidate is told.
 #[derive(Debug)]
@@ -372,6 +367,7 @@ impl Contestant {
         tokio::select! {
             biased;
             loss = session.lost() => return Err(Event::Lost(loss)),
+            // The lookout sees all that came before its first look.
             () = clock::sleep(JOBS_TURN) => {}
         }
         loop {

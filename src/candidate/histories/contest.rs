@@ -430,6 +430,15 @@ impl Contest {
 }
 
 impl Candidacy {
+    /// When the next renewal is due, after one that was sent then.
+    fn next_due(&self, sent: Instant) -> Instant {
+        sent + if self.claimed {
+            self.timing.renewal_interval()
+        } else {
+            self.timing.waiting_interval()
+        }
+    }
+
     fn timer(&self) -> Option<Instant> {
         let stage = match &self.stage {
             Stage::Granting(pending, _) | Stage::Joining(pending) | Stage::Claiming(pending, _) => {

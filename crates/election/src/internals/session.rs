@@ -202,7 +202,7 @@ impl Session {
     ///
     /// `claimed_in` is the raft term of the claim's own header. If the last renewal was
     /// acknowledged before the claim was sent (`acked`) and in the same raft term, the claim has
-    /// proven it; otherwise this renews and proves once more (R1).
+    /// proven it; otherwise, or if that was too long ago, this renews and proves once more (R1).
     ///
     /// # Errors
     /// The loss, if the lease or the key is gone, or the deadline came first.
@@ -210,7 +210,8 @@ impl Session {
     /// # Cancel safety
     /// Dropping it may leave the session tied to the term; close it then.
     pub async fn lead(&self, own: OwnKey, acked: Ack, claimed_in: u64) -> Result<(), Loss> {
-        let proven = deadline::is_proven(acked, claimed_in, self.store.seen().raft_term);
+        let newest = self.store.seen().raft_term;
+        let proven = deadline::is_enough(acked, claimed_in, newest, self.timing, clock::now());
         let order = RenewalOrder::Lead {
             own,
             proven: proven.then_some(acked),

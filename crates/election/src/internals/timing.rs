@@ -22,6 +22,10 @@ pub const LARGEST_BACKOFF: Duration = Duration::from_millis(50);
 /// `mu`: how late a thread may get to run.
 pub const SLACK: Duration = Duration::from_millis(200);
 
+/// Between the election and all that can wait: the job starts in these milliseconds, and neither its
+/// replica nor the store should be busy with less.
+pub const JOBS_TURN: Duration = Duration::from_millis(10);
+
 /// One over `rho`: two clocks drift by at most one part in so many.
 const DRIFT: u128 = 1000;
 
@@ -132,6 +136,12 @@ impl Timing {
     /// `R`: from one renewal to the next, `T/5`.
     pub fn renewal_interval(&self) -> Duration {
         self.ttl / 5
+    }
+
+    /// From one renewal to the next while the lease carries no term, `R + Q`: whoever comes to lead with
+    /// a renewal as old as that is where a leader is whose last one has failed, and renews at once.
+    pub fn waiting_interval(&self) -> Duration {
+        self.renewal_interval() + self.attempt_limit()
     }
 
     /// `Q`: the limit of one whole attempt, connecting included, `min(1.5 s, T/7)`.

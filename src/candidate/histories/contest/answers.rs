@@ -10,7 +10,7 @@ use crate::clock::Instant;
 use crate::election::claim::{ClaimStep, WaitedFor};
 use crate::etcd::keep_alive::Ack;
 use crate::keys::Prefix;
-use crate::session::deadline::is_proven;
+use crate::session::deadline::{is_enough, is_proven};
 use crate::session::{Loss, Status};
 
 impl Contest {
@@ -65,7 +65,6 @@ impl Contest {
         raft_term: u64,
         now: Instant,
     ) {
-        let due = |sent: Instant, it: &Candidacy| sent + it.timing.renewal_interval();
         match (&it.renewal, answer) {
             (Renewal::Renewing(pending, sent), answer) if pending.number == number => {
                 let mut sent = *sent;
@@ -86,7 +85,7 @@ impl Contest {
                     if self.mistake == Some(Mistake::BelievesEveryAck) {
                         status.proven(ack, it.timing);
                         self.news = Some(status.clone());
-                        it.renewal = Renewal::Idle(due(sent, it));
+                        it.renewal = Renewal::Idle(it.next_due(sent));
                         return self.lead(it, now);
                     }
                     let pending = self.ask(Request::Read { token }, now, limit);
@@ -94,7 +93,7 @@ impl Contest {
                 } else {
                     status.acknowledged(ack, it.timing);
                     self.news = Some(status.clone());
-                    it.renewal = Renewal::Idle(due(sent, it));
+                    it.renewal = Renewal::Idle(it.next_due(sent));
                 }
             }
             (Renewal::Reading(pending, ack), answer) if pending.number == number => {
@@ -108,7 +107,7 @@ impl Contest {
                         status.proven(ack, it.timing);
                         self.news = Some(status.clone());
                     }
-                    it.renewal = Renewal::Idle(due(ack.sent, it));
+                    it.renewal = Renewal::Idle(it.next_due(ack.sent));
                     self.lead(it, now);
                 } else {
                     it.renewal = Renewal::Idle(now + Duration::from_millis(10));
@@ -141,7 +140,7 @@ impl Contest {
                     raft_term,
                 };
                 let status = Status::granted(ack, it.timing);
-                it.renewal = Renewal::Idle(ack.sent + it.timing.renewal_interval());
+                it.renewal = Renewal::Idle(it.next_due(ack.sent));
                 it.status = Some(status.clone());
                 self.granted = Some(it.lease);
                 self.events.push(Event::Granted(it.timing, status));
@@ -213,11 +212,12 @@ impl Contest {
         it.claimed = true;
         it.stage = Stage::Proving;
         let idle = matches!(it.renewal, Renewal::Idle(_));
-        if idle && is_proven(acked, raft_term, self.newest) {
+        if idle && is_enough(acked, raft_term, self.newest, it.timing, now) {
             if let Some(status) = &mut it.status {
                 status.proven(acked, it.timing);
                 self.news = Some(status.clone());
             }
+            it.renewal = Renewal::Idle(it.next_due(acked.sent).max(now));
             self.lead(it, now);
         } else {
             // A renewal that is on its way is followed by another.

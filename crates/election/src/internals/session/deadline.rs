@@ -1,6 +1,7 @@
 //! How acknowledged renewals move the deadline (R1): no I/O, no clock.
 
 use super::Status;
+use crate::clock::Instant;
 use crate::etcd::keep_alive::Ack;
 use crate::timing::Timing;
 
@@ -11,6 +12,13 @@ use crate::timing::Timing;
 /// nobody else hears of. A read never comes from such a leader.
 pub const fn is_proven(ack: Ack, read_in: u64, newest: u64) -> bool {
     ack.raft_term == read_in && ack.raft_term >= newest
+}
+
+/// Whether a claim that was answered in the raft term `claimed_in` at `now` can begin its term with the
+/// renewal that was acknowledged before: proven, and young enough that one more may fail.
+pub fn is_enough(ack: Ack, claimed_in: u64, newest: u64, timing: Timing, now: Instant) -> bool {
+    let polite_stop = timing.polite_stop(timing.deadline(ack.sent));
+    is_proven(ack, claimed_in, newest) && now + timing.attempt_limit() < polite_stop
 }
 
 impl Status {

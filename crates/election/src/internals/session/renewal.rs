@@ -8,12 +8,12 @@ use super::deadline::is_proven;
 use super::status::LeaseTrouble;
 use super::{Counter, Loss, Options, OwnKey, Renewed as Counted, SharedReads, Status};
 use crate::backoff::{Backoff, jitter};
-use crate::clock::{self, Instant, Tick};
+use crate::clock::{self, Alarm, Instant, Tick};
 use crate::etcd::keep_alive::{Ack, KeepAlive};
 use crate::etcd::{Error, Store};
 use crate::keys::LeaseId;
 use crate::revision::Token;
-use crate::timing::{LARGEST_BACKOFF, Timing};
+use crate::timing::{JOBS_TURN, LARGEST_BACKOFF, Timing};
 
 /// The first pause after a failed attempt: a refused connection fails in less than that, and would
 /// be tried in a spin.
@@ -119,6 +119,8 @@ impl Renewal {
         inbox: &mut mpsc::UnboundedReceiver<RenewalOrder>,
     ) -> Loss {
         let mut due = self.next_due();
+        // One for all that is waited for here: a process may have hundreds of sessions.
+        let mut alarm = Alarm::default();
         loop {
             let deadline = self.publish.borrow().deadline;
             tokio::select! {
@@ -127,20 +129,23 @@ impl Renewal {
                     Some(RenewalOrder::Lead { own, proven }) => {
                         self.own = Some(own);
                         due = match proven {
-                            Some(ack) => { self.prove(ack); due }
+                            Some(ack) => {
+                                self.prove(ack);
+                                // A waiter's renewal may be older by now than a leader's ever is.
+                                self.next_due().max(clock::now() + JOBS_TURN)
+                            }
                             None => clock::now(),
                         };
                     }
                     Some(RenewalOrder::Lose(loss)) => return loss,
                     None => return Loss::Closed,
                 },
-                // One timer for both: a process may have hundreds of sessions.
-                () = clock::sleep_until(deadline.min(due)) => {
+                () = alarm.about(due, Some(deadline)) => {
                     if deadline.has_passed() {
                         return Loss::Expired;
                     }
                     if due.has_passed() {
-                        match self.attempt(inbox).await {
+                        match self.attempt(inbox, &mut alarm).await {
                             Ok(next) => due = next,
                             Err(loss) => return loss,
                         }
@@ -155,6 +160,7 @@ impl Renewal {
     async fn attempt(
         &mut self,
         inbox: &mut mpsc::UnboundedReceiver<RenewalOrder>,
+        alarm: &mut Alarm,
     ) -> Result<Instant, Loss> {
         if self.main_loop_hangs() {
             tracing::error!(lease = %self.lease, "the main loop hangs: not renewing");
@@ -171,7 +177,7 @@ impl Renewal {
                 Some(RenewalOrder::Lead { own, .. }) => Ok(RenewalOutcome::Interrupted(own)),
                 None => return Err(Loss::Closed),
             },
-            () = clock::sleep_until(deadline) => return Err(Loss::Expired),
+            () = alarm.until(deadline) => return Err(Loss::Expired),
             outcome = self.renew() => outcome.map(RenewalOutcome::Acked),
         };
         match outcome {
@@ -319,7 +325,10 @@ impl Renewal {
     }
 
     fn next_due(&self) -> Instant {
-        let interval = self.timing.renewal_interval();
+        let interval = match self.own {
+            Some(_) => self.timing.renewal_interval(),
+            None => self.timing.waiting_interval(),
+        };
         let due = self.publish.borrow().ack.sent + interval;
         if self.reads.is_some() {
             due.at_beat(interval / BEATS)

@@ -205,6 +205,19 @@ proptest! {
     }
 
     #[test]
+    fn who_comes_to_lead_with_a_waiters_oldest_renewal_has_room_for_one_that_fails(
+        choice in any_choice(),
+    ) {
+        let timing = choice.timing();
+        if choice.check().is_ok() {
+            let sent = Instant::from_nanos(0);
+            let claimed = sent + timing.waiting_interval();
+            let left = timing.polite_stop(timing.deadline(sent)).since(claimed);
+            prop_assert!(left >= timing.attempt_limit() + LARGEST_BACKOFF);
+        }
+    }
+
+    #[test]
     fn the_order_of_a_term_is_polite_kill_deadline(choice in any_choice(), sent in 0_u64..1 << 60) {
         let timing = choice.timing();
         let deadline = timing.deadline(Instant::from_nanos(sent));
