@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::keys::Prefix;
-use crate::proc::look::{everybody, seen};
+use crate::proc::look::{everybody, listed, seen};
 use crate::proc::{self, GUARDIAN_VARIABLE, Process, Stat};
 use crate::runs::RunRecord;
 
@@ -160,7 +160,7 @@ fn of_runs(runs: &[RunRecord]) -> io::Result<HashSet<Process>> {
 /// guardian holds.
 fn of_terms(prefix: &Prefix) -> io::Result<Vec<Process>> {
     let mut bearers = Vec::new();
-    let mut unknown = others()?;
+    let mut unknown = suspects(prefix)?;
     for attempt in 0..LOOKS {
         if attempt > 0 && !unknown.is_empty() {
             std::thread::sleep(EXEC_PAUSE);
@@ -279,18 +279,27 @@ fn is_guardian(stat: &Stat) -> bool {
     names.contains(&stat.comm.as_bytes()) && !stat.has_ended()
 }
 
-/// The other living processes that may be ours, without what this one has started itself: its guardian,
-/// which may have our environment.
-fn others() -> io::Result<Vec<Process>> {
+/// The other living processes that may be ours and have these variables, or no environment to be seen,
+/// without what this one has started itself: its guardian, which may have our environment.
+fn suspects(prefix: &Prefix) -> io::Result<Vec<Process>> {
     let this = Process::this().pid;
-    let mut others = Vec::new();
-    for (pid, stat) in everybody()? {
+    let mut suspects = Vec::new();
+    for pid in listed()? {
+        // First of all, though it tells nothing of who it is: a launch waits for this, and hundreds have
+        // nothing of ours.
+        let environ = environment(pid)?;
+        if !environ.is_some_and(|it| it.is_empty() || has_variables(&it, prefix)) {
+            continue;
+        }
+        let Some(stat) = seen(Stat::read(pid))? else {
+            continue;
+        };
         let is_other = pid != this && stat.parent != this;
         if is_other && !stat.has_ended() && !stat.is_kernel_thread && may_be_ours(pid)? {
-            others.push(stat.process(pid));
+            suspects.push(stat.process(pid));
         }
     }
-    Ok(others)
+    Ok(suspects)
 }
 
 /// Whether the process runs as our user; for root, any may: a job can take another user's rights. The

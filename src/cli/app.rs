@@ -6,7 +6,7 @@ use std::process::{ExitCode, Termination};
 use clap::{Command, CommandFactory as _, FromArgMatches as _};
 use tracing_subscriber::{Layer, Registry};
 
-use super::{Cli, TopCommand, Typed};
+use super::{Cli, TopCommand, Typed, guardian};
 use crate::job::{Job, Jobs};
 
 /// How we are called in the help, where nobody has said otherwise.
@@ -91,6 +91,10 @@ impl App {
     /// It may be any, or the guardian that a daemon has started: a `main` that calls this should do
     /// nothing else but name its jobs. What a daemon's jobs need once goes to [`prepare`](Self::prepare).
     pub fn main(self) -> ExitCode {
+        // As the daemon starts it: a launch should not pay for a command line that nobody has typed.
+        if std::env::args_os().skip(1).eq(["guardian"]) {
+            return super::dispatch(TopCommand::Guardian(guardian::Args {}), self.jobs);
+        }
         let matches = self.command::<TopCommand>().get_matches();
         let command = TopCommand::from_arg_matches(&matches);
         // What there is to refuse was refused.

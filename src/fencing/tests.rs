@@ -12,7 +12,7 @@ fn election(name: &str) -> Prefix {
 
 /// Whether any process belongs to a term of this election.
 fn exists(prefix: &Prefix) -> bool {
-    let mut all = others().unwrap().into_iter();
+    let mut all = suspects(prefix).unwrap().into_iter();
     all.any(|each| {
         let environ = environment(each.pid).unwrap();
         environ.is_some_and(|environ| has_variables(&environ, prefix))
