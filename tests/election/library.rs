@@ -1,6 +1,7 @@
 //! Session, election and term without the daemon, as Go's concurrency package is used.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::*;
@@ -11,7 +12,7 @@ use incumbent::election::observe::LeaderEvent;
 use incumbent::election::{CampaignError, Election, Observer};
 use incumbent::etcd::{Settings, Store};
 use incumbent::keys::{NotAPrefix, Prefix};
-use incumbent::session::{Loss, Options, Session};
+use incumbent::session::{Counter, Loss, Options, Session};
 use incumbent::term::Term;
 use incumbent::term::{TxnOp, WriteError};
 use tokio::runtime::Runtime;
@@ -103,6 +104,65 @@ impl Library {
         let Standing { session, election } = standing;
         assert!(self.wait(election.resign(session, Some(term))));
     }
+}
+
+#[test]
+fn who_joins_an_empty_election_leads_by_that_without_a_claim() {
+    let library = Library::on(1);
+    let transactions = || {
+        let metrics = library.cluster.metrics(0).into_iter();
+        let of_txn =
+            |name: &str| name.starts_with("grpc_server_handled") && name.contains("\"Txn\"");
+        let counts = metrics.filter(|(name, _)| of_txn(name));
+        counts.map(|(_, count)| count).sum::<f64>()
+    };
+    let before = transactions();
+    let (a, term) = library.leader("a", 15);
+    // It joined, and put its term on record.
+    assert!((transactions() - before - 2.0).abs() < 0.5);
+    library.resign(a, &term);
+}
+
+#[test]
+fn who_waits_renews_less_often_than_who_leads_and_at_once_when_it_comes_to_lead() {
+    let library = Library::on(1);
+    let (a, term) = library.leader("a", 60);
+    let renewed = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&renewed);
+    let timing = Timing::new(secs(5), millis(300), millis(500));
+    let mut options = Options::new(timing);
+    options.counter = Counter::new(move |_, _| told.lock().unwrap().push(clock::now()));
+    let session = library.wait(Session::open(&library.store(), options));
+    let session = session.unwrap();
+    let mut election = Election::new(library.store(), Prefix::new(PREFIX), "b", secs(1));
+    let stands = library.runtime.spawn(async move {
+        let term = election.stand(&session).await.unwrap();
+        (Standing { session, election }, term)
+    });
+    eventually(SOON, "three renewals", || {
+        renewed.lock().unwrap().len() >= 3
+    });
+    for pair in renewed.lock().unwrap().windows(2) {
+        assert!(pair[1].since(pair[0]) > timing.renewal_interval() * 3 / 2);
+    }
+    // Older than any of a leader's, and not yet due for who waits.
+    eventually(SOON, "the last renewal is old", || {
+        let last = *renewed.lock().unwrap().last().unwrap();
+        clock::now().since(last) > timing.renewal_interval() * 6 / 5
+    });
+    let before = renewed.lock().unwrap().len();
+    library.resign(a, &term);
+    let (b, term) = library.wait(stands).unwrap();
+    let elected = clock::now();
+    eventually(SOON, "it renews", || renewed.lock().unwrap().len() > before);
+    let (last, next) = {
+        let renewed = renewed.lock().unwrap();
+        (renewed[before - 1], renewed[before])
+    };
+    // On a machine that is too busy for that, one was due in any case.
+    let sooner = timing.waiting_interval() - millis(100);
+    assert!(next.since(last) < sooner || elected.since(last) + millis(100) > sooner);
+    library.resign(b, &term);
 }
 
 #[test]

@@ -11,14 +11,17 @@
 //!                ├─ gone ────▶ lost
 //!                └─ first ───▶ prove the last renewal (R1) ──────────▶ Term
 //! ```
+//!
+//! A join that finds nobody in front is a claim as well.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnResponse};
 
-use crate::clock;
-use crate::etcd::{Error, Store, reads};
+use crate::clock::{self, Instant};
+use crate::etcd::keep_alive::Ack;
+use crate::etcd::{Error, Seen, Store, reads};
 use crate::keys::Prefix;
 use crate::revision::{Revision, Token};
 use crate::session::{self, Loss, Session};
@@ -74,6 +77,20 @@ pub struct Candidacy {
     pub position: i64,
     /// Its member record.
     pub member: MemberRecord,
+    /// What joining has found, if nobody stood in front: as good as the answer to a claim.
+    found: Option<Found>,
+}
+
+/// The answer to a claim, or to a join that found nobody in front: that goes through consensus, too, and
+/// says as of one revision that the own key is there, and no older one.
+#[derive(Clone, Debug)]
+struct Found {
+    claim: claim::Claim,
+    seen: Seen,
+    /// The last renewal that was acknowledged before that (R1).
+    acked: Ack,
+    /// When it was sent.
+    sent: Instant,
 }
 
 impl Election {
@@ -138,29 +155,47 @@ impl Election {
         let record = serde_json::to_string(&member).unwrap_or_default();
         let count = GetOptions::new().with_prefix().with_count_only();
         let everyone = TxnOp::get(self.prefix.candidates(), Some(count));
+        let [ended, term, pause, foreign] = claim::records(&self.prefix);
         let txn = Txn::new()
             .when([Compare::create_revision(&*key, CompareOp::Equal, 0)])
             .and_then([
                 TxnOp::put(&*key, self.candidate.as_str(), lease()),
                 TxnOp::put(self.prefix.member(session.lease()), record, lease()),
                 everyone.clone(),
+                ended,
+                term,
+                pause,
+                foreign,
             ])
             // A join that timed out was applied after all: the key tells when.
-            .or_else([TxnOp::get(&*key, None), everyone]);
-        let (answer, seen) = until_lost(session, || self.txn(session, txn.clone())).await?;
-        let mut position = 0;
-        let mut create_revision = Token::at(seen.revision);
-        for get in reads::gets(&answer) {
-            match get.kvs().first() {
-                Some(kv) => create_revision = Token::of(kv),
-                None => position = get.count() - 1,
+            .or_else([everyone, TxnOp::get(&*key, None)]);
+        let join = || self.ask(session, &txn);
+        let (answer, seen, acked, sent) = until_lost(session, join).await?;
+        let mut gets = reads::gets(&answer);
+        let position = gets.next().map_or(0, |all| all.count() - 1);
+        let mut kvs = gets.map(|mut get| get.take_kvs().into_iter().next());
+        let mut next = || kvs.next().flatten();
+        let mut found = None;
+        let create_revision = if answer.succeeded() {
+            if position == 0 {
+                let records = [next(), next(), next(), next()];
+                found = Some(Found {
+                    claim: claim::Claim::First(claim::Standing::read(&self.prefix, records)),
+                    seen,
+                    acked,
+                    sent,
+                });
             }
-        }
+            Token::at(seen.revision)
+        } else {
+            next().map_or_else(|| Token::at(seen.revision), |own| Token::of(&own))
+        };
         Ok(Candidacy {
             key,
             create_revision,
             position,
             member,
+            found,
         })
     }
 
@@ -260,11 +295,19 @@ impl Election {
         said.map(drop)
     }
 
-    async fn txn(
+    /// As [`txn`](Self::txn); returns also the last renewal that was acknowledged before it was sent, and
+    /// when that was.
+    async fn ask(
         &self,
         session: &Session,
-        txn: Txn,
-    ) -> Result<(TxnResponse, crate::etcd::Seen), Error> {
+        txn: &Txn,
+    ) -> Result<(TxnResponse, Seen, Ack, Instant), Error> {
+        let (acked, sent) = (session.last_ack(), clock::now());
+        let (answer, seen) = self.txn(session, txn.clone()).await?;
+        Ok((answer, seen, acked, sent))
+    }
+
+    async fn txn(&self, session: &Session, txn: Txn) -> Result<(TxnResponse, Seen), Error> {
         self.store.txn(session.timing().attempt_limit(), txn).await
     }
 }

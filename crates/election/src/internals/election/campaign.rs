@@ -6,7 +6,7 @@ use std::time::Duration;
 use etcd_client::KeyValue;
 
 use super::claim::{self, Claim, ClaimStep, WaitedFor};
-use super::{Candidacy, Election, until_lost};
+use super::{Candidacy, Election, Found, until_lost};
 use crate::clock;
 use crate::etcd::Error;
 use crate::etcd::watch::{Change, Target, Watch};
@@ -91,16 +91,18 @@ impl Election {
         let mut waited_out = None;
         // The pause that was heeded last, so that it is said once.
         let mut heeded = None;
+        // Joining was as good as a claim, just now.
+        let found = candidacy.found.clone();
+        let limit = session.timing().attempt_limit();
+        let mut found = found.filter(|found| clock::now().since(found.sent) < limit);
         loop {
-            let txn = claim::txn(&self.prefix, &candidacy.key, mine);
-            // The renewal that the claim proves is one acknowledged before the attempt that was
-            // answered began (R1).
-            let claim = || {
-                let (acked, txn) = (session.last_ack(), self.txn(session, txn.clone()));
-                async move { Ok((acked, txn.await?)) }
+            let Found {
+                claim, seen, acked, ..
+            } = match found.take() {
+                Some(found) => found,
+                None => self.claim(session, candidacy).await?,
             };
-            let (acked, (answer, seen)) = until_lost(session, claim).await?;
-            match Claim::read(&answer, &self.prefix, mine, session.lease()) {
+            match claim {
                 Claim::OffLease(at) => {
                     self.put_back(session, candidacy, at).await?;
                 }
@@ -181,6 +183,22 @@ impl Election {
                 }
             }
         }
+    }
+
+    /// Claims once, trying until the store answers or the session is lost.
+    async fn claim(&self, session: &Session, candidacy: &Candidacy) -> Result<Found, Loss> {
+        let mine = candidacy.create_revision;
+        let txn = claim::txn(&self.prefix, &candidacy.key, mine);
+        // The renewal that the claim proves is one acknowledged before the attempt that was
+        // answered began (R1).
+        let claim = || self.ask(session, &txn);
+        let (answer, seen, acked, sent) = until_lost(session, claim).await?;
+        Ok(Found {
+            claim: Claim::read(&answer, &self.prefix, mine, session.lease()),
+            seen,
+            acked,
+            sent,
+        })
     }
 
     fn term(

@@ -69,13 +69,12 @@ pub(super) fn txn(prefix: &Prefix, key: &str, mine: Token) -> Txn {
         .with_limit(1);
     Txn::new()
         .when([everyone.with_prefix(), own])
-        .and_then([
-            TxnOp::get(prefix.ended(), None),
-            TxnOp::get(prefix.term(), None),
-            TxnOp::get(prefix.pause(), None),
-            TxnOp::get(prefix.foreign(), None),
-            TxnOp::get(key, None),
-        ])
+        .and_then(
+            records(prefix)
+                .into_iter()
+                .chain([TxnOp::get(key, None)])
+                .collect::<Vec<_>>(),
+        )
         .or_else([
             TxnOp::get(key, None),
             TxnOp::get(prefix.candidates(), Some(in_front)),
@@ -83,6 +82,17 @@ pub(super) fn txn(prefix: &Prefix, key: &str, mine: Token) -> Txn {
             TxnOp::get(prefix.foreign(), None),
             TxnOp::get(prefix.term(), None),
         ])
+}
+
+/// The reads of what [`Standing::read`] takes.
+pub(super) fn records(prefix: &Prefix) -> [TxnOp; 4] {
+    let keys = [
+        prefix.ended(),
+        prefix.term(),
+        prefix.pause(),
+        prefix.foreign(),
+    ];
+    keys.map(|key| TxnOp::get(key, None))
 }
 
 impl Claim {
