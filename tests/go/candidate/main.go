@@ -1,6 +1,7 @@
 // A candidate as people write it in Go: the other kind that stands in our elections.
 //
-//	candidate [-hardened | -observe] -endpoints URLS [-election PREFIX] [-name NAME] [-ttl S] [-record FILE]
+//	candidate [-hardened | -observe] -endpoints URLS [-election PREFIX] [-name NAME] [-ttl S] [-beat D]
+//	          [-record FILE]
 //
 // As it comes, it is what tutorials show: a session, an election, Campaign, then work until somebody
 // presses ctrl-c. With -hardened it also stops its work when the session is done, and on SIGINT or
@@ -31,6 +32,7 @@ var (
 	prefix    = flag.String("election", "/election", "the election")
 	name      = flag.String("name", "go", "value of the candidate key")
 	ttl       = flag.Int("ttl", 5, "seconds")
+	beat      = flag.Duration("beat", 5*time.Millisecond, "how often the work says that it lives")
 	file      = flag.String("record", "/dev/null", "where the work is recorded")
 	hardened  = flag.Bool("hardened", false, "gives back, and stops when the session is done")
 	observe   = flag.Bool("observe", false, "follows the election")
@@ -63,7 +65,7 @@ func tutorial(client *clientv3.Client) {
 	work := begin(election.Rev())
 	for {
 		work.write("beat")
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(*beat)
 	}
 }
 
@@ -78,7 +80,7 @@ func guarded(client *clientv3.Client) {
 		return
 	}
 	work := begin(election.Rev())
-	beats := time.NewTicker(5 * time.Millisecond)
+	beats := time.NewTicker(*beat)
 	for {
 		select {
 		case <-session.Done():
