@@ -18,6 +18,7 @@ pub use app::App;
 mod app;
 mod away;
 mod check;
+mod config_schema;
 mod exec;
 mod exit;
 mod guardian;
@@ -83,6 +84,7 @@ enum Typed {
     Resume(pause::ResumeArgs),
     Kv(kv::Args),
     Check(check::Args),
+    ConfigSchema(config_schema::Args),
     Reload(reload::Args),
     Release(release::Args),
 }
@@ -114,6 +116,7 @@ fn dispatch(command: TopCommand, jobs: Jobs) -> ExitCode {
         Typed::Resume(args) => pause::resume(&args),
         Typed::Kv(args) => kv::run(args),
         Typed::Check(args) => check::run(&args, &jobs),
+        Typed::ConfigSchema(args) => config_schema::run(&args, &jobs),
         Typed::Reload(args) => reload::run(&args),
         Typed::Release(args) => release::run(&args),
     };

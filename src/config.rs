@@ -27,6 +27,7 @@ mod reload;
 mod report;
 mod rules;
 mod scheduling;
+pub mod schema;
 pub mod shipped;
 mod signal;
 pub mod source;

@@ -12,7 +12,7 @@ use super::url;
 use crate::schedule;
 
 /// What the name of a variable of ours begins with; the job's own may not.
-const OUR_VARIABLES: &str = "INCUMBENT_";
+pub(super) const OUR_VARIABLES: &str = "INCUMBENT_";
 
 /// URLs or arguments; each faulty item is named by its index.
 pub(super) fn list(kind: ListKind, key: &Entry, value: &Value) -> Parsed<Vec<String>> {

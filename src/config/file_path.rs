@@ -14,7 +14,7 @@ use super::source::why_unreadable;
 const BYTES: &str = "\0bytes";
 
 /// The start of a path that stands for systemd's directory of credentials.
-const CREDENTIALS: &str = "${CREDENTIALS_DIRECTORY}";
+pub(super) const CREDENTIALS: &str = "${CREDENTIALS_DIRECTORY}";
 
 /// A path that is no UTF-8, of which the `config` crate knows nothing.
 pub(super) fn of_bytes(path: &OsStr, place: &Place) -> Value {

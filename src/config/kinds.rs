@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(super) mod schema;
 mod span;
 
 use ::config::{Value, ValueKind};

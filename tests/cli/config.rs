@@ -5,6 +5,7 @@ mod jobs;
 mod layers;
 mod rules;
 mod schedule;
+mod schema;
 mod shipped_file;
 mod syntax;
 mod uses;
@@ -64,7 +65,29 @@ impl Fixture {
     }
 
     fn load(&self) -> Result<Loaded, Problems> {
-        load(&self.source)
+        let loaded = load(&self.source);
+        let Source {
+            job_kinds,
+            env,
+            flags,
+            ignores_job,
+            ..
+        } = &self.source;
+        if loaded.is_ok()
+            && job_kinds.is_empty()
+            && env.is_empty()
+            && flags.is_empty()
+            && !ignores_job
+        {
+            schema::takes(&self.text());
+        }
+        loaded
+    }
+
+    /// The file, as far as it is text.
+    fn text(&self) -> String {
+        let file = self.source.file.as_ref().expect("a file");
+        String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
     }
 
     fn load_jobs(&self) -> Result<LoadedJobs, Problems> {
@@ -108,7 +131,9 @@ impl Fixture {
 /// The one fault of a file.
 #[track_caller]
 fn assert_fault(text: &str, fault: &str) {
-    assert_eq!(Fixture::new(text).faults(), [fault], "{text}");
+    let faults = Fixture::new(text).faults();
+    assert_eq!(faults, [fault], "{text}");
+    schema::agrees(text, &faults);
 }
 
 fn defaults() -> Source {

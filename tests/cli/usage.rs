@@ -38,6 +38,14 @@ fn every_command_shows_an_example() {
 }
 
 #[test]
+fn config_schema_prints_the_shipped_file_whatever_is_configured() {
+    let sandbox = Sandbox::new();
+    let asked = sandbox.incumbent(&["config-schema"]);
+    let printed = asked.env("INCUMBENT_CONFIG", "/nowhere").text();
+    assert_eq!(printed, include_str!("../../config/incumbent.schema.json"));
+}
+
+#[test]
 fn wrong_usage_is_2() {
     let sandbox = Sandbox::new();
     for words in [
