@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod dashboard;
 mod dist;
 mod docs;
 mod examples;
