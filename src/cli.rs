@@ -9,11 +9,13 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::job::Jobs;
 
 pub use app::App;
+use exit::Failure;
 
 mod app;
 mod away;
@@ -21,6 +23,7 @@ mod check;
 mod config_schema;
 mod exec;
 mod exit;
+mod first;
 mod guardian;
 mod kv;
 mod look;
@@ -98,6 +101,10 @@ fn dispatch(command: TopCommand, jobs: Jobs) -> ExitCode {
         }
         TopCommand::Typed(typed) => typed,
     };
+    if first::is_first() && matches!(typed, Typed::Run(_) | Typed::Exec(_)) {
+        let ended = first::look_after().context("cannot start the daemon");
+        return ended.unwrap_or_else(|error| Failure::Failed(error).report());
+    }
     // The others end as any command does whose output has no room.
     if matches!(typed, Typed::Run(_) | Typed::Exec(_) | Typed::Release(_)) {
         shrug_off();

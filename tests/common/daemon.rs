@@ -160,6 +160,15 @@ impl Builder {
         self
     }
 
+    /// Runs as the first process of a PID namespace, as in a container; takes root. The process that the
+    /// test started stands outside, and ends as the first one does.
+    #[must_use]
+    pub fn contained(mut self) -> Self {
+        let unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+        self.starter.splice(0..0, unshare.map(str::to_owned));
+        self
+    }
+
     /// Runs where `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC` are so many seconds ahead of the machine's, as
     /// on a host that was booted so much earlier; takes root, see [`timens::may_shift_clocks`].
     #[must_use]

@@ -8,6 +8,7 @@ mod common;
 
 mod around;
 mod command;
+mod container;
 mod guardian;
 mod guardian_faults;
 mod health;
