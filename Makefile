@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader stores test torture torture-systemd histories mistakes bench bench-systemd proof proof-page lint deny package dist deb test-deb deps
+.PHONY: help demo kill-leader stores test torture torture-systemd histories mistakes bench bench-systemd proof proof-page lint deny package dist deb test-deb site deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -106,6 +106,9 @@ test-deb: ## Installs, upgrades and removes the package under a real system mana
 	@scripts/deb --fast --deb-version 0.0.1 --output target/debian/older.deb
 	@scripts/deb --fast --no-build --deb-version 0.0.2 --output target/debian/newer.deb
 	cargo test --test systemd -- --ignored --nocapture package::
+
+site: ## Builds the pages as a site, in target/site/html
+	@scripts/site
 
 deps: ## Installs what building, testing and the demo need
 	@scripts/deps build etcd demo

@@ -11,6 +11,7 @@ mod docs;
 mod examples;
 mod harness;
 mod harness_faults;
+mod links;
 mod names;
 mod proof;
 mod rooms;
