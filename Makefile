@@ -1,6 +1,6 @@
 # `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo kill-leader stores test torture torture-systemd histories mistakes bench bench-systemd proof proof-page lint deny package dist deb test-deb site deps
+.PHONY: help demo kill-leader stores test torture torture-systemd histories mistakes bench bench-systemd proof proof-page lint deny package dist deb rpm test-deb test-rpm site deps
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -101,11 +101,21 @@ deb: ## Builds the Debian package, in target/debian
 	@scripts/deps build
 	@scripts/deb
 
-test-deb: ## Installs, upgrades and removes the package under a real system manager, as root
+rpm: ## Builds the RPM package, in target/generate-rpm
+	@scripts/deps build
+	@scripts/rpm
+
+test-deb: ## Installs, upgrades and removes the Debian package under a real system manager, as root
 	@scripts/deps build etcd
 	@scripts/deb --fast --deb-version 0.0.1 --output target/debian/older.deb
 	@scripts/deb --fast --no-build --deb-version 0.0.2 --output target/debian/newer.deb
-	cargo test --test systemd -- --ignored --nocapture package::
+	cargo test --test systemd -- --ignored --nocapture package::a_deb
+
+test-rpm: ## Installs, upgrades and removes the RPM package under a real system manager, as root
+	@scripts/deps build etcd
+	@scripts/rpm --set-metadata 'version = "0.0.1"' --output target/generate-rpm/older.rpm
+	@scripts/rpm --set-metadata 'version = "0.0.2"' --output target/generate-rpm/newer.rpm
+	cargo test --test systemd -- --ignored --nocapture package::an_rpm
 
 site: ## Builds the pages as a site, in target/site/html
 	@scripts/site

@@ -15,4 +15,5 @@ mod links;
 mod names;
 mod proof;
 mod rooms;
+mod rpm;
 mod unit_file;
