@@ -17,22 +17,18 @@ use crate::keys::JobName;
 /// The table that the jobs' own tables stand in.
 pub(super) const JOBS: &str = "jobs";
 
-/// What a table of jobs has, by what it is called there: the first that fits.
-const SECTIONS: [(&str, &str); 4] = [
-    ("hooks.", "hooks."),
-    ("check.", "candidate.check."),
-    ("", "election."),
-    ("", "job."),
-];
+/// The sections that stand in a job's table beside its own keys, by what they are called there.
+pub(super) const SECTIONS_OF_ONE: [(&str, &str); 2] =
+    [("hooks", "hooks"), ("check", "candidate.check")];
 
-/// The keys of `[election]` that a job may have for itself.
-const OF_ELECTION: [&str; 2] = [
-    keys::ELECTION_TTL.entry.name,
-    keys::ELECTION_TAKEOVER_DELAY.entry.name,
+/// The keys of `[election]` that a job may have for itself, by their last names.
+pub(super) const KEYS_OF_ELECTION: [Entry; 2] = [
+    keys::ELECTION_TTL.entry,
+    keys::ELECTION_TAKEOVER_DELAY.entry,
 ];
 
 /// The most jobs of one daemon.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 
 /// The configurations of a daemon's jobs, which have all in common that isn't a job's own. There is at
 /// least one, and where the job has no name there is only that.
@@ -96,11 +92,14 @@ pub(super) fn find(name: &str) -> Option<&'static Entry> {
 
 /// What the key is called in a job's table, if it may stand there.
 pub(super) fn name_of(key: &Entry) -> Option<String> {
-    let (here, there) = SECTIONS
-        .iter()
-        .find(|(_, there)| key.name.starts_with(there))?;
-    let may = *there != "election." || OF_ELECTION.contains(&key.name);
-    may.then(|| format!("{here}{}", &key.name[there.len()..]))
+    let (section, last) = key.split();
+    if KEYS_OF_ELECTION.iter().any(|own| own.name == key.name) {
+        return Some(last.to_owned());
+    }
+    if let Some((name, _)) = SECTIONS_OF_ONE.iter().find(|(_, of)| *of == section) {
+        return Some(format!("{name}.{last}"));
+    }
+    key.name.strip_prefix("job.").map(ToOwned::to_owned)
 }
 
 /// Whether a job's table may have a table of this name in it, which has keys in turn.

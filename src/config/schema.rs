@@ -7,8 +7,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::jobs;
 use super::keys::{self, Entry, KEYS, Preset};
 use super::kinds::{self, schema};
+use crate::keys::JobName;
+
+/// The definition of a job among several.
+const NAMED: &str = "named_job";
 
 /// Sections that have a definition of their own.
 const DEFINED: &[&str] = &[super::JOB];
@@ -22,7 +27,16 @@ pub fn text(job_kinds: &[String]) -> String {
         let definition = section(name, job_kinds);
         ((*name).to_owned(), definition)
     });
-    root["definitions"] = definitions.collect::<Map<_, _>>().into();
+    let named = (NAMED.to_owned(), named_job(job_kinds));
+    root["definitions"] = definitions.chain([named]).collect::<Map<_, _>>().into();
+    let name = format!("^[a-z0-9_-]{{1,{}}}$", JobName::LONGEST);
+    root["properties"][jobs::JOBS] = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "maxProperties": jobs::MOST,
+        "patternProperties": { name: { "$ref": format!("#/definitions/{NAMED}") } },
+    });
+
     format!("{root:#}\n")
 }
 
@@ -53,6 +67,18 @@ fn section(name: &str, job_kinds: &[String]) -> Value {
         section["not"] = json!({ "required": either });
     }
     section
+}
+
+/// A job among several: the same keys by the names that they have there.
+fn named_job(job_kinds: &[String]) -> Value {
+    let mut job = section(super::JOB, job_kinds);
+    for (name, of) in jobs::SECTIONS_OF_ONE {
+        job["properties"][name] = section(of, job_kinds);
+    }
+    for key in jobs::KEYS_OF_ELECTION {
+        job["properties"][key.split().1] = value(&key, job_kinds);
+    }
+    job
 }
 
 /// The sections right below, each with the last part of its name.

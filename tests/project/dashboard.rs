@@ -13,6 +13,9 @@ const PAGE: &str = "docs/dashboard.json";
 /// What whoever scrapes adds to each series.
 const OF_SCRAPE: [&str; 2] = ["job", "instance"];
 
+/// What who looks at it chooses, and the variable for it.
+const CHOSEN: [(&str, &str); 2] = [("job", "$job"), ("election", "$election")];
+
 fn dashboard() -> Value {
     serde_json::from_str(&fs::read_to_string(PAGE).unwrap()).unwrap()
 }
@@ -60,7 +63,7 @@ fn told() -> Told {
     let last = "incumbent_schedule_last_success_timestamp_seconds";
     let metrics = eventually(SOON, "a run is told of", || {
         let text = daemon.ask("GET", "/metrics").body;
-        if text.contains(&format!("\n{last} ")) {
+        if text.contains(&format!("\n{last}{{")) {
             Ok(text)
         } else {
             Err(text)
@@ -142,12 +145,16 @@ fn the_dashboard_asks_for_what_daemons_tell_and_for_all_of_it() {
                 .unwrap_or_else(|| panic!("nothing tells {metric}: {expr}"));
             labels.extend(known.keys().map(String::as_str));
             let narrows = |label: &str| matchers.iter().any(|(it, ..)| it == label);
-            assert!(narrows("job"), "{metric} is of every election: {expr}");
-            for (label, how, value) in &matchers {
-                if label == "job" {
-                    assert_eq!((&**how, &**value), ("=~", "$job"), "{expr}");
-                    continue;
+            for (label, variable) in CHOSEN {
+                assert!(narrows(label), "{metric} is of every {label}: {expr}");
+                let chosen = matchers.iter().filter(|(it, ..)| it == label);
+                for (_, how, value) in chosen {
+                    assert_eq!((&**how, &**value), ("=~", variable), "{expr}");
                 }
+            }
+            let others = matchers.iter();
+            let is_chosen = |label: &str| CHOSEN.iter().any(|(it, _)| *it == label);
+            for (label, _, value) in others.filter(|(it, ..)| !is_chosen(it)) {
                 let values = known.get(label);
                 let values = values.unwrap_or_else(|| panic!("{metric} has no {label}: {expr}"));
                 for word in value.split('|') {
@@ -198,16 +205,21 @@ fn the_dashboard_is_one_that_grafana_takes() {
         "{}",
         dashboard["schemaVersion"]
     );
-    let [source, job] = list(&dashboard["templating"], "list") else {
-        panic!("two variables");
+    let [source, job, election] = list(&dashboard["templating"], "list") else {
+        panic!("three variables");
     };
     assert_eq!(
         (text(source, "type"), text(source, "query")),
         ("datasource", "prometheus")
     );
-    assert_eq!((text(job, "name"), text(job, "type")), ("job", "query"));
     let ours = json!({ "type": "prometheus", "uid": format!("${{{}}}", text(source, "name")) });
-    assert_eq!(job["datasource"], ours);
+    for (variable, name) in [(job, "job"), (election, "election")] {
+        assert_eq!(
+            (text(variable, "name"), text(variable, "type")),
+            (name, "query")
+        );
+        assert_eq!(variable["datasource"], ours);
+    }
     let mut taken = BTreeSet::new();
     let mut ids = BTreeSet::new();
     for panel in list(&dashboard, "panels") {

@@ -79,6 +79,7 @@ fn of_list(kind: ListKind) -> Value {
     match kind {
         ListKind::Urls => list(text(&format!("^https?://{HOST}:0*[1-9][0-9]{{0,4}}/?$"))),
         ListKind::Hosts => json!({ "type": "array", "items": text(&format!("^{HOST}$")) }),
+        ListKind::Names => list(of_text(TextKind::Name, &[])),
         // The command itself, and its arguments.
         ListKind::Argv => json!({
             "type": "array",

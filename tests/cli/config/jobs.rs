@@ -2,7 +2,7 @@
 
 use super::*;
 
-const TWO: &str = r#"
+pub(super) const TWO: &str = r#"
 [election]
 prefix = "/jobs"
 [hooks]

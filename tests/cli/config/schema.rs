@@ -219,3 +219,24 @@ proptest! {
         prop_assert!(loaded || !taken || !is_exact, "{:?}", text);
     }
 }
+
+#[test]
+fn jobs_with_names_have_the_keys_of_one_and_their_own() {
+    let of = |text: &str| refused(text).expect("TOML");
+    assert!(!of(jobs::TWO));
+    assert!(!of(
+        "[jobs.a]\nprefer = ['x']\ntakeover_delay = '2s'\nkind = 'command'\n"
+    ));
+    for bad in [
+        "[jobs.A]\ncommand = ['x']\n",
+        "[jobs.a]\ncomand = ['x']\n",
+        "[jobs.a]\nprefix = '/x'\n",
+        "[jobs.a]\nttl = 5\n",
+        "[jobs.a.check]\ncomand = ['x']\n",
+        "[jobs.a.schedule]\ncron = '@daily'\nevery = '5m'\n",
+        "[jobs]\na = 5\n",
+    ] {
+        assert!(of(bad), "{bad}");
+        assert!(Fixture::new(bad).load_jobs().is_err(), "{bad}");
+    }
+}
