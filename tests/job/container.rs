@@ -223,3 +223,20 @@ fn exec_in_a_container_ends_with_the_code_of_its_command() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[test]
+fn an_image_without_time_zones_runs_jobs_and_schedules_in_utc() {
+    if !may_contain() {
+        return;
+    }
+    let scene = Scene::start(1);
+    let nowhere = "mount -t tmpfs none /usr/share/zoneinfo";
+    let (a, _) = scene.leader(scene.daemon("a").contained().mounting(nowhere));
+    a.sigkill();
+    let b = scene.daemon("b").contained().mounting(nowhere);
+    let b = b
+        .job(&["true"])
+        .toml("job.schedule.cron = '* * * * * *'")
+        .spawn();
+    b.wait_nth("job ended", 2, SOON);
+}

@@ -263,6 +263,10 @@ impl Zone {
             found: format!("{name:?}"),
         };
         let lower = name.to_ascii_lowercase();
+        // A host may have no database at all, as small images of containers do.
+        if lower == "utc" {
+            return Ok(Self::utc());
+        }
         if NO_ZONES.contains(&&*lower) || lower.starts_with("right/") {
             return Err(problem(
                 "an IANA time zone, the same on every replica, such as \"Europe/Berlin\" or \"UTC\"",
