@@ -222,7 +222,7 @@ impl Planner {
         let Some(term) = &self.term else {
             return Wake::default();
         };
-        let mut clocks = vec![self.refresh_at, term.hold];
+        let mut clocks = vec![self.refresh_at];
         let mut wall = self.next_slot().map(|slot| self.setup.due_at(slot));
         match &term.phase {
             Phase::Reading { again, .. } => {
@@ -230,11 +230,15 @@ impl Planner {
                 wall = None;
             }
             Phase::Writing(_) | Phase::Unreadable { .. } => wall = None,
+            // What would be due is others' to run: a time that nobody acts on would come again at once.
+            Phase::Idle if term.stopping => wall = None,
+            Phase::Idle if term.behind => wall = Some(term.state.latest() - BEHIND),
+            // Each slot is passed over as it comes.
+            Phase::Idle if self.paused => {}
             Phase::Idle => {
+                clocks.push(term.hold);
                 clocks.push(term.retry.map(|(_, _, at)| at));
-                if term.behind {
-                    wall = Some(term.state.latest() - BEHIND);
-                } else if term.blocked {
+                if term.blocked {
                     wall = None;
                 }
             }

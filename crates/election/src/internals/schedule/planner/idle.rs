@@ -155,7 +155,12 @@ impl Planner {
                 }
                 return;
             }
-            Retry::Later { blocks: false } | Retry::Over => {}
+            Retry::Later { blocks: false } => {}
+            Retry::Over => {
+                if let Some(term) = &mut self.term {
+                    term.retry = None;
+                }
+            }
         }
         let Some(term) = &mut self.term else {
             return;

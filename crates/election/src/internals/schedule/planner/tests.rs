@@ -9,6 +9,7 @@ use crate::schedule::record::Last;
 use crate::schedule::{Pace, Schedule};
 
 mod doubt;
+mod wakes;
 
 const TOKEN: Token = Token::at(Revision::new(50));
 
