@@ -1,5 +1,6 @@
 //! Writes, and what is made of the store's answers to them.
 
+use super::due::COUNTED;
 use super::{
     AGAIN, Action, Ending, HistoryEntry, InFlight, Line, Now, Outcome, Phase, Planner, RunId,
     Running, State, Stored, Then, Time, Verdict, Write, Written, cut,
@@ -94,10 +95,31 @@ impl Planner {
             let closed = state.has_closed(&run.id());
             // Somebody may have written what is nothing to the run: the end of a pause. Its close follows.
             if closed || state.open == term.state.open {
-                term.untrimmed = Some(state.seq);
-                (term.state, term.revision) = (*state, revision);
+                self.take_in(*state, revision);
             }
         }
+    }
+
+    /// Goes on from what another wrote, or from a write of our own that was given up.
+    fn take_in(&mut self, state: State, revision: Revision) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let (before, mark) = (term.state.mark(), state.mark());
+        if mark < before {
+            // The schedule was set back: all that comes after that comes anew.
+            (term.passed, term.queued, term.retry) = (None, None, None);
+        } else if mark > before {
+            // Some of what waits, or was passed over, may be told of there.
+            term.queued = term.queued.filter(|slot| *slot > mark);
+            term.passed = term.passed.filter(|(slot, _)| *slot > mark);
+            if let Some((slot, count)) = &mut term.passed {
+                let left = self.setup.schedule.between(mark, *slot, COUNTED);
+                *count = u64::try_from(left.len()).unwrap_or(u64::MAX);
+            }
+        }
+        term.untrimmed = Some(state.seq);
+        (term.state, term.revision) = (state, revision);
     }
 
     /// Sends the read again that was not answered.
@@ -187,12 +209,9 @@ impl Planner {
                 self.done(sent, revision, now);
             }
             fate => {
-                term.state = state.unwrap_or_else(|| State::new(String::new(), Time::EPOCH));
-                term.untrimmed = Some(term.state.seq);
-                term.revision = revision;
                 term.phase = Phase::Idle;
-                // A write that was given up may have told of it.
-                term.passed = term.passed.filter(|(slot, _)| *slot > term.state.mark());
+                let state = state.unwrap_or_else(|| State::new(String::new(), Time::EPOCH));
+                self.take_in(state, revision);
                 if let Some(sent) = fate {
                     self.overtaken(&sent);
                 }

@@ -11,7 +11,7 @@ use crate::wall::Time;
 pub(super) const ON_TIME: Duration = Duration::from_secs(5);
 
 /// So many due slots are counted; of more, it is said that there were at least so many.
-const COUNTED: usize = 10_000;
+pub(super) const COUNTED: usize = 10_000;
 
 /// So many missed slots are run at most, whatever the configuration says.
 const RUN_AT_MOST: usize = 1_000;

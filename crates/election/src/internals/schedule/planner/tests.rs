@@ -1085,6 +1085,61 @@ fn a_mark_from_the_future_holds_until_it_is_rewound() {
     assert_eq!(desk.started(), ["10:02 #1 +0"]);
 }
 
+/// A run goes on, a slot waits for its end, and so does somebody's wish; then it ends, and is closed.
+fn queued(state: impl FnOnce(&State) -> State) -> Desk {
+    let mut desk = Desk::new(Policy {
+        missed: Missed::All,
+        overlap: Overlap::Queue,
+        ..policy()
+    });
+    desk.lead().at("10:01:00");
+    desk.tell(Event::Trigger { id: 1, queue: true });
+    desk.at("10:02:00").mute = true;
+    desk.end(0);
+    let close = desk.pending.remove(0);
+    let (number, written) = (close.number, desk.apply(&close));
+    desk.tell(Event::Wrote { number, written });
+    // The wish is claimed while somebody else writes.
+    let claim = desk.pending.remove(0);
+    desk.state = Some(state(desk.state()));
+    desk.revision = desk.revision.next();
+    (desk.mute, desk.wall) = (false, time("10:02:40"));
+    let (number, written) = (claim.number, Written::Refused);
+    desk.tell(Event::Wrote { number, written });
+    assert_eq!(desk.started(), ["10:01 #1 +0", "manual #1 +0"]);
+    desk.end(0);
+    desk
+}
+
+#[test]
+fn what_was_queued_gives_way_to_a_schedule_that_is_set_back() {
+    let (to, now) = (time("09:59:00"), time("10:02:00"));
+    let mut desk = queued(|state| state.rewound(to, now, "a").unwrap().0);
+    assert_eq!(desk.started(), ["10:00 #1 +0"]);
+    desk.end(0);
+    assert_eq!(desk.started(), ["10:01 #1 +0"]);
+}
+
+#[test]
+fn what_was_queued_is_none_of_a_schedule_that_goes_on_later() {
+    let mut desk = queued(|state| state.resumed(time("10:02:30")));
+    assert!(desk.started().is_empty());
+    desk.at("10:03:00");
+    assert_eq!(desk.started(), ["10:03 #1 +0"]);
+}
+
+#[test]
+fn what_was_passed_over_is_counted_from_where_another_has_set_the_mark() {
+    let mut desk = Desk::new(policy());
+    desk.lead().at("10:01:00").at("10:02:00").at("10:03:00");
+    desk.state = Some(desk.state().resumed(time("10:02:30")));
+    desk.revision = desk.revision.next();
+    desk.tell(Event::StateChanged);
+    desk.end(0);
+    assert_eq!(desk.records(), ["10:01 success +0", "10:03 skipped +0"]);
+    assert_eq!(desk.state().missed, 1);
+}
+
 #[test]
 fn a_lost_slot_runs_again_once_somebody_says_so() {
     let ten = slot("10:00:00");
