@@ -178,8 +178,8 @@ impl Mind {
             Event::Checks(report) => self.check_said(report),
             Event::ChecksGone => self.checks_gone(),
             Event::ChecksGuarded => self.checks_guarded(),
-            Event::SlotsRead(number, stored) => self.slots_read(number, stored),
-            Event::SlotsWrote(number, written) => self.slots_wrote(number, written),
+            Event::SlotsRead(lease, number, stored) => self.slots_read(lease, number, stored),
+            Event::SlotsWrote(lease, number, written) => self.slots_wrote(lease, number, written),
             Event::Refreshed(schedule) => self.schedule_refreshed(schedule),
         }
         std::mem::take(&mut self.actions)

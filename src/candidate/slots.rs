@@ -38,7 +38,7 @@ pub(super) async fn ask(
                     Stored::Unknown
                 }
             };
-            Some(Event::SlotsRead(number, stored))
+            Some(Event::SlotsRead(lease, number, stored))
         }
         SlotRequest::Write(write) => {
             let written = slots::write(store, limit, (prefix, lease), &write).await;
@@ -57,7 +57,7 @@ pub(super) async fn ask(
                     Written::Unknown
                 }
             };
-            Some(Event::SlotsWrote(write.number, written))
+            Some(Event::SlotsWrote(lease, write.number, written))
         }
         SlotRequest::Answer {
             token,

@@ -16,6 +16,7 @@ use super::words::{Action, Command, Line, SlotRequest};
 use crate::candidate::view::SlotsView;
 use crate::clock::Instant;
 use crate::guardian::protocol::Request;
+use crate::keys::LeaseId;
 use crate::revision::Revision;
 use crate::schedule::planner::{
     self, Action as Asked, Event as Told, Now, Planner, Setup, StopReason, Wake,
@@ -193,13 +194,24 @@ impl Mind {
     }
 
     /// The store has answered [`SlotRequest::Read`].
-    pub(super) fn slots_read(&mut self, number: u64, stored: Stored) {
-        self.plan(Told::Read { number, stored });
+    pub(super) fn slots_read(&mut self, lease: LeaseId, number: u64, stored: Stored) {
+        if self.asked_with(lease) {
+            self.plan(Told::Read { number, stored });
+        }
     }
 
     /// The store has answered [`SlotRequest::Write`].
-    pub(super) fn slots_wrote(&mut self, number: u64, written: Written) {
-        self.plan(Told::Wrote { number, written });
+    pub(super) fn slots_wrote(&mut self, lease: LeaseId, number: u64, written: Written) {
+        if self.asked_with(lease) {
+            self.plan(Told::Wrote { number, written });
+        }
+    }
+
+    /// Whether it was the present candidacy that asked. Each has a planner of its own, which counts from
+    /// one: of what an earlier one asked, an answer may come as late as its limit allows, and would pass
+    /// for another claim's (R4).
+    fn asked_with(&self, lease: LeaseId) -> bool {
+        self.place.candidacy().is_some_and(|it| it.lease == lease)
     }
 
     /// Somebody wrote the schedule's state in this revision, or may have.

@@ -2,6 +2,7 @@
 //! granted or renewed, so with G = 2 s and K = 1 s the job is asked to stop after 7 s and killed after 9.
 
 mod rules;
+mod slots;
 
 use super::words::{Elected, Joined, Left, Work};
 use super::*;

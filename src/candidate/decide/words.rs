@@ -127,10 +127,10 @@ pub(in crate::candidate) enum Event {
     MakeWay,
     /// The lease is given back, or the attempts to are over.
     Left(Left),
-    /// The schedule's state, as the request with this number asked.
-    SlotsRead(u64, Stored),
-    /// What came of the write to the schedule's state with this number.
-    SlotsWrote(u64, Written),
+    /// The schedule's state, as the request with this number asked, of the candidacy with this lease.
+    SlotsRead(LeaseId, u64, Stored),
+    /// What came of the write to the schedule's state with this number, of the candidacy with this lease.
+    SlotsWrote(LeaseId, u64, Written),
 
     // From the Rust job.
     /// The run with this number has started.

@@ -1,0 +1,91 @@
+//! A job with a schedule: what passes between the planner and the rest.
+
+use super::*;
+use crate::candidate::decide::words::SlotRequest;
+use crate::config::Scheduling;
+use crate::schedule::planner::{Guarantee, Missed, Overlap, Policy};
+use crate::schedule::record::State;
+use crate::schedule::{Pace, Schedule, Stored, Written};
+
+/// Each minute, on the minute.
+fn scheduling() -> Scheduling {
+    let minute = Duration::from_mins(1);
+    Scheduling {
+        schedule: Arc::new(Schedule::new(&Pace::Every(minute), "UTC").unwrap()),
+        policy: Policy {
+            guarantee: Guarantee::AtMostOnce,
+            missed: Missed::Last,
+            missed_max: 1,
+            start_within: None,
+            overlap: Overlap::Skip,
+            retries: 0,
+            retry_delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+            drain: Duration::ZERO,
+            timeout: None,
+            history: 10,
+        },
+    }
+}
+
+impl Play {
+    /// Stands with the lease that this number draws, and leads; returns the number of the read that it
+    /// begins with.
+    fn leads_with(&mut self, ms: u64, random: u64) -> (LeaseId, u64) {
+        self.0.handle(Event::Tick, now(ms), random);
+        let lease = self.lease();
+        self.at(ms, Event::Prepared(lease), &["contend"]);
+        self.at(ms, Event::Granted(TIMING, status(ms)), &[]);
+        let elected = Event::Elected(Elected {
+            token: TOKEN,
+            cluster: 7,
+            status: status(ms),
+            at: "".into(),
+        });
+        let actions = self.0.handle(elected, now(ms), random);
+        (lease, asked(&actions).unwrap())
+    }
+}
+
+/// The number of the request that is made of the schedule's records.
+fn asked(actions: &[Action]) -> Option<u64> {
+    actions.iter().find_map(|action| match action {
+        Action::Contest(Command::Slots { request, .. }) => match request {
+            SlotRequest::Read { number } => Some(*number),
+            SlotRequest::Write(write) => Some(write.number),
+            SlotRequest::Answer { .. } => None,
+        },
+        _ => None,
+    })
+}
+
+#[test]
+fn what_an_earlier_term_has_asked_is_not_answered_to_the_next() {
+    let config = config_with(|config| config.scheduling = Some(scheduling()));
+    let mut play = Play::with(config);
+    let (earlier, read) = play.leads_with(0, 1);
+    let found = Event::SlotsRead(earlier, read, Stored::Absent);
+    let actions = play.0.handle(found, now(1), 0);
+    let first = asked(&actions).unwrap();
+    // It is lost before that write is answered.
+    play.at(2, Event::Lost(Loss::Revoked), &["lost: revoked", "kill"]);
+    play.at(3, empty(0), &["give back: revoked"]);
+    let again = ["over: revoked", "rejoin: revoked"];
+    play.at(4, Event::Left(Left::Gone), &again);
+
+    let (lease, read) = play.leads_with(59_000, 2);
+    let spec = scheduling().schedule.spec().to_owned();
+    let stored = Stored::State {
+        state: Box::new(State::new(spec, Time::from_secs(1))),
+        revision: Revision::new(8),
+    };
+    play.at(59_001, Event::SlotsRead(lease, read, stored), &[]);
+    let actions = play.0.handle(Event::Tick, now(60_000), 0);
+    let claim = asked(&actions).unwrap();
+    assert_eq!(claim, first, "each counts from one");
+    let revision = Revision::new(9);
+    let done = Written::Done { revision };
+    play.at(60_001, Event::SlotsWrote(earlier, first, done), &[]);
+    let did = play.does(60_002, Event::SlotsWrote(lease, claim, done));
+    assert_eq!(did.last().map(String::as_str), Some("start job"));
+}
