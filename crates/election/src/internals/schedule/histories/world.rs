@@ -300,6 +300,10 @@ impl World {
         if life != self.life || self.planner.is_none() {
             return;
         }
+        let has_come = wake.wall.is_some_and(|at| at <= now.wall);
+        if has_come || wake.clock.is_some_and(|at| at <= now.clock) {
+            self.violated(format!("{wake:?} has come, and is waited for"));
+        }
         let by_wall = wake
             .wall
             .map(|at| at.as_millis().saturating_sub(now.wall.as_millis()));
