@@ -10,6 +10,9 @@
 //! that the [faults] know, until they [heal](faults); then everybody stands in the queue again, and
 //! in the end gives everything back. The [judge] watches over all replicas at once.
 //!
+//! In some the job has a schedule: then there are [records of its runs](store), a time of day on each
+//! machine, and [who meddles with both](slots).
+//!
 //! That the claims could fail is shown by making mistakes, each in what the product's code is told or
 //! in how its words are carried out; see [`Mistake`]. A history is told by its seed: see
 //! `one_history` in the tests.
@@ -27,6 +30,7 @@ mod machine;
 mod mistake;
 mod planned;
 pub(super) mod settings;
+mod slots;
 mod store;
 mod tree;
 mod world;
@@ -37,7 +41,7 @@ use std::time::Duration;
 
 use super::view::JobView;
 pub(crate) use mistake::Mistake;
-use world::World;
+use world::{Wanted, World};
 
 /// How many histories are played for the claim, unless `INCUMBENT_HISTORIES` says so many, or
 /// `INCUMBENT_HISTORIES_MINUTES` for how long.
@@ -59,6 +63,8 @@ fn no_runs() -> JobView {
 struct Tally {
     played: u64,
     runs: u64,
+    /// Runs of a schedule among them.
+    slots: u64,
     terms: u64,
     hooks: u64,
     faults: u64,
@@ -71,6 +77,7 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.played += other.played;
         self.runs += other.runs;
+        self.slots += other.slots;
         self.terms += other.terms;
         self.hooks += other.hooks;
         self.faults += other.faults;
@@ -81,14 +88,14 @@ impl Tally {
 
 /// Plays one history for each seed, on every processor.
 fn play(seeds: Range<u64>, mistake: Option<Mistake>) -> Tally {
-    let replicas = replicas();
+    let wanted = wanted();
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let mut tally = Tally::default();
     thread::scope(|scope| {
         let parts: Vec<_> = (0..workers)
             .map(|worker| {
                 let seeds = seeds.clone().skip(worker).step_by(workers);
-                scope.spawn(move || play_each(seeds, mistake, replicas))
+                scope.spawn(move || play_each(seeds, mistake, wanted))
             })
             .collect();
         for part in parts {
@@ -98,17 +105,14 @@ fn play(seeds: Range<u64>, mistake: Option<Mistake>) -> Tally {
     tally
 }
 
-fn play_each(
-    seeds: impl Iterator<Item = u64>,
-    mistake: Option<Mistake>,
-    replicas: Option<usize>,
-) -> Tally {
+fn play_each(seeds: impl Iterator<Item = u64>, mistake: Option<Mistake>, wanted: Wanted) -> Tally {
     let mut tally = Tally::default();
     for seed in seeds {
-        let outcome = World::new(seed, mistake, replicas, false).play();
+        let outcome = World::new(seed, mistake, wanted, false).play();
         tally.add(Tally {
             played: 1,
             runs: outcome.runs,
+            slots: outcome.slots,
             terms: outcome.terms,
             hooks: outcome.hooks,
             faults: outcome.faults,
@@ -124,10 +128,17 @@ fn setting(name: &str, default: u64) -> u64 {
     text.map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// How many replicas stand in each history, unless that is drawn.
-fn replicas() -> Option<usize> {
+/// What each history is to have, unless that is drawn: so many replicas, and a schedule (1) or none (0).
+fn wanted() -> Wanted {
     let count = setting("INCUMBENT_HISTORIES_REPLICAS", 0);
-    usize::try_from(count).ok().filter(|count| *count > 0)
+    Wanted {
+        replicas: usize::try_from(count).ok().filter(|count| *count > 0),
+        scheduled: match setting("INCUMBENT_HISTORIES_SCHEDULED", 2) {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        },
+    }
 }
 
 #[test]
@@ -147,8 +158,9 @@ fn no_history_breaks_a_rule() {
     let (took, found) = (crate::clock::now().since(began), tally.violations.len());
     let hours = tally.span.as_secs() / 3600;
     println!(
-        "{} histories, {hours} h of simulated time, {} faults, {} terms, {} runs, {} hooks in {took:?}",
-        tally.played, tally.faults, tally.terms, tally.runs, tally.hooks
+        "{} histories, {hours} h of simulated time, {} faults, {} terms, {} runs, {} of them of slots, {} hooks \
+         in {took:?}",
+        tally.played, tally.faults, tally.terms, tally.runs, tally.slots, tally.hooks
     );
     for (seed, what) in tally.violations.iter().take(30) {
         println!("{seed}: {what}");
@@ -187,9 +199,17 @@ fn histories_that_broke_a_rule_break_none() {
         2_000_490_875,
     ];
     for seed in seeds {
-        let outcome = World::new(seed, None, None, false).play();
+        let outcome = World::new(seed, None, Wanted::default(), false).play();
         assert_eq!(outcome.violation, None, "history {seed}");
     }
+}
+
+/// All mistakes, or those whose name has `INCUMBENT_HISTORIES_MISTAKE` in it.
+fn mistakes() -> impl Iterator<Item = Mistake> {
+    let part = std::env::var("INCUMBENT_HISTORIES_MISTAKE").unwrap_or_default();
+    let mut all = Mistake::ALL.into_iter().collect::<Vec<_>>();
+    all.retain(|mistake| format!("{mistake:?}").contains(&part));
+    all.into_iter()
 }
 
 /// In which history, counted from `first`, a mistake is caught, and as what.
@@ -206,7 +226,7 @@ fn caught(mistake: Mistake, first: u64, within: u64) -> Option<(u64, String)> {
 #[test]
 fn every_mistake_is_caught() {
     let mut missed = Vec::new();
-    for mistake in Mistake::ALL {
+    for mistake in mistakes() {
         match caught(mistake, 0, TO_FIND_A_MISTAKE) {
             Some((number, what)) => {
                 let what: String = what.chars().take(100).collect();
@@ -224,7 +244,7 @@ fn every_mistake_is_caught() {
 fn how_soon_mistakes_are_caught() {
     const SEEDS: [u64; 5] = [0, 1_000_000, 2_000_000, 3_000_000, 4_000_000];
     const MOST: u64 = 20_000;
-    for mistake in Mistake::ALL {
+    for mistake in mistakes() {
         let found = SEEDS.map(|first| caught(mistake, first, MOST));
         let mut numbers = found
             .each_ref()
@@ -251,6 +271,6 @@ fn the_page_has_every_mistake() {
 fn one_history() {
     let mistake = std::env::var("INCUMBENT_HISTORY_MISTAKE").ok();
     let mistake = mistake.map(|number| Mistake::ALL[number.parse::<usize>().expect("a number")]);
-    let outcome = World::new(setting("INCUMBENT_HISTORY", 0), mistake, replicas(), true).play();
+    let outcome = World::new(setting("INCUMBENT_HISTORY", 0), mistake, wanted(), true).play();
     println!("{outcome:?}");
 }

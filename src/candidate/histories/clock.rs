@@ -4,6 +4,15 @@
 use super::Mistake;
 use super::chance::Chance;
 use crate::clock::Instant;
+use crate::wall::Time;
+
+/// When a history begins, in milliseconds since 1970: 2027-06-01 00:00 UTC.
+const BEGIN: u64 = 1_811_808_000_000;
+
+/// The time of day at this true time, by a clock that is right.
+pub(super) const fn true_wall(now: u64) -> Time {
+    Time::from_millis(BEGIN + now / 1_000_000)
+}
 
 /// The clocks that our processes read.
 #[derive(Debug)]
@@ -18,6 +27,8 @@ pub(super) struct Clock {
     pub(super) slew: i64,
     /// The machine is suspended until this true time.
     pub(super) suspended_until: u64,
+    /// How much the time of day is ahead of the right one, in milliseconds.
+    ahead: i64,
     mistake: Option<Mistake>,
 }
 
@@ -30,6 +41,7 @@ impl Clock {
             rate: any_rate(chance),
             slew: any_slew(chance),
             suspended_until: 0,
+            ahead: 0,
             mistake,
         }
     }
@@ -66,6 +78,24 @@ impl Clock {
             millionths(self.rate),
         );
         boot.min(self.counts_from(now) + raw + 1)
+    }
+
+    /// The time of day that it shows: whole milliseconds, rounded down.
+    pub(super) fn wall(&self, now: u64) -> Time {
+        let right = true_wall(now).as_millis();
+        Time::from_millis(right.saturating_add_signed(self.ahead))
+    }
+
+    /// The true time at which it shows that time of day, unless it is set; zero if that was before the
+    /// history began.
+    pub(super) fn wall_when(&self, at: Time) -> u64 {
+        let right = at.as_millis().saturating_add_signed(-self.ahead);
+        right.saturating_sub(BEGIN) * 1_000_000
+    }
+
+    /// Somebody sets it, or boots with it, so far ahead.
+    pub(super) const fn set_wall(&mut self, ahead: i64) {
+        self.ahead = ahead;
     }
 
     fn is_steered_only(&self) -> bool {

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 mod answers;
+mod slots;
 
 use super::Mistake;
 use super::chance::Chance;
-use super::store::{Recorded, Request};
+use super::store::{Control, Recorded, Request};
 use crate::candidate::decide::words::{Command, Event, Left};
 use crate::clock::Instant;
 use crate::config::timing::Timing;
@@ -21,6 +22,7 @@ use crate::revision::{Revision, Token};
 use crate::session::{Loss, Status};
 use crate::term::record::{PauseRecord, Record, StepDown};
 use crate::term::resignation::Resignation;
+use slots::{AskedOfSlots, Lookout};
 
 /// Between attempts to give back.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -79,6 +81,8 @@ struct Candidacy {
     changed: bool,
     /// Whether its loss was told.
     loss_told: bool,
+    /// What it has looked at beside its key, where its job has a schedule.
+    lookout: Option<Lookout>,
 }
 
 /// What is being given back.
@@ -116,6 +120,10 @@ pub(super) struct Contest {
     pub(super) began_to_wait: bool,
     /// What is known of the lease, where that is news.
     pub(super) news: Option<Status>,
+    /// What was asked of the schedule's records.
+    asked_of_slots: Vec<AskedOfSlots>,
+    /// The claims of the present candidacy that the store has acknowledged, by their nonces.
+    pub(super) acknowledged: Vec<String>,
 }
 
 impl Contest {
@@ -139,7 +147,11 @@ impl Contest {
     /// The candidate asks for something.
     pub(super) fn obey(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Contend { lease, timing, .. } => {
+            Command::Contend {
+                lease,
+                timing,
+                scheduled,
+            } => {
                 let ttl = super::chance::nanos(timing.ttl());
                 let limit = timing.attempt_limit();
                 let pending = self.ask(Request::Grant { lease, ttl }, now, limit);
@@ -156,7 +168,9 @@ impl Contest {
                     record: None,
                     changed: false,
                     loss_told: false,
+                    lookout: scheduled.then(Lookout::default),
                 }));
+                self.acknowledged.clear();
             }
             Command::GiveBack(mut resignation, _) => {
                 let marks_early = self.mistake == Some(Mistake::MarkedInTheDelay);
@@ -187,7 +201,12 @@ impl Contest {
             Command::TakeBack(at, limit) => {
                 self.ask(Request::TakeBack { at }, now, limit);
             }
-            Command::ShowUnkillable(..) | Command::Slots { .. } => {}
+            Command::Slots {
+                lease,
+                limit,
+                request,
+            } => self.ask_of_slots(lease, request, now, limit),
+            Command::ShowUnkillable(..) => {}
             Command::Reload(_, takeover_delay, _) => {
                 self.takeover_delay = self.takeover_delay.max(takeover_delay);
             }
@@ -204,15 +223,18 @@ impl Contest {
             it.until.map_or(next, |until| until.min(next))
         });
         let candidacy = self.candidacy.as_ref().and_then(|it| it.timer());
+        let slots = self.asked_of_slots.iter().map(|asked| asked.until);
         giving_back
             .into_iter()
             .chain(candidacy)
+            .chain(slots)
             .reduce(Instant::min)
     }
 
     /// Does what is due by now.
     pub(super) fn run(&mut self, now: Instant, chance: &mut Chance) {
         self.give_back(now);
+        self.give_up_on_slots(now);
         let Some(mut candidacy) = self.candidacy.take() else {
             return;
         };
@@ -234,7 +256,11 @@ impl Contest {
             it.retry_at = now + RETRY_PAUSE;
         }
         if it.pending.is_none() && now >= it.retry_at {
-            let request = Request::GiveBack(Box::new(it.resignation.clone()));
+            let mut resignation = it.resignation.clone();
+            if self.mistake == Some(Mistake::CloseGoesNotWithTerm) {
+                resignation.close = None;
+            }
+            let request = Request::give_back(resignation, now);
             it.pending = Some(self.ask(request, now, limit));
         }
         self.giving_back = Some(it);
@@ -293,8 +319,11 @@ impl Contest {
                     it.stage = Stage::Delaying(until, now + left);
                 }
             }
-            Stage::Leading if it.record.as_ref().is_some_and(|it| now >= it.until) => {
-                self.record(it, now);
+            Stage::Leading => {
+                if it.record.as_ref().is_some_and(|it| now >= it.until) {
+                    self.record(it, now);
+                }
+                self.look_again(it, now);
             }
             _ => {}
         }
@@ -364,8 +393,11 @@ impl Contest {
     /// An operator's record is there, or gone.
     pub(super) fn saw_control(
         &mut self,
-        pause: Option<super::store::Paused>,
-        wish: Option<super::store::Wished>,
+        Control {
+            pause,
+            wish,
+            wanted,
+        }: Control,
         now: Instant,
     ) {
         let Some(mut it) = self.candidacy.take() else {
@@ -375,7 +407,9 @@ impl Contest {
         match it.stage {
             Stage::Waiting { .. } => self.claim(&mut it, now),
             Stage::Leading => {
-                if let Some(pause) = pause.filter(|pause| pause.at > self.told_of.0) {
+                self.noticed(&mut it, pause, wanted);
+                let unscheduled = it.lookout.is_none();
+                if let Some(pause) = pause.filter(|it| unscheduled && it.at > self.told_of.0) {
                     self.told_of.0 = pause.at;
                     if !pause.keep_leader {
                         let (by, since) = (String::new(), String::new());
@@ -423,6 +457,12 @@ impl Contest {
         matches!(stage, Some(Stage::Delaying(..)))
     }
 
+    /// Whether its claim is complete, and its term goes on.
+    pub(super) fn leads(&self) -> bool {
+        let stage = self.candidacy.as_ref().map(|it| &it.stage);
+        matches!(stage, Some(Stage::Leading))
+    }
+
     /// create_revision of the key of its candidacy, if it has one.
     pub(super) fn mine(&self) -> Option<Token> {
         self.candidacy.as_ref().and_then(|it| it.mine)
@@ -445,7 +485,11 @@ impl Candidacy {
                 Some(pending.until)
             }
             Stage::Delaying(_, look) => Some(*look),
-            Stage::Leading => self.record.as_ref().map(|record| record.until),
+            Stage::Leading => {
+                let record = self.record.as_ref().map(|record| record.until);
+                let look = self.lookout.as_ref().and_then(Lookout::timer);
+                record.into_iter().chain(look).reduce(Instant::min)
+            }
             Stage::Waiting { .. } | Stage::Proving | Stage::Over => None,
         };
         let Some(status) = &self.status else {

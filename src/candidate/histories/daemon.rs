@@ -1,5 +1,6 @@
 //! The daemon of a machine: the product's mind, and a process that carries out what it decides.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Mistake;
@@ -7,7 +8,7 @@ use super::chance::nanos;
 use super::contest::Contest;
 use super::machine::Process;
 use super::settings::NATIVE;
-use super::store::{Answer, Paused, Wished};
+use super::store::{Answer, Control};
 use super::world::{Asker, What, World};
 use crate::candidate::actions::REMEMBER_LIMIT;
 use crate::candidate::decide::Mind;
@@ -17,9 +18,8 @@ use crate::guardian::decide::HOOK;
 use crate::guardian::protocol::{CommandSpec, Exit, Report, Request};
 use crate::keys::LeaseId;
 use crate::reason::EndReason;
-use crate::revision::Token;
+use crate::revision::{Revision, Token};
 use crate::schedule::planner::Now;
-use crate::wall::Time;
 
 /// For so many turns in a row a timer may lie in the past; some are there until an answer comes.
 const SPUN: u32 = 50;
@@ -34,7 +34,9 @@ pub(super) enum Word {
     /// A key is gone.
     SawGone(Token),
     /// What operators want.
-    SawControl(Option<Paused>, Option<Wished>),
+    SawControl(Control),
+    /// The state of the schedule was written, in this revision.
+    SawSlots(Revision),
     /// What the guardian with this number says.
     Guardian(u64, Report),
 }
@@ -53,12 +55,16 @@ pub(super) struct Daemon {
     preparing: Option<(LeaseId, Instant)>,
     /// The run that was asked for last as the job itself, and how many such have begun.
     job: (u64, u32),
+    /// The processes that a Rust job has asked for, by the numbers of their runs.
+    processes: BTreeSet<u64>,
     /// When the job's last run ended by itself, if nothing was asked for since.
     ended_at: Option<u64>,
     /// When a start was asked for last.
     pub(super) asked_at: u64,
     /// Guardian and tree are being killed.
     pub(super) fencing: bool,
+    /// When its alarm on the wall clock rings.
+    pub(super) rings_at: Option<u64>,
     /// For how many turns its timer has lain in the past.
     spun: u32,
 }
@@ -94,6 +100,10 @@ impl World {
         if machine.retired {
             return;
         }
+        if machine.desk.hook_runs() {
+            let pause = 100_000_000;
+            return self.after(pause, What::DaemonStarts(at));
+        }
         let left = machine.tree.alive.is_some() || machine.tree.starting.is_some();
         let left = left && self.mistake != Some(Mistake::LeftoversLive);
         if left || !machine.guardian.process.dead && machine.daemon.number > 0 {
@@ -106,6 +116,7 @@ impl World {
             let pause = 100_000_000;
             return self.after(pause, What::DaemonStarts(at));
         }
+        machine.desk.runs.clear();
         let number = machine.daemon.number + 1;
         let config = machine.config(self.mistake);
         let now = machine.shows();
@@ -167,6 +178,7 @@ impl World {
         }
         self.contest_speaks(at);
         let timer = self.daemon_timer(at);
+        self.machines[at].daemon.rings_at = self.wall_wake(at);
         if !self.is_down(at) {
             self.look_for_a_spin(at, timer);
         }
@@ -188,6 +200,8 @@ impl World {
     fn look_for_a_spin(&mut self, at: usize, timer: Option<Instant>) {
         let now = self.machines[at].shows();
         let is_past = timer.is_some_and(|timer| timer <= now);
+        let rings_at = self.machines[at].daemon.rings_at;
+        let is_past = is_past || rings_at.is_some_and(|when| when <= self.now);
         let turns = &mut self.machines[at].daemon.spun;
         *turns = if is_past { *turns + 1 } else { 0 };
         if *turns > SPUN && self.mistake != Some(Mistake::NoSecondLine) {
@@ -204,10 +218,11 @@ impl World {
                 daemon.contest.answered(number, answer, raft_term, now);
             }
             Word::SawGone(key) => self.machines[at].daemon.contest.saw_gone(key, now),
-            Word::SawControl(pause, wish) => {
+            Word::SawControl(control) => {
                 let contest = &mut self.machines[at].daemon.contest;
-                contest.saw_control(pause, wish, now);
+                contest.saw_control(control, now);
             }
+            Word::SawSlots(seen) => self.machines[at].daemon.contest.saw_slots(seen),
             Word::Guardian(number, report) => {
                 if number == self.machines[at].guardian.number {
                     self.guardian_said(at, report);
@@ -218,8 +233,20 @@ impl World {
     }
 
     fn guardian_said(&mut self, at: usize, report: Report) {
+        // Those of a Rust job's processes are that job's to know.
+        if let Report::Refused { run, .. } = report
+            && self.machines[at].daemon.processes.remove(&run)
+        {
+            return;
+        }
         let is_deaf = self.mistake == Some(Mistake::MainEndIsNotHeard);
         if is_deaf && matches!(report, Report::MainEnded { .. }) {
+            return;
+        }
+        if self.mistake == Some(Mistake::RunOverIsNotHeard)
+            && self.machines[at].daemon.role() == "leading"
+            && matches!(report, Report::Empty { .. })
+        {
             return;
         }
         if let Report::Remembered { lease } = report {
@@ -263,6 +290,7 @@ impl World {
 
     fn decide(&mut self, at: usize, event: Event) {
         let (now, random) = (self.machines[at].shows(), self.chance.next());
+        let wall = self.machines[at].clock.wall(self.now);
         if self.is_down(at) {
             return;
         }
@@ -272,10 +300,7 @@ impl World {
         let Some(mind) = &mut self.machines[at].daemon.mind else {
             return;
         };
-        let present = Now {
-            wall: Time::EPOCH,
-            clock: now,
-        };
+        let present = Now { wall, clock: now };
         for action in mind.handle(event, present, random) {
             if self.traced {
                 println!("{:>16} {at} action {action:?}", self.now);
@@ -284,12 +309,14 @@ impl World {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: an arm an action")]
     fn carry_out(&mut self, at: usize, action: Action, now: Instant) {
         match action {
             Action::Tell(request) => self.tell(at, request),
             Action::Prepare(resignation) => {
                 let lease = resignation.lease;
                 self.machines[at].daemon.preparing = Some((lease, now + REMEMBER_LIMIT));
+                self.write_lease_file(at, resignation.clone(), false);
                 if self.mistake == Some(Mistake::GrantedBeforeGuarded) {
                     self.tell_daemon(at, Word::Event(Event::Prepared(lease)));
                 } else {
@@ -308,9 +335,13 @@ impl World {
             Action::Start { token, run, what } => {
                 let (command, sole) = (CommandSpec::default(), !matches!(what, Work::Process(_)));
                 self.machines[at].daemon.asked_at = self.now;
-                if matches!(what, Work::Job(..)) {
+                if !sole {
+                    self.machines[at].daemon.processes.insert(run);
+                }
+                if let Work::Job(_, slot) = what {
                     self.machines[at].daemon.job.0 = run;
                     self.restarts(at);
+                    self.slot_asked(at, run, slot);
                 }
                 self.ask_guardian(
                     at,
@@ -336,8 +367,9 @@ impl World {
                     },
                 );
             }
-            Action::StartNative { run, .. } => {
+            Action::StartNative { run, slot } => {
                 self.restarts(at);
+                self.slot_asked(at, run, slot);
                 let guardian = &self.machines[at].guardian;
                 let acknowledged = guardian.acknowledged;
                 let Some(token) = guardian.token.filter(|token| acknowledged == Some(*token))
@@ -371,13 +403,18 @@ impl World {
                 self.judge
                     .found(format!("{at} loses {token} though all is well: {reason}"));
             }
-            Action::RunOver(_) => self.machines[at].daemon.ended_at = Some(self.now),
+            Action::RunOver(_) if self.plan.is_none() => {
+                self.machines[at].daemon.ended_at = Some(self.now);
+            }
             Action::TermOver(_) => self.machines[at].daemon.ended_at = None,
+            Action::WriteLeaseFile { resignation, soon } => {
+                self.write_lease_file(at, resignation, soon);
+            }
+            Action::RemoveLeaseFile(lease) => self.remove_lease_file(at, lease),
+            Action::RefreshSchedule(schedule) => self.refreshed(at, schedule),
             Action::Say(_)
+            | Action::RunOver(_)
             | Action::SlotRunOver { .. }
-            | Action::RefreshSchedule(_)
-            | Action::WriteLeaseFile { .. }
-            | Action::RemoveLeaseFile(_)
             | Action::ReloadChecks
             | Action::RestoreChecks { .. }
             | Action::RunBegins => {}
@@ -454,6 +491,7 @@ impl World {
         } else {
             Ok(())
         };
+        self.slot_ended(at, run, result.is_ok());
         self.tell_daemon(at, Word::Event(Event::NativeEnded(run, result)));
         if self.mistake == Some(Mistake::ProcessesForgotten) {
             let token = self.machines[at].guardian.token;
@@ -508,6 +546,9 @@ impl World {
     pub(super) fn daemon_ended(&mut self, at: usize) {
         self.machines[at].tree.native = None;
         self.guardian_sees_daemon_dead(at);
+        if self.is_unit() {
+            self.unit_stops(at);
+        }
         let pause = 100_000_000 + self.chance.up_to(2_000_000_000);
         self.after(pause, What::DaemonStarts(at));
     }
@@ -530,6 +571,9 @@ impl World {
         {
             self.judge
                 .found(format!("the daemon of {at} exits, and keeps {kept}"));
+        }
+        if self.is_unit() {
+            self.unit_stops(at);
         }
         let pause = 100_000_000 + self.chance.up_to(5_000_000_000);
         self.after(pause, What::DaemonStarts(at));

@@ -163,19 +163,23 @@ impl World {
             return;
         }
         let fault = self.chance.pick(self.mood.faults());
-        // Who leads is hit more often than others.
-        let leader = (0..self.machines.len()).find(|at| self.leads(*at));
-        let last = self.machines.len() as u64 - 1;
-        let any = usize::try_from(self.chance.up_to(last)).unwrap_or(0);
-        let at = leader.filter(|_| self.chance.one_in(2)).unwrap_or(any);
+        let at = self.any_machine();
         self.outcome.faults += 1;
         self.fault(at, fault);
         let pause = self.chance.up_to(5_000_000_000);
         self.after(pause, What::Fault);
     }
 
+    /// The machine that is hit: that of who leads more often than others.
+    pub(super) fn any_machine(&mut self) -> usize {
+        let leader = (0..self.machines.len()).find(|at| self.leads(*at));
+        let last = self.machines.len() as u64 - 1;
+        let any = usize::try_from(self.chance.up_to(last)).unwrap_or(0);
+        leader.filter(|_| self.chance.one_in(2)).unwrap_or(any)
+    }
+
     /// One of `faults` comes at a machine after so long.
-    fn strikes(&mut self, at: usize, after: u64, faults: &[Fault]) {
+    pub(super) fn strikes(&mut self, at: usize, after: u64, faults: &[Fault]) {
         let fault = self.chance.pick(faults);
         self.after(after, What::FaultAt(at, fault));
     }
@@ -351,8 +355,7 @@ impl World {
             }
             Fault::Pause => {
                 let keep_leader = self.chance.one_in(2);
-                self.store.turn_pause(keep_leader);
-                self.control_changed();
+                self.turn_pause(keep_leader);
             }
             Fault::Reload => self.reload(at),
             Fault::PassOn => {
@@ -423,7 +426,8 @@ impl World {
 
     /// What the job's main process has started may live on until the next daemon kills it.
     fn both_killed(&mut self, at: usize) {
-        let lives_on = self.chance.one_in(2);
+        // Under a unit the stop hook comes to it.
+        let lives_on = self.chance.one_in(2) && !self.is_unit();
         let tree = &mut self.machines[at].tree;
         tree.starting = None;
         tree.alive.take_if(|_| !lives_on);
@@ -441,6 +445,7 @@ impl World {
         machine.daemon.mind = None;
         machine.guardian.process.dead = true;
         machine.tree = super::tree::Tree::default();
+        machine.desk.lose_all();
         let pause = self.chance.up_to(20_000_000_000);
         self.after(pause, What::DaemonStarts(at));
     }
@@ -465,6 +470,12 @@ impl World {
         let now = self.now;
         self.store.deposed = None;
         self.store.regain_quorum(now);
+        if self.plan.is_some() {
+            if self.store.pause.is_some() {
+                self.turn_pause(false);
+            }
+            self.heal_clocks();
+        }
         self.store.pause = None;
         self.store.wish = None;
         for machine in &mut self.machines {

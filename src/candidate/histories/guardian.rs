@@ -248,6 +248,7 @@ impl World {
             0 | 1 => self.tree_hangs(at, run, token),
             2 => {
                 let (code, error) = (127, String::new());
+                self.slot_ended(at, run, false);
                 self.feed(at, GuardEvent::NotExecuted { run, code, error }, now);
                 self.feed(at, GuardEvent::TreeEmpty, now);
             }
@@ -303,7 +304,11 @@ impl World {
                     .attempt_limit
                     .max(Duration::from_millis(50));
                 giving.asked = Some((number, now + limit));
-                let request = Asked::GiveBack(Box::new(giving.resignation.clone()));
+                let mut resignation = giving.resignation.clone();
+                if self.mistake == Some(Mistake::NestedCloseIsForgotten) {
+                    resignation.close = None;
+                }
+                let request = Asked::give_back(resignation, now);
                 let guardian = self.machines[at].guardian.number;
                 self.ask_store(at, Asker::Guardian(guardian), number, request);
             }

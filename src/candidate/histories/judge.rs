@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+mod slots;
+
 use super::faults::Mood;
 use super::machine::Machine;
+use super::slots::Plan;
 use super::store::Store;
 use super::world::LOOK;
 use crate::revision::Token;
 use crate::term::resignation::Resignation;
+use slots::SlotJudge;
 
 /// Keeps watch over a history.
 #[derive(Debug, Default)]
@@ -16,6 +20,8 @@ pub(super) struct Judge {
     pub(super) violation: Option<String>,
     /// The token of the last run that was started, and where.
     last: Option<(Token, usize)>,
+    /// The runs of a schedule.
+    slots: Option<Box<SlotJudge>>,
 }
 
 /// Whether its job may live just now though its lease is gone.
@@ -24,6 +30,14 @@ fn is_excused(machine: &Machine, now: u64) -> bool {
 }
 
 impl Judge {
+    pub(super) fn new(plan: Option<&Plan>) -> Self {
+        let slots = plan.map(|plan| Box::new(SlotJudge::new(plan)));
+        Self {
+            slots,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn found(&mut self, what: String) {
         self.violation.get_or_insert(what);
     }
@@ -153,10 +167,17 @@ pub(super) struct Seen {
     idle_since: Vec<Option<u64>>,
     /// Of which run nothing lives but what its main process has left behind, and since when.
     left_since: Vec<Option<((Token, u64), u64)>>,
+    /// Whether a machine has led whenever it was looked.
+    led_all_along: Vec<bool>,
+    /// The claim that is open while nothing runs, and since when.
+    open_since: Option<(String, u64)>,
 }
 
 /// For how long a leader may run nothing: the longest pause between two runs, and some.
 const IDLE: u64 = 6_000_000_000;
+
+/// For how long a run may be open and not alive: its claim, its start and its close, and a take-over.
+const OPEN: u64 = 12_000_000_000;
 
 /// For how long what was left behind may live: the longest stop_grace, the longest kill, and some.
 const LEFT: u64 = 14_000_000_000;
@@ -168,6 +189,8 @@ impl Seen {
             stood: vec![false; of],
             idle_since: vec![None; of],
             left_since: vec![None; of],
+            led_all_along: vec![true; of],
+            open_since: None,
         }
     }
 
@@ -176,7 +199,13 @@ impl Seen {
         let mut wrong = None;
         for (at, machine) in machines.iter().enumerate() {
             let (tree, role) = (&machine.tree, machine.daemon.role());
-            let idle = role == "leading" && !tree.lives() && tree.starting.is_none();
+            let leads = role == "leading";
+            let runs_hook = |run| !machine.desk.runs.contains_key(&run);
+            let is_held = tree.starting.is_some() || tree.run().is_some_and(runs_hook);
+            self.led_all_along[at] &= leads && !is_held;
+            let planned = machine.config.scheduling.is_some();
+            self.led |= planned && leads;
+            let idle = !planned && leads && !tree.lives() && tree.starting.is_none();
             // Some runs are over before anybody looks.
             let idle_for = lasts(&mut self.idle_since[at], idle, now);
             if idle_for.min(now - machine.daemon.asked_at) > IDLE {
@@ -204,6 +233,31 @@ impl Seen {
         let runs = |it: &Machine| asked(it) || it.tree.lives() || it.tree.starting.is_some();
         self.led |= machines.iter().any(runs);
         wrong
+    }
+
+    /// Whether somebody has led whenever it was looked.
+    pub(super) fn has_led(&self) -> bool {
+        self.led_all_along.contains(&true)
+    }
+
+    /// Looks once for a run that is open while nothing runs, and somebody leads.
+    pub(super) fn look_at_open(
+        &mut self,
+        machines: &[Machine],
+        store: &Store,
+        now: u64,
+    ) -> Option<String> {
+        let state = store.slots.state.as_ref();
+        let open = state.and_then(|state| state.open.as_ref());
+        let is_busy = |it: &Machine| it.tree.lives() || it.tree.starting.is_some();
+        let leads = machines.iter().any(|it| it.daemon.role() == "leading");
+        let open = open.filter(|_| leads && !machines.iter().any(is_busy));
+        let before = self.open_since.take();
+        let open = open?;
+        let same = before.filter(|(nonce, _)| *nonce == open.nonce);
+        let (nonce, since) = same.unwrap_or_else(|| (open.nonce.clone(), now));
+        self.open_since = Some((nonce, since));
+        (now - since > OPEN).then(|| format!("{} is open, and nothing runs", open.slot))
     }
 
     /// What is missing after `span`.

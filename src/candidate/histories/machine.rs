@@ -10,6 +10,7 @@ use super::daemon::Daemon;
 use super::faults::Mood;
 use super::guardian::Guardian;
 use super::settings::{NATIVE, any_config, any_timing};
+use super::slots::{Plan, SlotDesk};
 use super::tree::Tree;
 use crate::clock::Instant;
 use crate::config::timing::{SLACK, Timing};
@@ -86,6 +87,8 @@ pub(super) struct Machine {
     pub(super) retired: bool,
     /// Whether its daemon is to run its command once, and be done.
     pub(super) once: bool,
+    /// What it has for a job that has a schedule.
+    pub(super) desk: SlotDesk,
 }
 
 impl Machine {
@@ -118,6 +121,7 @@ impl Machine {
             ill: false,
             retired: false,
             once,
+            desk: SlotDesk::default(),
         };
         let room = machine.room(mood);
         machine.death = chance.span(room);
@@ -128,6 +132,15 @@ impl Machine {
             machine.clock.slew = 0;
         }
         machine
+    }
+
+    /// Its job has a schedule, and its clock shows some time of day.
+    pub(super) fn schedule(&mut self, plan: &mut Plan) {
+        let config = Arc::make_mut(&mut self.config);
+        config.run_timeout = plan.scheduling.policy.timeout;
+        config.scheduling = Some(plan.scheduling.clone());
+        self.once = false;
+        self.clock.set_wall(plan.skew());
     }
 
     /// How long the death of a job may take at most.
@@ -176,6 +189,9 @@ impl Machine {
         config.election.ttl = timing.ttl();
         config.job.lost_grace = timing.lost_grace();
         config.job.kill_budget = timing.kill_budget();
+        if let Some(scheduling) = &mut config.scheduling {
+            mistake.policy(&mut scheduling.policy);
+        }
         Arc::new(config)
     }
 

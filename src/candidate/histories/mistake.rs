@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::faults::Mood;
 use crate::config::timing::{SLACK, Timing};
+use crate::schedule::planner::{Guarantee, Policy};
 
 /// A mistake that programs which elect a leader make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +83,50 @@ pub(crate) enum Mistake {
     ProcessesForgotten,
     /// Nobody looks for the key of a daemon that is dead, or stands still, while its job is stopped politely.
     DeadDaemonsKeyIsNotWatched,
+    /// A run is started as soon as its claim is sent.
+    StartsUnacknowledged,
+    /// A claim that was not answered is taken for done.
+    UnknownClaimIsDone,
+    /// A claim that was refused is taken for done.
+    RefusedClaimIsDone,
+    /// A new leader takes the open run of an earlier term for a claim of its own.
+    OpenRunIsTakenForOwn,
+    /// A new leader doesn't see the open run of an earlier term.
+    OpenRunIsForgotten,
+    /// The records of slots are written by whoever led once.
+    SlotsUnguardedByTerm,
+    /// The records of slots are written whatever was written meanwhile.
+    SlotsUnguardedByState,
+    /// The guardian gives a term back, and leaves its run open.
+    NestedCloseIsForgotten,
+    /// Who gives a term back closes its run whatever was written meanwhile.
+    NestedCloseIsUnguarded,
+    /// The daemon gives a term back, and leaves its run open.
+    CloseGoesNotWithTerm,
+    /// The stop hook doesn't come to know of a run.
+    LeaseFileIsNotRenewed,
+    /// The end of a run is not written, and said to be.
+    CloseIsForgotten,
+    /// Whoever asks for a run is not answered.
+    WantedRunIsUnanswered,
+    /// A leader that is to keep its place isn't told of a pause.
+    PauseIsUntold,
+    /// What nobody recorded the end of is run again, whatever the guarantee.
+    LostRunsAgain,
+    /// Or never is.
+    LostStaysLost,
+    /// A slot is never too late.
+    LateIsInTime,
+    /// A run may take as long as it likes.
+    TimeoutIsForgotten,
+    /// That nothing is left of a run is not heard of.
+    RunOverIsNotHeard,
+    /// Nobody is woken at a time of day.
+    AlarmIsNotHeard,
 }
 
 impl Mistake {
-    pub(super) const ALL: [Self; 37] = [
+    pub(super) const ALL: [Self; 57] = [
         Self::DeadlineFromReply,
         Self::ClockIgnoresSuspend,
         Self::ClockIsSteered,
@@ -123,6 +164,26 @@ impl Mistake {
         Self::RunsTwice,
         Self::ProcessesForgotten,
         Self::DeadDaemonsKeyIsNotWatched,
+        Self::StartsUnacknowledged,
+        Self::UnknownClaimIsDone,
+        Self::RefusedClaimIsDone,
+        Self::OpenRunIsTakenForOwn,
+        Self::OpenRunIsForgotten,
+        Self::SlotsUnguardedByTerm,
+        Self::SlotsUnguardedByState,
+        Self::NestedCloseIsForgotten,
+        Self::NestedCloseIsUnguarded,
+        Self::CloseGoesNotWithTerm,
+        Self::LeaseFileIsNotRenewed,
+        Self::CloseIsForgotten,
+        Self::WantedRunIsUnanswered,
+        Self::PauseIsUntold,
+        Self::LostRunsAgain,
+        Self::LostStaysLost,
+        Self::LateIsInTime,
+        Self::TimeoutIsForgotten,
+        Self::RunOverIsNotHeard,
+        Self::AlarmIsNotHeard,
     ];
 
     /// In what kind of history it shows soonest, if that is known.
@@ -148,6 +209,33 @@ impl Mistake {
         }
     }
 
+    /// Whether it shows only where the job has a schedule.
+    pub(super) const fn is_about_slots(self) -> bool {
+        matches!(
+            self,
+            Self::StartsUnacknowledged
+                | Self::UnknownClaimIsDone
+                | Self::RefusedClaimIsDone
+                | Self::OpenRunIsTakenForOwn
+                | Self::OpenRunIsForgotten
+                | Self::SlotsUnguardedByTerm
+                | Self::SlotsUnguardedByState
+                | Self::NestedCloseIsForgotten
+                | Self::NestedCloseIsUnguarded
+                | Self::CloseGoesNotWithTerm
+                | Self::LeaseFileIsNotRenewed
+                | Self::CloseIsForgotten
+                | Self::WantedRunIsUnanswered
+                | Self::PauseIsUntold
+                | Self::LostRunsAgain
+                | Self::LostStaysLost
+                | Self::LateIsInTime
+                | Self::TimeoutIsForgotten
+                | Self::RunOverIsNotHeard
+                | Self::AlarmIsNotHeard
+        )
+    }
+
     /// The times that the product is given in place of the true ones.
     pub(super) fn timing(self, truth: Timing) -> Timing {
         match self {
@@ -155,6 +243,17 @@ impl Mistake {
             Self::NoDrift => truth.with_ttl(truth.ttl() * 1000 / 999),
             Self::NoSlack => truth.with_ttl(truth.ttl() + SLACK),
             _ => truth,
+        }
+    }
+
+    /// How the product is told to run slots, in place of how it is to.
+    pub(super) fn policy(self, policy: &mut Policy) {
+        match self {
+            Self::LostRunsAgain => policy.guarantee = Guarantee::AtLeastOnce,
+            Self::LostStaysLost => policy.guarantee = Guarantee::AtMostOnce,
+            Self::LateIsInTime => policy.start_within = None,
+            Self::TimeoutIsForgotten => policy.timeout = None,
+            _ => {}
         }
     }
 }

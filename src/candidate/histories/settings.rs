@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::chance::{Chance, nanos};
 use crate::config::timing::{SLACK, Timing};
-use crate::config::{Check, Config, Election, Hook, Hooks, Job, Restart};
+use crate::config::{Check, Config, Election, Hook, Hooks, Job, Restart, Scheduling};
 use crate::etcd::Settings;
 use crate::keys::Prefix;
+use crate::schedule::planner::{Guarantee, Missed, Overlap, Policy};
+use crate::schedule::{Pace, Schedule};
 
 /// The kind of a job that is written in Rust.
 pub(super) const NATIVE: &str = "native";
@@ -56,6 +59,28 @@ pub(super) fn any_config(chance: &mut Chance, timing: Timing) -> Config {
     config.hooks.on_elected = hook(chance);
     config.hooks.on_lost = hook(chance);
     config
+}
+
+/// When a job runs and how, as the configuration accepts it: every few seconds.
+pub(super) fn any_scheduling(chance: &mut Chance) -> Scheduling {
+    let second = Duration::from_secs(1);
+    let pace = Pace::Every(chance.pick(&[4, 8, 15, 20]) * second);
+    Scheduling {
+        schedule: Arc::new(Schedule::new(&pace, "UTC").expect("a schedule")),
+        policy: Policy {
+            guarantee: chance.pick(&[Guarantee::AtMostOnce, Guarantee::AtLeastOnce]),
+            missed: chance.pick(&[Missed::Skip, Missed::Last, Missed::All]),
+            missed_max: chance.pick(&[1, 5]),
+            start_within: chance.pick(&[None, None, Some(4 * second), Some(15 * second)]),
+            overlap: chance.pick(&[Overlap::Skip, Overlap::Queue, Overlap::Replace]),
+            retries: chance.pick(&[0, 0, 1, 2]),
+            retry_delay: chance.pick(&[0, 2]) * second,
+            jitter: chance.pick(&[0, 0, 2]) * second,
+            drain: chance.pick(&[0, 3]) * second,
+            timeout: chance.pick(&[None, Some(2 * second), Some(8 * second)]),
+            history: chance.pick(&[1, 2, 3, 1000]),
+        },
+    }
 }
 
 /// The plain configuration by these times: a command, without hooks and checks.

@@ -4,12 +4,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod slots;
+
 use super::Mistake;
+use crate::clock::Instant;
 use crate::election::claim::Standing;
 use crate::keys::LeaseId;
 use crate::revision::{Revision, Token};
+use crate::schedule::{Stored, Write, Written};
 use crate::term::record;
 use crate::term::resignation::Resignation;
+pub(super) use slots::{By, Control, Done, SlotRecords, SlotWrite, WantedRun};
 
 /// What the store is asked.
 #[derive(Clone, Debug)]
@@ -36,12 +41,44 @@ pub(super) enum Request {
     Record(Recorded),
     /// The queue is read.
     Look,
-    /// Key and lease are given back.
-    GiveBack(Box<Resignation>),
+    /// Key and lease are given back, and a run is closed with them; unless whoever does so can't know of
+    /// that yet.
+    GiveBack {
+        resignation: Box<Resignation>,
+        close: Option<Box<Write>>,
+        knows: bool,
+    },
     /// The wish to step down is taken back.
     TakeBack {
         at: Revision,
     },
+    /// What operators want is read.
+    LookAround,
+    /// The state of the schedule is read, linearizably.
+    ReadSlots,
+    /// It is written.
+    WriteSlots {
+        lease: LeaseId,
+        write: Box<Write>,
+    },
+    /// A wish for a run is answered.
+    AnswerWanted {
+        lease: LeaseId,
+        token: Token,
+        wish: Revision,
+    },
+}
+
+impl Request {
+    /// Gives back as `resignation` says, at this instant.
+    pub(super) fn give_back(resignation: Resignation, now: Instant) -> Self {
+        let close = resignation.close.as_ref();
+        Self::GiveBack {
+            close: close.map(|close| Box::new(close.write_at(now))),
+            resignation: Box::new(resignation),
+            knows: true,
+        }
+    }
 }
 
 /// What a leader puts on record.
@@ -78,6 +115,9 @@ pub(super) enum Answer {
     GivenBack {
         was_there: bool,
     },
+    Control(Control),
+    Slots(Stored),
+    Wrote(Written),
 }
 
 /// A key in the queue.
@@ -145,10 +185,14 @@ pub(super) struct Store {
     pub(super) marked_early: Option<(Token, Token)>,
     /// The keys that are gone since that was asked last, by create_revision.
     pub(super) gone: Vec<Token>,
+    /// The records of a schedule.
+    pub(super) slots: SlotRecords,
+    /// Who wrote the state last.
+    slots_by: Option<By>,
 }
 
 impl Store {
-    pub(super) const fn new(mistake: Option<Mistake>) -> Self {
+    pub(super) fn new(mistake: Option<Mistake>) -> Self {
         Self {
             revision: Revision::new(10),
             leases: BTreeMap::new(),
@@ -167,6 +211,8 @@ impl Store {
             unproven: Vec::new(),
             marked_early: None,
             gone: Vec::new(),
+            slots: SlotRecords::default(),
+            slots_by: None,
         }
     }
 
@@ -199,10 +245,20 @@ impl Store {
                 candidates: self.queue.len(),
                 paused: self.pause.is_some(),
             },
-            Request::GiveBack(resignation) => self.give_back(resignation),
+            Request::GiveBack {
+                resignation,
+                close,
+                knows,
+            } => self.give_back(resignation, close.as_deref(), *knows),
             Request::TakeBack { at } => {
                 self.wish.take_if(|wish| wish.at == *at);
                 Answer::Done
+            }
+            Request::LookAround => self.look_around(),
+            Request::ReadSlots => self.read_slots(),
+            Request::WriteSlots { lease, write } => self.write_slots(*lease, write),
+            Request::AnswerWanted { lease, token, wish } => {
+                self.answer_wanted((*lease, *token), *wish)
             }
         };
         Some((answer, self.raft_term))
@@ -275,11 +331,17 @@ impl Store {
         Answer::Done
     }
 
-    fn give_back(&mut self, resignation: &Resignation) -> Answer {
+    fn give_back(
+        &mut self,
+        resignation: &Resignation,
+        close: Option<&Write>,
+        knows: bool,
+    ) -> Answer {
         if let Some(token) = resignation.token
             && self.queue.contains_key(&token)
         {
             self.remove(token);
+            self.close_with_term(token, close, knows);
             if resignation.may_mark {
                 self.mark(token, Some(token));
             }

@@ -29,6 +29,18 @@ impl Tree {
         self.native.is_some() || self.alive.is_some()
     }
 
+    /// Whether this run lives: Rust code, or a main process and what it left behind.
+    pub(super) fn runs(&self, run: u64) -> bool {
+        let native = self.native.is_some_and(|native| native.run == run);
+        native || self.alive.is_some_and(|alive| alive.run == run)
+    }
+
+    /// The run that lives.
+    pub(super) fn run(&self) -> Option<u64> {
+        let native = self.native.map(|native| native.run);
+        native.or(self.alive.map(|alive| alive.run))
+    }
+
     /// The terms in which something runs.
     pub(super) fn tokens(&self) -> impl Iterator<Item = Token> {
         let native = self.native.map(|native| native.token);
@@ -93,7 +105,11 @@ impl World {
             death: self.machines[at].death,
         });
         self.outcome.runs += 1;
-        if self.chance.one_in(3) {
+        self.slot_begins(at, run);
+        if self.slot_of(at, run).is_some() {
+            let span = self.span_of_slot();
+            self.native_ends_by(at, self.now + span);
+        } else if self.chance.one_in(3) {
             let span = 1 + self.chance.up_to(20_000_000_000);
             self.native_ends_by(at, self.now + span);
         }
@@ -153,8 +169,12 @@ impl World {
         });
         machine.tree.starting = None;
         self.outcome.runs += 1;
-        // Some jobs end by themselves.
-        if self.chance.one_in(3) {
+        self.slot_begins(at, run);
+        // Some jobs end by themselves, and those of a schedule do.
+        if self.slot_of(at, run).is_some() {
+            let span = self.span_of_slot();
+            self.tree_ends_by(at, self.now + span);
+        } else if self.chance.one_in(3) {
             let span = 1 + self.chance.up_to(20_000_000_000);
             self.tree_ends_by(at, self.now + span);
         }
@@ -249,6 +269,7 @@ impl World {
 
     fn main_is_reaped(&mut self, at: usize, run: u64) {
         let failed = self.chance.one_in(3);
+        self.slot_ended(at, run, !failed);
         let exit = Exit::Code(i32::from(failed));
         self.guardian_reaps_main(at, run, exit);
     }

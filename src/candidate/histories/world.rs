@@ -11,6 +11,7 @@ use super::faults::{Fault, Mood};
 use super::judge::{Judge, Seen};
 use super::machine::{Machine, Turn};
 use super::planned::Planned;
+use super::slots::Plan;
 use super::store::{Answer, Request, Store};
 use crate::candidate::decide::words::Order;
 use crate::clock::Instant;
@@ -51,6 +52,8 @@ pub(super) enum Asker {
     Daemon(u64),
     /// The guardian with this number.
     Guardian(u64),
+    /// The stop hook.
+    Hook,
     /// Somebody who waits for no answer.
     Nobody,
 }
@@ -70,6 +73,14 @@ pub(super) enum What {
     Gone(usize, Token),
     /// Or of what operators want.
     Control(usize),
+    /// Or that the state of the schedule was written, in this revision.
+    Slots(usize, Revision),
+    /// A run of the job closes itself.
+    Completes(usize, u64),
+    /// A stop hook looks what is left to be done.
+    Hook(usize),
+    /// Somebody sets a clock, or meddles with what is recorded of runs.
+    Meddle,
     /// A lease may be over.
     Expiry,
     /// The store has its quorum again.
@@ -120,6 +131,8 @@ pub(super) struct World {
     pub(super) now: u64,
     planned: Planned,
     number: u64,
+    /// By what the job is run, where it has a schedule.
+    pub(super) plan: Option<Plan>,
     pub(super) store: Store,
     /// When it is looked next whether a lease is over.
     expiry_planned: Option<u64>,
@@ -133,10 +146,14 @@ pub(super) struct World {
     pub(super) looking: bool,
     /// The wish to step down that was put then, by mod_revision, and for which term.
     wished: Option<(Revision, Token)>,
+    /// The wish for a run that was put then, and for which term.
+    wanted: Option<(Revision, Token)>,
+    /// When the last pause began, or ended.
+    pub(super) paused_at: u64,
     /// The machine that fell ill then.
     fell_ill: Option<usize>,
     pub(super) judge: Judge,
-    seen: Seen,
+    pub(super) seen: Seen,
     ends: bool,
     pub(super) outcome: Outcome,
 }
@@ -146,6 +163,8 @@ pub(super) struct World {
 pub(super) struct Outcome {
     /// How many runs were started.
     pub(super) runs: u64,
+    /// How many of them were a schedule's.
+    pub(super) slots: u64,
     /// How many terms began.
     pub(super) terms: u64,
     /// How many hooks ran at the end of one.
@@ -158,14 +177,18 @@ pub(super) struct Outcome {
     pub(super) violation: Option<String>,
 }
 
+/// What is not left to the seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    /// So many replicas stand.
+    pub(super) replicas: Option<usize>,
+    /// Whether the job has a schedule.
+    pub(super) scheduled: Option<bool>,
+}
+
 impl World {
-    /// The history of this seed, with as many replicas as it draws itself unless that is said.
-    pub(super) fn new(
-        seed: u64,
-        mistake: Option<Mistake>,
-        replicas: Option<usize>,
-        traced: bool,
-    ) -> Self {
+    /// The history of this seed, with as much of it as it draws itself as isn't wanted otherwise.
+    pub(super) fn new(seed: u64, mistake: Option<Mistake>, wanted: Wanted, traced: bool) -> Self {
         let mut chance = Chance::new(seed);
         let drawn = match chance.up_to(5) {
             0 => Mood::Strange,
@@ -175,12 +198,18 @@ impl World {
         };
         let mood = mistake.and_then(Mistake::mood).unwrap_or(drawn);
         let drawn = chance.pick(&[1, 2, 3, 3, 5]);
-        let count = replicas.unwrap_or(drawn);
+        let count = wanted.replicas.unwrap_or(drawn);
         let long = chance.one_in(2);
         let start = 1_000_000_000;
-        let machines: Vec<_> = (0..count)
+        let mut machines: Vec<_> = (0..count)
             .map(|_| Machine::new(&mut chance, mistake, mood, long))
             .collect();
+        let mut plan = Plan::any(seed, mistake, wanted.scheduled);
+        if let Some(plan) = &mut plan {
+            for machine in &mut machines {
+                machine.schedule(plan);
+            }
+        }
         let ttls = machines.iter().map(|machine| nanos(machine.truth.ttl()));
         let longest = ttls.max().unwrap_or(0);
         let mut world = Self {
@@ -190,6 +219,8 @@ impl World {
             planned: Planned::default(),
             number: 0,
             store: Store::new(mistake),
+            judge: Judge::new(plan.as_ref()),
+            plan,
             expiry_planned: None,
             seen: Seen::nobody(machines.len()),
             machines,
@@ -204,8 +235,9 @@ impl World {
             calm: false,
             looking: false,
             wished: None,
+            wanted: None,
+            paused_at: 0,
             fell_ill: None,
-            judge: Judge::default(),
             ends: false,
             outcome: Outcome::default(),
             chance,
@@ -215,6 +247,9 @@ impl World {
             world.after(after, What::DaemonStarts(at));
         }
         world.after(ROUGH / 20, What::Fault);
+        if world.plan.is_some() {
+            world.after(ROUGH / 10, What::Meddle);
+        }
         let healed = if long { ROUGH + longest * 2 } else { ROUGH };
         let looked = healed + longest * 3 + HEALED;
         let retired = looked + LOOKED;
@@ -238,6 +273,7 @@ impl World {
             self.now = at;
             self.store.now = at;
             self.happen(what);
+            self.judge.look_at_slots(&mut self.store.slots);
             self.judge
                 .look(&self.machines, &self.store, self.mood, self.now);
             if self.judge.violation.is_some() || self.ends {
@@ -255,6 +291,7 @@ impl World {
         self.outcome
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: an arm a happening")]
     fn happen(&mut self, what: What) {
         match what {
             What::Daemon(at) => {
@@ -287,9 +324,11 @@ impl World {
             }
             What::Gone(at, key) => self.tell_daemon(at, Word::SawGone(key)),
             What::Control(at) => {
-                let (pause, wish) = (self.store.pause, self.store.wish);
-                self.tell_daemon(at, Word::SawControl(pause, wish));
+                let control = self.store.control();
+                self.tell_daemon(at, Word::SawControl(control));
             }
+            What::Slots(at, seen) => self.tell_daemon(at, Word::SawSlots(seen)),
+            What::Meddle => self.meddle(),
             What::Expiry => {
                 if self.expiry_planned == Some(self.now) {
                     self.expiry_planned = None;
@@ -308,6 +347,8 @@ impl World {
             | What::DaemonEnds(at)
             | What::DaemonStarts(at)
             | What::GuardianStarts(at, _)
+            | What::Completes(at, _)
+            | What::Hook(at)
             | What::FaultAt(at, _)
                 if self.now < self.machines[at].clock.suspended_until =>
             {
@@ -315,6 +356,8 @@ impl World {
                 self.at(woken, what);
             }
             What::Executed(at, run) => self.executed(at, run),
+            What::Completes(at, run) => self.completes(at, run),
+            What::Hook(at) => self.hook_goes_on(at),
             What::TreeEnds(at) => self.tree_may_end(at),
             What::NativeEnds(at) => self.native_may_end(at),
             What::ProcessWanted(at, run) => self.process_wanted(at, run),
@@ -332,7 +375,7 @@ impl World {
                     self.looking = true;
                 }
                 let seen = self.seen.look(&self.machines, &self.store, self.now);
-                if let Some(wrong) = seen {
+                if let Some(wrong) = seen.or_else(|| self.look_at_slots()) {
                     self.judge.found(wrong);
                 }
                 self.after(LOOK, What::Look);
@@ -395,6 +438,9 @@ impl World {
             },
             request => request,
         };
+        if matches!(request, Request::WriteSlots { .. }) {
+            self.slots_asked(at);
+        }
         if !self.is_cut_off(at) {
             let after = self.travel();
             let request = Box::new(request);
@@ -403,6 +449,9 @@ impl World {
     }
 
     fn store_hears(&mut self, at: usize, asker: Asker, number: u64, request: &Request) {
+        if matches!(request, Request::WriteSlots { .. }) {
+            self.slots_heard();
+        }
         let heard = match self.reaches_deposed(request) {
             // Nobody else hears of it.
             Some(raft_term) => Some((Answer::Renewed, raft_term)),
@@ -426,6 +475,7 @@ impl World {
             Asker::Guardian(guardian) => {
                 self.guardian_is_answered(at, guardian, number, &answer);
             }
+            Asker::Hook => self.hook_is_answered(at, number),
             Asker::Daemon(_) | Asker::Nobody => {}
         }
     }
@@ -436,6 +486,15 @@ impl World {
             for at in 0..self.machines.len() {
                 let after = self.watched(at, Some(key));
                 self.after(after, What::Gone(at, key));
+            }
+        }
+        if std::mem::take(&mut self.store.slots.is_changed) {
+            let seen = self.store.slots.seen;
+            for at in 0..self.machines.len() {
+                if self.machines[at].daemon.contest.leads() {
+                    let after = self.watched(at, None);
+                    self.after(after, What::Slots(at, seen));
+                }
             }
         }
         // A renewal puts it off; then that is found when it would have come.
@@ -501,7 +560,7 @@ impl World {
         }
     }
 
-    fn lateness(&mut self) -> u64 {
+    pub(super) fn lateness(&mut self) -> u64 {
         match self.mood {
             Mood::Sharp => nanos(self.late),
             _ => self.chance.span(self.late),
@@ -520,6 +579,7 @@ impl World {
             let when = self.fires(at, timer);
             self.daemon_runs_at(at, when);
         }
+        self.arm_wall(at);
     }
 
     fn arm_guardian(&mut self, at: usize) {

@@ -32,6 +32,9 @@ impl Contest {
             let found = Ok(can.then_some(()).ok_or_else(|| "nobody".to_owned()));
             return self.events.push(Event::Successor(wish, found));
         }
+        let Some(answer) = self.slots_answered(number, answer) else {
+            return;
+        };
         let given_back = |it: &mut Box<GivingBack>| {
             let pending = it.pending.as_ref();
             pending.is_some_and(|pending| pending.number == number)
@@ -131,6 +134,9 @@ impl Contest {
             .is_some()
         {
             return;
+        }
+        if let Answer::Control(control) = answer {
+            return self.looked_around(it, number, control, now);
         }
         match (&it.stage, answer) {
             (Stage::Granting(pending, sent), Answer::Granted) if pending.number == number => {
@@ -241,5 +247,6 @@ impl Contest {
         }));
         it.stage = Stage::Leading;
         self.record(it, now);
+        self.look_around(it, now);
     }
 }

@@ -10,9 +10,18 @@ use crate::candidate::decide::words::Order;
 impl World {
     /// All is well, and something is wanted all the same.
     pub(super) fn wishes(&mut self) {
+        if self.plan.is_some() && self.chance.one_in(3) {
+            return self.turn_pause(true);
+        }
+        if self.plan.is_some() && self.chance.one_in(2) {
+            let queue = self.chance.one_in(2);
+            self.store.want_run(queue);
+            let wanted = self.store.slots.wanted;
+            self.wanted = wanted.map(|wanted| (wanted.at, wanted.token));
+            return self.control_changed();
+        }
         if self.chance.one_in(2) {
-            self.store.turn_pause(false);
-            self.control_changed();
+            self.turn_pause(false);
         } else if self.store.queue.len() > 1 {
             self.store.wish();
             self.wished = self.store.wish.map(|wish| (wish.at, wish.token));
@@ -37,8 +46,17 @@ impl World {
                 return Some(format!("{token} was asked to step down, and goes on"));
             }
         }
+        if let Some((at, token)) = self.wanted
+            && !self.judge.is_answered(at)
+        {
+            let term = |machine: &&Machine| machine.daemon.contest.mine() == Some(token);
+            let asked = self.machines.iter().find(term);
+            if asked.is_some_and(|machine| machine.daemon.role() == "leading") {
+                return Some(format!("{token} was asked for a run, and doesn't answer"));
+            }
+        }
         let leads = |machine: &Machine| machine.daemon.role() == "leading";
-        if self.store.pause.is_some()
+        if self.store.pause.is_some_and(|pause| !pause.keep_leader)
             && let Some(at) = self.machines.iter().position(leads)
         {
             return Some(format!("all is paused, and {at} leads"));
@@ -54,6 +72,10 @@ impl World {
         self.looking = false;
         if let Some(unheeded) = self.unheeded() {
             self.judge.found(unheeded);
+        }
+        if self.plan.is_some() {
+            let (state, wall) = (self.store.slots.state.as_ref(), self.true_wall());
+            self.judge.slots_owed(state, self.seen.has_led(), wall);
         }
         let span = Duration::from_nanos(LOOKED);
         if let Some(missing) = self.seen.missing(span, &self.machines) {

@@ -122,11 +122,12 @@ impl Close {
         Some((run.result, Duration::from_millis(run.took_ms)))
     }
 
-    /// The operation, nested in the transaction that gives the term back.
-    pub(super) fn operation(&self, prefix: &Prefix) -> TxnOp {
+    /// What is written, if the run is closed at this instant. It is guarded by the state alone: the rest of
+    /// the transaction is by the term.
+    pub fn write_at(&self, now: Instant) -> Write {
         let mut write = self.write.clone();
         if let Some(began) = self.began {
-            let took = u64::try_from(clock::now().since(began).as_millis()).unwrap_or(u64::MAX);
+            let took = u64::try_from(now.since(began).as_millis()).unwrap_or(u64::MAX);
             if let Some(last) = &mut write.state.last {
                 last.took_ms = took;
             }
@@ -134,6 +135,12 @@ impl Close {
                 run.took_ms = took;
             }
         }
+        write
+    }
+
+    /// The operation, nested in the transaction that gives the term back.
+    pub(super) fn operation(&self, prefix: &Prefix) -> TxnOp {
+        let write = self.write_at(clock::now());
         let nested = Txn::new()
             .when([as_seen(prefix, &write)])
             .and_then(operations(prefix, &write));
