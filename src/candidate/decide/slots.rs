@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Mind;
 use super::end::End;
+use super::once::Once;
 use super::place::{After, Job, Limit, Pause, Place};
 use super::run::{Cut, What};
 use super::tenure::Stop;
@@ -304,6 +305,11 @@ impl Mind {
         let took = ended.map_or(now.since(began), |ended| ended.took);
         let killed = lost && !ended.is_some_and(|ended| ended.by_itself);
         self.plan(Told::Ended { exit, killed, took });
+        // Who leads for one slot is done with it, whatever else is due by now.
+        let is_done = self.once.as_ref().is_some_and(Once::is_done);
+        if is_done && matches!(self.place, Place::Leading(..)) {
+            self.end(After::Exit(Limit::Deadline), Stop::Planned);
+        }
     }
 
     /// The run that was claimed was refused: it was certainly not started.
@@ -349,7 +355,7 @@ impl Mind {
         self.plan(Told::TermOver);
     }
 
-    /// Who leads for one slot leaves once that is run, or is found to be another's.
+    /// Who leads for one slot leaves where that is found to be another's.
     fn leave_if_nothing_is_due(&mut self) {
         let now = self.now;
         let rests = matches!(self.place, Place::Leading(_, Job::Idle))

@@ -102,8 +102,7 @@ impl Machine {
         let mut config = any_config(chance, truth);
         let once = chance.one_in(8);
         if once {
-            "command".clone_into(&mut config.job.kind);
-            config.job.restart = Restart::Never;
+            is_to_run_once(&mut config);
         }
         let mut machine = Self {
             clock: Clock::new(chance, mistake),
@@ -139,7 +138,10 @@ impl Machine {
         let config = Arc::make_mut(&mut self.config);
         config.run_timeout = plan.scheduling.policy.timeout;
         config.scheduling = Some(plan.scheduling.clone());
-        self.once = false;
+        self.once = plan.is_once;
+        if self.once {
+            is_to_run_once(config);
+        }
         self.clock.set_wall(plan.skew());
     }
 
@@ -209,6 +211,12 @@ impl Machine {
     fn has_caught_up(&self, now: u64) -> bool {
         now >= self.steady_since + nanos(SLACK) && !self.guardian.process.dead
     }
+}
+
+/// Its daemon runs its command once, and is done.
+fn is_to_run_once(config: &mut Config) {
+    "command".clone_into(&mut config.job.kind);
+    config.job.restart = Restart::Never;
 }
 
 /// A guardian that is late twice must not pass for one that doesn't kill any more.

@@ -48,6 +48,8 @@ pub(super) struct Plan {
     pub(super) scheduling: Scheduling,
     /// Whether a daemon's end is its unit's: nothing of it lives on, and the stop hook follows.
     pub(super) is_unit: bool,
+    /// Whether each daemon is a command in a crontab: it runs for one slot, or finds none due, and ends.
+    pub(super) is_once: bool,
     /// How far the clocks differ from true time at first, in milliseconds, each from `-SKEW`.
     skews: Chance,
 }
@@ -59,10 +61,17 @@ impl Plan {
         let mut chance = Chance::new(!seed);
         let drawn = chance.one_in(7) || mistake.is_some_and(Mistake::is_about_slots);
         let planned = wanted.unwrap_or(drawn);
-        planned.then(|| Self {
-            scheduling: super::settings::any_scheduling(&mut chance),
-            is_unit: chance.one_in(2) || mistake == Some(Mistake::LeaseFileIsNotRenewed),
-            skews: chance,
+        planned.then(|| {
+            let mut plan = Self {
+                scheduling: super::settings::any_scheduling(&mut chance),
+                is_unit: chance.one_in(2) || mistake == Some(Mistake::LeaseFileIsNotRenewed),
+                is_once: chance.one_in(8) && mistake.is_none(),
+                skews: chance,
+            };
+            if plan.is_once {
+                plan.scheduling.policy.retries = 0;
+            }
+            plan
         })
     }
 

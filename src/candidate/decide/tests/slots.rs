@@ -89,3 +89,39 @@ fn what_an_earlier_term_has_asked_is_not_answered_to_the_next() {
     let did = play.does(60_002, Event::SlotsWrote(lease, claim, done));
     assert_eq!(did.last().map(String::as_str), Some("start job"));
 }
+
+#[test]
+fn who_runs_for_one_slot_runs_for_no_other() {
+    let config = config_with(|config| {
+        let mut scheduling = scheduling();
+        scheduling.policy.missed = Missed::All;
+        scheduling.policy.missed_max = 2;
+        config.scheduling = Some(scheduling);
+    });
+    let mut play = Play(Mind::for_one_run(config, at(0)));
+    let (lease, read) = play.leads_with(120_000, 1);
+    let spec = scheduling().schedule.spec().to_owned();
+    let stored = Stored::State {
+        state: Box::new(State::new(spec, Time::from_secs(1))),
+        revision: Revision::new(8),
+    };
+    let read = Event::SlotsRead(lease, read, stored);
+    let claim = asked(&play.0.handle(read, now(120_000), 0)).unwrap();
+    let done = |number, revision| {
+        let revision = Revision::new(revision);
+        Event::SlotsWrote(lease, number, Written::Done { revision })
+    };
+    let did = play.does(120_001, done(claim, 9));
+    assert_eq!(did.last().map(String::as_str), Some("start job"));
+    play.at(120_002, started(2), &[]);
+    play.at(121_000, ended(2, 0), &["stop run"]);
+    let close = asked(&play.0.handle(empty(2), now(121_001), 0)).unwrap();
+    play.is(Role::Stopping);
+    play.at(121_002, empty(2), &[]);
+    // The slot of 00:02 is due as well.
+    play.at(
+        121_003,
+        done(close, 10),
+        &["give back: resigned", "hurry until 130000"],
+    );
+}

@@ -78,7 +78,11 @@ impl World {
             self.judge.slots_owed(state, self.seen.has_led(), wall);
         }
         let span = Duration::from_nanos(LOOKED);
-        if let Some(missing) = self.seen.missing(span, &self.machines) {
+        // A command that finds nothing due stands and leads for no longer than it takes to find that out.
+        let comes_and_goes = self.plan.as_ref().is_some_and(|plan| plan.is_once);
+        if let Some(missing) = self.seen.missing(span, &self.machines)
+            && !comes_and_goes
+        {
             self.judge.found(missing);
         }
         for at in 0..self.machines.len() {
