@@ -160,7 +160,7 @@ fn who_waits_renews_less_often_than_who_leads_and_at_once_when_it_comes_to_lead(
         (renewed[before - 1], renewed[before])
     };
     // On a machine that is too busy for that, one was due in any case.
-    let sooner = timing.waiting_interval() - millis(100);
+    let sooner = timing.waiting_interval().saturating_sub(millis(100));
     assert!(next.since(last) < sooner || elected.since(last) + millis(100) > sooner);
     library.resign(b, &term);
 }
