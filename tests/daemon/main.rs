@@ -8,6 +8,7 @@ mod common;
 mod auth;
 mod descriptors;
 mod exhaustion;
+mod fifty;
 mod http;
 mod jobs;
 mod names;
