@@ -209,6 +209,8 @@ impl Planner {
         let choice = self.setup.choose(term.mark(), now.wall);
         match choice.run {
             Some(_) => (None, true),
+            // What waits for its turn comes before them: past their mark it would be nobody's.
+            None if term.queued.is_some() => (None, choice.missed.is_some()),
             None => (choice.missed, false),
         }
     }

@@ -661,6 +661,36 @@ fn what_was_missed_while_the_store_was_away_waits_behind_the_queue() {
 }
 
 #[test]
+fn what_was_missed_is_not_recorded_before_what_was_queued_has_run() {
+    let mut desk = Desk::new(Policy {
+        missed: Missed::Skip,
+        overlap: Overlap::Queue,
+        ..policy()
+    });
+    desk.lead().at("10:01:00");
+    desk.tell(Event::Trigger { id: 1, queue: true });
+    desk.at("10:02:00").mute = true;
+    desk.end(0);
+    // The store is away for a while.
+    let close = desk.pending.remove(0);
+    desk.at("10:03:30").mute = false;
+    let (number, written) = (close.number, desk.apply(&close));
+    desk.tell(Event::Wrote { number, written });
+    assert_eq!(desk.started(), ["10:01 #1 +0", "manual #1 +0"]);
+    assert_eq!(desk.state().slot, Some(slot("10:01:00")));
+    desk.end(0);
+    assert_eq!(desk.started(), ["10:02 #1 +0"]);
+    desk.end(0);
+    let expected = [
+        "10:01 success +0",
+        "manual success +0",
+        "10:02 success +0",
+        "10:03 missed +0",
+    ];
+    assert_eq!(desk.records(), expected);
+}
+
+#[test]
 fn a_slot_that_came_during_a_hand_over_is_not_missed() {
     let policy = Policy {
         missed: Missed::Skip,
