@@ -62,6 +62,7 @@ use processes::Processes;
 use slots::WallAlarm;
 
 pub(crate) use pulse::{Pulse, ended};
+use view::MAIN_LOOP;
 pub(crate) use view::{JobStanding, JobView, Public, Standings, View};
 
 /// How long the guardian has to leave at the end.
@@ -255,7 +256,7 @@ impl Candidate {
         };
         let view = View {
             public,
-            pulses: vec![("main loop", pulse), ("contest", contest_pulse)],
+            pulses: vec![(MAIN_LOOP, pulse), ("contest", contest_pulse)],
             metrics,
             cluster: Cluster::of(store),
         };

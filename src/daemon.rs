@@ -83,6 +83,10 @@ fn serve(
         );
         let mut early = Vec::new();
         reap_orphans(!jobs.kinds().is_empty());
+        let mut directory = directory;
+        if configs.names().is_none() {
+            directory.take_over_jobs();
+        }
         let directory = Arc::new(directory);
         let mut candidates = Candidates::new(&directory, jobs, Arc::clone(logs));
         for config in configs.iter() {

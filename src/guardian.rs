@@ -19,6 +19,7 @@
 //!                            └─ resigner  the store, on a thread of its own
 //! ```
 
+mod claims;
 pub mod client;
 pub(crate) mod decide;
 pub mod fence;

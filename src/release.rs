@@ -156,23 +156,19 @@ async fn attempt(dir: &Path) -> ReleaseOutcome {
 /// where one of them can't be read.
 fn read_all(path: &Path) -> (Vec<(Arc<Dir>, LeaseFile)>, Option<ReleaseRefusal>) {
     let dirs = match Dir::open_trusted(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        dir => dir.and_then(|dir| runtime_dir::with_jobs(Arc::new(dir))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Ok(dir) => runtime_dir::with_jobs(&Arc::new(dir)),
+        Err(error) => vec![Err(error)],
     };
     let (mut found, mut refusal) = (Vec::new(), None);
-    let mut refuse = |error: io::Error| {
-        tracing::error!(%error, "lease file not read");
-        refusal = Some(ReleaseRefusal::BadLeaseFile);
-    };
-    let dirs = dirs.unwrap_or_else(|error| {
-        refuse(error);
-        Vec::new()
-    });
     for dir in dirs {
-        match LeaseFile::read(&dir) {
-            Ok(Some(file)) => found.push((dir, file)),
-            Ok(None) => {}
-            Err(error) => refuse(error),
+        let read = dir.and_then(|dir| Ok(LeaseFile::read(&dir)?.map(|file| (dir, file))));
+        match read {
+            Ok(file) => found.extend(file),
+            Err(error) => {
+                tracing::error!(%error, "lease file not read");
+                refusal = Some(ReleaseRefusal::BadLeaseFile);
+            }
         }
     }
     (found, refusal)

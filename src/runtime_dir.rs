@@ -157,7 +157,18 @@ impl RuntimeDir {
             .open_or_make_below(JOBS.as_ref())
             .map_err(unusable)?;
         let own = all.open_or_make_below(name.as_str().as_ref());
-        Self::hold_open(own.map_err(unusable)?, &path)
+        let mut held = Self::hold_open(own.map_err(unusable)?, &path)?;
+        // A job without a name may have stood for the same election.
+        held.left.add(&self.left.own());
+        Ok(held)
+    }
+
+    /// Takes what jobs with names have left for left by the job without one, which may stand for the
+    /// election of one of them.
+    pub(crate) fn take_over_jobs(&mut self) {
+        for dir in with_jobs(&self.dir).into_iter().skip(1).flatten() {
+            self.left.add(&Leftovers::in_abandoned(&dir));
+        }
     }
 
     /// The names of the jobs that have a directory in it. Blocks.
@@ -202,17 +213,21 @@ fn job_names(dir: &Dir) -> io::Result<Vec<JobName>> {
 /// The runtime directory, and that of each job which has one in it.
 ///
 /// # Errors
-/// When one of them can't be looked into.
-pub(crate) fn with_jobs(dir: Arc<Dir>) -> io::Result<Vec<Arc<Dir>>> {
-    let names = job_names(&dir)?;
-    let mut all = vec![dir];
-    if let Some(own) = all.first().filter(|_| !names.is_empty()) {
-        let jobs = own.open_below(JOBS.as_ref())?;
-        for name in names {
-            all.push(Arc::new(jobs.open_below(name.as_str().as_ref())?));
+/// For each that can't be looked into; the others are there all the same.
+pub(crate) fn with_jobs(dir: &Arc<Dir>) -> Vec<io::Result<Arc<Dir>>> {
+    let mut all = vec![Ok(Arc::clone(dir))];
+    let names = match job_names(dir) {
+        Ok(names) => names,
+        Err(error) => {
+            all.push(Err(error));
+            return all;
         }
-    }
-    Ok(all)
+    };
+    all.extend(names.into_iter().map(|name| {
+        let jobs = dir.open_below(JOBS.as_ref())?;
+        jobs.open_below(name.as_str().as_ref()).map(Arc::new)
+    }));
+    all
 }
 
 fn unusable(path: &Path, source: io::Error) -> Error {

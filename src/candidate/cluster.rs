@@ -18,6 +18,11 @@ impl Cluster {
         Self(store)
     }
 
+    /// Whether it has heard of one.
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.seen().cluster != 0
+    }
+
     /// Why the endpoints of `config` can't be gone over to: most of them are of another cluster. An
     /// election can't be moved by one replica alone. Endpoints that don't say are no reason.
     ///

@@ -13,12 +13,16 @@ use super::pulse::Pulse;
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::config::timing::Timing;
+use crate::etcd::Store;
 use crate::keys::{JobName, LeaseId};
 use crate::metrics::{Metrics, RunResult};
 use crate::proc::survivor::Survivor;
 use crate::revision::Token;
 use crate::schedule::Slot;
 use crate::schedule::record::State;
+
+/// What the candidate's own loop is called.
+pub(super) const MAIN_LOOP: &str = "main loop";
 
 /// How many runs that are over are kept for people to look at.
 const KEPT: usize = 10;
@@ -140,7 +144,41 @@ pub(crate) struct JobStanding {
 /// What a daemon stands for, in the order of the jobs' names; it changes with a reload.
 pub(crate) type Standings = watch::Receiver<Arc<[JobStanding]>>;
 
+/// Answers for a loop until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Beating(tokio::task::JoinHandle<()>);
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl View {
+    /// Answers for the main loop of a candidate that has yet to run.
+    pub(crate) fn beat_aside(&self) -> Beating {
+        let pulses = self.pulses.iter().filter(|(name, _)| *name == MAIN_LOOP);
+        let pulse = pulses.map(|(_, pulse)| pulse.clone()).next();
+        Beating(tokio::spawn(async move {
+            if let Some(pulse) = pulse {
+                pulse.beat().await;
+            }
+        }))
+    }
+}
+
 impl JobStanding {
+    /// A job that has no candidate yet.
+    pub(crate) fn of_none(config: Arc<Config>) -> Self {
+        let view = View {
+            public: watch::channel(Public::new(config.timing())).1,
+            pulses: Vec::new(),
+            metrics: Metrics::default(),
+            cluster: Cluster::of(Store::new(&config.etcd)),
+        };
+        Self { config, view }
+    }
+
     pub(crate) const fn new(config: Arc<Config>, view: View) -> Self {
         Self { config, view }
     }

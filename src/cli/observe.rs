@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::away::Away;
 use super::exit::Failure;
-use super::options::{CommonOptions, block_on};
+use super::options::{CommonOptions, JobOption, block_on};
 use super::output;
 use crate::config;
 use crate::election::observe::{LeaderEvent, Observer};
@@ -28,6 +28,9 @@ Example:
 pub(super) struct Args {
     #[command(flatten)]
     options: CommonOptions,
+
+    #[command(flatten)]
+    job: JobOption,
 }
 
 /// One line.
@@ -48,7 +51,9 @@ struct Leader<'a> {
 
 /// Follows the election until nobody reads any more.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let config = config::load(&args.options.source_in_job())?.config;
+    let mut source = args.options.source_in_job();
+    args.job.choose(&mut source);
+    let config = config::load(&source)?.config;
     block_on(async {
         tokio::select! {
             failed = follow(Store::unanimous(&config.etcd), config.election.prefix) => failed,

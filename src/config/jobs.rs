@@ -126,14 +126,18 @@ pub(super) fn bad_name(place: Place, name: &str) -> Problem {
     Problem::new(place, JOBS, what)
 }
 
+/// How the name stands in a variable.
+fn in_variable(name: &JobName) -> String {
+    name.as_str().to_uppercase().replace('-', "_")
+}
+
 /// The name, and the path below its table, of what an `INCUMBENT__JOBS__…` variable sets. `known`
 /// are the names that the file has: a `-` in one is an `_` in a variable.
 pub(super) fn of_variable<'a>(variable: &'a str, known: &[JobName]) -> Option<(JobName, &'a str)> {
     let of_jobs = format!("{}__", keys::variable(JOBS));
     let rest = variable.strip_prefix(&of_jobs)?;
     let is_named = |name: &&JobName| {
-        let shown = name.as_str().to_uppercase().replace('-', "_");
-        let after = rest.strip_prefix(&shown);
+        let after = rest.strip_prefix(&in_variable(name));
         after.is_some_and(|after| after.starts_with("__"))
     };
     // Of `a` and `a__b` the longer one is meant.
@@ -195,15 +199,23 @@ fn lay_over(below: &mut Map<String, Value>, above: &Map<String, Value>) {
 }
 
 /// What is wrong where there are jobs with names: one without beside them, or too many.
-pub(super) fn broken(settings: &PassedValues, count: usize, file: &Place) -> Vec<Problem> {
+pub(super) fn broken(settings: &PassedValues, names: &[&JobName], file: &Place) -> Vec<Problem> {
     let mut problems = Vec::new();
     let is_set = |key: &&Entry| key.name.starts_with("job.") && settings.is_changed(key);
     if let Some(key) = KEYS.iter().find(is_set) {
         let what = format!("expected [job] or [{JOBS}.NAME], found both");
         problems.push(Problem::new(settings.place(key), key.name, what));
     }
-    if count > MOST {
-        let what = format!("expected at most {MOST} jobs, found {count}");
+    for (at, name) in names.iter().enumerate() {
+        let shown = in_variable(name);
+        if let Some(other) = names[..at].iter().find(|it| in_variable(it) == shown) {
+            let what =
+                format!("expected names that variables tell apart, found {other} and {name}");
+            problems.push(Problem::new(file.clone(), JOBS, what));
+        }
+    }
+    if names.len() > MOST {
+        let what = format!("expected at most {MOST} jobs, found {}", names.len());
         problems.push(Problem::new(file.clone(), JOBS, what));
     }
     problems

@@ -89,7 +89,8 @@ impl ReadConfig {
             problems.extend(reading.minded(shared_problems));
             jobs.push(reading.of_one(None, &shared, &mut problems));
         } else {
-            problems.extend(jobs::broken(&shared, tables.len(), &reading.file));
+            let names: Vec<&JobName> = tables.iter().map(|(name, _)| name).collect();
+            problems.extend(jobs::broken(&shared, &names, &reading.file));
             for (name, table) in tables
                 .iter()
                 .filter(|(name, _)| chosen.contains(&Some(name)))
@@ -164,7 +165,10 @@ fn chosen<'a, T>(
             [] => Ok(vec![None]),
             [(name, _)] => Ok(vec![Some(name)]),
             _ => {
-                let what = format!("expected one of {}, found none", names.join(", "));
+                let what = format!(
+                    "expected one of {}, or an election by --election, found none",
+                    names.join(", ")
+                );
                 Err(Problem::new(place, "", what))
             }
         },

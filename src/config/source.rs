@@ -153,11 +153,12 @@ impl Source {
         }
     }
 
-    /// Whether an election is named beside the file, which then isn't that of one of its jobs.
+    /// Whether a flag names an election, which then isn't that of one of the file's jobs. A variable says
+    /// what all of these have in common.
     pub fn names_election(&self) -> bool {
-        let key = keys::ELECTION_PREFIX;
-        let is_flag = |flag: &Flag| flag.key == key.name;
-        self.flags.iter().any(is_flag) || self.variable(&key.variable()).is_some()
+        self.flags
+            .iter()
+            .any(|flag| flag.key == keys::ELECTION_PREFIX.name)
     }
 
     /// The variable of that name, if it is set to something.

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::placement::Sight;
-use super::{Begun, keeper, start_and_fence};
+use super::{Begun, abandoned, keeper, start_and_fence};
 use crate::candidate::{Candidate, Cluster, JobStanding, Order, Parts, Standings, ended};
 use crate::clock;
 use crate::config::{Config, JobConfigs};
@@ -47,8 +47,12 @@ pub(super) struct Candidates {
 struct CandidateHandle {
     config: Arc<Config>,
     orders: mpsc::UnboundedSender<Order>,
-    /// Whether it is to end before it has begun.
+    /// Whether it is to end, at once if it hasn't begun.
     over: watch::Sender<bool>,
+    /// The configuration has its job no more.
+    removed: bool,
+    /// The configuration has the job again, before that one has ended: who comes after it.
+    successor: Option<Arc<Config>>,
 }
 
 /// What is heard of a candidate that starts.
@@ -88,6 +92,10 @@ impl Candidates {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (over, is_over) = watch::channel(false);
         let name = config.job_name.clone();
+        if name.is_some() {
+            // A job is seen before it has a candidate, and where it gets none.
+            self.show(JobStanding::of_none(Arc::clone(&config)));
+        }
         let life = CandidateLife {
             config: Arc::clone(&config),
             directory: Arc::clone(&self.directory),
@@ -103,6 +111,8 @@ impl Candidates {
             config,
             orders,
             over,
+            removed: false,
+            successor: None,
         };
         self.told.insert(name.clone(), told);
         self.lives
@@ -173,17 +183,20 @@ impl Candidates {
     /// Goes over to other configurations: those that are there no more stop as planned, and new ones
     /// start.
     pub(super) fn reload(&mut self, configs: &JobConfigs) {
-        for told in self.told.values() {
-            let name = told.config.job_name.as_ref();
-            if configs.get(name).is_none() {
-                told.order(Order::Shutdown);
+        for handle in self.told.values_mut() {
+            handle.successor = None;
+            if configs.get(handle.config.job_name.as_ref()).is_none() {
+                handle.removed = true;
+                handle.order(Order::Shutdown);
             }
         }
         for config in configs.iter() {
             match self.told.get_mut(&config.job_name) {
-                Some(told) => {
-                    told.config = Arc::clone(config);
-                    told.order(Order::Reload(Arc::clone(config)));
+                // It stops for good; what it stood for goes on as a new job does.
+                Some(handle) if handle.removed => handle.successor = Some(Arc::clone(config)),
+                Some(handle) => {
+                    handle.config = Arc::clone(config);
+                    handle.order(Order::Reload(Arc::clone(config)));
                 }
                 None => self.start(Arc::clone(config)),
             }
@@ -198,10 +211,11 @@ impl Candidates {
         });
     }
 
-    /// The cluster that they stand in, if one of them has started.
+    /// The cluster that they stand in, if one of them knows.
     pub(super) fn cluster(&self) -> Option<Cluster> {
         let standings = self.standings.borrow();
-        standings.first().map(|first| first.view.cluster.clone())
+        let mut clusters = standings.iter().map(|it| &it.view.cluster);
+        clusters.find(|cluster| cluster.is_known()).cloned()
     }
 
     /// Takes note of the news; whether it is of one that is ready.
@@ -209,6 +223,16 @@ impl Candidates {
         let News::Stands(new) = news else {
             return true;
         };
+        // It may have been changed since the candidate was started with it.
+        let now = self.told.get(&new.name().cloned());
+        let config = now.map_or(&new.config, |now| &now.config);
+        let config = Arc::clone(config);
+        self.show(new.with_config(config));
+        false
+    }
+
+    /// Has everybody look at the job there.
+    fn show(&self, new: JobStanding) {
         self.standings.send_modify(|standings| {
             let others = standings.iter().filter(|it| it.name() != new.name());
             let mut all: Vec<JobStanding> = others.cloned().collect();
@@ -216,7 +240,6 @@ impl Candidates {
             all.sort_by(|one, other| one.name().cmp(&other.name()));
             *standings = all.into();
         });
-        false
     }
 
     fn ended(
@@ -231,21 +254,31 @@ impl Candidates {
                 Err(_) => return Ok(()),
             },
         };
-        let told = self.told.remove(&name);
-        if name.is_none() {
+        let Some(name) = name else {
             return outcome;
-        }
-        self.standings.send_modify(|standings| {
-            let others = standings.iter().filter(|it| it.config.job_name != name);
-            *standings = others.cloned().collect();
-        });
-        if let (Err(error), Some(told)) = (outcome, told) {
-            let config = told.config;
+        };
+        let Some(handle) = self.told.remove(&Some(name.clone())) else {
+            return Ok(());
+        };
+        let config = handle.config;
+        if let Err(error) = &outcome {
             let (election, candidate) = (&config.election.prefix, &config.candidate_name);
             tracing::error!(
                 %election, candidate, error = format!("{error:#}"),
                 "candidate not started: trying again"
             );
+        }
+        if let Some(successor) = handle.successor {
+            self.start(successor);
+        } else if *handle.over.borrow() {
+            self.standings.send_modify(|standings| {
+                let others = standings.iter().filter(|it| it.name() != Some(&name));
+                *standings = others.cloned().collect();
+            });
+            if handle.removed {
+                abandoned::forget_aside(&self.directory, &config, name);
+            }
+        } else {
             // The others of this process go on meanwhile.
             self.start_after(START_PAUSE, config);
         }
@@ -285,7 +318,12 @@ impl CandidateLife {
             () = until(&mut self.is_over) => return Ok(()),
             () = clock::sleep(self.pause) => {}
         }
-        let directory = self.own_directory().await?;
+        let mut is_over = self.is_over.clone();
+        let directory = tokio::select! {
+            directory = self.own_directory() => directory?,
+            () = until(&mut is_over) => return Ok(()),
+        };
+        let mut beating = None;
         let starting = async {
             let parts = Parts {
                 config: Arc::clone(&self.config),
@@ -295,6 +333,8 @@ impl CandidateLife {
                 orders: inbox,
             };
             let started = Candidate::start(parts).await.context("no guardian")?;
+            // Its loop doesn't go round yet, and is no dead one for that.
+            beating = Some(started.1.beat_aside());
             let standing = JobStanding::new(Arc::clone(&self.config), started.1.clone());
             // The daemon hears as long as it lives.
             drop(self.news.send(News::Stands(standing)));
@@ -316,7 +356,10 @@ impl CandidateLife {
         tokio::select! {
             biased;
             () = until(&mut self.is_over) => candidate.leave().await,
-            () = may_contend => candidate.run().await,
+            () = may_contend => {
+                drop(beating);
+                candidate.run().await;
+            }
         }
         Ok(())
     }

@@ -13,6 +13,9 @@ use crate::http::{Reloaded, Server};
 use crate::log;
 use crate::signals::Signal;
 
+/// Why nothing is taken over at the end.
+const STOPPING: &str = "the daemon is stopping";
+
 /// Turns signals and requests into orders.
 pub(super) struct Control {
     configs: JobConfigs,
@@ -24,6 +27,8 @@ pub(super) struct Control {
     /// Who waits for the outcome of a reload.
     waiting: Vec<oneshot::Sender<Reloaded>>,
     stops: Stops,
+    /// Nothing is taken over any more.
+    stopping: bool,
 }
 
 /// A configuration as it was read anew.
@@ -61,11 +66,13 @@ impl Control {
             server,
             waiting: Vec::new(),
             stops: Stops::default(),
+            stopping: false,
         }
     }
 
     pub(super) fn obey(&mut self, signal: Signal, candidates: &mut Candidates) {
         let (election, candidate) = self.who();
+        self.stopping |= matches!(signal, Signal::Stop | Signal::StopNow);
         let order = match signal {
             Signal::Stop => match self.stops.asked(clock::now()) {
                 DaemonStop::Begin => {
@@ -106,6 +113,9 @@ impl Control {
         candidates: &Candidates,
     ) {
         self.waiting.extend(answer);
+        if self.stopping {
+            return self.answer(Err(vec![STOPPING.to_owned()]));
+        }
         if self.loading != Loading::No {
             // The file may have changed since it was read.
             self.loading = Loading::Again;
@@ -171,6 +181,9 @@ impl Control {
         Load { read, refusal }: Load,
         candidates: &mut Candidates,
     ) -> Result<(), Vec<String>> {
+        if self.stopping {
+            return Err(vec![STOPPING.to_owned()]);
+        }
         let loaded = read.map_err(|problems| {
             let lines = problems.iter().map(ToString::to_string);
             lines.collect::<Vec<_>>()

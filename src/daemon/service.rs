@@ -135,10 +135,24 @@ fn describe(seen: &[(Option<JobName>, Public)]) -> String {
     let leads: Vec<&str> = leads
         .filter_map(|(name, _)| Some(name.as_ref()?.as_str()))
         .collect();
-    let mut told = vec![format!("leading {} of {} jobs", leads.len(), seen.len())];
-    if let Some(first) = told.first_mut().filter(|_| !leads.is_empty()) {
-        *first = format!("{first}: {}", leads.join(", "));
-    }
+    let stands = |role| matches!(role, Role::Leading | Role::Campaigning);
+    let outside = seen.iter().find(|(_, it)| !stands(it.role));
+    // The first word is what holds of all.
+    let all = match outside {
+        Some((_, public)) => format!(
+            "{}, {} of {} jobs led",
+            public.role.word(),
+            leads.len(),
+            seen.len()
+        ),
+        None if leads.is_empty() => format!("campaigning for {} jobs", seen.len()),
+        None => format!("leading {} of {} jobs", leads.len(), seen.len()),
+    };
+    let mut told = vec![if leads.is_empty() {
+        all
+    } else {
+        format!("{all}: {}", leads.join(", "))
+    }];
     told.extend(seen.iter().filter_map(|(name, public)| {
         let is_told = public.trouble.is_some() || is_odd(public.role);
         let name = name.as_ref().filter(|_| is_told)?;
@@ -229,8 +243,14 @@ mod tests {
         all[3].1.trouble = Some("the store is away".into());
         let text = told(&all, true);
         let status =
-            "STATUS=leading 1 of 4 jobs: a; c: cooldown; d: campaigning; the store is away\n";
+            "STATUS=cooldown, 1 of 4 jobs led: a; c: cooldown; d: campaigning; the store is away\n";
         assert!(text.contains(status), "{text}");
+        all[3].1.trouble = None;
+        all[2].1.role = Role::Campaigning;
+        let text = told(&all, true);
+        assert!(text.contains("STATUS=leading 1 of 4 jobs: a\n"), "{text}");
+        let text = told(&all[1..], true);
+        assert!(text.contains("STATUS=campaigning for 3 jobs\n"), "{text}");
     }
 
     #[test]

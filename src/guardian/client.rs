@@ -78,24 +78,83 @@ pub struct Guardian {
     dead: watch::Receiver<bool>,
 }
 
-/// The guardians that this process has started, but for those that were seen dead.
-static STARTED: Mutex<Vec<Process>> = Mutex::new(Vec::new());
+/// The guardians that this process has started, but for those that were seen dead, and those that are
+/// just being started.
+static STARTED: Mutex<StartedGuardians> = Mutex::new(StartedGuardians {
+    known: Vec::new(),
+    starting: 0,
+});
 
-/// All guardians but this one; one that is being started is waited for.
-pub(super) fn others(own: Pid) -> Vec<Process> {
-    let others = started();
-    let others = others.iter().filter(|it| it.pid != own.as_raw_pid());
-    others.copied().collect()
+struct StartedGuardians {
+    known: Vec<Process>,
+    starting: u32,
 }
 
-/// Whether this child of ours is a guardian. It is known for one from before its start on: one that
-/// is being started is waited for.
-pub(super) fn is_guardian(child: Process) -> bool {
-    started().contains(&child)
+/// What a child of this process is to who looks for a guardian's tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kinship {
+    /// A guardian.
+    Guardian,
+    /// Perhaps one that is just being started: its exec may hang, and nobody waits for that.
+    Starting,
+    /// Anything else.
+    Other,
 }
 
-fn started() -> MutexGuard<'static, Vec<Process>> {
+/// What this child of ours is.
+pub(super) fn kinship(child: Process) -> Kinship {
+    let started = started();
+    if started.known.contains(&child) {
+        return Kinship::Guardian;
+    }
+    let may_be = started.starting > 0;
+    drop(started);
+    // Before and after its exec it runs the program that runs here.
+    let program = |pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    if may_be && program(child.pid) == program(Process::this().pid) {
+        return Kinship::Starting;
+    }
+    Kinship::Other
+}
+
+/// The guardians but this one, by their numbers; and whether any is just being started.
+pub(super) fn others(own: Pid) -> (Vec<i32>, bool) {
+    let started = started();
+    let others = started.known.iter().filter(|it| it.pid != own.as_raw_pid());
+    let others = others.map(|guardian| guardian.pid).collect();
+    (others, started.starting > 0)
+}
+
+fn started() -> MutexGuard<'static, StartedGuardians> {
     STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A start that is under way.
+struct GuardianStart;
+
+impl GuardianStart {
+    fn begin() -> Self {
+        let mut started = started();
+        // One that can't be looked at may live.
+        started
+            .known
+            .retain(|guardian| guardian.lives().unwrap_or(true));
+        started.starting += 1;
+        Self
+    }
+
+    /// It is this child.
+    fn done(self, guardian: Process) {
+        // In this order, or it would be nobody's for an instant.
+        started().known.push(guardian);
+        drop(self);
+    }
+}
+
+impl Drop for GuardianStart {
+    fn drop(&mut self) {
+        started().starting -= 1;
+    }
 }
 
 /// Those who wait for a lease to be remembered, in the order of sending.
@@ -384,18 +443,21 @@ fn spawn(hello: &Request, handed: &[OwnedFd]) -> io::Result<(Pid, OwnedFd, Socke
             "the first message is longer than a socket holds",
         ));
     }
-    let mut started = started();
-    // One that can't be looked at may live.
-    started.retain(|guardian| guardian.lives().unwrap_or(true));
-    let child = Command::new("/proc/self/exe")
+    let start = GuardianStart::begin();
+    let mut child = Command::new("/proc/self/exe")
         .arg0("incumbent")
         .arg("guardian")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("no such process id"))?;
-    started.extend(Process::with_pid(pid.as_raw_pid()));
-    drop(started);
+    let Some(guardian) = Process::with_pid(pid.as_raw_pid()) else {
+        // Nobody would know it for one.
+        child.kill().ok();
+        let why = "the guardian can't be looked at";
+        return Err(io::Error::new(UnexpectedEof, why));
+    };
+    start.done(guardian);
     // Not reaped yet, so the id is still its own; or its end was so quick that it is nobody's.
     let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(gone_already)?;
     Ok((pid, pidfd, ours))

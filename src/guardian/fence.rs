@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 
-use super::client::others;
-use super::mark::{self, RunMark};
+use super::claims;
+use super::client::{Kinship, kinship, others};
+use super::mark::{self, Mark, RunMark};
 use super::offspring::is_of_runs;
 use super::proc::{self, Reaped};
 use crate::clock::{self, Instant};
@@ -84,15 +85,6 @@ pub(super) enum Fenced {
     GivenUp,
 }
 
-/// The children of this process, as one look has shown them.
-#[derive(Debug, Default)]
-struct OwnChildren {
-    /// Other guardians, and what came of other runs: to be left alone with all that is below them.
-    spared: Vec<i32>,
-    /// All others, those that have ended included.
-    ours: Vec<i32>,
-}
-
 impl Fence {
     /// Of the tree of this guardian.
     pub(super) fn new(guardian: Arc<Handle>, pid: Pid, settings: FenceSettings) -> Self {
@@ -111,42 +103,24 @@ impl Fence {
         let me = getpid();
         // One that can't be killed is named among the others.
         self.guardian.kill().ok();
-        // Where nobody else is below this process, it need not be looked at to tell that.
-        let is_alone = self.is_alone();
-        let children = if is_alone {
-            Ok(OwnChildren::default())
-        } else {
-            self.children()
-        };
-        // Whoever can't be told from others may be another's.
-        let Ok(OwnChildren { spared, ours }) = children else {
-            return self.alive(None, &[]);
-        };
-        let one = proc::kill_descendants(me, &spared);
-        if is_alone {
+        let one = proc::kill_descendants(me, &|child| self.spares(child));
+        if self.is_alone() {
             if reaped_all() {
-                return Fenced::Empty;
+                return self.done();
             }
             if let Some(held) = proc::held() {
                 proc::say_held(&held);
-                return Fenced::Empty;
+                return self.done();
             }
         } else {
-            for child in &ours {
-                _ = has_left(*child);
-            }
+            self.reap();
             if self.proves_empty() {
-                return Fenced::Empty;
+                return self.done();
             }
         }
-        self.alive(one, &spared)
-    }
-
-    /// What a round has come to that has left somebody alive.
-    fn alive(&mut self, one: Option<Handle>, spared: &[i32]) -> Fenced {
         let now = clock::now();
         if self.in_vain.is_due(now) {
-            (self.settings.tell)(proc::survivors(getpid(), spared));
+            (self.settings.tell)(proc::survivors(me, &|child| self.spares(child)));
         }
         if self.settings.until.is_some_and(|until| now >= until) {
             return Fenced::GivenUp;
@@ -154,32 +128,78 @@ impl Fence {
         Fenced::Alive(one)
     }
 
-    /// Whether nobody is below this process but what this guardian has guarded.
-    fn is_alone(&self) -> bool {
-        let own = self.settings.own_run.upgrade();
-        others(self.pid).is_empty() && mark::others(own.as_deref()).is_empty()
+    fn done(&self) -> Fenced {
+        claims::give_up(self.pid.as_raw_pid());
+        Fenced::Empty
     }
 
-    /// Tells the children of this process from each other.
+    /// Whether nobody is below this process but what this guardian has guarded.
+    fn is_alone(&self) -> bool {
+        let (others, starting) = others(self.pid);
+        others.is_empty() && !starting && self.other_runs().is_empty()
+    }
+
+    fn other_runs(&self) -> Vec<Mark> {
+        let own = self.settings.own_run.upgrade();
+        mark::others(own.as_deref())
+    }
+
+    /// Whether this child of this process is to be left alone, with all that is below it: it is another's,
+    /// or may be. To be asked when it is about to be killed, since guardians come and go.
+    fn spares(&self, child: i32) -> bool {
+        let ((others, starting), runs) = (others(self.pid), self.other_runs());
+        if others.is_empty() && !starting && runs.is_empty() {
+            return false;
+        }
+        match self.is_others(child, &runs) {
+            Ok(is_others) => is_others,
+            // Whoever can't be looked at: of guardians it is enough to know the numbers.
+            Err(_) => starting || !runs.is_empty() || others.contains(&child),
+        }
+    }
+
+    /// Whether a child of this process is another's; what isn't is this guardian's from here on.
     ///
     /// # Errors
-    /// Where one of them can't be looked at.
-    fn children(&self) -> io::Result<OwnChildren> {
-        let mut children = OwnChildren::default();
-        let own = self.settings.own_run.upgrade();
-        let runs = mark::others(own.as_deref());
-        // First the children: a guardian that is started now is not among them, or known by then.
-        for pid in own_children()? {
-            let stat = seen(Stat::read(pid))?;
-            let process = stat.map(|stat| stat.process(pid));
-            let is_guardian = process.is_some_and(|it| others(self.pid).contains(&it));
-            if is_guardian || is_of_runs(pid, &runs)? {
-                children.spared.push(pid);
-            } else {
-                children.ours.push(pid);
+    /// Where that can't be told yet.
+    fn is_others(&self, child: i32, runs: &[Mark]) -> io::Result<bool> {
+        let own = self.pid.as_raw_pid();
+        let Some(stat) = seen(Stat::read(child))? else {
+            // It hides, as no guardian does.
+            return is_of_runs(child, runs);
+        };
+        let process = stat.process(child);
+        match kinship(process) {
+            Kinship::Guardian => return Ok(child != own),
+            Kinship::Starting => return Err(io::ErrorKind::WouldBlock.into()),
+            Kinship::Other => {}
+        }
+        if claims::is_claimed(process, Some(own)) || is_of_runs(child, runs)? {
+            return Ok(true);
+        }
+        claims::claim(process, own);
+        Ok(false)
+    }
+
+    /// Those children of this process that aren't another's, those that have ended included.
+    ///
+    /// # Errors
+    /// Where one of them can't be told yet.
+    fn children(&self) -> io::Result<Vec<i32>> {
+        let runs = self.other_runs();
+        let mut ours = Vec::new();
+        for child in own_children()? {
+            if !self.is_others(child, &runs)? {
+                ours.push(child);
             }
         }
-        Ok(children)
+        Ok(ours)
+    }
+
+    fn reap(&self) {
+        for child in self.children().unwrap_or_default() {
+            _ = has_left(child);
+        }
     }
 
     /// Whether all children of this process are others'. Who loses its parent goes to the end of the
@@ -188,7 +208,7 @@ impl Fence {
     fn proves_empty(&self) -> bool {
         (0..CLEAN_LOOKS).all(|_| {
             let children = self.children();
-            children.is_ok_and(|it| it.ours.iter().all(|child| proc::is_kept(*child)))
+            children.is_ok_and(|ours| ours.iter().all(|child| proc::is_kept(*child)))
         })
     }
 

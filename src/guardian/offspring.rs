@@ -5,13 +5,15 @@
 //! it dies they fall to strangers, and are told by their [mark](super::mark).
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use super::client::is_guardian;
+use super::claims;
+use super::client::{Kinship, kinship};
 use super::mark::{self, Mark, MarkStatus, RunMark};
 use super::proc::{is_own_child, kill_child};
 use crate::clock::Instant;
@@ -30,7 +32,7 @@ const LONG: Duration = Duration::from_secs(1);
 
 /// How often a child that blocks every signal is looked at, in case it is just being started; and how
 /// long after each time.
-const STARTING_LOOKS: u32 = 5;
+const STARTING_LOOKS: u32 = 20;
 const STARTING_PAUSE: Duration = Duration::from_millis(1);
 
 /// From one such word to the next.
@@ -101,9 +103,15 @@ impl Offspring {
 
 /// Whether a child of this process is a guardian, or came of one of these runs.
 fn is_others(child: Child, runs: &[Mark]) -> io::Result<bool> {
-    // Guardians are no less our children. They are known before they are told from others here.
-    if matches!(child, Child::Seen(process) if is_guardian(process)) {
-        return Ok(true);
+    // Guardians are no less our children, nor what a guardian has left that is dead.
+    if let Child::Seen(process) = child {
+        match kinship(process) {
+            Kinship::Guardian => return Ok(true),
+            // Neither to be killed nor to be passed over.
+            Kinship::Starting => return Err(io::ErrorKind::WouldBlock.into()),
+            Kinship::Other if claims::is_claimed(process, None) => return Ok(true),
+            Kinship::Other => {}
+        }
     }
     is_of_runs(child.pid(), runs)
 }
@@ -112,6 +120,10 @@ fn is_others(child: Child, runs: &[Mark]) -> io::Result<bool> {
 pub(super) fn is_of_runs(child: i32, runs: &[Mark]) -> io::Result<bool> {
     if runs.is_empty() {
         return Ok(false);
+    }
+    // Rust's own library empties the mask of what it starts; the kernel knows which thread that was.
+    if by_threads_of(runs)?.contains(&child) {
+        return Ok(true);
     }
     // While it is being started the C library has it block every signal.
     for _ in 0..STARTING_LOOKS {
@@ -124,6 +136,28 @@ pub(super) fn is_of_runs(child: i32, runs: &[Mark]) -> io::Result<bool> {
         std::thread::sleep(STARTING_PAUSE);
     }
     Ok(false)
+}
+
+/// The children of this process that threads of these runs have started, and not ended since: those of
+/// a thread that has ended are another's.
+fn by_threads_of(runs: &[Mark]) -> io::Result<HashSet<i32>> {
+    let mut found = HashSet::new();
+    for thread in fs::read_dir("/proc/self/task")? {
+        let folder = thread?.path();
+        let children = seen(fs::read_to_string(folder.join("children")))?.unwrap_or_default();
+        let mut children = children
+            .split_whitespace()
+            .flat_map(str::parse::<i32>)
+            .peekable();
+        if children.peek().is_none() {
+            continue;
+        }
+        let status = MarkStatus::of_thread(&folder)?;
+        if status.is_some_and(|status| status.is_of(runs)) {
+            found.extend(children);
+        }
+    }
+    Ok(found)
 }
 
 impl Child {

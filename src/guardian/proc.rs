@@ -77,13 +77,23 @@ pub(super) fn is_kept(pid: i32) -> bool {
     proc::has_ended_wholly(pid) && child.is_some_and(|child| peek(child) == Ok(false))
 }
 
+/// Which children of the root are to be left alone, with all below them.
+type Spares<'a> = &'a dyn Fn(i32) -> bool;
+
+/// Nobody is.
+pub(super) fn nobody(_: i32) -> bool {
+    false
+}
+
 /// Every living descendant of `root` that can be seen, its own children in any case; but for those
-/// that are `spared`, and all below them.
-fn descendants(root: Pid, spared: &[i32]) -> Vec<FoundProcess> {
+/// that `spares` names.
+fn descendants(root: Pid, spares: Spares<'_>) -> Vec<FoundProcess> {
     let root = root.as_raw_pid();
     let mut family = Family {
-        spared: spared.iter().copied().collect(),
-        ..Family::default()
+        spares,
+        spared: HashSet::new(),
+        known: HashSet::new(),
+        found: Vec::new(),
     };
     if !family.descend(root) {
         // Whose children can't be listed may have some all the same.
@@ -93,14 +103,14 @@ fn descendants(root: Pid, spared: &[i32]) -> Vec<FoundProcess> {
 }
 
 /// What a look has found.
-#[derive(Default)]
-struct Family {
+struct Family<'a> {
+    spares: Spares<'a>,
     spared: HashSet<i32>,
     known: HashSet<i32>,
     found: Vec<FoundProcess>,
 }
 
-impl Family {
+impl Family<'_> {
     /// Follows the kernel's lists of children. Returns whether all of them could be read.
     fn descend(&mut self, root: i32) -> bool {
         let mut whole = true;
@@ -120,9 +130,10 @@ impl Family {
                 continue;
             };
             for pid in children {
-                if self.spared.contains(&pid) || !self.known.insert(pid) {
+                if self.known.contains(&pid) || self.is_spared(parent == root, pid) {
                     continue;
                 }
+                self.known.insert(pid);
                 parents.push(pid);
                 match Stat::of(pid) {
                     Some(stat) if is_over(pid, &stat) => {}
@@ -138,6 +149,13 @@ impl Family {
         whole
     }
 
+    fn is_spared(&mut self, is_child: bool, pid: i32) -> bool {
+        if is_child && (self.spares)(pid) {
+            self.spared.insert(pid);
+        }
+        self.spared.contains(&pid)
+    }
+
     /// Looks at all processes that are shown, for those whose parents are known.
     fn scan(&mut self, root: i32) {
         let mut children: HashMap<i32, Vec<(i32, Stat)>> = HashMap::new();
@@ -151,7 +169,7 @@ impl Family {
         while let Some(parent) = parents.pop() {
             // Taken out, since a scan that was overtaken may show a circle.
             for (pid, stat) in children.remove(&parent).unwrap_or_default() {
-                if self.spared.contains(&pid) {
+                if self.is_spared(parent == root, pid) {
                     continue;
                 }
                 parents.push(pid);
@@ -196,20 +214,20 @@ fn signal_child(pid: i32, signals: &[Signal]) {
 
 /// Sends signals to every living descendant of `root`, in one look.
 pub(super) fn signal_descendants(root: Pid, signals: &[Signal]) {
-    for found in descendants(root, &[]) {
+    for found in descendants(root, &nobody) {
         // One that may not be signalled is named later on.
         drop(signal(found, signals));
     }
 }
 
-/// Sends SIGKILL to every living descendant of `root` but those that are `spared`, until a look shows
+/// Sends SIGKILL to every living descendant of `root` but those that `spares` names, until a look shows
 /// nobody new; returns one whose end is worth waiting for.
-pub(super) fn kill_descendants(root: Pid, spared: &[i32]) -> Option<Handle> {
+pub(super) fn kill_descendants(root: Pid, spares: Spares<'_>) -> Option<Handle> {
     let mut known = HashSet::new();
     let mut one = None;
     for _ in 0..LOOKS {
         let mut news = false;
-        for found in descendants(root, spared) {
+        for found in descendants(root, spares) {
             if known.insert(found) {
                 news = true;
                 one = signal(found, &[Signal::KILL]).or(one);
@@ -222,9 +240,9 @@ pub(super) fn kill_descendants(root: Pid, spared: &[i32]) -> Option<Handle> {
     one
 }
 
-/// Every living descendant of `root` but those that are `spared`, as people want to know it.
-pub(super) fn survivors(root: Pid, spared: &[i32]) -> Vec<Survivor> {
-    let living = descendants(root, spared).into_iter();
+/// Every living descendant of `root` but those that `spares` names, as people want to know it.
+pub(super) fn survivors(root: Pid, spares: Spares<'_>) -> Vec<Survivor> {
+    let living = descendants(root, spares).into_iter();
     living.map(|found| Survivor::of(found.pid())).collect()
 }
 
@@ -316,8 +334,13 @@ mod tests {
     #[test]
     fn this_process_is_found_below_its_parent() {
         let parent = rustix::process::getppid().unwrap();
-        assert!(descendants(parent, &[]).contains(&FoundProcess::Seen(Process::this())));
-        let mut family = Family::default();
+        assert!(descendants(parent, &nobody).contains(&FoundProcess::Seen(Process::this())));
+        let mut family = Family {
+            spares: &nobody,
+            spared: HashSet::new(),
+            known: HashSet::new(),
+            found: Vec::new(),
+        };
         family.scan(parent.as_raw_pid());
         assert!(family.found.contains(&FoundProcess::Seen(Process::this())));
     }

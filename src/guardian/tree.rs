@@ -151,7 +151,7 @@ impl Tree {
         for group in self.mains.values() {
             kill_process_group(*group, Signal::KILL).ok();
         }
-        drop(proc::kill_descendants(self.guardian, &[]));
+        drop(proc::kill_descendants(self.guardian, &proc::nobody));
         self.held()
     }
 
@@ -182,7 +182,7 @@ impl Tree {
 
     /// The living processes.
     pub(super) fn survivors(&self) -> Vec<Survivor> {
-        proc::survivors(self.guardian, &[])
+        proc::survivors(self.guardian, &proc::nobody)
     }
 
     /// Looks what was executed and reaps all that has ended; says what that means for the runs and

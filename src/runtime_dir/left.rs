@@ -76,6 +76,16 @@ impl Leftovers {
         &self.runs
     }
 
+    /// Those of this directory's own files.
+    pub(super) fn own(&self) -> Vec<RunRecord> {
+        self.stood.concat()
+    }
+
+    /// Whether a living guardian holds any of them.
+    pub(crate) fn are_held(&self) -> bool {
+        self.stood.iter().flatten().any(RunRecord::is_held)
+    }
+
     /// The files.
     pub(crate) fn files(&self) -> &Arc<RunFiles> {
         &self.files

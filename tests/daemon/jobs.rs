@@ -171,9 +171,15 @@ fn a_reload_adds_removes_and_changes_them() {
     assert_eq!(jobs.first("a"), None);
     assert_eq!(jobs.first("b").map(|it| it.create_revision), Some(token));
     assert!(process::is_alive(of_b));
-    let told: Value = serde_json::from_str(&one.get("/status")).unwrap();
-    let names: Vec<_> = told["jobs"].as_object().unwrap().keys().collect();
-    assert_eq!(names, ["b", "c"]);
+    eventually(SOON, "a is gone from the status", || {
+        let told: Value = serde_json::from_str(&one.get("/status")).unwrap();
+        let names: Vec<_> = told["jobs"].as_object().unwrap().keys().cloned().collect();
+        if names == ["b", "c"] {
+            Ok(())
+        } else {
+            Err(names)
+        }
+    });
     // What is bad changes nothing.
     one.change("jobs.d.ttl = '1ms'");
     one.sighup();
@@ -290,7 +296,7 @@ fn commands_are_about_all_or_the_one_that_is_named() {
     assert!(
         neither
             .errors
-            .contains("--job: expected one of a, b, found none"),
+            .contains("--job: expected one of a, b, or an election"),
         "{neither:?}"
     );
     assert_eq!(
@@ -356,6 +362,8 @@ fn what_a_job_has_left_is_killed_though_it_is_configured_no_more() {
         process::signal(guardian, Signal::KILL);
     }
     assert!(process::is_alive(stray));
+    // Its directory is held as long as anything of it is there.
+    one.wait_exit(SOON);
     let again = jobs.daemon("one").spawn();
     eventually(SOON, "the stray is dead", || !process::is_alive(stray));
     eventually(SOON, "its directory is removed", || {
@@ -516,4 +524,34 @@ fn a_job_that_can_not_be_killed_costs_the_others_nothing() {
     process::signal(stuck, Signal::KILL);
     eventually(SOON, "c goes over", || two.lines("elected").len() == 2);
     jobs.assert_no_overlap();
+}
+
+#[test]
+fn one_that_is_taken_away_and_back_again_while_it_stops_goes_on_after_that() {
+    let jobs = Jobs::start();
+    let slow = [
+        "sh",
+        "-c",
+        "trap 'sleep 3; exit' TERM; while :; do sleep 0.1; done",
+    ];
+    let one = jobs.daemon("one").named_job("slow", &slow).spawn();
+    wait_leads(&one, "slow", SOON);
+    let mut taken = None;
+    one.edit(|config| taken = config["jobs"].as_table_mut().unwrap().remove("slow"));
+    one.sighup();
+    one.wait_nth("reloaded", 1, SOON);
+    one.edit(|config| {
+        let all = config["jobs"].as_table_mut().unwrap();
+        all.insert("slow".to_owned(), taken.unwrap());
+    });
+    one.sighup();
+    one.wait_nth("reloaded", 2, SOON);
+    assert!(lines(&one, "slow", "resigned").is_empty(), "it stops yet");
+    wait_line(&one, "slow", "elected", 2, SOON);
+    // At the end nothing comes back.
+    one.sigterm();
+    one.sighup();
+    one.wait_log("reload refused", SOON);
+    assert!(one.wait_exit(STOPPED).success());
+    one.wait_no_processes(SOON);
 }

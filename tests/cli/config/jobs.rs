@@ -62,7 +62,7 @@ fn a_command_is_about_the_one_that_is_named() {
     let mut fixture = Fixture::new(TWO);
     assert_eq!(
         fixture.faults(),
-        ["--job: expected one of backup, index-all, found none"]
+        ["--job: expected one of backup, index-all, or an election by --election, found none"]
     );
     fixture.source.job = Some("index-all".to_owned());
     assert_eq!(fixture.config().election.prefix.as_str(), "/jobs/index-all");
