@@ -43,6 +43,9 @@ pub(crate) struct ElectionStatus {
     /// Its job's schedule, if it has one, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleStatus>,
+    /// Who should lead, the first before the second, by the configuration of who asks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prefer: Vec<String>,
     /// The token of the first in line, which doesn't lead, and what it waits for; not part of the
     /// JSON, as all that follows but the last two.
     #[serde(skip)]
@@ -211,6 +214,24 @@ impl ElectionStatus {
         self
     }
 
+    /// With who should lead by the asker's configuration.
+    #[must_use]
+    pub(crate) fn with_preference(mut self, prefer: &[String]) -> Self {
+        self.prefer = prefer.to_vec();
+        self
+    }
+
+    /// Who waits and is preferred to the leader, if anybody is.
+    pub(crate) fn better(&self) -> Option<&CandidateStatus> {
+        let place = |candidate: &CandidateStatus| {
+            let place = self.prefer.iter().position(|name| *name == candidate.name);
+            place.unwrap_or(usize::MAX)
+        };
+        let leader = place(self.leader.as_ref()?);
+        let better = self.queue.iter().filter(|it| place(it) < leader);
+        better.min_by_key(|it| place(it))
+    }
+
     /// What is wrong with it, if anything is; of several things the worst.
     pub(crate) fn trouble(&self) -> Option<String> {
         let stuck = self.queue.iter().find_map(|candidate| {
@@ -310,6 +331,7 @@ impl ElectionStatus {
                 .schedule
                 .and_then(Result::ok)
                 .map(|state| ScheduleStatus::of(&state)),
+            prefer: Vec::new(),
             waits,
             unreadable: queue.unreadable,
             marker: queue.marker,

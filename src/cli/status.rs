@@ -73,9 +73,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     let store = Store::unanimous(&config.etcd);
     let scheduling = config.scheduling.as_ref();
-    let planned = |status: ElectionStatus| match scheduling {
-        Some(scheduling) => status.with_schedule(&scheduling.schedule, wall::now()),
-        None => status,
+    let planned = |status: ElectionStatus| {
+        let status = status.with_preference(&config.prefer);
+        match scheduling {
+            Some(scheduling) => status.with_schedule(&scheduling.schedule, wall::now()),
+            None => status,
+        }
     };
     if args.watch {
         return block_on(async {
@@ -177,6 +180,9 @@ fn table(status: &ElectionStatus, look: Look) -> String {
         None => ("nobody".to_owned(), LookMark::Trouble),
     };
     look.line(&mut text, &format!("leader    {leader}"), Some(mark));
+    if !status.prefer.is_empty() {
+        look.line(&mut text, &preference(status), None);
+    }
     if status.paused {
         look.line(&mut text, &pause(status), Some(LookMark::Paused));
     }
@@ -292,6 +298,24 @@ fn scheduled(text: &mut String, schedule: &ScheduleStatus, look: Look) {
     }
 }
 
+/// The line of those who should lead, and why they don't.
+fn preference(status: &ElectionStatus) -> String {
+    let names: Vec<String> = status.prefer.iter().map(|name| short(name)).collect();
+    let names = names.join(", ");
+    let why = match (&status.leader, status.better()) {
+        (None, _) => String::new(),
+        (Some(_), Some(better)) => {
+            let name = short(&better.name);
+            format!(": {name} waits, and is handed the term between runs")
+        }
+        (Some(leader), None) if status.prefer.contains(&leader.name) => {
+            ": the first of them that stands leads".to_owned()
+        }
+        (Some(_), None) => ": none of them stands".to_owned(),
+    };
+    format!("prefers   {names}{why}")
+}
+
 /// The line of a paused election.
 fn pause(status: &ElectionStatus) -> String {
     let unreadable = "by a record that can't be read".to_owned();
@@ -371,6 +395,7 @@ mod tests {
             paused: false,
             pause: None,
             schedule: None,
+            prefer: Vec::new(),
             waits: None,
             last_term: None,
             unreadable: Vec::new(),
@@ -455,6 +480,25 @@ leader    a, token 7
         let text = table(&both, colour);
         assert!(text.contains("\u{1b}[33mleader    nobody"), "{text:?}");
         assert!(text.contains("\u{1b}[33mPAUSED "), "{text:?}");
+    }
+
+    #[test]
+    fn who_should_lead_is_said_and_why_another_does() {
+        let both = || status(vec![candidate(0, "a", 7), candidate(1, "b", 8)]);
+        let told = |prefer: &[&str]| {
+            let prefer: Vec<String> = prefer.iter().map(|name| (*name).to_owned()).collect();
+            let text = table(&both().with_preference(&prefer), Look::default());
+            let line = text.lines().find(|line| line.starts_with("prefers "));
+            line.unwrap_or_default().to_owned()
+        };
+        assert_eq!(told(&[]), "");
+        assert_eq!(
+            told(&["b", "a"]),
+            "prefers   b, a: b waits, and is handed the term between runs"
+        );
+        let first = "the first of them that stands leads";
+        assert_eq!(told(&["c", "a"]), format!("prefers   c, a: {first}"));
+        assert_eq!(told(&["c"]), "prefers   c: none of them stands");
     }
 
     #[test]

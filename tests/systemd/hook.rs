@@ -162,3 +162,62 @@ fn the_stop_hook_closes_the_run_of_a_schedule_and_the_next_leader_runs_the_slot_
     assert_eq!(again["attempt"], 2, "{told}");
     replicas.proven();
 }
+
+#[test]
+fn the_hook_gives_the_leases_of_all_jobs_back() {
+    let Some(rig) = rig() else { return };
+    let setup = Setup {
+        instances: 2,
+        ..Setup::default()
+    };
+    let replicas = Replicas::prepare(rig, "many", &setup);
+    let endpoints = rig.store().endpoints();
+    for i in 1..=2 {
+        let config = format!(
+            "candidate.name = \"many-{i}\"\nelection.prefix = \"/many\"\n\
+             etcd.endpoints = {endpoints:?}\nlog.format = \"journald\"\n\
+             jobs.a.command = [\"sleep\", \"1000000\"]\njobs.b.command = [\"sleep\", \"1000000\"]\n"
+        );
+        rig.write(&format!("/etc/incumbent/many-{i}.toml"), &config);
+    }
+    let led = |by: &str, queue: usize| {
+        let status = replicas.status();
+        let jobs = status["jobs"].as_array().cloned().unwrap_or_default();
+        let is_led = |job: &Value| {
+            let stand = job["queue"].as_array().map_or(0, Vec::len);
+            job["leader"]["name"] == by && stand == queue
+        };
+        if jobs.len() == 2 && jobs.iter().all(is_led) {
+            Ok(())
+        } else {
+            Err(status)
+        }
+    };
+    rig.ok(&["systemctl", "start", &replicas.unit(1)]);
+    eventually(secs(20), "the first leads both", || led("many-1", 1));
+    rig.ok(&["systemctl", "start", &replicas.unit(2)]);
+    eventually(secs(20), "the second waits for both", || led("many-1", 2));
+    let daemon = replicas.daemon(1);
+    let guardians = rig.ok(&["ps", "-o", "pid=", "--ppid", &daemon]);
+    let all: Vec<&str> = guardians.split_whitespace().chain([&*daemon]).collect();
+    assert_eq!(all.len(), 3, "{guardians}");
+    // None of them must get to see another's death.
+    for signal in ["-STOP", "-KILL"] {
+        rig.ok(&[&["kill", signal], &all[..]].concat());
+    }
+    // Long before the leases end, which last 15 s.
+    eventually(secs(8), "the second leads both", || {
+        let status = replicas.status();
+        let jobs = status["jobs"].as_array().cloned().unwrap_or_default();
+        if jobs.iter().all(|job| job["leader"]["name"] == "many-2") {
+            Ok(())
+        } else {
+            Err(status)
+        }
+    });
+    let journal = replicas.journal(1);
+    let resigned = journal
+        .iter()
+        .filter(|line| line["MESSAGE"] == "resigned" && line["INCUMBENT_BY"] == "release");
+    assert_eq!(resigned.count(), 2, "{journal:?}");
+}

@@ -4,7 +4,7 @@
 //!
 //! | variable | means |
 //! |---|---|
-//! | `INCUMBENT_TORTURE_MINUTES` | for how long faults are thrown (default 2) |
+//! | `INCUMBENT_TORTURE_MINUTES` | for how long faults are thrown (default 1.5) |
 //! | `INCUMBENT_TORTURE_SEED` | what decides kinds, targets and moments (default 1) |
 //! | `INCUMBENT_TORTURE_EXCEPTED` | throw also the faults that the promises except |
 //! | `INCUMBENT_TORTURE_ALOUD` | print each fault as it is thrown |
@@ -88,7 +88,7 @@ fn setting<T: FromStr>(name: &str) -> Option<T> {
 #[test]
 fn no_fault_ever_makes_two_jobs() {
     let seed = setting("SEED").unwrap_or(1);
-    let minutes: f64 = setting("MINUTES").unwrap_or(2.0);
+    let minutes: f64 = setting("MINUTES").unwrap_or(1.5);
     let excepted = setting::<u8>("EXCEPTED").is_some_and(|on| on != 0);
     let aloud = setting::<u8>("ALOUD").is_some_and(|on| on != 0);
     let (cluster, disks) = cluster();
