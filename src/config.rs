@@ -112,6 +112,11 @@ impl Config {
         other
     }
 
+    /// When the job runs, if it has a schedule.
+    pub fn schedule(&self) -> Option<&crate::schedule::Schedule> {
+        self.scheduling.as_ref().map(|it| &*it.schedule)
+    }
+
     /// The election, without the name of the job.
     pub fn root(&self) -> &str {
         let election = self.election.prefix.as_str();

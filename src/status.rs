@@ -201,9 +201,12 @@ impl ElectionStatus {
         Self::of(prefix, queue, &lifetimes)
     }
 
-    /// With what this schedule has ahead: that of the asker's configuration.
+    /// With what this schedule has ahead: that of the asker's configuration, if that has one.
     #[must_use]
-    pub(crate) fn with_schedule(mut self, schedule: &Schedule, now: Time) -> Self {
+    pub(crate) fn with_schedule(mut self, schedule: Option<&Schedule>, now: Time) -> Self {
+        let Some(schedule) = schedule else {
+            return self;
+        };
         let mut status = self.schedule.take().unwrap_or_default();
         let now = Slot::up_to(now);
         status.next = schedule.next(status.mark.map_or(now, |mark| mark.max(now)));

@@ -72,13 +72,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     };
     let store = Store::unanimous(&config.etcd);
-    let scheduling = config.scheduling.as_ref();
     let planned = |status: ElectionStatus| {
         let status = status.with_preference(&config.prefer);
-        match scheduling {
-            Some(scheduling) => status.with_schedule(&scheduling.schedule, wall::now()),
-            None => status,
-        }
+        status.with_schedule(config.schedule(), wall::now())
     };
     if args.watch {
         return block_on(async {
@@ -557,7 +553,7 @@ leader    a, token 7
         let now = time("2027-03-27T12:00:00Z");
         let mut status = status(Vec::new());
         status.schedule = Some(ScheduleStatus::of(&state));
-        let text = table(&status.with_schedule(&schedule, now), Look::default());
+        let text = table(&status.with_schedule(Some(&schedule), now), Look::default());
         assert_eq!(
             text,
             "election  /backup\n\

@@ -233,10 +233,14 @@ impl Candidates {
 
     /// Has everybody look at the job there.
     fn show(&self, new: JobStanding) {
+        self.show_in_place_of(new.name().cloned().as_ref(), Some(new));
+    }
+
+    /// Has nobody look any more at the job of this name where it was, but there, if it is anywhere.
+    fn show_in_place_of(&self, name: Option<&JobName>, new: Option<JobStanding>) {
         self.standings.send_modify(|standings| {
-            let others = standings.iter().filter(|it| it.name() != new.name());
-            let mut all: Vec<JobStanding> = others.cloned().collect();
-            all.push(new);
+            let others = standings.iter().filter(|it| it.name() != name);
+            let mut all: Vec<JobStanding> = others.cloned().chain(new).collect();
             all.sort_by(|one, other| one.name().cmp(&other.name()));
             *standings = all.into();
         });
@@ -271,10 +275,7 @@ impl Candidates {
         if let Some(successor) = handle.successor {
             self.start(successor);
         } else if *handle.over.borrow() {
-            self.standings.send_modify(|standings| {
-                let others = standings.iter().filter(|it| it.name() != Some(&name));
-                *standings = others.cloned().collect();
-            });
+            self.show_in_place_of(Some(&name), None);
             if handle.removed {
                 abandoned::forget_aside(&self.directory, &config, name);
             }

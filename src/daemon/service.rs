@@ -135,8 +135,7 @@ fn describe(seen: &[(Option<JobName>, Public)]) -> String {
     let leads: Vec<&str> = leads
         .filter_map(|(name, _)| Some(name.as_ref()?.as_str()))
         .collect();
-    let stands = |role| matches!(role, Role::Leading | Role::Campaigning);
-    let outside = seen.iter().find(|(_, it)| !stands(it.role));
+    let outside = seen.iter().find(|(_, it)| !it.role.stands());
     // The first word is what holds of all.
     let all = match outside {
         Some((_, public)) => format!(
@@ -163,7 +162,7 @@ fn describe(seen: &[(Option<JobName>, Public)]) -> String {
 
 /// Whether a candidate in this role does neither what it is for nor wait for it.
 fn is_odd(role: Role) -> bool {
-    !matches!(role, Role::Leading | Role::Campaigning | Role::Waiting)
+    !role.stands() && role != Role::Waiting
 }
 
 fn describe_one(public: &Public) -> String {

@@ -103,9 +103,7 @@ fn write_body(
         Ok(overview) => {
             leader(out, &overview.status, now)?;
             replica(out, config, public)?;
-            let scheduling = config.scheduling.as_ref();
-            let schedule = scheduling.map(|scheduling| &*scheduling.schedule);
-            schedule::write(out, schedule, overview, now)?;
+            schedule::write(out, config.schedule(), overview, now)?;
             queue(out, &overview.status)?;
             terms(out, overview, now)?;
         }

@@ -150,7 +150,7 @@ async fn read(state: &ServerState, uri: &Uri) -> RouteAnswer {
         "/livez" => livez(&state.standings()).await,
         "/readyz" => {
             let all = asked.each();
-            let is_ready = !all.is_empty() && all.iter().all(|it| is_ready(role(it)));
+            let is_ready = !all.is_empty() && all.iter().all(|it| role(it).stands());
             yes_or_no(is_ready, &roles(&asked))
         }
         "/leader" => {
@@ -202,11 +202,6 @@ fn roles(asked: &Asked) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a candidate in this role contends, or leads.
-fn is_ready(role: Role) -> bool {
-    [Role::Campaigning, Role::Leading].contains(&role)
-}
-
 /// Whether all loops of the daemon come round.
 async fn livez(standings: &[JobStanding]) -> RouteAnswer {
     for (name, pulse) in standings.iter().flat_map(|it| &it.view.pulses) {
@@ -235,7 +230,7 @@ fn gauges(standing: &JobStanding) -> Gauges {
     let scheduling = standing.config.scheduling.as_ref();
     Gauges {
         leader,
-        ready: is_ready(public.role),
+        ready: public.role.stands(),
         token: public.token.filter(|_| leader),
         lease_remaining: public
             .held_until

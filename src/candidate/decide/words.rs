@@ -41,6 +41,11 @@ pub(crate) enum Role {
 }
 
 impl Role {
+    /// Whether a candidate in it stands in the queue, or leads.
+    pub(crate) const fn stands(self) -> bool {
+        matches!(self, Self::Campaigning | Self::Leading)
+    }
+
     /// The word for status and metrics.
     pub(crate) const fn word(self) -> &'static str {
         match self {

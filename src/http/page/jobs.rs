@@ -69,13 +69,9 @@ fn line(out: &mut String, row: &JobRow) -> fmt::Result {
     let Some(name) = &row.config.job_name else {
         return Ok(());
     };
-    let scheduled = row.config.scheduling.as_ref();
     let status = row.read.as_ref().ok().map(|overview| {
         let status = overview.status.clone();
-        match scheduled {
-            Some(scheduling) => status.with_schedule(&scheduling.schedule, wall::now()),
-            None => status,
-        }
+        status.with_schedule(row.config.schedule(), wall::now())
     });
     let status = status.as_ref();
     writeln!(

@@ -25,7 +25,7 @@ pub(super) fn write(
             overview
                 .status
                 .clone()
-                .with_schedule(schedule, now)
+                .with_schedule(Some(schedule), now)
                 .schedule
         }
         _ => overview.status.schedule.clone(),
