@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::exit::Failure;
-use super::options::{CommonOptions, HEADING, block_on, span, warned};
+use super::options::{CommonOptions, HEADING, JobOption, block_on, span, warned};
 use super::output;
 use super::progress::ProgressLine;
 use crate::config::{self, Config, Flag, Restart, keys};
@@ -36,6 +36,9 @@ pub(super) struct Args {
     #[command(flatten)]
     options: CommonOptions,
 
+    #[command(flatten)]
+    job: JobOption,
+
     /// Name of this candidate, instead of candidate.name
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     name: Option<String>,
@@ -62,6 +65,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut source = args.options.source();
     source.needs_job = true;
+    args.job.choose(&mut source);
     let flags = &mut source.flags;
     flags.extend(
         args.name

@@ -198,10 +198,18 @@ fn lay_over(below: &mut Map<String, Value>, above: &Map<String, Value>) {
     }
 }
 
-/// What is wrong where there are jobs with names: one without beside them, or too many.
-pub(super) fn broken(settings: &PassedValues, names: &[&JobName], file: &Place) -> Vec<Problem> {
+/// What is wrong where there are jobs with names: one without beside them, or too many. What the command
+/// line says is of the `one` job that is meant, where one is.
+pub(super) fn broken(
+    settings: &PassedValues,
+    names: &[&JobName],
+    file: &Place,
+    one: bool,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let is_set = |key: &&Entry| key.name.starts_with("job.") && settings.is_changed(key);
+    let is_meant = |key: &Entry| one && matches!(settings.place(key), Place::Flag(_));
+    let is_set =
+        |key: &&Entry| key.name.starts_with("job.") && settings.is_changed(key) && !is_meant(key);
     if let Some(key) = KEYS.iter().find(is_set) {
         let what = format!("expected [job] or [{JOBS}.NAME], found both");
         problems.push(Problem::new(settings.place(key), key.name, what));

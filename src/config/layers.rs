@@ -49,7 +49,7 @@ impl Layer {
         Some(map)
     }
 
-    /// The same without what jobs are made of, but for their schedules.
+    /// The same without what jobs are made of, but for what is told of them to who asks.
     pub(super) fn without_jobs(mut self) -> Self {
         without_job(&mut self.0);
         if let Some(ValueKind::Table(jobs)) = self.0.get_mut(JOBS).map(|jobs| &mut jobs.kind) {
@@ -73,10 +73,13 @@ impl Layer {
     }
 }
 
-/// Takes out of the table what is the job's, but for its schedule.
+/// What of a job's table is told to who asks how things stand: when it runs, and who should lead.
+const OF_STATUS: [&str; 2] = ["schedule", "prefer"];
+
+/// Takes out of the table what is the job's, but for what is told of it.
 fn without_job(table: &mut Map<String, Value>) {
     match table.get_mut(JOB).map(|value| &mut value.kind) {
-        Some(ValueKind::Table(keys)) => keys.retain(|name, _| name == "schedule"),
+        Some(ValueKind::Table(keys)) => keys.retain(|name, _| OF_STATUS.contains(&&**name)),
         _ => drop(table.remove(JOB)),
     }
 }
@@ -252,7 +255,7 @@ fn unknown_variable(place: Place, dotted: String) -> Problem {
 }
 
 /// The layer of the command line.
-pub(super) fn flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Layer {
+pub(super) fn flags(flags: &[Flag], job: Option<&JobName>, problems: &mut Vec<Problem>) -> Layer {
     let mut layer = Layer::default();
     for Flag { key, flag, value } in flags {
         let place = Place::Flag(flag.clone());
@@ -265,7 +268,13 @@ pub(super) fn flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Layer {
             FlagValue::List(texts) => Some(list_at(texts.iter().map(String::as_str), &place)),
         };
         if let Some(value) = value {
-            layer.set_key(known, value);
+            match job.filter(|_| key.starts_with("job.")) {
+                Some(job) => {
+                    let path = [JOBS, job.as_str()].into_iter().chain(key.split('.'));
+                    layer.set(&path.collect::<Vec<_>>(), value);
+                }
+                None => layer.set_key(known, value),
+            }
         }
     }
     layer

@@ -45,11 +45,14 @@ impl ReadConfig {
         is_whole &= read.syntax.is_empty();
         problems.extend(read.problems);
         let in_file = read.layer.job_names();
-        let set = [
-            read.layer,
-            layers::environment(&source.env, &in_file, &mut problems),
-            layers::flags(&source.flags, &mut problems),
-        ];
+        let variables = layers::environment(&source.env, &in_file, &mut problems);
+        let meant = if one {
+            meant(source, [in_file, variables.job_names()].concat())
+        } else {
+            None
+        };
+        let flags = layers::flags(&source.flags, meant.as_ref(), &mut problems);
+        let set = [read.layer, variables, flags];
         let set = set.into_iter().map(|layer| {
             if source.ignores_job {
                 layer.without_jobs()
@@ -90,7 +93,7 @@ impl ReadConfig {
             jobs.push(reading.of_one(None, &shared, &mut problems));
         } else {
             let names: Vec<&JobName> = tables.iter().map(|(name, _)| name).collect();
-            problems.extend(jobs::broken(&shared, &names, &reading.file));
+            problems.extend(jobs::broken(&shared, &names, &reading.file, one));
             for (name, table) in tables
                 .iter()
                 .filter(|(name, _)| chosen.contains(&Some(name)))
@@ -136,6 +139,20 @@ impl ReadConfig {
             })
         });
         jobs.collect()
+    }
+}
+
+/// The job, of those with these names, whose keys the command line sets.
+fn meant(source: &Source, mut names: Vec<JobName>) -> Option<JobName> {
+    if source.names_election() {
+        return None;
+    }
+    names.sort();
+    names.dedup();
+    match &source.job {
+        Some(job) => names.into_iter().find(|name| name.as_str() == job),
+        None if names.len() == 1 => names.pop(),
+        None => None,
     }
 }
 

@@ -287,6 +287,19 @@ fn commands_are_about_all_or_the_one_that_is_named() {
     );
     let next = typed(&["next", "--job", "b", "-n", "1"]);
     assert!(next.text().contains("runs every 1h"), "{next:?}");
+    let exec = typed(&["exec", "--", "true"]);
+    assert_eq!(exec.code, Some(78), "{exec:?}");
+    let first = exec.errors.lines().next().unwrap_or_default();
+    assert_eq!(
+        first,
+        "incumbent: --job: expected one of a, b, or an election by --election, found none"
+    );
+    let exec = ["exec", "--job", "a", "--wait", "500ms", "--", "true"];
+    let exec = typed(&exec);
+    assert_eq!(exec.code, Some(3), "the daemon leads: {exec:?}");
+    let exec = ["exec", "--job", "unknown", "--", "true"];
+    let exec = typed(&exec);
+    assert_eq!(exec.code, Some(78), "{exec:?}");
     let trigger = typed(&["trigger", "--job", "b", "--wait"]);
     assert_eq!(trigger.code, Some(0), "{trigger:?}");
     let runs = typed(&["runs", "--job", "b"]);
