@@ -31,6 +31,7 @@ use crate::schedule::planner::Now;
 use crate::session::Status;
 use crate::shortage::until_had;
 use crate::term::Term;
+use crate::term::record::Turn;
 use crate::vital;
 use crate::wall;
 
@@ -261,6 +262,11 @@ impl Candidate {
             cluster: Cluster::of(store),
         };
         Ok((candidate, view))
+    }
+
+    /// It first stands in this turn of a cold start.
+    pub(crate) const fn in_turn(&mut self, turn: Option<Turn>) {
+        self.mind.in_turn(turn);
     }
 
     /// Contends, leads, and contends again, until a shutdown is complete.

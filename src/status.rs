@@ -14,7 +14,7 @@ use crate::revision::{Revision, Token};
 use crate::schedule::record::{HistoryEntry, Last, Open, State};
 use crate::schedule::{Schedule, Slot};
 use crate::term::history::read_past;
-use crate::term::record::{PastTerm, PauseRecord, Record, Unkillable};
+use crate::term::record::{PastTerm, PauseRecord, Record, Turn, Unkillable};
 use crate::term::run_book::RunBook;
 use crate::wall::Time;
 
@@ -140,6 +140,9 @@ pub(crate) struct CandidateStatus {
     /// What of its job was sent SIGKILL and lives on; only where there is any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unkillable: Vec<Unkillable>,
+    /// Its turn at the cold start that it joined in; only of who joined in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Turn>,
     /// Something has taken its key off its lease; not part of the JSON.
     #[serde(skip)]
     pub off_lease: bool,
@@ -215,6 +218,19 @@ impl ElectionStatus {
         status.is_another = status.spec.as_ref().is_some_and(|it| it != schedule.spec());
         self.schedule = Some(status);
         self
+    }
+
+    /// The election below this one that a key which blocks the queue is of, if it looks like one's.
+    pub(crate) fn election_below<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let below = key.strip_prefix(self.election.candidates().as_str())?;
+        let of_records = below.find(".meta/");
+        let of_candidate = || {
+            let at = below.rfind('/')?;
+            let other = Prefix::new(&key[..key.len() - below.len() + at]);
+            other.lease_of(key.as_bytes()).map(|_| at)
+        };
+        let at = of_records.or_else(of_candidate)?;
+        Some(&key[..key.len() - below.len() + at])
     }
 
     /// With who should lead by the asker's configuration.
@@ -309,6 +325,7 @@ impl ElectionStatus {
                     version: member.map(|member| member.version.clone()),
                     differs,
                     unkillable: member.map_or_else(Vec::new, |it| it.unkillable.clone()),
+                    turn: member.and_then(|it| it.turn),
                     off_lease: candidate.off_lease,
                     foreign: candidate.member.is_none(),
                 }

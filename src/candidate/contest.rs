@@ -131,6 +131,8 @@ struct Aside {
 struct Contention {
     /// Whether its job has a schedule.
     scheduled: bool,
+    /// Whose turn it was to join, at a cold start.
+    turn: Option<record::Turn>,
     /// Renewing for as long as its lease can be: what hangs on it may not be over (R5).
     session: Option<Session>,
     /// The record of its term, once its claim is complete: the candidate may be giving it back
@@ -181,9 +183,10 @@ impl Contestant {
                     lease,
                     timing,
                     scheduled,
+                    turn,
                 } => {
                     aside.lease = Some(lease);
-                    candidacy.scheduled = scheduled;
+                    (candidacy.scheduled, candidacy.turn) = (scheduled, turn);
                     let standing = self.stand(lease, timing, &mut election, &mut candidacy);
                     Box::pin(self.until_given_back(&mut inbox, &mut aside, standing)).await
                 }
@@ -326,6 +329,7 @@ impl Contestant {
         election: &mut Election,
         Contention {
             scheduled,
+            turn,
             session,
             claimed,
         }: &mut Contention,
@@ -341,7 +345,7 @@ impl Contestant {
             return Err(Event::Refused(advice.to_string()));
         }
         self.report(ContestReport::Granted(session.timing(), session.status()));
-        let member = MemberRecord::of_this_process(&self.setup.candidate);
+        let member = MemberRecord::of_this_process(&self.setup.candidate).in_turn(*turn);
         let joined = election.join(session, &member).await;
         let candidacy = joined.map_err(over)?;
         self.tell(Event::Joined(Joined {

@@ -20,6 +20,7 @@ use crate::guardian::protocol::{Report, Request};
 use crate::job::restart::Restarts;
 use crate::proc::survivor::Survivor;
 use crate::schedule::planner::{Event as Told, Now, Setup};
+use crate::term::record::Turn;
 use crate::term::resignation::Resignation;
 use crate::wall::Time;
 
@@ -78,6 +79,8 @@ pub(super) struct Mind {
     runs: u64,
     /// The number of the last wish to step down; never used twice.
     wishes: u64,
+    /// Whose turn it was in the cold start, until it has joined.
+    turn: Option<Turn>,
     /// What was sent SIGKILL and lives on.
     survivors: Arc<[Survivor]>,
     /// When, by the clock, the present event is decided on.
@@ -119,12 +122,18 @@ impl Mind {
             rejoin: Backoff::new(REJOIN_PAUSES.0, REJOIN_PAUSES.1),
             runs: 0,
             wishes: 0,
+            turn: None,
             survivors: Arc::default(),
             now,
             wall: Time::EPOCH,
             random: 0,
             actions: Vec::new(),
         }
+    }
+
+    /// It first stands in this turn of a cold start.
+    pub(super) const fn in_turn(&mut self, turn: Option<Turn>) {
+        self.turn = turn;
     }
 
     /// As [`new`](Self::new), for a candidate that runs its command once and is done with its end.
@@ -282,6 +291,7 @@ impl Mind {
             pid: run.and_then(|run| run.pid),
             position: joined.map(|joined| joined.position),
             joined: joined.map(|joined| Arc::clone(&joined.at)),
+            turn: candidacy.and_then(|candidacy| candidacy.turn),
             since: tenure.map(|tenure| Arc::clone(&tenure.began)),
             job: JobView {
                 up: run.is_some_and(|run| run.said),

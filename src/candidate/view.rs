@@ -20,6 +20,7 @@ use crate::proc::survivor::Survivor;
 use crate::revision::Token;
 use crate::schedule::Slot;
 use crate::schedule::record::State;
+use crate::term::record::Turn;
 
 /// What the candidate's own loop is called.
 pub(super) const MAIN_LOOP: &str = "main loop";
@@ -50,6 +51,8 @@ pub(crate) struct Public {
     pub position: Option<i64>,
     /// When it joined, RFC 3339 in UTC.
     pub joined: Option<Arc<str>>,
+    /// Its turn, where it joined at a cold start.
+    pub turn: Option<Turn>,
     /// When its term began, RFC 3339 in UTC, while it leads.
     pub since: Option<Arc<str>>,
     /// What the job does and did.
@@ -208,6 +211,7 @@ impl Public {
             pid: None,
             position: None,
             joined: None,
+            turn: None,
             since: None,
             job: JobView::default(),
             slots: None,

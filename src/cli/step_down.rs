@@ -96,6 +96,7 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
         token: leader.token,
         to: chosen.map(|chosen| chosen.lease.to_string()),
         force: args.force,
+        between_runs: false,
     };
     let put = async |limit| wishes::step_down(&store, limit, &prefix, leader.lease, &record).await;
     let Some(asked_at) = patience.ask(put).await? else {

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::placement::Sight;
+use super::placement::{Sight, delay};
 use super::{Begun, abandoned, keeper, start_and_fence};
 use crate::candidate::{Candidate, Cluster, JobStanding, Order, Parts, Standings, ended};
 use crate::clock;
@@ -343,22 +343,24 @@ impl CandidateLife {
         };
         let over = until(&mut self.is_over);
         let begun = start_and_fence(starting, &self.config, directory.left(), over).await?;
-        let Begun::Ready(candidate, _) = begun else {
+        let Begun::Ready(mut candidate, _) = begun else {
             return Ok(());
         };
         drop(self.news.send(News::Ready));
         let may_contend = async {
             until(&mut self.open).await;
-            if self.config.job_name.is_some() {
-                // At once where somebody leads; else by turns, so that not one host has all.
-                clock::sleep(self.sight.delay(&self.config).await).await;
-            }
+            self.config.job_name.as_ref()?;
+            // At once where somebody leads; else by turns, so that not one host has all.
+            let turn = self.sight.turn(&self.config).await;
+            clock::sleep(turn.map_or(Duration::ZERO, delay)).await;
+            turn
         };
         tokio::select! {
             biased;
             () = until(&mut self.is_over) => candidate.leave().await,
-            () = may_contend => {
+            turn = may_contend => {
                 drop(beating);
+                candidate.in_turn(turn);
                 candidate.run().await;
             }
         }

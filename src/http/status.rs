@@ -133,6 +133,7 @@ async fn candidate(
         differs: false,
         // It is told of the job.
         unkillable: Vec::new(),
+        turn: public.turn,
         off_lease: false,
         foreign: false,
     })

@@ -252,6 +252,7 @@ fn a_wish_that_is_put_twice_is_one_wish() {
             token: Token::new(token).unwrap(),
             to: None,
             force: false,
+            between_runs: false,
         };
         let put = wishes::step_down(&store, secs(5), &prefix, id, &wish);
         let asked_at = scene.cluster.block_on(put).unwrap();

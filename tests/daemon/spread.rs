@@ -40,12 +40,32 @@ fn jobs_that_start_cold_are_led_by_all_hosts_and_not_by_the_first() {
         led.len() == 3 && led.values().all(|count| *count >= 2),
         "{led:?}"
     );
+    // The order in which they came is told, and that the leader was the first to join.
+    for job in 0..JOBS {
+        let election = format!("{PREFIX}/job-{job}");
+        let status = cluster.incumbent(&["status", "--election", &election, "-o", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&status.run().text()).unwrap();
+        let leader = &status["leader"];
+        let rank = leader["turn"]["rank"].as_u64();
+        let hosts = leader["turn"]["hosts"].as_u64();
+        assert!(rank < hosts && hosts <= Some(3), "{status}");
+        let replica = replicas.iter().find(|it| leader["name"] == it.name());
+        let told = replica.unwrap().get(&format!("/status?job=job-{job}"));
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["candidate"]["turn"], leader["turn"]);
+        let text = cluster
+            .incumbent(&["status", "--election", &election])
+            .run();
+        assert!(text.text().contains("\nrank      the "), "{text:?}");
+    }
     // Who comes later joins at once, and takes nothing.
     let late = replica(&cluster, "late").spawn();
     eventually(SOON, "the late one waits everywhere", || {
         late.lines("campaigning").len() == JOBS
     });
     assert!(late.lines("leaving it to others first").is_empty());
+    let told = late.get("/status?job=job-0");
+    assert!(!told.contains("\"turn\""), "{told}");
     assert_eq!(leaders(&cluster), all);
     // The jobs of one that dies go on elsewhere, all others stay where they are.
     replicas[0].sigkill();
@@ -78,6 +98,13 @@ fn a_term_goes_to_who_is_preferred_once_that_has_waited_and_comes_back_with_it()
     let two = preferring(&scene, "two", scheduled);
     two.wait_log("campaigning", SOON);
     let other = preferring(&scene, "three", scheduled);
+    let file = one.folder().join("incumbent.toml");
+    let file = file.to_str().unwrap();
+    let status = scene
+        .cluster
+        .incumbent(&["status", "-c", file, "--job", "a"]);
+    let status = status.run().text();
+    assert!(status.contains("\nprefers   two: two waits, "), "{status}");
     let stepped = one.wait_log("stepping down", secs(20));
     assert_eq!(stepped.text("by"), "job.prefer");
     let token = two.wait_elected(SOON);

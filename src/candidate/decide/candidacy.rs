@@ -86,6 +86,7 @@ impl Mind {
             since: self.now,
             status: None,
             joined: None,
+            turn: None,
         }));
     }
 
@@ -100,6 +101,7 @@ impl Mind {
                 lease,
                 timing,
                 scheduled,
+                turn: self.turn,
             });
         }
     }
@@ -143,6 +145,7 @@ impl Mind {
         if let Some(candidacy) = self.place.candidacy_mut() {
             let (lease, position) = (candidacy.lease, joined.position);
             candidacy.joined = Some(joined);
+            candidacy.turn = self.turn.take();
             self.trouble.stands();
             self.say(Line::Campaigning { lease, position });
         }

@@ -26,6 +26,7 @@ use crate::keys::LeaseId;
 use crate::reason::EndReason;
 use crate::revision::Token;
 use crate::session::Status;
+use crate::term::record::Turn;
 use crate::term::resignation::Resignation;
 
 /// Where it stands.
@@ -158,6 +159,8 @@ pub(super) struct Candidacy {
     pub(super) status: Option<Status>,
     /// Its key in the queue, once there is one.
     pub(super) joined: Option<Joined>,
+    /// Its turn, where it joined at a cold start.
+    pub(super) turn: Option<Turn>,
 }
 
 /// A term that is led.
@@ -209,6 +212,8 @@ pub(super) struct Wish {
     pub(super) number: u64,
     /// Who asked.
     pub(super) by: String,
+    /// Whether only a term without a run is to end for it.
+    pub(super) between_runs: bool,
 }
 
 /// What was said of a term's loss.

@@ -368,6 +368,13 @@ impl Mind {
         }
     }
 
+    /// Whether a run goes on in this term, or one may be claimed by now.
+    pub(super) fn is_in_run(&self) -> bool {
+        let has_none = matches!(self.place, Place::Leading(_, Job::Idle | Job::Due(_)));
+        let planning = self.planning.as_ref();
+        !has_none || planning.is_some_and(|it| !it.planner.is_idle())
+    }
+
     /// Whether the planner holds nothing back.
     pub(super) fn is_settled(&self) -> bool {
         let planning = self.planning.as_ref();

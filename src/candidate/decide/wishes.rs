@@ -88,6 +88,7 @@ impl Mind {
         let earlier = tenure.wish.replace(Wish {
             number,
             by: by.clone(),
+            between_runs: request.as_ref().is_some_and(|it| it.between_runs),
         });
         self.say(Line::AskedToStepDown { lease, token, by });
         if let Some(earlier) = earlier {
@@ -107,6 +108,8 @@ impl Mind {
     /// The contest has looked for who can follow, as the wish with this number asks.
     pub(super) fn successor(&mut self, number: u64, found: Found) {
         let leads = matches!(self.place, Place::Leading(..));
+        // Until now a run may have begun.
+        let is_in_run = self.is_in_run();
         let Some(tenure) = self.place.tenure_mut() else {
             return;
         };
@@ -116,6 +119,7 @@ impl Mind {
         };
         let (lease, token) = (tenure.lease(), tenure.token);
         let reason = match found {
+            Ok(Ok(())) if wish.between_runs && is_in_run => "a run goes on".to_owned(),
             Ok(Ok(())) => {
                 let by = wish.by;
                 self.say(Line::SteppingDown { lease, token, by });

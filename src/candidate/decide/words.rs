@@ -19,7 +19,7 @@ use crate::schedule::planner;
 use crate::schedule::record::Outcome;
 use crate::schedule::{Run as SlotRun, Schedule, Slot, Stored, Write, Written};
 use crate::session::{Loss, Status};
-use crate::term::record::{TriggerAnswer, Unkillable};
+use crate::term::record::{TriggerAnswer, Turn, Unkillable};
 use crate::term::resignation::Resignation;
 use crate::wall::Time;
 
@@ -302,6 +302,8 @@ pub(in crate::candidate) enum Command {
         timing: Timing,
         /// Whether the job has a schedule, whose records the leader is to watch.
         scheduled: bool,
+        /// Its turn, where it is to join at a cold start.
+        turn: Option<Turn>,
     },
     /// Give back what there is, trying until the store answers; and why, for the history.
     GiveBack(Resignation, EndReason),

@@ -151,6 +151,7 @@ impl Contest {
                 lease,
                 timing,
                 scheduled,
+                turn: _,
             } => {
                 let ttl = super::chance::nanos(timing.ttl());
                 let limit = timing.attempt_limit();
@@ -435,6 +436,7 @@ impl Contest {
                         token: wish.token,
                         to: None,
                         force: false,
+                        between_runs: false,
                     };
                     let asked_at = wish.at;
                     self.events

@@ -95,6 +95,8 @@ async fn look(
         token,
         to: Some(to.to_string()),
         force: false,
+        // What goes on now isn't known here for certain: the candidate decides.
+        between_runs: true,
     };
     let asked = wishes::step_down(store, LIMIT, prefix, lease, &wish).await?;
     Ok(asked.is_some())

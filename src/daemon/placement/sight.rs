@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::election::hosts::{self, Hosts};
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix};
+use crate::term::record::Turn;
 
 /// How long the others have to show themselves, too.
 const SHOWING: Duration = Duration::from_millis(300);
@@ -35,22 +36,20 @@ struct Glimpse {
 }
 
 impl Sight {
-    /// How long the candidate of `config` is to leave a job to others that starts cold; not at all where
-    /// somebody stands for it, or where the store doesn't tell.
+    /// When the turn of the candidate of `config` is at a cold start; none where somebody stands for its
+    /// job, or where the store doesn't tell.
     ///
     /// # Cancel safety
     /// Safe: the next who asks looks anew.
-    pub(in crate::daemon) async fn delay(&self, config: &Config) -> Duration {
+    pub(in crate::daemon) async fn turn(&self, config: &Config) -> Option<Turn> {
         let mut seen = self.0.lock().await;
         if seen.as_ref().is_none_or(|seen| seen.until.has_passed()) {
             *seen = Some(look(config).await);
         }
-        let Some(seen) = &*seen else {
-            return Duration::ZERO;
-        };
+        let seen = seen.as_ref().filter(|seen| !seen.hosts.is_empty())?;
         let election = config.election.prefix.as_str();
         if seen.taken.contains(election) {
-            return Duration::ZERO;
+            return None;
         }
         let rank = rank(
             election,
@@ -58,9 +57,10 @@ impl Sight {
             &seen.hosts,
             &config.prefer,
         );
-        let (delay, candidate) = (STEP * rank, &config.candidate_name);
+        let hosts = u32::try_from(seen.hosts.len()).unwrap_or(u32::MAX);
+        let turn = Turn { rank, hosts };
         if rank > 0 {
-            let (after_ms, hosts) = (delay.as_millis(), seen.hosts.len());
+            let (after_ms, candidate) = (delay(turn).as_millis(), &config.candidate_name);
             tracing::info!(
                 election,
                 candidate,
@@ -70,8 +70,13 @@ impl Sight {
                 "leaving it to others first"
             );
         }
-        delay
+        Some(turn)
     }
+}
+
+/// How long it is to be left to others first.
+pub(in crate::daemon) const fn delay(turn: Turn) -> Duration {
+    STEP.saturating_mul(turn.rank)
 }
 
 /// Shows this host, and looks for the others once they had the time to do the same.

@@ -3,9 +3,11 @@
 use super::*;
 use crate::candidate::decide::words::SlotRequest;
 use crate::config::Scheduling;
+use crate::election::control::Notice;
 use crate::schedule::planner::{Guarantee, Missed, Overlap, Policy};
 use crate::schedule::record::State;
 use crate::schedule::{Pace, Schedule, Stored, Written};
+use crate::term::record::StepDown;
 
 /// Each minute, on the minute.
 fn scheduling() -> Scheduling {
@@ -88,6 +90,54 @@ fn what_an_earlier_term_has_asked_is_not_answered_to_the_next() {
     play.at(60_001, Event::SlotsWrote(earlier, first, done), &[]);
     let did = play.does(60_002, Event::SlotsWrote(lease, claim, done));
     assert_eq!(did.last().map(String::as_str), Some("start job"));
+}
+
+/// What is asked of a leader that may go over to another between runs.
+fn goes_over_between_runs(at: i64) -> Event {
+    let request = StepDown {
+        by: "job.prefer".to_owned(),
+        since: String::new(),
+        token: TOKEN,
+        to: Some("7".to_owned()),
+        force: false,
+        between_runs: true,
+    };
+    let asked_at = Revision::new(at);
+    Event::Notice(Notice::StepDown { request, asked_at })
+}
+
+#[test]
+fn a_term_that_is_to_go_over_between_runs_stays_where_a_slot_is_claimed_meanwhile() {
+    let mut play = Play::with(config_with(|config| config.scheduling = Some(scheduling())));
+    let (lease, read) = play.leads_with(59_000, 1);
+    let spec = scheduling().schedule.spec().to_owned();
+    let stored = Stored::State {
+        state: Box::new(State::new(spec, Time::from_secs(1))),
+        revision: Revision::new(8),
+    };
+    play.does(59_001, Event::SlotsRead(lease, read, stored));
+    play.does(59_990, goes_over_between_runs(20));
+    // It is looked for who can follow, and a slot comes meanwhile.
+    let claim = asked(&play.0.handle(Event::Tick, now(60_000), 0)).unwrap();
+    play.does(60_001, Event::Successor(1, Ok(Ok(()))));
+    play.is(Role::Leading);
+    let revision = Revision::new(9);
+    let done = Event::SlotsWrote(lease, claim, Written::Done { revision });
+    let did = play.does(60_002, done);
+    assert_eq!(did.last().map(String::as_str), Some("start job"));
+    play.does(60_003, started(2));
+    play.does(60_004, goes_over_between_runs(21));
+    play.does(60_005, Event::Successor(2, Ok(Ok(()))));
+    play.is(Role::Leading);
+    // Then it goes over.
+    play.does(60_010, ended(2, 0));
+    let close = asked(&play.0.handle(empty(2), now(60_011), 0)).unwrap();
+    let revision = Revision::new(10);
+    let done = Event::SlotsWrote(lease, close, Written::Done { revision });
+    play.does(60_012, done);
+    play.does(60_013, goes_over_between_runs(22));
+    play.does(60_014, Event::Successor(3, Ok(Ok(()))));
+    play.is(Role::Stopping);
 }
 
 #[test]

@@ -168,6 +168,7 @@ mod tests {
             token: of(3),
             to: Some("7".to_owned()),
             force: false,
+            between_runs: false,
         };
         assert!(must_make_way(&record, of(3), of(5), of(7)));
         assert!(

@@ -33,6 +33,18 @@ pub struct MemberRecord {
     /// What of its job was sent SIGKILL and lives on, the first of it; as long as it does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unkillable: Vec<Unkillable>,
+    /// Its turn at the cold start that it joined in; none for who joined later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Turn>,
+}
+
+/// When a host's turn was to join a job that nobody stood for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// How many of the hosts in sight came before it.
+    pub rank: u32,
+    /// How many hosts it had in sight, itself among them.
+    pub hosts: u32,
 }
 
 /// A process of a job that can't be killed.
@@ -74,7 +86,15 @@ impl MemberRecord {
             paused: None,
             digest: None,
             unkillable: Vec::new(),
+            turn: None,
         }
+    }
+
+    /// The same, whose turn that was.
+    #[must_use]
+    pub const fn in_turn(mut self, turn: Option<Turn>) -> Self {
+        self.turn = turn;
+        self
     }
 
     /// The same, by settings with this digest.
@@ -180,6 +200,9 @@ pub struct StepDown {
     /// Even with no other candidate there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// Only while no run goes on or is claimed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub between_runs: bool,
 }
 
 /// `control/trigger`: a scheduled job is to run now.
