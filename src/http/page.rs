@@ -38,19 +38,13 @@ pub(super) async fn render(state: &ServerState, standing: &JobStanding) -> Strin
 
 /// The page of several jobs, a line for each.
 pub(super) async fn render_jobs(state: &ServerState, standings: &[JobStanding]) -> String {
-    let mut rows = Vec::new();
-    for standing in standings {
-        let read = state
-            .reader
-            .overview(&standing.config.election.prefix)
-            .await;
+    let prefixes = standings.iter().map(|it| &it.config.election.prefix);
+    let all = state.reader.overviews(&prefixes.collect::<Vec<_>>()).await;
+    let rows = standings.iter().zip(all).map(|(standing, read)| {
         let public = standing.view.public.borrow().clone();
-        rows.push(jobs::JobRow::new(
-            Arc::clone(&standing.config),
-            public,
-            read,
-        ));
-    }
+        jobs::JobRow::new(Arc::clone(&standing.config), public, read)
+    });
+    let rows: Vec<_> = rows.collect();
     let shared = state.shared();
     let mut body = String::new();
     let shown = jobs::write(&mut body, &shared, &rows, &clock::wall_time());

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinSet;
 
 use crate::clock::{self, Instant};
 use crate::etcd::{Patience, Settings, Store};
@@ -13,6 +14,9 @@ use crate::status::{Overview, position};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// So many elections are asked for at once.
+const AT_ONCE: usize = 16;
 
 /// What was read is told for so long again, whoever asks.
 const FRESH: Duration = Duration::from_secs(1);
@@ -38,6 +42,11 @@ struct Inner {
     positions: BTreeMap<LeaseId, (Instant, Option<usize>)>,
 }
 
+/// What can't be: all that is asked for is answered, or has failed.
+fn not_read() -> OverviewRead {
+    Err("not read".to_owned())
+}
+
 impl OverviewReader {
     pub(super) fn new(settings: Settings) -> Self {
         Self(Mutex::new(Inner {
@@ -61,39 +70,95 @@ impl OverviewReader {
 
     /// The election under `prefix`.
     pub(super) async fn overview(self: &Arc<Self>, prefix: &Prefix) -> OverviewRead {
+        let mut read = self.overviews(&[prefix]).await;
+        read.pop().unwrap_or_else(not_read)
+    }
+
+    /// The elections under these prefixes, in this order. They are asked for side by side, and share the
+    /// time that it may take.
+    pub(super) async fn overviews(self: &Arc<Self>, prefixes: &[&Prefix]) -> Vec<OverviewRead> {
         let mut inner = self.0.lock().await;
         // Of jobs that are gone nothing is kept.
         inner.overviews.retain(|_, (until, _)| !until.has_passed());
-        if let Some((_, read)) = inner.overviews.get(prefix.as_str()) {
-            return read.clone();
+        let is_unknown = |prefix: &&&Prefix| !inner.overviews.contains_key(prefix.as_str());
+        let unknown: Vec<Prefix> = prefixes
+            .iter()
+            .filter(is_unknown)
+            .map(|it| (*it).clone())
+            .collect();
+        let ask = |store: Store, prefix: Prefix, patience| async move {
+            let read = Overview::read(&store, &prefix, &patience).await;
+            (
+                prefix,
+                read.map(Arc::new).map_err(|error| error.to_string()),
+            )
+        };
+        for (prefix, read) in self.ask_all(&mut inner, unknown, ask).await {
+            let count = read.as_ref().map_or(0, |read| read.status.queue.len());
+            let fresh = FRESH + FRESH_EACH * u32::try_from(count).unwrap_or(u32::MAX);
+            let known = (clock::now() + fresh, read);
+            inner.overviews.insert(prefix.to_string(), known);
         }
-        let store = self.store(&mut inner);
-        let patience = Patience::new(&store, PATIENCE);
-        let read = Overview::read(&store, prefix, &patience).await;
-        let read = read.map(Arc::new).map_err(|error| error.to_string());
-        let count = read.as_ref().map_or(0, |read| read.status.queue.len());
-        let fresh = FRESH + FRESH_EACH * u32::try_from(count).unwrap_or(u32::MAX);
-        let known = (clock::now() + fresh, read.clone());
-        inner.overviews.insert(prefix.to_string(), known);
-        read
+        let told = prefixes.iter().map(|prefix| {
+            let known = inner.overviews.get(prefix.as_str());
+            known.map_or_else(not_read, |(_, read)| read.clone())
+        });
+        told.collect()
     }
 
-    /// The place of this lease's candidate in the queue; `None` if the store doesn't tell.
-    pub(super) async fn position(
+    /// The places of these leases' candidates in their queues, in this order, asked for as
+    /// [`overviews`](Self::overviews) are; `None` where the store doesn't tell.
+    pub(super) async fn positions(
         self: &Arc<Self>,
-        prefix: &Prefix,
-        lease: LeaseId,
-    ) -> Option<usize> {
+        candidates: &[(&Prefix, LeaseId)],
+    ) -> Vec<Option<usize>> {
         let mut inner = self.0.lock().await;
         inner.positions.retain(|_, (until, _)| !until.has_passed());
-        if let Some((_, position)) = inner.positions.get(&lease) {
-            return *position;
+        let is_unknown = |(_, lease): &&(&Prefix, LeaseId)| !inner.positions.contains_key(lease);
+        let unknown = candidates.iter().filter(is_unknown);
+        let unknown: Vec<_> = unknown
+            .map(|(prefix, lease)| ((*prefix).clone(), *lease))
+            .collect();
+        let ask = |store: Store, (prefix, lease): (Prefix, LeaseId), patience| async move {
+            let place = position(&store, &prefix, lease, &patience).await;
+            (lease, place)
+        };
+        for (lease, place) in self.ask_all(&mut inner, unknown, ask).await {
+            if let Ok(place) = place {
+                inner.positions.insert(lease, (clock::now() + FRESH, place));
+            }
         }
-        let store = self.store(&mut inner);
+        let told = candidates
+            .iter()
+            .map(|(_, lease)| inner.positions.get(lease)?.1);
+        told.collect()
+    }
+
+    /// Asks for all of these, some at a time, within the time for one answer.
+    async fn ask_all<A, F>(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        all: Vec<A>,
+        ask: impl Fn(Store, A, Patience) -> F,
+    ) -> Vec<F::Output>
+    where
+        F: Future<Output: 'static> + 'static,
+    {
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let store = self.store(inner);
         let patience = Patience::new(&store, PATIENCE);
-        let place = position(&store, prefix, lease, &patience).await.ok()?;
-        inner.positions.insert(lease, (clock::now() + FRESH, place));
-        place
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        let mut asked = JoinSet::new();
+        for one in all {
+            let (answer, turns) = (ask(store.clone(), one, patience), Arc::clone(&turns));
+            asked.spawn_local(async move {
+                let _turn = turns.acquire().await;
+                answer.await
+            });
+        }
+        asked.join_all().await
     }
 
     /// The store, which is closed again some time after the last use.

@@ -161,7 +161,10 @@ async fn read(state: &ServerState, uri: &Uri) -> RouteAnswer {
             yes_or_no(leads, &roles(&asked))
         }
         "/status" => match &asked {
-            Asked::One(one) => json(StatusCode::OK, &StatusBody::of(state, one).await),
+            Asked::One(one) => {
+                let mut body = StatusBody::of_all(state, std::slice::from_ref(one)).await;
+                json(StatusCode::OK, &body.pop())
+            }
             _ => json(StatusCode::OK, &JobsBody::of(state, asked.each()).await),
         },
         "/metrics" => {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::ServerState;
 use crate::candidate::{JobStanding, Public, Role};
 use crate::config::Config;
+use crate::keys::LeaseId;
 use crate::proc::survivor::Survivor;
 use crate::revision::Token;
 use crate::status::CandidateStatus;
@@ -33,13 +34,13 @@ pub(super) struct JobsBody {
 
 impl JobsBody {
     pub(super) async fn of(state: &ServerState, standings: &[JobStanding]) -> Self {
-        let mut jobs = BTreeMap::new();
-        for standing in standings {
-            if let Some(name) = standing.name() {
-                jobs.insert(name.to_string(), StatusBody::of(state, standing).await);
-            }
+        let named = standings
+            .iter()
+            .filter_map(|it| Some(it.name()?.to_string()));
+        let bodies = StatusBody::of_all(state, standings).await;
+        Self {
+            jobs: named.zip(bodies).collect(),
         }
-        Self { jobs }
     }
 }
 
@@ -71,12 +72,35 @@ struct JobBody {
 }
 
 impl StatusBody {
-    pub(super) async fn of(state: &ServerState, standing: &JobStanding) -> Self {
-        let public = standing.view.public.borrow().clone();
-        let config = &standing.config;
+    /// Of each of these, in this order.
+    pub(super) async fn of_all(state: &ServerState, standings: &[JobStanding]) -> Vec<Self> {
+        let publics = standings.iter().map(|it| it.view.public.borrow().clone());
+        let all: Vec<(&Config, Public)> = standings
+            .iter()
+            .map(|it| &*it.config)
+            .zip(publics)
+            .collect();
+        let moved: Vec<_> = all
+            .iter()
+            .filter_map(|(config, public)| Some((&config.election.prefix, may_have_moved(public)?)))
+            .collect();
+        let places = state.reader.positions(&moved).await;
+        let places = moved.iter().map(|(_, lease)| *lease).zip(places);
+        let places: BTreeMap<LeaseId, usize> = places
+            .filter_map(|(lease, place)| Some((lease, place?)))
+            .collect();
+        let bodies = all.into_iter().map(|(config, public)| {
+            let place = public.lease.and_then(|lease| places.get(&lease).copied());
+            Self::new(config, &public, place)
+        });
+        bodies.collect()
+    }
+
+    /// Of one whose place in the queue is `place` now, as far as the store tells.
+    fn new(config: &Config, public: &Public, place: Option<usize>) -> Self {
         Self {
             role: public.role.word(),
-            candidate: candidate(state, &public, config).await,
+            candidate: candidate(config, public, place),
             term: public.token.map(|token| TermBody {
                 token,
                 since: public.since.as_deref().map(ToOwned::to_owned),
@@ -100,21 +124,21 @@ impl StatusBody {
     }
 }
 
-async fn candidate(
-    state: &ServerState,
-    public: &Public,
-    config: &Config,
-) -> Option<CandidateStatus> {
+/// The lease of one that stood behind others when it joined: those may have left since, which only the
+/// store knows.
+fn may_have_moved(public: &Public) -> Option<LeaseId> {
+    let stood_behind = public.position.is_some_and(|position| position > 0);
+    public
+        .lease
+        .filter(|_| stood_behind && public.role != Role::Leading)
+}
+
+fn candidate(config: &Config, public: &Public, place: Option<usize>) -> Option<CandidateStatus> {
     let lease = public.lease?;
     let joined_at = usize::try_from(public.position?).ok()?;
     let position = match public.role {
         Role::Leading => 0,
-        // Those in front may have left since; only the store knows.
-        _ if joined_at > 0 => {
-            let now = state.reader.position(&config.election.prefix, lease).await;
-            now.unwrap_or(joined_at)
-        }
-        _ => joined_at,
+        _ => place.unwrap_or(joined_at),
     };
     let since = public.since.as_deref().or(public.joined.as_deref());
     Some(CandidateStatus {

@@ -128,7 +128,12 @@ impl Store {
         if self.is_settled() {
             return Ok(());
         }
-        let _asking = self.shared.trust.asking.lock().await;
+        // Others may be asking, one after another, and each as long as it may.
+        let asking = tokio::time::timeout(limit, self.shared.trust.asking.lock()).await;
+        let _asking = asking.map_err(|_| Error::Timeout {
+            endpoint: self.current().endpoint.clone(),
+            limit,
+        })?;
         if self.is_settled() {
             return Ok(());
         }
