@@ -89,6 +89,7 @@ fn serve(
         }
         let directory = Arc::new(directory);
         let mut candidates = Candidates::new(&directory, jobs, Arc::clone(logs));
+        candidates.show_host(&configs);
         for config in configs.iter() {
             candidates.start(Arc::clone(config));
         }

@@ -313,7 +313,13 @@ fn preference(status: &ElectionStatus) -> String {
         (None, _) => String::new(),
         (Some(_), Some(better)) => {
             let name = short(&better.name);
-            format!(": {name} waits, and is handed the term between runs")
+            if status.schedule.is_some() {
+                format!(": {name} waits, and is handed the term between runs")
+            } else {
+                format!(
+                    ": {name} waits, and is handed the term when the job ends; step-down does it now"
+                )
+            }
         }
         (Some(leader), None) if status.prefer.contains(&leader.name) => {
             ": the first of them that stands leads".to_owned()
@@ -343,7 +349,7 @@ fn turn(status: &ElectionStatus) -> Option<String> {
             let (name, nth) = (short(&one.name), ordinal(rank));
             format!(", and joined before {name}, which is the {nth}")
         }
-        None => ", and none that came before it stands since then".to_owned(),
+        None => "; those before it were late, or have left since".to_owned(),
     };
     Some(format!("rank      the {nth}{why}"))
 }

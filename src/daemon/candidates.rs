@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::placement::{Sight, delay};
+use super::placement::{Sight, Starting, delay};
 use super::{Begun, abandoned, keeper, start_and_fence};
 use crate::candidate::{Candidate, Cluster, JobStanding, Order, Parts, Standings, ended};
 use crate::clock;
@@ -74,13 +74,20 @@ impl Candidates {
             standings: watch::Sender::new(Arc::new([])),
             news: mpsc::unbounded_channel(),
             open: watch::Sender::new(false),
-            sight: Sight::default(),
+            sight: Sight::new(),
         }
     }
 
     /// Where to look at those that have started.
     pub(super) fn standings(&self) -> Standings {
         self.standings.subscribe()
+    }
+
+    /// Has the other hosts know that this one starts, where its jobs are spread over several.
+    pub(super) fn show_host(&self, configs: &JobConfigs) {
+        if configs.names().is_some() {
+            self.sight.show(configs.shared());
+        }
     }
 
     /// Starts the candidate of a job, which waits until all may [contend](Self::let_contend).
@@ -103,6 +110,7 @@ impl Candidates {
             logs: Arc::clone(&self.logs),
             news: self.news.0.clone(),
             pause,
+            starting: self.sight.starts(),
             sight: self.sight.clone(),
             open: self.open.subscribe(),
             is_over,
@@ -307,6 +315,7 @@ struct CandidateLife {
     /// Before it begins.
     pause: Duration,
     sight: Sight,
+    starting: Starting,
     open: watch::Receiver<bool>,
     is_over: watch::Receiver<bool>,
 }
@@ -351,7 +360,7 @@ impl CandidateLife {
             until(&mut self.open).await;
             self.config.job_name.as_ref()?;
             // At once where somebody leads; else by turns, so that not one host has all.
-            let turn = self.sight.turn(&self.config).await;
+            let turn = self.sight.turn(&self.config, self.starting).await;
             clock::sleep(turn.map_or(Duration::ZERO, delay)).await;
             turn
         };

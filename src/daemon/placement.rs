@@ -10,7 +10,7 @@ mod preference;
 mod sight;
 
 pub(super) use preference::hand_over;
-pub(super) use sight::{Sight, delay};
+pub(super) use sight::{Sight, Starting, delay};
 
 /// From one place in the order of hosts to the next: several times what a claim takes.
 const STEP: Duration = Duration::from_millis(300);

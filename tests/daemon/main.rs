@@ -19,3 +19,4 @@ mod secrets;
 mod shutdown;
 mod spread;
 mod tls;
+mod twenty;

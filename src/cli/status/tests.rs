@@ -138,7 +138,7 @@ fn who_should_lead_is_said_and_why_another_does() {
     assert_eq!(told(&[]), "");
     assert_eq!(
         told(&["b", "a"]),
-        "prefers   b, a: b waits, and is handed the term between runs"
+        "prefers   b, a: b waits, and is handed the term when the job ends; step-down does it now"
     );
     let first = "the first of them that stands leads";
     assert_eq!(told(&["c", "a"]), format!("prefers   c, a: {first}"));
@@ -163,14 +163,14 @@ fn the_rank_of_the_leader_is_said_and_why_one_before_it_does_not_lead() {
     assert_eq!(told(&[None, Some(0)]), "", "it came later");
     let first = "rank      the 1st of 5 hosts in sight at the start";
     assert_eq!(told(&[Some(0), Some(1)]), first);
-    let third = "rank      the 3rd of 5 hosts in sight at the start, and ";
+    let third = "rank      the 3rd of 5 hosts in sight at the start";
     assert_eq!(
         told(&[Some(2), Some(3), Some(1), Some(0)]),
-        format!("{third}joined before host-3, which is the 1st")
+        format!("{third}, and joined before host-3, which is the 1st")
     );
     assert_eq!(
         told(&[Some(2), None, Some(4)]),
-        format!("{third}none that came before it stands since then")
+        format!("{third}; those before it were late, or have left since")
     );
     assert_eq!(ordinal(10), "11th");
     assert_eq!(ordinal(21), "22nd");

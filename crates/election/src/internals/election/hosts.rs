@@ -16,11 +16,18 @@ const SHOWN: Duration = Duration::from_secs(30);
 pub struct Hosts {
     /// The names of the hosts that were shown in the last half minute.
     pub names: Vec<String>,
+    /// Whether one of them has yet to come as far as to contend.
+    pub is_any_starting: bool,
     /// The prefixes of the elections that have candidates.
     pub taken: BTreeSet<String>,
 }
 
-/// Shows the host whose candidates have this `name`, for half a minute, under a lease of its own.
+/// What a host that is ready to contend says of itself, and one that has yet to come so far.
+const READY: &str = "ready";
+const STARTING: &str = "starting";
+
+/// Shows the host whose candidates have this `name`, for half a minute, under a lease of its own; and
+/// whether it is ready to contend.
 ///
 /// # Errors
 /// As [`Store::attempt`].
@@ -30,11 +37,13 @@ pub async fn show(
     root: &Prefix,
     lease: LeaseId,
     name: &str,
+    is_ready: bool,
 ) -> Result<(), Error> {
     let seconds = i64::try_from(SHOWN.as_secs()).unwrap_or(i64::MAX);
     store.grant(limit, lease, seconds).await?;
     let options = PutOptions::new().with_lease(lease.get());
-    let put = TxnOp::put(root.host(name), name, Some(options));
+    let state = if is_ready { READY } else { STARTING };
+    let put = TxnOp::put(root.host(name), state, Some(options));
     store.txn(limit, Txn::new().and_then([put])).await.map(drop)
 }
 
@@ -51,8 +60,12 @@ pub async fn read(store: &Store, limit: Duration, root: &Prefix) -> Result<Hosts
     let (answer, _) = store.txn(limit, txn).await?;
     let mut found = reads::gets(&answer).map(|mut get| get.take_kvs());
     let mut next = || found.next().unwrap_or_default().into_iter();
-    let names = next().map(|kv| String::from_utf8_lossy(kv.value()).into_owned());
-    let names = names.collect();
+    let (mut names, mut is_any_starting) = (Vec::new(), false);
+    for kv in next() {
+        let name = kv.key().strip_prefix(root.hosts().as_bytes());
+        names.push(String::from_utf8_lossy(name.unwrap_or_default()).into_owned());
+        is_any_starting |= kv.value() == STARTING.as_bytes();
+    }
     let taken = next().filter_map(|kv| {
         let key = std::str::from_utf8(kv.key()).ok()?.to_owned();
         let (election, _) = key.rsplit_once('/')?;
@@ -61,6 +74,7 @@ pub async fn read(store: &Store, limit: Duration, root: &Prefix) -> Result<Hosts
     });
     Ok(Hosts {
         names,
+        is_any_starting,
         taken: taken.collect(),
     })
 }
