@@ -4,6 +4,7 @@
 //!
 //! ```sh
 //! cargo run --example many -- http://127.0.0.1:2379 /shards node1 500
+//! cargo run --example many -- http://127.0.0.1:2379 /shards node1 500 15    # with a TTL of 15 s
 //! ```
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -23,6 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut next = |default: &str| arguments.next().unwrap_or_else(|| default.to_owned());
     let client = Client::new(&ClientOptions::new([next("http://127.0.0.1:2379")]))?;
     let (prefix, name, count) = (next("/shards"), next("node1"), next("500").parse()?);
+    let ttl = Duration::from_secs(next("5").parse()?);
 
     let (tell, ended) = watch::channel(());
     std::thread::Builder::new().spawn(move || {
@@ -34,15 +36,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut elections = JoinSet::new();
     for shard in 0..count {
         let election = client.election(&format!("{prefix}/{shard}"))?;
-        let candidate = election.candidate(&name).ttl(Duration::from_secs(5));
+        let candidate = election.candidate(&name).ttl(ttl);
         let (leads, mut ended) = (Arc::clone(&leads), ended.clone());
         let work = move |term: Term| {
-            let leads = Arc::clone(&leads);
+            let leads = Led::begin(Arc::clone(&leads));
             async move {
-                println!("leads in {}", leads.fetch_add(1, Ordering::Relaxed) + 1);
                 // Here it would work for the shard.
                 term.ending().await;
-                println!("leads in {}", leads.fetch_sub(1, Ordering::Relaxed) - 1);
+                drop(leads);
             }
         };
         elections.spawn(async move {
@@ -56,4 +57,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
         over??;
     }
     Ok(())
+}
+
+/// One more election in which this process leads, until it is dropped: work that is late is dropped itself.
+struct Led(Arc<AtomicUsize>);
+
+impl Led {
+    fn begin(leads: Arc<AtomicUsize>) -> Self {
+        println!("leads in {}", leads.fetch_add(1, Ordering::Relaxed) + 1);
+        Self(leads)
+    }
+}
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        println!("leads in {}", self.0.fetch_sub(1, Ordering::Relaxed) - 1);
+    }
 }

@@ -43,7 +43,9 @@ const RESIGN_LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// After this long fencing is no matter of milliseconds any more: the lease is renewed from here on.
-const STUCK_AFTER: Duration = Duration::from_millis(200);
+/// After a watchdog's strike it may have some 400 ms left when the hook starts, and a connection
+/// has to be made first.
+const STUCK_AFTER: Duration = Duration::from_millis(50);
 
 /// What a kill may take before it is said that it is in vain, or a fifth of the TTL if that is less.
 const KILL_BUDGET: Duration = Duration::from_secs(1);

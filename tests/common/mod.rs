@@ -64,4 +64,4 @@ pub use security::{Authority, Issued, ROOT, Tls};
 pub use source::sources;
 pub use store::{Candidate, Vigil, runtime};
 pub use terminal::{shown, terminal};
-pub use wait::{eventually, millis, patience, secs, throughout};
+pub use wait::{comes, eventually, millis, patience, secs, throughout};

@@ -96,16 +96,26 @@ pub fn eventually<O: Outcome>(
 ) -> O::Value {
     let budget = patience(budget);
     let begun = Instant::now();
+    ask(budget, &mut probe).unwrap_or_else(|seen| {
+        let waited = begun.elapsed();
+        panic!("not within {budget:?}: {what} (waited {waited:.1?}, last seen: {seen})")
+    })
+}
+
+/// Asks `probe` every few milliseconds for as long as `budget`, scaled by [`patience`]; returns its value
+/// if it answers yes in that time.
+pub fn comes<O: Outcome>(budget: Duration, mut probe: impl FnMut() -> O) -> Option<O::Value> {
+    ask(patience(budget), &mut probe).ok()
+}
+
+fn ask<O: Outcome>(span: Duration, probe: &mut impl FnMut() -> O) -> Result<O::Value, String> {
+    let begun = Instant::now();
     loop {
-        // Looked at before the probe, so that the probe is asked once after the budget is over.
-        let over = begun.elapsed() >= budget;
+        // Looked at before the probe, so that the probe is asked once after the time is over.
+        let over = begun.elapsed() >= span;
         match probe().settle() {
-            Ok(value) => return value,
-            Err(seen) if over => {
-                let waited = begun.elapsed();
-                panic!("not within {budget:?}: {what} (waited {waited:.1?}, last seen: {seen})")
-            }
-            Err(_) => std::thread::sleep(POLL),
+            Err(_) if !over => std::thread::sleep(POLL),
+            settled => return settled,
         }
     }
 }

@@ -51,10 +51,10 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn start(cluster: &Cluster, name: &str) -> Self {
+    fn start(cluster: &Cluster, name: &str, ttl: u64) -> Self {
         let mut command = Command::new(example("many"));
-        let count = ELECTIONS.to_string();
-        command.args([&cluster.endpoints()[0], PREFIX, name, &count]);
+        let (count, ttl) = (ELECTIONS.to_string(), ttl.to_string());
+        command.args([&cluster.endpoints()[0], PREFIX, name, &count, &ttl]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let leads = Arc::new(AtomicUsize::new(0));
@@ -97,14 +97,15 @@ impl Drop for Crowd {
     }
 }
 
-/// The TTL of the example, and the takeover delay that follows from it.
-const TTL: Duration = Duration::from_secs(5);
+/// The takeover delay of the example.
 const TAKEOVER_DELAY: Duration = Duration::from_millis(1500);
 
 #[test]
 fn many_elections_of_one_process_cost_a_renewal_each_and_are_taken_over_together() {
     let cluster = Cluster::start(1);
-    let first = Crowd::start(&cluster, "first");
+    // One thread does the work of all: where others want the processor too, it asks for more time.
+    let ttl = patience(secs(5)).min(secs(20)).as_secs();
+    let first = Crowd::start(&cluster, "first", ttl);
     // Nobody holds the others up until none is in time.
     first.leads_in_all(secs(30));
     assert!(
@@ -113,9 +114,9 @@ fn many_elections_of_one_process_cost_a_renewal_each_and_are_taken_over_together
         first.descriptors()
     );
 
-    // A renewal of each every second; own keys are read together, and who is heard isn't asked.
+    // A renewal of each in a fifth of the TTL; own keys are read together, and who is heard isn't asked.
     let (before, began) = (cluster.served(), monotonic_ns());
-    throughout(secs(5), "it leads in all elections", || {
+    throughout(secs(ttl), "it leads in all elections", || {
         let leads = first.leads();
         if leads == ELECTIONS {
             Ok(())
@@ -126,9 +127,16 @@ fn many_elections_of_one_process_cost_a_renewal_each_and_are_taken_over_together
     let requests = cluster.served().requests - before.requests;
     let took = Duration::from_nanos(monotonic_ns() - began).as_secs_f64();
     let rate = requests / took / f64::from(u32::try_from(ELECTIONS).unwrap());
-    assert!(rate < 1.3, "{rate} requests a second for each election");
+    let interval = secs(ttl) / 5;
+    let renewals = 1.0 / interval.as_secs_f64();
+    // A member not heard for two seconds is asked by each watch.
+    let probes = if interval > secs(2) { renewals } else { 0.0 };
+    assert!(
+        rate < renewals + probes + 0.3,
+        "{rate} requests a second for each election, {renewals} of them renewals"
+    );
 
-    let next = Crowd::start(&cluster, "next");
+    let next = Crowd::start(&cluster, "next", ttl);
     eventually(secs(30), "it waits in all elections", || {
         let waiting = cluster.served().watchers;
         // Three watches of each who waits, one or two of each who leads.
@@ -137,5 +145,5 @@ fn many_elections_of_one_process_cost_a_renewal_each_and_are_taken_over_together
     });
     assert_eq!(first.leads(), ELECTIONS);
     drop(first);
-    next.leads_in_all(TTL + TAKEOVER_DELAY + secs(1));
+    next.leads_in_all(secs(ttl) + TAKEOVER_DELAY + secs(1));
 }

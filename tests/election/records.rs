@@ -281,7 +281,7 @@ fn a_replica_with_other_settings_is_told_of_and_marked() {
 }
 
 /// What the log says of another candidate's settings.
-const DIFFERS: &str =
+pub(crate) const DIFFERS: &str =
     "settings differ: the same election.*, job.* and hooks.* are wanted everywhere";
 
 #[test]
