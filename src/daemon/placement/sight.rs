@@ -1,18 +1,17 @@
 //! Which hosts are in sight when jobs start: each shows itself in the store for a while.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::{STEP, rank};
 use crate::backoff;
 use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::election::hosts::{self, Hosts};
 use crate::etcd::Store;
 use crate::keys::{LeaseId, Prefix};
+use crate::placement::rank::{Glimpse, STEP};
 
 /// How long the others have to show themselves, too.
 const SHOWING: Duration = Duration::from_millis(300);
@@ -25,13 +24,11 @@ const FRESH: Duration = Duration::from_secs(10);
 
 /// What this host sees of the others.
 #[derive(Clone, Default)]
-pub(in crate::daemon) struct Sight(Arc<Mutex<Option<Glimpse>>>);
+pub(in crate::daemon) struct Sight(Arc<Mutex<Option<Sighting>>>);
 
-struct Glimpse {
+struct Sighting {
     until: Instant,
-    hosts: Vec<String>,
-    /// The elections where somebody stands.
-    taken: BTreeSet<String>,
+    glimpse: Glimpse,
 }
 
 impl Sight {
@@ -48,19 +45,11 @@ impl Sight {
         let Some(seen) = &*seen else {
             return Duration::ZERO;
         };
-        let election = config.election.prefix.as_str();
-        if seen.taken.contains(election) {
-            return Duration::ZERO;
-        }
-        let rank = rank(
-            election,
-            &config.candidate_name,
-            &seen.hosts,
-            &config.prefer,
-        );
+        let (election, glimpse) = (config.election.prefix.as_str(), &seen.glimpse);
+        let rank = glimpse.rank(election, &config.candidate_name, &config.prefer);
         let (delay, candidate) = (STEP * rank, &config.candidate_name);
         if rank > 0 {
-            let (after_ms, hosts) = (delay.as_millis(), seen.hosts.len());
+            let (after_ms, hosts) = (delay.as_millis(), glimpse.hosts.len());
             tracing::info!(
                 election,
                 candidate,
@@ -75,7 +64,7 @@ impl Sight {
 }
 
 /// Shows this host, and looks for the others once they had the time to do the same.
-async fn look(config: &Config) -> Glimpse {
+async fn look(config: &Config) -> Sighting {
     let root = Prefix::new(config.root());
     let store = Store::new(&config.etcd);
     let looking = async {
@@ -90,9 +79,11 @@ async fn look(config: &Config) -> Glimpse {
         tracing::debug!(%error, "other hosts not seen");
         Hosts::default()
     });
-    Glimpse {
+    Sighting {
         until: clock::now() + FRESH,
-        hosts: names,
-        taken,
+        glimpse: Glimpse {
+            hosts: names,
+            taken,
+        },
     }
 }
