@@ -67,9 +67,13 @@ impl<C: Clone> Roster<C> {
         self.0.insert(name, entry);
     }
 
-    /// All are told to end.
+    /// All are told to end: nobody comes after them.
     pub(crate) fn all_end(&mut self) {
-        self.0.values_mut().for_each(|entry| entry.over = true);
+        for entry in self.0.values_mut() {
+            entry.over = true;
+            // The configuration has the job all the same.
+            entry.removed &= entry.successor.take().is_none();
+        }
     }
 
     /// The configuration that the candidate of this job was given last.
@@ -175,6 +179,20 @@ mod tests {
         assert!(matches!(
             roster.ended(&name("a")),
             Some(AfterEnd::Nothing { removed: true, .. })
+        ));
+    }
+
+    #[test]
+    fn nobody_comes_after_who_ends_with_all() {
+        let mut roster = Roster::default();
+        roster.started(name("a"), 1);
+        reload(&mut roster, &[]);
+        reload(&mut roster, &[("a", 2)]);
+        // Told to stop while the job that was taken away and is there again still ends.
+        roster.all_end();
+        assert!(matches!(
+            roster.ended(&name("a")),
+            Some(AfterEnd::Nothing { .. })
         ));
     }
 }
