@@ -93,6 +93,7 @@
 //! |---|---|
 //! | `cli` | the command line, one file a command |
 //! | `daemon` | the life of the process: configuration, signals, service manager |
+//! | `placement` | which jobs a daemon stands for, and where each is to be led, as it is decided |
 //! | `http` | status endpoints, metrics, the page, and the control socket |
 //! | `candidate` | what the candidate decides, as a pure state machine, and the daemon's main loop around it |
 //! | `job` | what a leader runs: a command, or Rust code on a runtime of its own |
@@ -160,6 +161,7 @@ mod lines;
 pub mod log;
 mod metrics;
 mod notify;
+mod placement;
 mod proc;
 mod release;
 mod runs;

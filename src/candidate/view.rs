@@ -221,6 +221,12 @@ impl Public {
         }
     }
 
+    /// Whether a run goes on, or is claimed.
+    pub(crate) fn is_in_run(&self) -> bool {
+        let slots = self.slots.as_ref();
+        self.job.up || slots.is_some_and(|slots| slots.state.open.is_some())
+    }
+
     /// Whether it leads, and may go on: from `D−G−K` on the job is being stopped, whether or not
     /// the main loop has come round to say so (R2).
     pub(crate) fn leads(&self) -> bool {

@@ -62,7 +62,7 @@ impl JobConfigs {
     }
 
     /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Config>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Config>> + Clone {
         std::iter::once(&self.first).chain(&self.others)
     }
 

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::placement::{Sight, Starting, delay};
+use super::placement::{Sight, Starting};
 use super::{Begun, abandoned, keeper, start_and_fence};
 use crate::candidate::{Candidate, Cluster, JobStanding, Order, Parts, Standings, ended};
 use crate::clock;
@@ -20,14 +20,13 @@ use crate::config::{Config, JobConfigs};
 use crate::job::Jobs;
 use crate::keys::JobName;
 use crate::log;
+use crate::placement::rank;
+use crate::placement::roster::{AfterEnd, JobChange, Name, Roster};
 use crate::runtime_dir::RuntimeDir;
 use crate::worker::FENCE;
 
 /// Between two tries to start one among several.
 const START_PAUSE: Duration = Duration::from_secs(10);
-
-/// A job's name; a job that can be the only one has none.
-type Name = Option<JobName>;
 
 /// All candidates of this process.
 pub(super) struct Candidates {
@@ -35,6 +34,7 @@ pub(super) struct Candidates {
     jobs: Jobs,
     logs: Arc<log::LogGuard>,
     lives: JoinSet<(Name, anyhow::Result<()>)>,
+    roster: Roster<Arc<Config>>,
     told: BTreeMap<Name, CandidateHandle>,
     standings: watch::Sender<Arc<[JobStanding]>>,
     news: (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
@@ -45,14 +45,9 @@ pub(super) struct Candidates {
 
 /// How a candidate is told what to do.
 struct CandidateHandle {
-    config: Arc<Config>,
     orders: mpsc::UnboundedSender<Order>,
     /// Whether it is to end, at once if it hasn't begun.
     over: watch::Sender<bool>,
-    /// The configuration has its job no more.
-    removed: bool,
-    /// The configuration has the job again, before that one has ended: who comes after it.
-    successor: Option<Arc<Config>>,
 }
 
 /// What is heard of a candidate that starts.
@@ -70,6 +65,7 @@ impl Candidates {
             jobs,
             logs,
             lives: JoinSet::new(),
+            roster: Roster::default(),
             told: BTreeMap::new(),
             standings: watch::Sender::new(Arc::new([])),
             news: mpsc::unbounded_channel(),
@@ -115,14 +111,9 @@ impl Candidates {
             open: self.open.subscribe(),
             is_over,
         };
-        let told = CandidateHandle {
-            config,
-            orders,
-            over,
-            removed: false,
-            successor: None,
-        };
-        self.told.insert(name.clone(), told);
+        self.roster.started(name.clone(), config);
+        self.told
+            .insert(name.clone(), CandidateHandle { orders, over });
         self.lives
             .spawn(async move { (name, life.live(inbox).await) });
     }
@@ -182,31 +173,30 @@ impl Candidates {
     }
 
     /// Tells all of them.
-    pub(super) fn order(&self, order: &Order) {
+    pub(super) fn order(&mut self, order: &Order) {
+        if matches!(order, Order::Shutdown | Order::ShutdownNow) {
+            self.roster.all_end();
+        }
         for told in self.told.values() {
             told.order(order.clone());
+        }
+    }
+
+    fn tell(&self, name: &Name, order: Order) {
+        if let Some(told) = self.told.get(name) {
+            told.order(order);
         }
     }
 
     /// Goes over to other configurations: those that are there no more stop as planned, and new ones
     /// start.
     pub(super) fn reload(&mut self, configs: &JobConfigs) {
-        for handle in self.told.values_mut() {
-            handle.successor = None;
-            if configs.get(handle.config.job_name.as_ref()).is_none() {
-                handle.removed = true;
-                handle.order(Order::Shutdown);
-            }
-        }
-        for config in configs.iter() {
-            match self.told.get_mut(&config.job_name) {
-                // It stops for good; what it stood for goes on as a new job does.
-                Some(handle) if handle.removed => handle.successor = Some(Arc::clone(config)),
-                Some(handle) => {
-                    handle.config = Arc::clone(config);
-                    handle.order(Order::Reload(Arc::clone(config)));
-                }
-                None => self.start(Arc::clone(config)),
+        let jobs = configs.iter().map(|config| (&config.job_name, config));
+        for change in self.roster.reload(jobs) {
+            match change {
+                JobChange::Start(config) => self.start(config),
+                JobChange::Reload(name, config) => self.tell(&name, Order::Reload(config)),
+                JobChange::Remove(name) => self.tell(&name, Order::Shutdown),
             }
         }
         self.standings.send_modify(|standings| {
@@ -232,9 +222,8 @@ impl Candidates {
             return true;
         };
         // It may have been changed since the candidate was started with it.
-        let now = self.told.get(&new.name().cloned());
-        let config = now.map_or(&new.config, |now| &now.config);
-        let config = Arc::clone(config);
+        let now = self.roster.config(&new.name().cloned());
+        let config = Arc::clone(now.unwrap_or(&new.config));
         self.show(new.with_config(config));
         false
     }
@@ -269,10 +258,12 @@ impl Candidates {
         let Some(name) = name else {
             return outcome;
         };
-        let Some(handle) = self.told.remove(&Some(name.clone())) else {
+        let named = Some(name.clone());
+        self.told.remove(&named);
+        let config = self.roster.config(&named).cloned();
+        let (Some(next), Some(config)) = (self.roster.ended(&named), config) else {
             return Ok(());
         };
-        let config = handle.config;
         if let Err(error) = &outcome {
             let (election, candidate) = (&config.election.prefix, &config.candidate_name);
             tracing::error!(
@@ -280,16 +271,15 @@ impl Candidates {
                 "candidate not started: trying again"
             );
         }
-        if let Some(successor) = handle.successor {
-            self.start(successor);
-        } else if *handle.over.borrow() {
-            self.show_in_place_of(Some(&name), None);
-            if handle.removed {
-                abandoned::forget_aside(&self.directory, &config, name);
+        match next {
+            AfterEnd::Successor(successor) => self.start(successor),
+            AfterEnd::Again(config) => self.start_after(START_PAUSE, config),
+            AfterEnd::Nothing { config, removed } => {
+                self.show_in_place_of(Some(&name), None);
+                if removed {
+                    abandoned::forget_aside(&self.directory, &config, name);
+                }
             }
-        } else {
-            // The others of this process go on meanwhile.
-            self.start_after(START_PAUSE, config);
         }
         Ok(())
     }
@@ -361,7 +351,7 @@ impl CandidateLife {
             self.config.job_name.as_ref()?;
             // At once where somebody leads; else by turns, so that not one host has all.
             let turn = self.sight.turn(&self.config, self.starting).await;
-            clock::sleep(turn.map_or(Duration::ZERO, delay)).await;
+            clock::sleep(turn.map_or(Duration::ZERO, rank::delay)).await;
             turn
         };
         tokio::select! {

@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &str)] = &[
     // The life of the process, and where each of its jobs is to be led.
     (
         "daemon",
-        "http candidate guardian fencing job election term etcd config runtime_dir runs notify signals log lines keys proc backoff clock vital worker shortage",
+        "http candidate placement guardian fencing job election term etcd config runtime_dir runs notify signals log lines keys proc backoff clock vital worker shortage",
     ),
     // Shows how the candidate stands to whoever asks, and takes the daemon's orders from the
     // control socket.
@@ -31,8 +31,11 @@ const ARROWS: &[(&str, &str)] = &[
     // The main loop. It speaks to the guardian, whose client side it holds for the daemon.
     (
         "candidate",
-        "job guardian election session term etcd config schedule runtime_dir log lines metrics keys revision proc timing backoff clock wall vital worker reason shortage faults",
+        "placement job guardian election session term etcd config schedule runtime_dir log lines metrics keys revision proc timing backoff clock wall vital worker reason shortage faults",
     ),
+    // Which jobs a daemon stands for, and where each is to be led, as it is decided: the daemon carries it
+    // out, and the candidate's histories play it.
+    ("placement", "term keys clock"),
     // A command is described in the guardian's words; Rust code gets a term.
     (
         "job",
@@ -111,10 +114,21 @@ const ARROWS: &[(&str, &str)] = &[
 const SPEAK_ETCD: &[&str] = &["etcd", "session", "election", "term", "kv", "api"];
 
 /// What decides: no I/O, no clock, nothing to wait for.
-const PURE: &[&str] = &["candidate::decide", "guardian::decide", "schedule::planner"];
+const PURE: &[&str] = &[
+    "candidate::decide",
+    "guardian::decide",
+    "schedule::planner",
+    "placement",
+];
 
 /// All that it takes of the standard library.
-const PURE_STD: &[&str] = &["collections::", "mem::", "sync::Arc", "time::Duration"];
+const PURE_STD: &[&str] = &[
+    "cmp::Reverse",
+    "collections::",
+    "mem::",
+    "sync::Arc",
+    "time::Duration",
+];
 
 /// The longest file.
 const LINES: usize = 600;

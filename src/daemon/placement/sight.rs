@@ -1,18 +1,17 @@
 //! Which hosts are in sight when jobs start: each shows itself in the store for a while.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 
-use super::{STEP, rank};
 use crate::backoff;
 use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::election::hosts::{self, Hosts};
 use crate::etcd::{Error, Store};
 use crate::keys::{LeaseId, Prefix};
+use crate::placement::rank::{Glimpse, delay};
 use crate::term::record::Turn;
 
 /// How long the others have to show themselves, too.
@@ -35,16 +34,14 @@ const FRESH: Duration = Duration::from_secs(10);
 /// What this host sees of the others, and how far its own candidates have come.
 #[derive(Clone)]
 pub(in crate::daemon) struct Sight {
-    seen: Arc<Mutex<Option<Glimpse>>>,
+    seen: Arc<Mutex<Option<Sighting>>>,
     /// How many candidates of this host have yet to come as far as to contend.
     starting: watch::Sender<usize>,
 }
 
-struct Glimpse {
+struct Sighting {
     until: Instant,
-    hosts: Vec<String>,
-    /// The elections where somebody stands.
-    taken: BTreeSet<String>,
+    glimpse: Glimpse,
 }
 
 /// A candidate that starts, until this is dropped.
@@ -95,21 +92,12 @@ impl Sight {
         if seen.as_ref().is_none_or(|seen| seen.until.has_passed()) {
             *seen = Some(self.look(config).await);
         }
-        let seen = seen.as_ref().filter(|seen| !seen.hosts.is_empty())?;
-        let election = config.election.prefix.as_str();
-        if seen.taken.contains(election) {
-            return None;
-        }
-        let rank = rank(
-            election,
-            &config.candidate_name,
-            &seen.hosts,
-            &config.prefer,
-        );
-        let hosts = u32::try_from(seen.hosts.len()).unwrap_or(u32::MAX);
-        let turn = Turn { rank, hosts };
+        let (election, candidate) = (config.election.prefix.as_str(), &config.candidate_name);
+        let glimpse = &seen.as_ref()?.glimpse;
+        let turn = glimpse.turn(election, candidate, &config.prefer)?;
+        let Turn { rank, hosts } = turn;
         if rank > 0 {
-            let (after_ms, candidate) = (delay(turn).as_millis(), &config.candidate_name);
+            let after_ms = delay(turn).as_millis();
             tracing::info!(
                 election,
                 candidate,
@@ -124,7 +112,7 @@ impl Sight {
 
     /// Shows this host once all its candidates are ready, and looks for the others when they had the time
     /// to do the same. Who isn't ready in time is left behind.
-    async fn look(&self, config: &Config) -> Glimpse {
+    async fn look(&self, config: &Config) -> Sighting {
         let root = Prefix::new(config.root());
         let store = Store::new(&config.etcd);
         let until = clock::now() + LIMIT;
@@ -148,10 +136,12 @@ impl Sight {
             tracing::debug!(%error, "other hosts not seen");
             Hosts::default()
         });
-        Glimpse {
+        Sighting {
             until: clock::now() + FRESH,
-            hosts: names,
-            taken,
+            glimpse: Glimpse {
+                hosts: names,
+                taken,
+            },
         }
     }
 }
@@ -160,9 +150,4 @@ async fn show(store: &Store, config: &Config, is_ready: bool) -> Result<(), Erro
     let root = Prefix::new(config.root());
     let lease = LeaseId::random(backoff::random());
     hosts::show(store, LIMIT, &root, lease, &config.candidate_name, is_ready).await
-}
-
-/// How long it is to be left to others first.
-pub(in crate::daemon) const fn delay(turn: Turn) -> Duration {
-    STEP.saturating_mul(turn.rank)
 }
