@@ -21,14 +21,21 @@ pub fn reload(old: &JobConfigs, new: JobConfigs) -> Result<JobConfigs, Vec<Strin
         return Err(kept);
     }
     let shared = in_common(old.shared(), new.shared());
-    for config in new.iter() {
+    let stay = new.iter().filter_map(|config| {
         let name = config.job_name.as_ref();
-        let Some(known) = old.get(name) else { continue };
-        let of_job = of_one(known, config).into_iter();
-        kept.extend(of_job.map(|line| match name {
-            Some(name) => format!("jobs.{name}: {line}"),
-            None => line,
-        }));
+        Some((name, of_one(old.get(name)?, config)))
+    });
+    let stay: Vec<_> = stay.collect();
+    for (name, lines) in &stay {
+        for line in lines {
+            // What stands in [election] alone is said once of all.
+            let is_of_all = stay.len() > 1 && stay.iter().all(|(_, it)| it.contains(line));
+            match name {
+                Some(name) if !is_of_all => kept.push(format!("jobs.{name}: {line}")),
+                _ if kept.contains(line) => {}
+                _ => kept.push(line.clone()),
+            }
+        }
     }
     kept.splice(0..0, shared);
     if kept.is_empty() { Ok(new) } else { Err(kept) }

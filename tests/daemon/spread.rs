@@ -41,23 +41,25 @@ fn jobs_that_start_cold_are_led_by_all_hosts_and_not_by_the_first() {
         "{led:?}"
     );
     // The order in which they came is told, and that the leader was the first to join.
-    for job in 0..JOBS {
-        let election = format!("{PREFIX}/job-{job}");
-        let status = cluster.incumbent(&["status", "--election", &election, "-o", "json"]);
-        let status: serde_json::Value = serde_json::from_str(&status.run().text()).unwrap();
-        let leader = &status["leader"];
+    let file = replicas[0].folder().join("incumbent.toml");
+    let file = file.to_str().unwrap();
+    let status = |more: &[&str]| {
+        let words = ["status", "-c", file, "--timeout", "1m"];
+        cluster.incumbent(&[&words, more].concat()).run().text()
+    };
+    let told: serde_json::Value = serde_json::from_str(&status(&["-o", "json"])).unwrap();
+    for job in told["jobs"].as_array().unwrap() {
+        let (name, leader) = (job["job"].as_str().unwrap(), &job["leader"]);
         let rank = leader["turn"]["rank"].as_u64();
         let hosts = leader["turn"]["hosts"].as_u64();
-        assert!(rank < hosts && hosts <= Some(3), "{status}");
+        assert!(rank < hosts && hosts <= Some(3), "{job}");
         let replica = replicas.iter().find(|it| leader["name"] == it.name());
-        let told = replica.unwrap().get(&format!("/status?job=job-{job}"));
+        let told = replica.unwrap().get(&format!("/status?job={name}"));
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();
         assert_eq!(told["candidate"]["turn"], leader["turn"]);
-        let text = cluster
-            .incumbent(&["status", "--election", &election])
-            .run();
-        assert!(text.text().contains("\nrank      the "), "{text:?}");
     }
+    let text = status(&["--job", "job-0"]);
+    assert!(text.contains("\nrank      the "), "{text}");
     // Who comes later joins at once, and takes nothing.
     let late = replica(&cluster, "late").spawn();
     eventually(SOON, "the late one waits everywhere", || {
@@ -102,7 +104,7 @@ fn a_term_goes_to_who_is_preferred_once_that_has_waited_and_comes_back_with_it()
     let file = file.to_str().unwrap();
     let status = scene
         .cluster
-        .incumbent(&["status", "-c", file, "--job", "a"]);
+        .incumbent(&["status", "-c", file, "--job", "a", "--timeout", "1m"]);
     let status = status.run().text();
     assert!(status.contains("\nprefers   two: two waits, "), "{status}");
     let stepped = one.wait_log("stepping down", secs(20));

@@ -59,9 +59,11 @@ fn twenty_jobs_are_spread_over_five_hosts_and_only_those_of_a_dead_one_move() {
     for (leader, _) in at_start.values() {
         *counts.entry(leader).or_default() += 1;
     }
-    // By the hashes of these names 3, 4, 5, 5 and 3, if none of them is late.
-    assert_eq!(counts.len(), HOSTS.len(), "each leads some: {counts:?}");
-    assert!(counts.values().all(|count| *count <= 9), "{counts:?}");
+    // By the hashes of these names 3, 4, 5, 5 and 3; on a busy machine some may be late.
+    assert!(
+        counts.len() >= 3 && counts.values().all(|count| *count <= 12),
+        "{counts:?}"
+    );
     for host in &hosts {
         eventually(SOON, "it stands everywhere", || {
             host.lines("campaigning").len() == JOBS
@@ -69,7 +71,16 @@ fn twenty_jobs_are_spread_over_five_hosts_and_only_those_of_a_dead_one_move() {
     }
 
     let dies = HOSTS[DIES];
-    assert_eq!(at_start[&PREFERS].0, dies);
+    let leads_its_own = || {
+        led(&cluster)
+            .get(&PREFERS)
+            .is_some_and(|(name, _)| name == dies)
+    };
+    // At once, unless it was late.
+    eventually(secs(40), "it leads what prefers it", leads_its_own);
+    let at_start = all_led(&cluster, "nobody");
+    let stepped = || hosts.iter().flat_map(|it| it.lines("stepping down"));
+    let stepped_before = stepped().count();
     hosts[DIES].sigkill();
     let after = all_led(&cluster, dies);
     let moved: Vec<usize> = changed(&at_start, &after);
@@ -82,17 +93,11 @@ fn twenty_jobs_are_spread_over_five_hosts_and_only_those_of_a_dead_one_move() {
     eventually(SOON, "it waits everywhere", || {
         back.lines("campaigning").len() == JOBS
     });
-    eventually(secs(40), "it gets what prefers it", || {
-        let led = led(&cluster);
-        led.get(&PREFERS).is_some_and(|(name, _)| name == dies)
-    });
+    eventually(secs(90), "it gets what prefers it", leads_its_own);
     throughout(secs(3), "it takes nothing else", || {
         changed(&after, &led(&cluster)) == [PREFERS]
     });
-    let stepped: Vec<_> = hosts
-        .iter()
-        .flat_map(|it| it.lines("stepping down"))
-        .collect();
+    let stepped: Vec<_> = stepped().skip(stepped_before).collect();
     assert_eq!(stepped.len(), 1);
     assert_eq!(stepped[0].text("by"), "job.prefer");
 }

@@ -100,6 +100,7 @@ async fn read(
     let mut all = Vec::new();
     for config in configs.iter() {
         let status = ElectionStatus::read(store, &config.election.prefix, patience).await?;
+        let status = status.with_preference(&config.prefer);
         let status = status.with_schedule(config.schedule(), wall::now());
         all.push((Arc::clone(config), status));
     }

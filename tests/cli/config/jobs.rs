@@ -224,6 +224,14 @@ fn jobs_come_and_go_with_a_reload_and_keep_what_a_term_stands_on() {
             "jobs.backup: election.ttl can't change while the daemon runs: it is 9s, and was to become 10s",
         ]
     );
+    // What all of them would have to keep is said once.
+    let alike = "[election]\nprefix = \"/jobs\"\nttl = \"9s\"\n[jobs.a]\ncommand = [\"x\"]\n[jobs.b]\ncommand = [\"x\"]\n";
+    let changed = alike.replace("9s", "10s");
+    let alike = jobs(&Fixture::new(alike));
+    assert_eq!(
+        reload(&alike, jobs(&Fixture::new(changed))).expect_err("refused"),
+        ["election.ttl can't change while the daemon runs: it is 9s, and was to become 10s"]
+    );
     let single = JobConfigs::single(Fixture::new("[job]\ncommand = [\"x\"]\n").config());
     assert_eq!(
         reload(&old, single).expect_err("refused"),
