@@ -30,6 +30,7 @@ mod machine;
 mod mistake;
 mod planned;
 pub(super) mod settings;
+mod several;
 mod slots;
 mod store;
 mod tree;
@@ -41,7 +42,8 @@ use std::time::Duration;
 
 use super::view::JobView;
 pub(crate) use mistake::Mistake;
-use world::{Wanted, World};
+use several::Several;
+use world::{Outcome, Wanted, World};
 
 /// How many histories are played for the claim, unless `INCUMBENT_HISTORIES` says so many, or
 /// `INCUMBENT_HISTORIES_MINUTES` for how long.
@@ -108,7 +110,7 @@ fn play(seeds: Range<u64>, mistake: Option<Mistake>) -> Tally {
 fn play_each(seeds: impl Iterator<Item = u64>, mistake: Option<Mistake>, wanted: Wanted) -> Tally {
     let mut tally = Tally::default();
     for seed in seeds {
-        let outcome = World::new(seed, mistake, wanted, false).play();
+        let outcome = play_one(seed, mistake, wanted, false);
         tally.add(Tally {
             played: 1,
             runs: outcome.runs,
@@ -123,9 +125,26 @@ fn play_each(seeds: impl Iterator<Item = u64>, mistake: Option<Mistake>, wanted:
     tally
 }
 
+/// Plays the history of this seed: of one job, or of several.
+fn play_one(seed: u64, mistake: Option<Mistake>, wanted: Wanted, traced: bool) -> Outcome {
+    if several::is_drawn(seed, mistake, wanted) {
+        return Several::new(seed, mistake, wanted, traced).play();
+    }
+    World::new(seed, mistake, wanted, traced).play()
+}
+
 fn setting(name: &str, default: u64) -> u64 {
     let text = std::env::var(name).ok();
     text.map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Whether that is to be (1) or not (0), if it isn't to be drawn.
+fn either(name: &str) -> Option<bool> {
+    match setting(name, 2) {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
 }
 
 /// What each history is to have, unless that is drawn: so many replicas, and a schedule (1) or none (0).
@@ -133,11 +152,9 @@ fn wanted() -> Wanted {
     let count = setting("INCUMBENT_HISTORIES_REPLICAS", 0);
     Wanted {
         replicas: usize::try_from(count).ok().filter(|count| *count > 0),
-        scheduled: match setting("INCUMBENT_HISTORIES_SCHEDULED", 2) {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        },
+        scheduled: either("INCUMBENT_HISTORIES_SCHEDULED"),
+        several: either("INCUMBENT_HISTORIES_SEVERAL"),
+        ..Wanted::default()
     }
 }
 
@@ -271,6 +288,6 @@ fn the_page_has_every_mistake() {
 fn one_history() {
     let mistake = std::env::var("INCUMBENT_HISTORY_MISTAKE").ok();
     let mistake = mistake.map(|number| Mistake::ALL[number.parse::<usize>().expect("a number")]);
-    let outcome = World::new(setting("INCUMBENT_HISTORY", 0), mistake, wanted(), true).play();
+    let outcome = play_one(setting("INCUMBENT_HISTORY", 0), mistake, wanted(), true);
     println!("{outcome:?}");
 }

@@ -15,7 +15,7 @@ pub(super) const fn true_wall(now: u64) -> Time {
 }
 
 /// The clocks that our processes read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Clock {
     /// Nanoseconds since boot, as something steers it.
     boot: u64,

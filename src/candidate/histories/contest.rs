@@ -6,6 +6,7 @@ use std::time::Duration;
 
 mod answers;
 mod slots;
+mod successor;
 
 use super::Mistake;
 use super::chance::Chance;
@@ -23,6 +24,7 @@ use crate::session::{Loss, Status};
 use crate::term::record::{PauseRecord, Record, StepDown};
 use crate::term::resignation::Resignation;
 use slots::{AskedOfSlots, Lookout};
+use successor::Looking;
 
 /// Between attempts to give back.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -103,8 +105,8 @@ pub(super) struct Contest {
     /// The last lease that it knows to be granted: a grant that is heard after its revocation lasts for
     /// its TTL.
     pub(super) granted: Option<LeaseId>,
-    /// A look for somebody who can follow: the wish, and the number of the request.
-    looking: Option<(u64, u64, bool)>,
+    /// A look for somebody who can follow.
+    looking: Option<Looking>,
     /// The highest raft term that was seen.
     newest: u64,
     asked: u64,
@@ -195,10 +197,7 @@ impl Contest {
                 }
             }
             Command::LookForSuccessor(_) if self.mistake == Some(Mistake::WishIsForgotten) => {}
-            Command::LookForSuccessor(asked) => {
-                let pending = self.ask(Request::Look, now, asked.limit);
-                self.looking = Some((asked.wish, pending.number, asked.force));
-            }
+            Command::LookForSuccessor(asked) => self.look_for_successor(asked, now),
             Command::TakeBack(at, limit) => {
                 self.ask(Request::TakeBack { at }, now, limit);
             }
@@ -225,8 +224,10 @@ impl Contest {
         });
         let candidacy = self.candidacy.as_ref().and_then(|it| it.timer());
         let slots = self.asked_of_slots.iter().map(|asked| asked.until);
+        let looking = self.looking.as_ref().and_then(Looking::timer);
         giving_back
             .into_iter()
+            .chain(looking)
             .chain(candidacy)
             .chain(slots)
             .reduce(Instant::min)
@@ -236,6 +237,7 @@ impl Contest {
     pub(super) fn run(&mut self, now: Instant, chance: &mut Chance) {
         self.give_back(now);
         self.give_up_on_slots(now);
+        self.look_once_more(now);
         let Some(mut candidacy) = self.candidacy.take() else {
             return;
         };
@@ -427,14 +429,14 @@ impl Contest {
                     }
                 }
                 if let Some(wish) = wish.filter(|wish| wish.at > self.told_of.1)
-                    && Some(wish.token) == it.mine
+                    && (Some(wish.token) == it.mine || self.heeds_every_wish())
                 {
                     self.told_of.1 = wish.at;
                     let request = StepDown {
                         by: String::new(),
                         since: String::new(),
-                        token: wish.token,
-                        to: None,
+                        token: it.mine.unwrap_or(wish.token),
+                        to: wish.to.map(|to| to.to_string()),
                         force: false,
                         between_runs: false,
                     };

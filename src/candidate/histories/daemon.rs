@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+mod life;
+
 use super::Mistake;
 use super::chance::nanos;
 use super::contest::Contest;
 use super::machine::Process;
-use super::settings::NATIVE;
+use super::several::Told;
 use super::store::{Answer, Control};
 use super::world::{Asker, What, World};
 use crate::candidate::actions::REMEMBER_LIMIT;
@@ -54,7 +56,7 @@ pub(super) struct Daemon {
     /// The lease that the guardian is yet to acknowledge, and until when.
     preparing: Option<(LeaseId, Instant)>,
     /// The run that was asked for last as the job itself, and how many such have begun.
-    job: (u64, u32),
+    pub(super) job: (u64, u32),
     /// The processes that a Rust job has asked for, by the numbers of their runs.
     processes: BTreeSet<u64>,
     /// When the job's last run ended by itself, if nothing was asked for since.
@@ -91,55 +93,6 @@ impl Daemon {
 }
 
 impl World {
-    /// A daemon starts, with nothing left of an earlier one.
-    pub(super) fn daemon_starts(&mut self, at: usize) {
-        if !self.machines[at].daemon.process.dead && self.machines[at].daemon.mind.is_some() {
-            return;
-        }
-        let machine = &mut self.machines[at];
-        if machine.retired {
-            return;
-        }
-        if machine.desk.hook_runs() {
-            let pause = 100_000_000;
-            return self.after(pause, What::DaemonStarts(at));
-        }
-        let left = machine.tree.alive.is_some() || machine.tree.starting.is_some();
-        let left = left && self.mistake != Some(Mistake::LeftoversLive);
-        if left || !machine.guardian.process.dead && machine.daemon.number > 0 {
-            // What an earlier daemon left is killed first, its guardian waited for.
-            if machine.guardian.process.dead {
-                self.tree_killed(at);
-                let machine = &mut self.machines[at];
-                machine.tree.starting = None;
-            }
-            let pause = 100_000_000;
-            return self.after(pause, What::DaemonStarts(at));
-        }
-        machine.desk.runs.clear();
-        let number = machine.daemon.number + 1;
-        let config = machine.config(self.mistake);
-        let now = machine.shows();
-        let takeover_delay = machine.config.election.takeover_delay;
-        // What an earlier one left is dead.
-        if machine.excused_until == u64::MAX {
-            machine.excused_until = self.now;
-        }
-        let mind = if machine.once && self.mistake != Some(Mistake::RunsTwice) {
-            Mind::for_one_run(config, now)
-        } else {
-            Mind::new(config, vec![NATIVE.to_owned()], now)
-        };
-        machine.daemon = Daemon {
-            number,
-            mind: Some(mind),
-            contest: Contest::new(takeover_delay, self.mistake),
-            ..Daemon::default()
-        };
-        self.guardian_starts(at);
-        self.daemon_runs_at(at, self.now);
-    }
-
     pub(super) fn daemon_timer(&self, at: usize) -> Option<Instant> {
         let daemon = &self.machines[at].daemon;
         let mind = daemon.mind.as_ref().filter(|_| !daemon.process.dead)?;
@@ -400,12 +353,14 @@ impl World {
             Action::Say(Line::TermLost { token, reason, .. })
                 if self.looking && reason != EndReason::JobStuck =>
             {
+                self.tell_beside(Told::Lost(at));
                 self.judge
                     .found(format!("{at} loses {token} though all is well: {reason}"));
             }
             Action::RunOver(_) if self.plan.is_none() => {
                 self.machines[at].daemon.ended_at = Some(self.now);
             }
+            Action::Say(Line::TermLost { .. }) => self.tell_beside(Told::Lost(at)),
             Action::TermOver(_) => self.machines[at].daemon.ended_at = None,
             Action::WriteLeaseFile { resignation, soon } => {
                 self.write_lease_file(at, resignation, soon);
@@ -530,53 +485,6 @@ impl World {
             return;
         }
         self.tell_daemon(at, Word::Event(Event::Order(order)));
-    }
-
-    /// The daemon gets SIGKILL.
-    pub(super) fn daemon_killed(&mut self, at: usize) {
-        if !self.machines[at].daemon.process.dead {
-            self.machines[at].daemon.process.dead = true;
-            self.daemon_died(at);
-            let native = self.machines[at].tree.native;
-            let span = native.map_or(0, |native| native.death);
-            self.after(span, What::DaemonEnds(at));
-        }
-    }
-
-    pub(super) fn daemon_ended(&mut self, at: usize) {
-        self.machines[at].tree.native = None;
-        self.guardian_sees_daemon_dead(at);
-        if self.is_unit() {
-            self.unit_stops(at);
-        }
-        let pause = 100_000_000 + self.chance.up_to(2_000_000_000);
-        self.after(pause, What::DaemonStarts(at));
-    }
-
-    /// It ends in an orderly way; its guardian has nothing left to guard.
-    fn daemon_exits(&mut self, at: usize) {
-        let machine = &mut self.machines[at];
-        machine.daemon.process.dead = true;
-        machine.guardian.process.dead = true;
-        if machine.tree.lives() {
-            self.judge
-                .found(format!("the daemon of {at} exits, and its job lives"));
-        }
-        let kept = machine.daemon.contest.granted;
-        let kept = kept.filter(|it| self.store.holds(*it));
-        if self.calm
-            && !self.looking
-            && self.machines[at].retired
-            && let Some(kept) = kept
-        {
-            self.judge
-                .found(format!("the daemon of {at} exits, and keeps {kept}"));
-        }
-        if self.is_unit() {
-            self.unit_stops(at);
-        }
-        let pause = 100_000_000 + self.chance.up_to(5_000_000_000);
-        self.after(pause, What::DaemonStarts(at));
     }
 
     pub(super) fn tell_daemon(&mut self, at: usize, word: Word) {

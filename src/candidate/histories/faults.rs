@@ -2,6 +2,7 @@
 
 use super::chance::nanos;
 use super::clock::{any_rate, any_slew};
+use super::several::Told;
 use super::store::Request;
 use super::world::{What, World};
 use crate::candidate::decide::words::{Event, Order};
@@ -78,6 +79,28 @@ pub(super) enum Mood {
     Stubborn,
     /// All that is counted on is as bad as it may be: clocks, threads, and the job's death.
     Sharp,
+}
+
+impl Fault {
+    /// Whether it hits all jobs of a daemon, or of all daemons: the process, the machine, or the store.
+    const fn is_shared(self) -> bool {
+        matches!(
+            self,
+            Self::Suspend
+                | Self::Rate
+                | Self::DaemonStalls
+                | Self::DaemonKilled
+                | Self::BothKilled
+                | Self::Crash
+                | Self::NewLeader
+                | Self::DeposedGone
+                | Self::QuorumLost
+                | Self::CutOff
+                | Self::Shutdown
+                | Self::ShutdownNow
+                | Self::StepDown
+        )
+    }
 }
 
 impl Mood {
@@ -166,7 +189,7 @@ impl World {
         let at = self.any_machine();
         self.outcome.faults += 1;
         self.fault(at, fault);
-        let pause = self.chance.up_to(5_000_000_000);
+        let pause = self.chance.up_to(5_000_000_000) * self.jobs();
         self.after(pause, What::Fault);
     }
 
@@ -245,6 +268,9 @@ impl World {
         if self.calm {
             return;
         }
+        if self.beside.is_some() && fault.is_shared() {
+            return self.tell_beside(Told::Fault(at, fault));
+        }
         if self.traced {
             println!("{:>16} {at} FAULT  {fault:?}", self.now);
         }
@@ -267,9 +293,10 @@ impl World {
             // No guardian is ever stopped or killed where jobs are stubborn.
             Fault::DaemonKilled if both_up || self.mood == Mood::Stubborn => self.daemon_killed(at),
             Fault::BothKilled if both_up && !self.is_native(at) => self.both_killed(at),
-            Fault::GuardianKilled if both_up => {
+            Fault::GuardianKilled if both_up && !self.machines[at].beside_native => {
                 self.guardian_killed(at);
                 self.tell_daemon(at, super::daemon::Word::Event(Event::GuardianGone));
+                self.tell_beside(Told::GuardianGone(at));
             }
             Fault::Crash => self.crash(at),
             Fault::NewLeader => {
@@ -358,6 +385,8 @@ impl World {
                 self.turn_pause(keep_leader);
             }
             Fault::Reload => self.reload(at),
+            // A daemon is passed no signals for its jobs, where these have names.
+            Fault::PassOn if self.beside.is_some() => {}
             Fault::PassOn => {
                 let (signal, ends) = (15, self.chance.one_in(2));
                 self.order(at, Order::PassOn { signal, ends });
@@ -383,7 +412,8 @@ impl World {
     /// Whether the guardian may stand still just now.
     pub(super) fn may_stall_guardian(&self, at: usize) -> bool {
         let rough = self.mood == Mood::Rough && !self.calm;
-        rough && self.machines[at].is_steady(self.now) && !self.is_native(at)
+        let machine = &self.machines[at];
+        rough && machine.is_steady(self.now) && !self.is_native(at) && !machine.beside_native
     }
 
     /// One of the two processes stands still; returns until when. The other never does at the same
@@ -407,12 +437,20 @@ impl World {
 
     pub(super) fn suspend(&mut self, at: usize, longest: std::time::Duration) {
         let now = self.now;
-        let machine = &mut self.machines[at];
+        let machine = &self.machines[at];
         if now < machine.clock.suspended_until {
             return;
         }
         let span = self.chance.up_to(nanos(longest));
         let woken = now + span;
+        if self.beside.is_some() {
+            return self.tell_beside(Told::Suspended(at, woken));
+        }
+        self.suspend_until(at, woken);
+    }
+
+    pub(super) fn suspend_until(&mut self, at: usize, woken: u64) {
+        let machine = &mut self.machines[at];
         machine.clock.suspended_until = woken;
         machine.steady_since = machine.steady_since.max(woken);
         // A machine that sleeps when it should kill can but kill on waking.
@@ -425,7 +463,7 @@ impl World {
     }
 
     /// What the job's main process has started may live on until the next daemon kills it.
-    fn both_killed(&mut self, at: usize) {
+    pub(super) fn both_killed(&mut self, at: usize) {
         // Under a unit the stop hook comes to it.
         let lives_on = self.chance.one_in(2) && !self.is_unit();
         let tree = &mut self.machines[at].tree;
@@ -440,19 +478,26 @@ impl World {
     }
 
     fn crash(&mut self, at: usize) {
+        self.crashes(at);
+        let pause = self.chance.up_to(20_000_000_000);
+        self.after(pause, What::DaemonStarts(at));
+    }
+
+    pub(super) fn crashes(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         machine.daemon.process.dead = true;
         machine.daemon.mind = None;
         machine.guardian.process.dead = true;
         machine.tree = super::tree::Tree::default();
         machine.desk.lose_all();
-        let pause = self.chance.up_to(20_000_000_000);
-        self.after(pause, What::DaemonStarts(at));
     }
 
     fn reload(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         machine.reconfigure(&mut self.chance, self.mood);
+        if self.beside.is_some() {
+            return self.tell_beside(Told::Changed(at));
+        }
         let config = machine.config(self.mistake);
         self.order(at, Order::Reload(config));
     }

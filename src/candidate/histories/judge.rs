@@ -9,6 +9,7 @@ use super::machine::Machine;
 use super::slots::Plan;
 use super::store::Store;
 use super::world::LOOK;
+use crate::keys::Prefix;
 use crate::revision::Token;
 use crate::term::resignation::Resignation;
 use slots::SlotJudge;
@@ -30,8 +31,8 @@ fn is_excused(machine: &Machine, now: u64) -> bool {
 }
 
 impl Judge {
-    pub(super) fn new(plan: Option<&Plan>) -> Self {
-        let slots = plan.map(|plan| Box::new(SlotJudge::new(plan)));
+    pub(super) fn new(plan: Option<&Plan>, election: &Prefix) -> Self {
+        let slots = plan.map(|plan| Box::new(SlotJudge::new(plan, election.clone())));
         Self {
             slots,
             ..Self::default()

@@ -87,6 +87,12 @@ pub(super) struct Machine {
     pub(super) retired: bool,
     /// Whether its daemon is to run its command once, and be done.
     pub(super) once: bool,
+    /// No candidate for this job may start there for now: the daemon is down, or has no such job.
+    pub(super) held: bool,
+    /// Whether one may stand that has started; of several jobs each has its turn.
+    pub(super) may_join: bool,
+    /// Whether another job of its daemon is one in Rust: where that doesn't end, the daemon dies of it.
+    pub(super) beside_native: bool,
     /// What it has for a job that has a schedule.
     pub(super) desk: SlotDesk,
 }
@@ -120,6 +126,9 @@ impl Machine {
             ill: false,
             retired: false,
             once,
+            held: false,
+            may_join: true,
+            beside_native: false,
             desk: SlotDesk::default(),
         };
         let room = machine.room(mood);
@@ -200,6 +209,23 @@ impl Machine {
     /// Whether both processes run, and have done so for long enough to have caught up.
     pub(super) fn is_steady(&self, now: u64) -> bool {
         self.has_caught_up(now) && self.daemon.mind.is_some() && !self.daemon.process.dead
+    }
+
+    /// Whether it has a candidate for the job.
+    pub(super) const fn has_candidate(&self) -> bool {
+        self.daemon.mind.is_some() && !self.daemon.process.dead
+    }
+
+    /// Whether there is nothing for the job on it: no candidate, no guardian, no process.
+    pub(super) const fn is_bare(&self) -> bool {
+        let guarded = !self.guardian.process.dead && self.guardian.number > 0;
+        !self.has_candidate() && !guarded && !self.tree.lives() && self.tree.starting.is_none()
+    }
+
+    /// Whether a run of the job itself goes on: no hook, and not only what a run has left behind.
+    pub(super) fn runs_job(&self) -> bool {
+        let main = self.tree.alive.filter(|alive| alive.main);
+        main.is_some_and(|alive| alive.run == self.daemon.job.0)
     }
 
     /// Whether somebody watches its key: the daemon, or the guardian of one that is dead.

@@ -123,10 +123,32 @@ pub(crate) enum Mistake {
     RunOverIsNotHeard,
     /// Nobody is woken at a time of day.
     AlarmIsNotHeard,
+    /// The death of one job's guardian is taken for that of all.
+    GuardiansDieTogether,
+    /// Where one job's term is lost, all jobs of the daemon are stepped down.
+    LossIsEverybodys,
+    /// A wish is taken to be meant for whoever sees it.
+    WishIsForEveryJob,
+    /// A term goes over to a preferred host in the middle of a run.
+    HandsOverInRun,
+    /// One term after the other goes over, without a pause.
+    HandsOverAtOnce,
+    /// A term goes over to who has just come.
+    HandsOverToNewcomers,
+    /// What an earlier daemon left of one job holds up the others.
+    LeftoversHoldUpAll,
+    /// A reload that takes one job away has all of them end.
+    RemovalEndsAll,
+    /// A job that a reload has brought back is started though all are to end.
+    SuccessorOutlivesStop,
+    /// The end of one candidate is taken for that of the daemon.
+    ExitIsEverybodys,
+    /// A job that was taken away and is there again before it has ended has no candidate any more.
+    SuccessorIsForgotten,
 }
 
 impl Mistake {
-    pub(super) const ALL: [Self; 57] = [
+    pub(super) const ALL: [Self; 68] = [
         Self::DeadlineFromReply,
         Self::ClockIgnoresSuspend,
         Self::ClockIsSteered,
@@ -184,6 +206,17 @@ impl Mistake {
         Self::TimeoutIsForgotten,
         Self::RunOverIsNotHeard,
         Self::AlarmIsNotHeard,
+        Self::GuardiansDieTogether,
+        Self::LossIsEverybodys,
+        Self::WishIsForEveryJob,
+        Self::HandsOverInRun,
+        Self::HandsOverAtOnce,
+        Self::HandsOverToNewcomers,
+        Self::LeftoversHoldUpAll,
+        Self::RemovalEndsAll,
+        Self::SuccessorOutlivesStop,
+        Self::ExitIsEverybodys,
+        Self::SuccessorIsForgotten,
     ];
 
     /// In what kind of history it shows soonest, if that is known.
@@ -199,7 +232,9 @@ impl Mistake {
             | Self::MarkedInTheDelay
             | Self::OwnKeyIsNotWatched
             | Self::DeadDaemonsKeyIsNotWatched => Some(Mood::Strange),
-            Self::UnkillableIsNotRenewed | Self::KillsInSilence => Some(Mood::Stubborn),
+            Self::UnkillableIsNotRenewed | Self::KillsInSilence | Self::LeftoversHoldUpAll => {
+                Some(Mood::Stubborn)
+            }
             Self::NoSecondLine
             | Self::ClockIsSteered
             | Self::LeftoversLive
@@ -233,6 +268,24 @@ impl Mistake {
                 | Self::TimeoutIsForgotten
                 | Self::RunOverIsNotHeard
                 | Self::AlarmIsNotHeard
+        )
+    }
+
+    /// Whether it shows only where daemons have several jobs.
+    pub(super) const fn is_about_jobs(self) -> bool {
+        matches!(
+            self,
+            Self::GuardiansDieTogether
+                | Self::LossIsEverybodys
+                | Self::WishIsForEveryJob
+                | Self::HandsOverInRun
+                | Self::HandsOverAtOnce
+                | Self::HandsOverToNewcomers
+                | Self::LeftoversHoldUpAll
+                | Self::RemovalEndsAll
+                | Self::SuccessorOutlivesStop
+                | Self::ExitIsEverybodys
+                | Self::SuccessorIsForgotten
         )
     }
 

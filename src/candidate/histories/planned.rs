@@ -34,6 +34,12 @@ impl Planned {
         self.when.push(Reverse(key));
     }
 
+    /// When something happens next.
+    pub(super) fn next_at(&self) -> Option<u64> {
+        let Reverse(key) = self.when.peek()?;
+        Some(u64::try_from(key >> (ORDER + PLACE)).expect("an instant"))
+    }
+
     /// What happens next, and when.
     pub(super) fn next(&mut self) -> Option<(u64, What)> {
         let Reverse(key) = self.when.pop()?;

@@ -9,6 +9,7 @@ use super::Mistake;
 use super::chance::{Chance, nanos};
 use super::daemon::Word;
 use super::faults::{Fault, Mood};
+use super::several::Told;
 use super::store::Request;
 use super::world::{Asker, What, World};
 use crate::candidate::decide::Mind;
@@ -155,6 +156,13 @@ impl World {
 
     /// A clock is set: whoever waits for a time of day is woken.
     fn set_wall(&mut self, at: usize, ahead: i64) {
+        if self.beside.is_some() {
+            return self.tell_beside(Told::Wall(at, ahead));
+        }
+        self.wall_is_set(at, ahead);
+    }
+
+    pub(super) fn wall_is_set(&mut self, at: usize, ahead: i64) {
         if self.traced {
             println!("{:>16} {at} CLOCK  {ahead} ms", self.now);
         }

@@ -39,8 +39,11 @@ pub(super) enum Request {
     },
     /// The term record is written, and the term that was waited out is marked.
     Record(Recorded),
-    /// The queue is read.
-    Look,
+    /// The queue is read, by who is to hand over, to this one if to any in particular.
+    Look {
+        mine: Option<Token>,
+        to: Option<LeaseId>,
+    },
     /// Key and lease are given back, and a run is closed with them; unless whoever does so can't know of
     /// that yet.
     GiveBack {
@@ -104,6 +107,8 @@ pub(super) enum Answer {
     First(Standing),
     Behind {
         predecessor: Token,
+        /// Whether the leader is to hand over to one behind.
+        makes_way: bool,
     },
     /// The lease, or the key, is gone.
     Gone,
@@ -111,6 +116,7 @@ pub(super) enum Answer {
     Queue {
         candidates: usize,
         paused: bool,
+        way: Way,
     },
     GivenBack {
         was_there: bool,
@@ -124,6 +130,18 @@ pub(super) enum Answer {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     pub(super) lease: LeaseId,
+    /// Since when it stands there.
+    pub(super) since: u64,
+}
+
+/// Whether a leader may hand over to whom it was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Clear,
+    /// Others are in front of it yet.
+    Wait,
+    /// It is not there.
+    Barred,
 }
 
 /// A pause of the election.
@@ -138,6 +156,8 @@ pub(super) struct Paused {
 pub(super) struct Wished {
     pub(super) at: Revision,
     pub(super) token: Token,
+    /// Who is to follow.
+    pub(super) to: Option<LeaseId>,
 }
 
 /// A term on record whose key is gone, and of which nobody has proven that its job is dead.
@@ -241,9 +261,10 @@ impl Store {
             Request::Read { .. } => Answer::Gone,
             Request::Claim { mine } => self.claim(*mine),
             Request::Record(recorded) => self.record(recorded),
-            Request::Look => Answer::Queue {
+            Request::Look { mine, to } => Answer::Queue {
                 candidates: self.queue.len(),
                 paused: self.pause.is_some(),
+                way: self.way(*mine, *to),
             },
             Request::GiveBack {
                 resignation,
@@ -280,7 +301,8 @@ impl Store {
         }
         let token = self.key_of(lease).unwrap_or_else(|| {
             let token = Token::at(self.next_revision());
-            self.queue.insert(token, Key { lease });
+            let since = self.now;
+            self.queue.insert(token, Key { lease, since });
             token
         });
         let position = self.queue.range(..token).count();
@@ -294,7 +316,11 @@ impl Store {
             return Answer::Gone;
         }
         if let Some((&predecessor, _)) = self.queue.range(..mine).next_back() {
-            return Answer::Behind { predecessor };
+            let makes_way = self.must_make_way(mine);
+            return Answer::Behind {
+                predecessor,
+                makes_way,
+            };
         }
         if there {
             self.claims.push((mine, self.pause.is_some()));
@@ -407,7 +433,47 @@ impl Store {
     pub(super) fn wish(&mut self) {
         let at = self.next_revision();
         let first = self.queue.keys().next().copied();
-        self.wish = first.map(|token| Wished { at, token });
+        self.wish = first.map(|token| Wished {
+            at,
+            token,
+            to: None,
+        });
+    }
+
+    /// A term is asked to go over to the candidate with this lease, if it goes on.
+    pub(super) fn wish_for(&mut self, token: Token, to: LeaseId) -> bool {
+        if !self.has_quorum || !self.queue.contains_key(&token) {
+            return false;
+        }
+        let at = self.next_revision();
+        let to = Some(to);
+        self.wish = Some(Wished { at, token, to });
+        true
+    }
+
+    /// How the leader with this key stands to the one that is to follow, if any is.
+    fn way(&self, mine: Option<Token>, to: Option<LeaseId>) -> Way {
+        let Some(to) = to else { return Way::Clear };
+        match (mine, self.key_of(to)) {
+            (Some(mine), Some(chosen)) if mine < chosen => {
+                let mut between = self.queue.range(mine..chosen).skip(1);
+                between.next().map_or(Way::Clear, |_| Way::Wait)
+            }
+            _ => Way::Barred,
+        }
+    }
+
+    /// Whether the candidate with this key stands between a leader and the one it is to hand over to.
+    fn must_make_way(&self, mine: Token) -> bool {
+        let Some(wish) = self.wish else { return false };
+        let first = self.queue.keys().next().copied();
+        let chosen = wish.to.and_then(|to| self.key_of(to));
+        Some(wish.token) == first && wish.token < mine && chosen.is_some_and(|it| mine < it)
+    }
+
+    /// The last revision that was given out: all elections of a store have them in common.
+    pub(super) const fn revision_mut(&mut self) -> &mut Revision {
+        &mut self.revision
     }
 
     /// Somebody of another program joins, under a lease that lasts so long.

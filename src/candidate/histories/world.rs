@@ -1,6 +1,7 @@
 //! The simulated world: true time, the store, the machines, and what travels between them.
 
 mod calm;
+mod travel;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::faults::{Fault, Mood};
 use super::judge::{Judge, Seen};
 use super::machine::{Machine, Turn};
 use super::planned::Planned;
+use super::several::Beside;
 use super::slots::Plan;
 use super::store::{Answer, Request, Store};
 use crate::candidate::decide::words::Order;
@@ -22,7 +24,7 @@ use crate::revision::{Revision, Token};
 pub(super) const FENCED_LATE: Duration = Duration::from_millis(100);
 
 /// Steps after which a history is taken for one that doesn't end.
-const STEPS: usize = 400_000;
+pub(super) const STEPS: usize = 400_000;
 
 /// How long faults go on in a history.
 const ROUGH: u64 = 60_000_000_000;
@@ -129,7 +131,7 @@ pub(super) struct World {
     pub(super) traced: bool,
     /// True time.
     pub(super) now: u64,
-    planned: Planned,
+    pub(super) planned: Planned,
     number: u64,
     /// By what the job is run, where it has a schedule.
     pub(super) plan: Option<Plan>,
@@ -154,7 +156,9 @@ pub(super) struct World {
     fell_ill: Option<usize>,
     pub(super) judge: Judge,
     pub(super) seen: Seen,
-    ends: bool,
+    pub(super) ends: bool,
+    /// What concerns the other jobs of its daemons, where they have any.
+    pub(super) beside: Option<Beside>,
     pub(super) outcome: Outcome,
 }
 
@@ -184,11 +188,34 @@ pub(super) struct Wanted {
     pub(super) replicas: Option<usize>,
     /// Whether the job has a schedule.
     pub(super) scheduled: Option<bool>,
+    /// Which faults come together.
+    pub(super) mood: Option<Mood>,
+    /// Whether its TTLs are long ones.
+    pub(super) long: Option<bool>,
+    /// Whether its daemons have several jobs.
+    pub(super) several: Option<bool>,
 }
 
 impl World {
     /// The history of this seed, with as much of it as it draws itself as isn't wanted otherwise.
     pub(super) fn new(seed: u64, mistake: Option<Mistake>, wanted: Wanted, traced: bool) -> Self {
+        let (mut world, long) = Self::draw(seed, mistake, wanted, traced);
+        for at in 0..world.machines.len() {
+            let after = world.chance.up_to(2_000_000_000);
+            world.after(after, What::DaemonStarts(at));
+        }
+        let longest = world.longest_ttl();
+        world.lay_out(long, longest);
+        world
+    }
+
+    /// Its machines and its store, and whether its TTLs are long ones; nothing is to happen yet.
+    pub(super) fn draw(
+        seed: u64,
+        mistake: Option<Mistake>,
+        wanted: Wanted,
+        traced: bool,
+    ) -> (Self, bool) {
         let mut chance = Chance::new(seed);
         let drawn = match chance.up_to(5) {
             0 => Mood::Strange,
@@ -196,30 +223,33 @@ impl World {
             2 => Mood::Sharp,
             _ => Mood::Rough,
         };
-        let mood = mistake.and_then(Mistake::mood).unwrap_or(drawn);
+        let drawn = mistake.and_then(Mistake::mood).unwrap_or(drawn);
+        let mood = wanted.mood.unwrap_or(drawn);
         let drawn = chance.pick(&[1, 2, 3, 3, 5]);
         let count = wanted.replicas.unwrap_or(drawn);
-        let long = chance.one_in(2);
+        let drawn = chance.one_in(2);
+        let long = wanted.long.unwrap_or(drawn);
         let start = 1_000_000_000;
         let mut machines: Vec<_> = (0..count)
             .map(|_| Machine::new(&mut chance, mistake, mood, long))
             .collect();
         let mut plan = Plan::any(seed, mistake, wanted.scheduled);
         if let Some(plan) = &mut plan {
+            // A daemon of several jobs is none in a crontab, and its unit's end is another matter.
+            let one = wanted.several != Some(true);
+            (plan.is_unit, plan.is_once) = (plan.is_unit && one, plan.is_once && one);
             for machine in &mut machines {
                 machine.schedule(plan);
             }
         }
-        let ttls = machines.iter().map(|machine| nanos(machine.truth.ttl()));
-        let longest = ttls.max().unwrap_or(0);
-        let mut world = Self {
+        let world = Self {
             mistake,
             traced,
             now: start,
             planned: Planned::default(),
             number: 0,
             store: Store::new(mistake),
-            judge: Judge::new(plan.as_ref()),
+            judge: Judge::new(plan.as_ref(), &machines[0].config.election.prefix),
             plan,
             expiry_planned: None,
             seen: Seen::nobody(machines.len()),
@@ -239,26 +269,44 @@ impl World {
             paused_at: 0,
             fell_ill: None,
             ends: false,
+            beside: None,
             outcome: Outcome::default(),
             chance,
         };
-        for at in 0..world.machines.len() {
-            let after = world.chance.up_to(2_000_000_000);
-            world.after(after, What::DaemonStarts(at));
-        }
-        world.after(ROUGH / 20, What::Fault);
-        if world.plan.is_some() {
-            world.after(ROUGH / 10, What::Meddle);
+        (world, long)
+    }
+
+    /// When what kind of thing goes on, where the longest TTL is that.
+    pub(super) fn lay_out(&mut self, long: bool, longest: u64) {
+        let world = self;
+        if !world.calm {
+            world.after(ROUGH / 20, What::Fault);
+            if world.plan.is_some() {
+                world.after(ROUGH / 10, What::Meddle);
+            }
         }
         let healed = if long { ROUGH + longest * 2 } else { ROUGH };
         let looked = healed + longest * 3 + HEALED;
         let retired = looked + LOOKED;
-        world.after(healed, What::Heal);
-        world.after(looked, What::Look);
-        world.after(looked + WISHED, What::Wishes);
+        if world.calm {
+            // Nothing ever befalls it: it is looked as soon as somebody may lead.
+            world.after(longest + HEALED / 2, What::Look);
+        } else {
+            world.after(healed, What::Heal);
+            world.after(looked, What::Look);
+            world.after(looked + WISHED, What::Wishes);
+        }
         world.after(retired, What::Retire);
         world.after(retired + longest * 2 + ENDED, What::End);
-        world
+    }
+
+    /// The longest TTL of its replicas.
+    pub(super) fn longest_ttl(&self) -> u64 {
+        let ttls = self
+            .machines
+            .iter()
+            .map(|machine| nanos(machine.truth.ttl()));
+        ttls.max().unwrap_or(0)
     }
 
     /// Goes on until the end.
@@ -267,19 +315,41 @@ impl World {
             let Some((at, what)) = self.planned.next() else {
                 break;
             };
-            for machine in &mut self.machines {
-                machine.clock.advance(self.now, at);
-            }
-            self.now = at;
-            self.store.now = at;
-            self.happen(what);
-            self.judge.look_at_slots(&mut self.store.slots);
-            self.judge
-                .look(&self.machines, &self.store, self.mood, self.now);
+            self.advance(at);
+            self.step(what);
             if self.judge.violation.is_some() || self.ends {
                 break;
             }
         }
+        self.over()
+    }
+
+    /// True time goes on.
+    #[inline]
+    pub(super) fn advance(&mut self, at: u64) {
+        for machine in &mut self.machines {
+            machine.clock.advance(self.now, at);
+        }
+        self.now = at;
+        self.store.now = at;
+    }
+
+    /// Something happens, and is judged.
+    #[inline]
+    pub(super) fn step(&mut self, what: What) {
+        self.happen(what);
+        self.judged();
+    }
+
+    /// Looks at what there is now.
+    pub(super) fn judged(&mut self) {
+        self.judge.look_at_slots(&mut self.store.slots);
+        self.judge
+            .look(&self.machines, &self.store, self.mood, self.now);
+    }
+
+    /// What came of it.
+    pub(super) fn over(mut self) -> Outcome {
         if !self.ends {
             self.judge.found("it never ended".to_owned());
         }
@@ -400,130 +470,6 @@ impl World {
                 self.ends = true;
             }
         }
-    }
-
-    // === the store ===
-
-    pub(super) const fn next_number(&mut self) -> u64 {
-        self.number += 1;
-        // Not one that a contest gives.
-        self.number | 1 << 63
-    }
-
-    fn is_cut_off(&mut self, at: usize) -> bool {
-        let lost = !self.is_quick() && self.chance.one_in(60);
-        lost || self.now < self.machines[at].cut_off_until
-    }
-
-    fn travel(&mut self) -> u64 {
-        if self.is_quick() {
-            self.chance.up_to(2_000_000)
-        } else {
-            self.chance.delay(Duration::from_secs(4))
-        }
-    }
-
-    /// Whether the network loses and delays nothing.
-    fn is_quick(&self) -> bool {
-        self.calm || self.mood != Mood::Rough
-    }
-
-    /// A request sets out for the store, and may be late, or lost.
-    pub(super) fn ask_store(&mut self, at: usize, asker: Asker, number: u64, request: Request) {
-        let request = match request {
-            // Whatever the product takes it for.
-            Request::Grant { lease, .. } => Request::Grant {
-                lease,
-                ttl: nanos(self.machines[at].truth.ttl()),
-            },
-            request => request,
-        };
-        if matches!(request, Request::WriteSlots { .. }) {
-            self.slots_asked(at);
-        }
-        if !self.is_cut_off(at) {
-            let after = self.travel();
-            let request = Box::new(request);
-            self.after(after, What::Store(at, asker, number, request));
-        }
-    }
-
-    fn store_hears(&mut self, at: usize, asker: Asker, number: u64, request: &Request) {
-        if matches!(request, Request::WriteSlots { .. }) {
-            self.slots_heard();
-        }
-        let heard = match self.reaches_deposed(request) {
-            // Nobody else hears of it.
-            Some(raft_term) => Some((Answer::Renewed, raft_term)),
-            None => self.store.hear(request, self.now),
-        };
-        if let Some((answer, raft_term)) = heard
-            && !self.is_cut_off(at)
-        {
-            let after = self.travel();
-            let answer = Box::new(answer);
-            self.after(after, What::Answer(at, asker, number, answer, raft_term));
-        }
-        self.store_changed();
-    }
-
-    fn answer(&mut self, at: usize, asker: Asker, number: u64, answer: Answer, raft_term: u64) {
-        match asker {
-            Asker::Daemon(daemon) if self.machines[at].daemon.number == daemon => {
-                self.tell_daemon(at, Word::Answer(number, answer, raft_term));
-            }
-            Asker::Guardian(guardian) => {
-                self.guardian_is_answered(at, guardian, number, &answer);
-            }
-            Asker::Hook => self.hook_is_answered(at, number),
-            Asker::Daemon(_) | Asker::Nobody => {}
-        }
-    }
-
-    /// Watches tell of what is gone, and the next lease ends some time.
-    pub(super) fn store_changed(&mut self) {
-        for key in std::mem::take(&mut self.store.gone) {
-            for at in 0..self.machines.len() {
-                let after = self.watched(at, Some(key));
-                self.after(after, What::Gone(at, key));
-            }
-        }
-        if std::mem::take(&mut self.store.slots.is_changed) {
-            let seen = self.store.slots.seen;
-            for at in 0..self.machines.len() {
-                if self.machines[at].daemon.contest.leads() {
-                    let after = self.watched(at, None);
-                    self.after(after, What::Slots(at, seen));
-                }
-            }
-        }
-        // A renewal puts it off; then that is found when it would have come.
-        if let Some(expiry) = self.store.next_expiry()
-            && self.expiry_planned.is_none_or(|planned| expiry < planned)
-        {
-            let expiry = expiry.max(self.now + 1);
-            self.expiry_planned = Some(expiry);
-            self.at(expiry, What::Expiry);
-        }
-    }
-
-    pub(super) fn control_changed(&mut self) {
-        for at in 0..self.machines.len() {
-            let after = self.watched(at, None);
-            self.after(after, What::Control(at));
-        }
-    }
-
-    /// How long a watch takes to tell. It may be late, or break and be opened anew; not so for the own
-    /// key where strangers delete it, since then nothing else tells of it in time (R7).
-    fn watched(&mut self, at: usize, key: Option<Token>) -> u64 {
-        let own = key.is_some() && key == self.machines[at].daemon.contest.mine();
-        let after = if self.calm || (own && self.mood == Mood::Strange) {
-            self.chance.up_to(2_000_000)
-        } else {
-            self.travel()
-        };
-        after + self.machines[at].cut_off_until.saturating_sub(self.now)
     }
 
     // === time ===

@@ -23,14 +23,8 @@ impl Contest {
         now: Instant,
     ) {
         self.newest = self.newest.max(raft_term);
-        if let Some((wish, asked, force)) = self.looking
-            && asked == number
-            && let Answer::Queue { candidates, paused } = answer
-        {
-            self.looking = None;
-            let can = force || (candidates > 1 && !paused);
-            let found = Ok(can.then_some(()).ok_or_else(|| "nobody".to_owned()));
-            return self.events.push(Event::Successor(wish, found));
+        if self.looked(number, &answer, now) {
+            return;
         }
         let Some(answer) = self.slots_answered(number, answer) else {
             return;
@@ -169,9 +163,17 @@ impl Contest {
             (Stage::Claiming(pending, _), Answer::Gone) if pending.number == number => {
                 self.lose(it, Loss::Deleted);
             }
-            (Stage::Claiming(pending, _), Answer::Behind { predecessor })
-                if pending.number == number =>
-            {
+            (
+                Stage::Claiming(pending, _),
+                Answer::Behind {
+                    predecessor,
+                    makes_way,
+                },
+            ) if pending.number == number => {
+                if makes_way {
+                    it.stage = Stage::Over;
+                    return self.events.push(Event::MakeWay);
+                }
                 it.waited_out = None;
                 it.waited_for = WaitedFor {
                     token: Some(predecessor),

@@ -7,6 +7,7 @@ use super::Judge;
 use crate::candidate::histories::slots::Plan;
 use crate::candidate::histories::store::{By, Done, SlotRecords, SlotWrite};
 use crate::config::Scheduling;
+use crate::keys::Prefix;
 use crate::revision::Token;
 use crate::schedule::planner::{Guarantee, Missed, Overlap};
 use crate::schedule::record::{Last, Outcome, State};
@@ -24,6 +25,8 @@ const BEHIND: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct SlotJudge {
     scheduling: Scheduling,
+    /// What the jitter goes by.
+    election: Prefix,
     /// Slots that were claimed.
     claimed: BTreeSet<Slot>,
     /// Attempts that began, by slot.
@@ -45,9 +48,10 @@ pub(super) struct SlotJudge {
 }
 
 impl SlotJudge {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan, election: Prefix) -> Self {
         Self {
             scheduling: plan.scheduling.clone(),
+            election,
             claimed: BTreeSet::new(),
             begun: BTreeSet::new(),
             runs: BTreeMap::new(),
@@ -171,7 +175,7 @@ impl SlotJudge {
             }
         }
         let policy = &self.scheduling.policy;
-        let due = slot.time() + jitter("/a", slot, policy.jitter);
+        let due = slot.time() + jitter(self.election.as_str(), slot, policy.jitter);
         let late = claim.at.since(due);
         // What was queued, or tried before, had come by the clock as that was then.
         let is_first = claim.attempt == 1 && !unstarted && policy.overlap == Overlap::Skip;

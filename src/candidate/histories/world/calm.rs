@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::chance::nanos;
 use super::super::machine::Machine;
+use super::super::several::Told;
 use super::{LOOKED, What, World};
 use crate::candidate::decide::words::Order;
 
@@ -70,6 +71,7 @@ impl World {
     /// Everybody must have stood, and somebody led; now they all end.
     pub(super) fn retire(&mut self) {
         self.looking = false;
+        self.tell_beside(Told::Retired);
         if let Some(unheeded) = self.unheeded() {
             self.judge.found(unheeded);
         }
@@ -89,7 +91,7 @@ impl World {
             self.machines[at].retired = true;
             self.order(at, Order::Shutdown);
         }
-        if self.chance.one_in(2) {
+        if self.is_impatient() {
             let patience = 1_000_000_000;
             let budgets = self.machines.iter().map(|it| nanos(it.longest_kill));
             let killed = budgets.max().unwrap_or(0) * 2 + 1_500_000_000;
