@@ -18,21 +18,14 @@ pub(crate) struct Glimpse {
 }
 
 impl Glimpse {
-    /// How many come before `own` for the job with this election; none where somebody stands for it.
-    pub(crate) fn rank(&self, election: &str, own: &str, prefer: &[String]) -> u32 {
-        if self.taken.contains(election) {
-            return 0;
-        }
-        rank(election, own, &self.hosts, prefer)
-    }
-
-    /// The same as a turn; none where nobody is in sight, or somebody stands for it.
+    /// Whose turn it is for the job with this election; none where nobody is in sight, or somebody stands
+    /// for it.
     pub(crate) fn turn(&self, election: &str, own: &str, prefer: &[String]) -> Option<Turn> {
         if self.hosts.is_empty() || self.taken.contains(election) {
             return None;
         }
         Some(Turn {
-            rank: self.rank(election, own, prefer),
+            rank: rank(election, own, &self.hosts, prefer),
             hosts: u32::try_from(self.hosts.len()).unwrap_or(u32::MAX),
         })
     }

@@ -13,7 +13,7 @@ use crate::candidate::view::Public;
 use crate::clock::Instant;
 use crate::keys::LeaseId;
 use crate::placement::preference::{LedJob, Preference, may_be_better_led, round};
-use crate::placement::rank::{Glimpse, STEP};
+use crate::placement::rank::{Glimpse, delay};
 
 /// How long a look at other hosts takes, and at most.
 const SHOWING: u64 = 300_000_000;
@@ -99,8 +99,8 @@ impl Several {
         if let Some((_, glimpse)) = &host.sight
             && host.turns.remove(&job)
         {
-            let rank = glimpse.rank(election, &config.candidate_name, &config.prefer);
-            let (after, process) = (nanos(STEP) * u64::from(rank), host.process);
+            let turn = glimpse.turn(election, &config.candidate_name, &config.prefer);
+            let (after, process) = (turn.map_or(0, |turn| nanos(delay(turn))), host.process);
             self.errands
                 .add(self.now + after, Errand::Joins(at, process, job));
         }
