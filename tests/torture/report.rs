@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::checker::{self, After, Breach, Evidence, Verdict};
 use crate::common::record::Life;
+use crate::elections::SEVERAL;
+use crate::judge::Judged;
 use crate::prompt;
 use crate::slots::Slots;
 
@@ -176,6 +178,18 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &V
     std::fs::write(file, text + "\n").unwrap();
 }
 
+/// Prints how much was seen of the daemons with several jobs.
+pub(crate) fn tell_several(judged: &Judged) {
+    let (slots, beside) = (&judged.slots[1], judged.beside);
+    for (of, own) in SEVERAL.iter().zip(&judged.others[1..]) {
+        let terms = prompt::terms(own).len();
+        let (runs, counts) = (checker::runs(&own.lives).len(), own.counts.len());
+        println!("{of:?}: {terms} terms, {runs} runs, {counts} guarded writes accepted");
+    }
+    println!("its slots: {}: {:?}", slots.policy, slots.results());
+    println!("{beside} stands beside a fault of another job's, and of nothing else");
+}
+
 /// What the checker timed, for hand-overs that must wait for no TTL.
 fn timed(verdict: &Verdict) -> [(&'static str, Spans); 2] {
     let sorted = |spans: &[u64]| {
@@ -233,7 +247,7 @@ fn as_json(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) -> 
 pub(crate) fn assert_unbroken(
     run: &Run,
     evidence: &Evidence,
-    scheduled: &Evidence,
+    others: &[Evidence],
     verdict: &Verdict,
 ) {
     for excused in &verdict.excepted {
@@ -245,11 +259,13 @@ pub(crate) fn assert_unbroken(
     let Some(first) = verdict.breaches.iter().min_by_key(|breach| breach.at) else {
         return;
     };
-    let mut both = evidence.clone();
-    both.lives.extend(scheduled.lives.iter().cloned());
-    both.candidates.extend(scheduled.candidates.iter().cloned());
+    let mut all = evidence.clone();
+    for other in others {
+        all.lives.extend(other.lives.iter().cloned());
+        all.candidates.extend(other.candidates.iter().cloned());
+    }
     println!("\nseconds from the beginning, around the first:");
-    println!("{}", timeline(run, &both, first));
+    println!("{}", timeline(run, &all, first));
     let n = verdict.breaches.len();
     panic!("{n} breaches with seed {}", run.seed);
 }

@@ -61,7 +61,7 @@ impl World {
     /// The same for a replica of this election: a daemon that is the job never comes to the end of a run.
     pub(crate) fn of(self, election: Election) -> Self {
         match (self, election) {
-            (Self::Nested, Election::Scheduled) => Self::Plain,
+            (Self::Nested, Election::Scheduled) | (_, Election::Of(_)) => Self::Plain,
             _ => self,
         }
     }
