@@ -223,7 +223,7 @@ impl Range<'_> {
                 hit
             }
             Kind::Starve(want) => {
-                let name = self.group(replica);
+                let name = self.group(&replica.name);
                 let pids = replica.of_ours();
                 if pids.is_empty() {
                     return false;
@@ -250,9 +250,9 @@ impl Range<'_> {
     }
 
     /// A name that no other control group has.
-    pub(crate) fn group(&self, replica: &Replica) -> String {
+    pub(crate) fn group(&self, owner: &str) -> String {
         let sandbox = self.cluster.sandbox().path().file_name().unwrap();
-        format!("{}-{}", sandbox.to_str().unwrap(), replica.name)
+        format!("{}-{owner}", sandbox.to_str().unwrap())
     }
 
     fn kill_beside_stopped(

@@ -186,8 +186,7 @@ fn no_fault_ever_makes_two_jobs() {
     evidence.odd_ends = replicas.odd_ends.lock().unwrap().clone();
 
     let judged = histories.judge(&evidence, &replicas, stopped_at);
-    report::publish(&run, &evidence, &judged.slots[0], &judged.verdict);
-    report::tell_several(&judged);
+    report::publish(&run, &evidence, &judged);
     report::assert_unbroken(&run, &evidence, &judged.others, &judged.verdict);
     assert_much_ran(&replicas, &evidence, &judged, minutes);
     drop(disks);

@@ -111,8 +111,9 @@ impl Range<'_> {
         let Some((main, tree)) = replica.job(of) else {
             return false;
         };
-        let wish = worlds::wish(self.cluster.sandbox(), &replica.name);
-        let group = self.group(replica);
+        let owner = several::owner(&replica.name, of);
+        let wish = worlds::wish(self.cluster.sandbox(), &owner);
+        let group = self.group(&owner);
         let Some(unkillable) = Unkillable::new(hold, main, &tree, &group, &wish) else {
             return false;
         };

@@ -170,8 +170,15 @@ impl<'a> Replicas<'a> {
             graces,
             policy: self.policy(Election::Of(Job::Slots)),
         };
-        let drawn = SEVERAL.map(|it| self.command(replica, it, &mut state.random));
-        several::settle(builder, &settings, drawn)
+        let folder = self.cluster.sandbox();
+        let commands = SEVERAL.map(|of| {
+            let command = self.command(replica, of, &mut state.random);
+            let owner = several::owner(&replica.name, of);
+            worlds::clad(state.world, folder, &owner, command)
+        });
+        let ways = &replica.ways;
+        let builder = ways.house(builder, state.world, folder, &replica.links);
+        several::settle(builder, &settings, commands)
     }
 
     fn with_one(

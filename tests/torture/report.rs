@@ -9,7 +9,6 @@ use crate::common::record::Life;
 use crate::elections::SEVERAL;
 use crate::judge::Judged;
 use crate::prompt;
-use crate::slots::Slots;
 
 /// How long after a fault's beginning a job's end is put down to it.
 const EFFECT: u64 = 12_000_000_000;
@@ -118,7 +117,8 @@ fn counted(evidence: &Evidence) -> BTreeMap<(bool, &str), usize> {
 }
 
 /// Prints it, and writes the same to a file in `target` that no other seed or version of etcd has.
-pub(crate) fn publish(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) {
+pub(crate) fn publish(run: &Run, evidence: &Evidence, judged: &Judged) {
+    let (slots, verdict) = (&judged.slots[0], &judged.verdict);
     let handovers = handovers(evidence);
     println!(
         "\netcd {}, seed {}, {} minutes: thrown {} faults",
@@ -167,6 +167,7 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &V
             println!("{what}, nothing else beside: {n}, median {median:.1} ms, worst {worst:.1}");
         }
     }
+    tell_several(judged);
     println!(
         "{} breaches; {} overlaps in the excepted class",
         verdict.breaches.len(),
@@ -174,12 +175,12 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &V
     );
     let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
     let file = format!("{target}/torture-{}-{}.json", run.etcd, run.seed);
-    let text = serde_json::to_string_pretty(&as_json(run, evidence, slots, verdict)).unwrap();
+    let text = serde_json::to_string_pretty(&as_json(run, evidence, judged)).unwrap();
     std::fs::write(file, text + "\n").unwrap();
 }
 
 /// Prints how much was seen of the daemons with several jobs.
-pub(crate) fn tell_several(judged: &Judged) {
+fn tell_several(judged: &Judged) {
     let (slots, beside) = (&judged.slots[1], judged.beside);
     for (of, own) in SEVERAL.iter().zip(&judged.others[1..]) {
         let terms = prompt::terms(own).len();
@@ -212,7 +213,10 @@ fn healed(evidence: &Evidence) -> Spans {
         .collect()
 }
 
-fn as_json(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) -> Value {
+fn as_json(run: &Run, evidence: &Evidence, judged: &Judged) -> Value {
+    let (slots, verdict) = (&judged.slots[0], &judged.verdict);
+    let several = judged.others[1..].iter();
+    let terms: usize = several.map(|own| prompt::terms(own).len()).sum();
     let thrown: Vec<_> = counted(evidence)
         .into_iter()
         .map(|((excepted, name), n)| json!({"fault": name, "excepted": excepted, "n": n}))
@@ -239,6 +243,7 @@ fn as_json(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) -> 
         "schedule": slots.policy.to_string(), "slots": slots.came(),
         "slot_runs": slots.starts.len(), "slot_results": slots.results(),
         "slots_completed": slots.completed(),
+        "terms_of_several": terms, "stands_beside": judged.beside,
         "breaches": broken(&verdict.breaches), "excepted": broken(&verdict.excepted),
     })
 }

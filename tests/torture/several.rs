@@ -129,8 +129,13 @@ fn jobs(config: &mut toml::Table) -> &mut toml::Table {
     config["jobs"].as_table_mut().unwrap()
 }
 
+/// What no other job of any replica is called.
+pub(crate) fn owner(replica: &str, of: Election) -> String {
+    let job = of.job().map(|job| format!("-{}", job.name()));
+    format!("{replica}{}", job.unwrap_or_default())
+}
+
 /// Where the program of a replica's job is, which no other has.
 pub(crate) fn program(sandbox: &Sandbox, replica: &str, of: Election) -> PathBuf {
-    let job = of.job().map(|job| format!("-{}", job.name()));
-    sandbox.join(&format!("recorder-{replica}{}", job.unwrap_or_default()))
+    sandbox.join(&format!("recorder-{}", owner(replica, of)))
 }
