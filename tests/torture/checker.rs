@@ -22,6 +22,8 @@ pub(crate) struct Evidence {
     /// The candidate keys, in the order of their creation.
     pub(crate) candidates: Vec<Candidacy>,
     pub(crate) thrown: Vec<Thrown>,
+    /// When the store was slow, whatever the reason.
+    pub(crate) lulls: Vec<Thrown>,
     pub(crate) heals: Vec<Heal>,
     /// What was there still when all had been stopped.
     pub(crate) leftovers: Vec<String>,

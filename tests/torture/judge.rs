@@ -98,7 +98,8 @@ impl Histories<'_> {
             }
             others.push(own);
         }
-        let beside = collateral::check(&several, &first.thrown, &mut verdict.breaches);
+        let thrown = [&first.thrown[..], &first.lulls].concat();
+        let beside = collateral::check(&several, &thrown, &mut verdict.breaches);
         Judged {
             slots,
             others,

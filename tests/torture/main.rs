@@ -34,6 +34,7 @@ mod judge;
 mod kinds;
 mod lapse;
 mod late;
+mod lulls;
 mod one_job;
 mod outages;
 mod processes;
@@ -64,6 +65,7 @@ use elect::Elect;
 use elections::{ELECTIONS, Election};
 use faults::{Range, nanos};
 use judge::{Histories, Judged};
+use lulls::Lulls;
 use replicas::{LONGEST_DELAY, LONGEST_TTL, REPLICAS, Replicas};
 use store::{Chronicle, Disks, LATE, try_ask};
 
@@ -111,7 +113,7 @@ fn no_fault_ever_makes_two_jobs() {
     let chronicle = Chronicle::default();
     let replicas = Replicas::start(&cluster, seed);
     let mut stopped_at = 0;
-    let elect = Elect::default();
+    let (elect, lulls) = (Elect::default(), Lulls::default());
     let range = Range {
         cluster: &cluster,
         replicas: &replicas,
@@ -135,6 +137,7 @@ fn no_fault_ever_makes_two_jobs() {
         scope.spawn(|| chronicle.follow(&cluster, &stop));
         scope.spawn(|| replicas.supervise(&stop));
         let standing = scope.spawn(|| elect.stand(&cluster, seed, &stop_others));
+        scope.spawn(|| lulls.watch(&cluster, &stop));
         let late = scope.spawn(|| late::write(&replicas, cluster.sandbox(), &stop_others));
         for election in ELECTIONS {
             wait_led(election, &cluster, &replicas, &elect, secs(30));
@@ -181,6 +184,7 @@ fn no_fault_ever_makes_two_jobs() {
     evidence.waits = range.waits.into_inner().unwrap();
     evidence.lives.extend(elect.lives.into_inner().unwrap());
     evidence.thrown.extend(elect.ended.into_inner().unwrap());
+    evidence.lulls = lulls.told();
     evidence.delays = replicas.delays();
     evidence.panics = replicas.panics();
     evidence.odd_ends = replicas.odd_ends.lock().unwrap().clone();

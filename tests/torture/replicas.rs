@@ -178,7 +178,15 @@ impl<'a> Replicas<'a> {
         });
         let ways = &replica.ways;
         let builder = ways.house(builder, state.world, folder, &replica.links);
-        several::settle(builder, &settings, commands)
+        let hooked = Election::Of(several::HOOKED);
+        let lock = folder.join(&hooked.lock()).to_str().unwrap().to_owned();
+        let hooks = beside::hooks_of_one(
+            several::HOOKED.name(),
+            &hooked.record(folder),
+            &lock,
+            &mut state.random,
+        );
+        several::settle(builder, &settings, commands).toml(&hooks)
     }
 
     fn with_one(

@@ -285,6 +285,10 @@ fn timeline(run: &Run, evidence: &Evidence, breach: &Breach) -> String {
         lines.push((fault.from, format!("{whom}: {} begins", fault.name)));
         lines.push((fault.to, format!("{whom}: {} ends", fault.name)));
     }
+    for lull in &evidence.lulls {
+        lines.push((lull.from, "the store is slow".into()));
+        lines.push((lull.to, "the store is no more slow".into()));
+    }
     for job in checker::runs(&evidence.lives) {
         let named = evidence.candidates.iter().find(|c| c.token == job.token);
         let whose = named.map_or("?", |c| c.name.as_str());

@@ -15,6 +15,9 @@ pub(crate) const DAEMONS: usize = 3;
 /// Who has a check: a daemon's illness is one of this job.
 pub(crate) const CHECKED: Job = Job::Stubborn;
 
+/// Who has hooks.
+pub(crate) const HOOKED: Job = Job::Counts;
+
 const COUNTING: [&[&str]; 3] = [&[], &[], &["--fork-every", "200ms"]];
 
 /// What the children do that outlive their job.
