@@ -126,9 +126,9 @@ impl Range<'_> {
             ends_leases: fault.kind.ends_leases_early(),
             spoils: matches!(fault.kind, Kind::BadRecord(_)),
             after: fault.kind.after(),
-            // What is typed is about whoever leads by then.
+            // What is typed about one of several is about whoever leads by then.
             replica: replica
-                .filter(|_| !fault.kind.is_typed())
+                .filter(|replica| !(replica.has_several() && fault.kind.types()))
                 .map(|replica| replica.name.clone()),
             reach: fault.kind.reach(hit_in(replica, fault)),
             from,

@@ -150,6 +150,8 @@ pub(crate) enum Blow {
     Term,
     KillDaemon,
     KillGuardian,
+    /// A reload without it, of several; another with it when the fault ends.
+    TakeOut,
 }
 
 /// A record of the election that somebody spoils.
@@ -311,6 +313,15 @@ impl Kind {
         matches!(self, Self::StepDownOne | Self::PauseOne)
     }
 
+    /// A command is typed in its course, which is about whoever leads by then.
+    pub(crate) fn types(self) -> bool {
+        let steps_down = matches!(
+            self,
+            Self::Unkillable(_, Blow::StepDown) | Self::ExecHangs(Blow::StepDown)
+        );
+        self.is_typed() || steps_down
+    }
+
     /// Whose terms may end by it, if it hits this election's candidate. Nobody's by what should cost no
     /// term at all.
     pub(crate) fn reach(self, of: Election) -> Reach {
@@ -327,8 +338,10 @@ impl Kind {
             | Self::DeleteKey
             | Self::PutKey
             | Self::RevokeThenKillNext
-            | Self::Unkillable(_, Blow::StepDown | Blow::KillGuardian)
-            | Self::ExecHangs(Blow::StepDown | Blow::KillGuardian) => Reach::Job(of),
+            | Self::Unkillable(_, Blow::StepDown | Blow::KillGuardian | Blow::TakeOut)
+            | Self::ExecHangs(Blow::StepDown | Blow::KillGuardian | Blow::TakeOut) => {
+                Reach::Job(of)
+            }
             Self::Reload
             | Self::HupStorm
             | Self::Compact
@@ -428,6 +441,7 @@ impl Blow {
             Self::Term => "SIGTERM of the daemon",
             Self::KillDaemon => "SIGKILL of the daemon",
             Self::KillGuardian => "SIGKILL of the guardian",
+            Self::TakeOut => "reload without it",
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::elections::{Election, Job};
 use crate::faults::{NAMES, Range, nanos};
 use crate::holds::{Hold, Unkillable};
 use crate::kinds::{Blow, Fault, Kind, Target, Whom};
-use crate::replica::Replica;
+use crate::replica::{Replica, Taken};
 use crate::replicas::{LONGEST_BUDGET, LONGEST_GRACE};
 use crate::several;
 use crate::store::{lease_of, try_ask};
@@ -51,9 +51,10 @@ impl Range<'_> {
         };
         let hit = replica.signal(Whom::Job, of, Signal::KILL);
         std::thread::sleep(lasts / 3);
-        self.blow(replica, of, blow);
+        let taken = self.blow(replica, of, blow);
         std::thread::sleep(lasts * 2 / 3);
         drop(held);
+        replica.put_back(taken);
         // Between slots there is none; the next one is held up all the same.
         !hit.is_empty() || of.is_scheduled()
     }
@@ -71,12 +72,11 @@ impl Range<'_> {
     /// Takes one of several jobs away for a while: everywhere, or from this replica.
     fn withhold(&self, replica: &Replica, fault: &Fault, job: Job) -> bool {
         if fault.kind == Kind::TakeOut {
-            let Some(table) = replica.take_out(job) else {
-                return false;
-            };
+            let taken = replica.take_out(job);
+            let hit = taken.is_some();
             std::thread::sleep(fault.lasts);
-            replica.put_back(job, &table);
-            return true;
+            replica.put_back(taken);
+            return hit;
         }
         let paused = replica.type_about(self.cluster, "pause", job);
         std::thread::sleep(fault.lasts);
@@ -87,17 +87,20 @@ impl Range<'_> {
         paused
     }
 
-    fn blow(&self, replica: &Replica, of: Election, blow: Blow) {
+    /// Returns what is to be put back when the fault ends.
+    fn blow(&self, replica: &Replica, of: Election, blow: Blow) -> Option<Taken> {
         let (whom, signal) = match blow {
             Blow::StepDown => {
                 replica.step_down(self.cluster, of);
-                return;
+                return None;
             }
+            Blow::TakeOut => return of.job().and_then(|job| replica.take_out(job)),
             Blow::Term => (Whom::Daemon, Signal::TERM),
             Blow::KillDaemon => (Whom::Daemon, Signal::KILL),
             Blow::KillGuardian => (Whom::Guardian, Signal::KILL),
         };
         replica.signal(whom, of, signal);
+        None
     }
 
     /// Who has to kill it must say in time that it can't.
@@ -120,12 +123,12 @@ impl Range<'_> {
         let main = unkillable.named(main);
         std::thread::sleep(millis(300));
         let at = monotonic_ns();
-        self.blow(replica, of, blow);
+        let taken = self.blow(replica, of, blow);
         std::thread::sleep(fault.lasts);
         // One that steps down has to have an heir; what is traced and dead holds nobody up.
         let due = blow != Blow::StepDown && hold != Hold::Traced && process::is_alive(main);
         if due {
-            let grace = if blow == Blow::Term {
+            let grace = if matches!(blow, Blow::Term | Blow::TakeOut) {
                 LONGEST_GRACE
             } else {
                 Duration::ZERO
@@ -140,6 +143,8 @@ impl Range<'_> {
                 limit: nanos(patience(grace + LONGEST_BUDGET + NAMES)),
             });
         }
+        // While it still lives: whoever is to stand again waits for its end.
+        replica.put_back(taken);
         drop(unkillable);
         true
     }

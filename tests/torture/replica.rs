@@ -36,6 +36,12 @@ pub(crate) struct Replica {
     pub(crate) state: Mutex<State>,
 }
 
+/// A job that its replica's configuration is without, and its table there.
+pub(crate) struct Taken {
+    job: Job,
+    table: toml::Value,
+}
+
 /// Until when a replica suffers faults.
 #[derive(Default)]
 pub(crate) struct Busy {
@@ -241,19 +247,22 @@ impl Replica {
         several::typed(cluster, &file, command, job)
     }
 
-    /// Reloads without one of its jobs; returns its table.
-    pub(crate) fn take_out(&self, job: Job) -> Option<toml::Value> {
+    /// Reloads without one of its jobs.
+    pub(crate) fn take_out(&self, job: Job) -> Option<Taken> {
         let state = self.state();
         if !bears(state.current(), Signal::HUP) {
             return None;
         }
-        let taken = several::take_out(state.current(), job);
+        let table = several::take_out(state.current(), job)?;
         state.current().sighup();
-        taken
+        Some(Taken { job, table })
     }
 
     /// Reloads with it again; a daemon that was started since has it.
-    pub(crate) fn put_back(&self, job: Job, table: &toml::Value) {
+    pub(crate) fn put_back(&self, taken: Option<Taken>) {
+        let Some(Taken { job, table }) = taken else {
+            return;
+        };
         let state = self.state();
         several::put_back(state.current(), job, table);
         if bears(state.current(), Signal::HUP) {

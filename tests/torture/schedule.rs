@@ -129,7 +129,7 @@ fn draw_of_one_job(random: &mut Random, at: Duration, replicas: usize) -> Fault 
         Whom::JobTree,
         Whom::GuardianOfChecks,
     ][random.below(5)];
-    let blow = [Blow::StepDown, Blow::KillGuardian][random.below(2)];
+    let blow = [Blow::StepDown, Blow::KillGuardian, Blow::TakeOut][random.below(3)];
     let kind = match random.below(14) {
         0 | 1 => Kind::Kill(whom),
         2 | 3 => Kind::Stop(whom),
@@ -482,7 +482,7 @@ mod tests {
                 .iter()
                 .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 92, "{names:#?}");
+        assert_eq!(names.len(), 95, "{names:#?}");
         assert!(several);
         assert!(most >= 3, "{most}");
     }

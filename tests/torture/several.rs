@@ -122,9 +122,9 @@ pub(crate) fn take_out(daemon: &Daemon, job: Job) -> Option<toml::Value> {
 }
 
 /// Puts it back.
-pub(crate) fn put_back(daemon: &Daemon, job: Job, table: &toml::Value) {
+pub(crate) fn put_back(daemon: &Daemon, job: Job, table: toml::Value) {
     daemon.edit(|config| {
-        jobs(config).insert(job.name().to_owned(), table.clone());
+        jobs(config).insert(job.name().to_owned(), table);
     });
 }
 
