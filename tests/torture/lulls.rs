@@ -2,29 +2,43 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::checker::{After, Reach, Thrown};
+use crate::common::Cluster;
 use crate::common::process::monotonic_ns;
-use crate::common::{Cluster, millis};
 use crate::elections::prefix;
 use crate::faults::nanos;
-use crate::store::try_ask;
 
-/// An answer that takes longer is a lull. A lease takes several in a row that are lost.
-const SLOW: std::time::Duration = std::time::Duration::from_millis(500);
+/// From one question to the next.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// An answer that takes longer, the pause included, is a lull: so soon a daemon with the shortest TTL gives a
+/// member up for another, and where all are slow it never renews its lease.
+const SLOW: Duration = Duration::from_millis(250);
+
+/// The longest that one is waited for.
+const LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(crate) struct Lulls(Mutex<Vec<Thrown>>);
 
 impl Lulls {
-    /// Asks again and again, until it is told to stop.
+    /// Asks one member after the other again and again, until it is told to stop.
     pub(crate) fn watch(&self, cluster: &Cluster, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) {
+        for turn in 0_usize.. {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
             let from = monotonic_ns();
-            let get = async |mut client: etcd_client::Client| client.get(prefix(), None).await;
-            let answered = try_ask(cluster, get).is_some();
+            let healthy = cluster.healthy();
+            let answered = healthy.get(turn % healthy.len().max(1)).is_some_and(|i| {
+                let mut client = cluster.client(*i);
+                let get = async { tokio::time::timeout(LIMIT, client.get(prefix(), None)).await };
+                cluster.block_on(get).is_ok_and(|answer| answer.is_ok())
+            });
             // The pause counts: a machine that stands still is no better.
-            std::thread::sleep(millis(100));
+            std::thread::sleep(PAUSE);
             let to = monotonic_ns();
             if !answered || to - from > nanos(SLOW) {
                 let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

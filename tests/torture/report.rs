@@ -144,6 +144,7 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, judged: &Judged) {
         let (p95, worst) = (at(spans, 0.95), at(spans, 1.0));
         println!("{name:32}{n:6}{median:10.1}{p95:10.1}{worst:10.1}");
     }
+    println!("the store was slow {} times", evidence.lulls.len());
     let heals = healed(evidence);
     println!("\nafter the last fault of a storm somebody led within, ms: {heals:.0?}");
     let (runs, counts) = (checker::runs(&evidence.lives).len(), evidence.counts.len());
