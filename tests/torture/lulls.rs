@@ -66,3 +66,34 @@ fn lull(from: u64, to: u64) -> Thrown {
         to,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{eventually, secs};
+
+    #[test]
+    fn a_member_that_stands_still_makes_the_store_slow() {
+        let cluster = Cluster::start(1);
+        let (lulls, stop) = (Lulls::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let stopped = crate::StopAll(&[&stop]);
+            scope.spawn(|| lulls.watch(&cluster, &stop));
+            let from = monotonic_ns();
+            cluster.freeze(0);
+            eventually(secs(20), "it is slow", || {
+                let all = lulls.0.lock().unwrap();
+                all.iter().any(|lull| lull.from >= from)
+            });
+            cluster.thaw(0);
+            // A whole round without one.
+            eventually(secs(20), "it is slow no more", || {
+                std::thread::sleep(2 * SLOW);
+                let all = lulls.0.lock().unwrap();
+                all.last()
+                    .is_some_and(|last| last.to < monotonic_ns() - nanos(2 * SLOW))
+            });
+            drop(stopped);
+        });
+    }
+}
