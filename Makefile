@@ -39,7 +39,7 @@ MINUTES ?= 10
 SEED ?= 1
 EXCEPTED ?= 0
 
-torture: ## Throws faults at eight replicas for MINUTES=10 with SEED=1, and checks every promise
+torture: ## Throws faults at eleven daemons for MINUTES=10 with SEED=1, and checks every promise
 	$(if $(STORE),@scripts/stores $(STORE))
 	@scripts/deps build etcd
 	cargo build --examples

@@ -126,11 +126,13 @@ struct Tortured {
 }
 
 /// What is counted of each version.
-const COUNTS: [&str; 6] = [
+const COUNTS: [&str; 8] = [
     "runs of the job that runs all the time",
     "guarded writes accepted",
     "slots of the scheduled job",
     "runs of these",
+    "terms of jobs that share a daemon with others",
+    "terms and places in a queue that only another job's fault was beside",
     "**breaches of the rules**",
     "in the class of faults that are not promised against",
 ];
@@ -152,6 +154,8 @@ pub(crate) fn torture(runs: &[Value]) -> Result<String, String> {
             whole(run, "writes")?,
             whole(run, "slots")?,
             whole(run, "slot_runs")?,
+            whole(run, "terms_of_several")?,
+            whole(run, "stands_beside")?,
             length(run, "breaches")?,
             length(run, "excepted")?,
         ];

@@ -62,7 +62,7 @@ fn the_unit_has_a_table_of_its_own() {
 fn the_runs_on_each_version_of_etcd_are_added_up_in_a_column_of_their_own() {
     let run = |etcd: &str, seed: u64, breaches: Value| {
         json!({"etcd": etcd, "seed": seed, "minutes": 10, "runs": 5, "writes": 100, "slots": 30, "slot_runs": 40,
-               "breaches": breaches, "excepted": [],
+               "terms_of_several": 20, "stands_beside": 3, "breaches": breaches, "excepted": [],
                "thrown": [{"fault": format!("kill {}", seed.min(2)), "excepted": false, "n": 3}],
                "handovers": [{"after": "kill daemon", "all_ms": [seed, 7.0]}]})
     };
@@ -82,6 +82,8 @@ fn the_runs_on_each_version_of_etcd_are_added_up_in_a_column_of_their_own() {
         "| guarded writes accepted | 200 | 100 |",
         "| slots of the scheduled job | 60 | 30 |",
         "| runs of these | 80 | 40 |",
+        "| terms of jobs that share a daemon with others | 40 | 20 |",
+        "| terms and places in a queue that only another job's fault was beside | 6 | 3 |",
         "| **breaches of the rules** | **1** | **0** |",
         "| thrown | etcd 3.4.30 | etcd 3.7.0 |",
         "| kill 1 | 3 | 0 |",

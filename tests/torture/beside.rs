@@ -66,12 +66,29 @@ pub(crate) fn settings(
         ill.display()
     );
     let ways = HOOKS.len() - usize::from(!may_refuse);
-    let names = ["on_elected", "on_lost"];
-    let hooks = names.into_iter().zip(HOOKS[random.below(ways)]);
+    check + &commands("hooks", HOOKS[random.below(ways)], "400ms", record, lock)
+}
+
+/// The hooks of one of several jobs, none of which ever refuses a term.
+pub(crate) fn hooks_of_one(job: &str, record: &Record, lock: &str, random: &mut Random) -> String {
+    let ways = HOOKS[random.below(HOOKS.len() - 1)];
+    // One that is late refuses as well, and a busy host would be why.
+    commands(&format!("jobs.{job}.hooks"), ways, "3s", record, lock)
+}
+
+fn commands(
+    table: &str,
+    ways: [&[&str]; 2],
+    elected_within: &str,
+    record: &Record,
+    lock: &str,
+) -> String {
+    let names = [("on_elected", elected_within), ("on_lost", "400ms")];
+    let hooks = names.into_iter().zip(ways);
     let hooks = hooks.filter(|(_, flags)| !flags.is_empty());
-    let hooks = hooks.map(|(name, flags)| {
+    let hooks = hooks.map(|((name, within), flags)| {
         let command = record.command(&[&["--every", "10ms", "--lock", lock], flags].concat());
-        format!("hooks.{name} = {command:?}\nhooks.{name}_timeout = '400ms'\n")
+        format!("{table}.{name} = {command:?}\n{table}.{name}_timeout = '{within}'\n")
     });
-    check + &hooks.collect::<String>()
+    hooks.collect()
 }

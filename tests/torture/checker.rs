@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::common::History;
 use crate::common::record::Life;
+use crate::elections::Election;
 use crate::prompt;
 
 /// All that a run left to judge by. Moments are nanoseconds on `CLOCK_MONOTONIC`.
@@ -21,6 +22,8 @@ pub(crate) struct Evidence {
     /// The candidate keys, in the order of their creation.
     pub(crate) candidates: Vec<Candidacy>,
     pub(crate) thrown: Vec<Thrown>,
+    /// When the store was slow, whatever the reason.
+    pub(crate) lulls: Vec<Thrown>,
     pub(crate) heals: Vec<Heal>,
     /// What was there still when all had been stopped.
     pub(crate) leftovers: Vec<String>,
@@ -101,6 +104,14 @@ pub(crate) enum After {
     Lingers,
 }
 
+/// Whose terms may end by a fault, of whom it hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Nobody,
+    Job(Election),
+    All,
+}
+
 /// A fault as it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Thrown {
@@ -113,6 +124,8 @@ pub(crate) struct Thrown {
     pub(crate) after: After,
     /// Whom it hit; `None` for the store.
     pub(crate) replica: Option<String>,
+    /// Whose terms may end by it.
+    pub(crate) reach: Reach,
     pub(crate) from: u64,
     pub(crate) to: u64,
 }
@@ -170,6 +183,16 @@ pub(crate) struct Verdict {
     /// after a proven end the next job came: of those that nothing else delayed.
     pub(crate) given_back: Vec<u64>,
     pub(crate) followed: Vec<u64>,
+}
+
+impl Verdict {
+    /// Adds what was found in another election.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.breaches.extend(other.breaches);
+        self.excepted.extend(other.excepted);
+        self.given_back.extend(other.given_back);
+        self.followed.extend(other.followed);
+    }
 }
 
 pub(crate) const OVERLAP: &str = "two jobs at once";

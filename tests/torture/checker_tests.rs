@@ -57,6 +57,7 @@ pub(crate) fn thrown(excepted: bool, replica: &str, from: u64, to: u64) -> Throw
         spoils: false,
         after: After::Lingers,
         replica: Some(replica.into()),
+        reach: Reach::All,
         from: from * SECOND,
         to: to * SECOND,
     }

@@ -10,7 +10,7 @@ use etcd_client::{GetOptions, SortOrder, SortTarget};
 use rustix::process::Signal;
 
 use crate::burial::{NAME, Standing, Undertaker};
-use crate::checker::{After, Thrown};
+use crate::checker::{After, Reach, Thrown};
 use crate::common::process::{self, monotonic_ns};
 use crate::common::record::Life;
 use crate::common::{Cluster, Random, millis};
@@ -22,6 +22,9 @@ use crate::worlds::NESTED_TTL;
 
 /// The TTL of its sessions, which it has no flag for: none of ours has it.
 const TTL: i64 = 60;
+
+/// The TTL of the lease under which a daemon of several jobs shows itself when it starts, which ends by itself.
+const SHOWN: i64 = 30;
 
 /// How often the store is asked at least, once it is over, to take away what is left.
 const LAST_TRIES: usize = 5;
@@ -141,6 +144,7 @@ impl Elect {
             spoils: false,
             after: After::Lingers,
             replica: None,
+            reach: Reach::Nobody,
             from,
             to: monotonic_ns(),
         });
@@ -245,7 +249,8 @@ fn revoke(cluster: &Cluster, keys: &[String]) -> bool {
     })
 }
 
-/// Leases that no candidate of this tool holds, nor a daemon that was a job: theirs end by themselves.
+/// Leases but for those of this tool's candidates, of daemons that were a job, and of those that were just
+/// started: these end by themselves.
 pub(crate) fn leases_of_others(cluster: &Cluster) -> Vec<i64> {
     let granted = |lease: i64| {
         cluster.ask("a lease's TTL", async |mut client| {
@@ -256,7 +261,7 @@ pub(crate) fn leases_of_others(cluster: &Cluster) -> Vec<i64> {
     let mut leases = cluster.leases();
     leases.retain(|lease| {
         let (left, ttl) = granted(*lease);
-        left >= 0 && ttl != TTL && ttl.unsigned_abs() != NESTED_TTL
+        left >= 0 && ![TTL, SHOWN].contains(&ttl) && ttl.unsigned_abs() != NESTED_TTL
     });
     leases
 }

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::checker::{Thrown, Wait};
+use crate::checker::{Reach, Thrown, Wait};
 use crate::common::process::{self, monotonic_ns};
-use crate::common::{Cluster, Direction, HeldProgram, Proxy, millis, patience};
+use crate::common::{Cluster, Direction, Proxy, millis};
 use crate::elect::Elect;
 use crate::elections::Election;
-use crate::holds::{Hold, Starved, Unkillable};
-use crate::kinds::{Blow, Cut, Fault, Kind, Target, Whom};
-use crate::replicas::{LONGEST_BUDGET, LONGEST_GRACE, Replica, Replicas};
+use crate::holds::Starved;
+use crate::kinds::{Cut, Fault, Kind, Target, Whom};
+use crate::replica::Replica;
+use crate::replicas::Replicas;
 use crate::schedule::SETTLE;
-use crate::store::{Chronicle, Disks, lease_of, try_ask};
-use crate::worlds;
+use crate::several;
+use crate::store::{Chronicle, Disks};
 
 /// How long whoever kills in vain may take to say so, beyond the kill budget.
 pub(crate) const NAMES: Duration = Duration::from_secs(5);
@@ -82,11 +83,21 @@ impl Range<'_> {
         }
     }
 
-    fn throw_at(&self, replica: &Replica, fault: &Fault) {
+    pub(crate) fn throw_at(&self, replica: &Replica, fault: &Fault) {
         let kind = fault.kind;
         let end = monotonic_ns() + nanos(fault.lasts + SETTLE);
-        let takes = kind.is_of_processes() || kind.is_of_network();
-        if takes && !replica.take(kind.is_of_network(), end) {
+        let free = if kind.is_of_network() {
+            replica.take_network(end)
+        } else if kind.is_of_processes() {
+            let one = match kind.reach(hit_in(Some(replica), fault)) {
+                Reach::Job(one) if replica.has_several() => Some(one),
+                _ => None,
+            };
+            replica.take(one, end)
+        } else {
+            true
+        };
+        if !free {
             return;
         }
         let from = self.begin(&replica.name, fault);
@@ -115,7 +126,11 @@ impl Range<'_> {
             ends_leases: fault.kind.ends_leases_early(),
             spoils: matches!(fault.kind, Kind::BadRecord(_)),
             after: fault.kind.after(),
-            replica: replica.map(|replica| replica.name.clone()),
+            // What is typed about one of several is about whoever leads by then.
+            replica: replica
+                .filter(|replica| !(replica.has_several() && fault.kind.types()))
+                .map(|replica| replica.name.clone()),
+            reach: fault.kind.reach(hit_in(replica, fault)),
             from,
             to: monotonic_ns(),
         });
@@ -129,24 +144,25 @@ impl Range<'_> {
     /// Says whether there was something to hit.
     fn at_replica(&self, replica: &Replica, fault: &Fault) -> bool {
         let lasts = || std::thread::sleep(fault.lasts);
+        let of = hit_in(Some(replica), fault);
         match fault.kind {
             Kind::Kill(whom) => {
-                let hit = replica.signal(whom, Signal::KILL);
+                let hit = replica.signal(whom, of, Signal::KILL);
                 lasts();
                 !hit.is_empty()
             }
             Kind::Term(whom) => {
-                let hit = replica.signal(whom, Signal::TERM);
+                let hit = replica.signal(whom, of, Signal::TERM);
                 lasts();
                 !hit.is_empty()
             }
             Kind::StepDown => {
-                let hit = replica.signal(Whom::Daemon, Signal::USR1);
+                let hit = replica.signal(Whom::Daemon, of, Signal::USR1);
                 lasts();
                 !hit.is_empty()
             }
             Kind::Stop(whom) => {
-                let stopped = replica.signal(whom, Signal::STOP);
+                let stopped = replica.signal(whom, of, Signal::STOP);
                 lasts();
                 for pid in &stopped {
                     process::thaw(*pid);
@@ -161,19 +177,21 @@ impl Range<'_> {
                     _ => (Signal::STOP, Signal::KILL),
                 };
                 // The one that is started after it suffers nothing.
-                let hit = replica.signal(Whom::Daemon, first);
+                let hit = replica.signal(Whom::Daemon, of, first);
                 lasts();
                 replica.signal_again(&hit, second);
                 !hit.is_empty()
             }
-            Kind::KillBesideStopped(killed) => self.kill_beside_stopped(replica, killed, lasts),
+            Kind::KillBesideStopped(killed) => {
+                Self::kill_beside_stopped(replica, of, killed, lasts)
+            }
             Kind::Reconfigure => {
                 let hit = replica.reconfigure();
                 lasts();
                 hit
             }
             Kind::Move(world) => {
-                let fits = world.of(replica.election) == world;
+                let fits = world.of(of) == world;
                 let hit = fits && world.can_be() && replica.go_to(world);
                 lasts();
                 hit
@@ -199,17 +217,13 @@ impl Range<'_> {
             }
             Kind::RevokeDeaf => {
                 Self::cut(replica, Cut::OneWay(Direction::Down));
-                let hit = self.end_lease(replica, fault);
+                let hit = self.end_lease(replica, fault, of);
                 lasts();
                 replica.links.heal();
                 hit
             }
-            Kind::Revoke | Kind::DeleteKey => self.end_lease(replica, fault),
-            Kind::PutKey => self.put_key(replica, fault),
-            Kind::Unkillable(hold, blow) => self.hold_job(replica, fault, hold, blow),
-            Kind::ExecHangs(blow) => Self::hold_exec(replica, fault.lasts, blow),
             Kind::Starve(want) => {
-                let name = self.group(replica);
+                let name = self.group(&replica.name);
                 let pids = replica.of_ours();
                 if pids.is_empty() {
                     return false;
@@ -221,13 +235,7 @@ impl Range<'_> {
                 drop(starved);
                 true
             }
-            Kind::RevokeThenKillNext => {
-                let hit = self.end_lease(replica, fault);
-                lasts();
-                self.kill_next(replica.election);
-                hit
-            }
-            _ => unreachable!("{fault:?} is the store's"),
+            _ => self.at_job(replica, of, fault),
         }
     }
 
@@ -241,100 +249,30 @@ impl Range<'_> {
         hit
     }
 
-    fn hold_exec(replica: &Replica, lasts: Duration, blow: Blow) -> bool {
-        let Some(held) = HeldProgram::hold(replica.program.clone()) else {
-            return false;
-        };
-        let hit = replica.signal(Whom::Job, Signal::KILL);
-        std::thread::sleep(lasts / 3);
-        Self::blow(replica, blow);
-        std::thread::sleep(lasts * 2 / 3);
-        drop(held);
-        // Between slots there is none; the next one is held up all the same.
-        !hit.is_empty() || replica.election == Election::Scheduled
-    }
-
     /// A name that no other control group has.
-    fn group(&self, replica: &Replica) -> String {
+    pub(crate) fn group(&self, owner: &str) -> String {
         let sandbox = self.cluster.sandbox().path().file_name().unwrap();
-        format!("{}-{}", sandbox.to_str().unwrap(), replica.name)
+        format!("{}-{owner}", sandbox.to_str().unwrap())
     }
 
-    fn blow(replica: &Replica, blow: Blow) {
-        match blow {
-            Blow::StepDown => replica.signal(Whom::Daemon, Signal::USR1),
-            Blow::Term => replica.signal(Whom::Daemon, Signal::TERM),
-            Blow::KillDaemon => replica.signal(Whom::Daemon, Signal::KILL),
-            Blow::KillGuardian => replica.signal(Whom::Guardian, Signal::KILL),
-        };
-    }
-
-    /// Who has to kill it must say in time that it can't.
-    fn hold_job(&self, replica: &Replica, fault: &Fault, hold: Hold, blow: Blow) -> bool {
-        let Some((main, tree)) = replica.job() else {
-            return false;
-        };
-        let wish = worlds::wish(self.cluster.sandbox(), &replica.name);
-        let group = self.group(replica);
-        let Some(unkillable) = Unkillable::new(hold, main, &tree, &group, &wish) else {
-            return false;
-        };
-        let main = unkillable.named(main);
-        std::thread::sleep(millis(300));
-        let at = monotonic_ns();
-        Self::blow(replica, blow);
-        std::thread::sleep(fault.lasts);
-        // One that steps down has to have an heir; what is traced and dead holds nobody up.
-        let due = blow != Blow::StepDown && hold != Hold::Traced && process::is_alive(main);
-        if due {
-            let grace = if blow == Blow::Term {
-                LONGEST_GRACE
-            } else {
-                Duration::ZERO
-            };
-            let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-            waits.push(Wait {
-                at,
-                replica: replica.name.clone(),
-                pid: main,
-                blow: fault.name(),
-                named: replica.named_at(at),
-                limit: nanos(patience(grace + LONGEST_BUDGET + NAMES)),
-            });
-        }
-        drop(unkillable);
-        true
-    }
-
-    #[expect(clippy::unused_self, reason = "beside its siblings")]
-    fn kill_beside_stopped(&self, replica: &Replica, killed: Whom, lasts: impl Fn()) -> bool {
+    fn kill_beside_stopped(
+        replica: &Replica,
+        of: Election,
+        killed: Whom,
+        lasts: impl Fn(),
+    ) -> bool {
         let other = if killed == Whom::Daemon {
             Whom::Guardian
         } else {
             Whom::Daemon
         };
-        let stopped = replica.signal(other, Signal::STOP);
-        let hit = replica.signal(killed, Signal::KILL);
+        let stopped = replica.signal(other, of, Signal::STOP);
+        let hit = replica.signal(killed, of, Signal::KILL);
         lasts();
         for pid in stopped {
             process::thaw(pid);
         }
         !hit.is_empty()
-    }
-
-    /// Kills the daemon that is first in the queue now; it may be in its take-over delay.
-    fn kill_next(&self, election: Election) {
-        let next = self.chronicle.first(election);
-        let Some(replica) = next.and_then(|name| self.replicas.named(&name)) else {
-            return;
-        };
-        let kill = Fault {
-            at: Duration::ZERO,
-            lasts: millis(500),
-            kind: Kind::Kill(Whom::Daemon),
-            target: Target::Leader(election),
-        };
-        self.throw_at(replica, &kill);
     }
 
     fn cut(replica: &Replica, cut: Cut) {
@@ -351,32 +289,19 @@ impl Range<'_> {
             Cut::Slow(delay) => links.each(|proxy| proxy.delay(delay)),
         }
     }
+}
 
-    /// The key that a replica stands with.
-    pub(crate) fn key_of(&self, replica: &Replica, fault: &Fault) -> Option<String> {
-        match fault.target {
-            // Not the one that it waits with for another term.
-            Target::Leader(election) => {
-                let leader = self.replicas.leader(election);
-                leader.and_then(|(_, token)| self.chronicle.standing(token))
-            }
-            _ => self.chronicle.standing_of(&replica.name),
-        }
-    }
-
-    /// Takes a replica's lease or key from it, behind its back.
-    fn end_lease(&self, replica: &Replica, fault: &Fault) -> bool {
-        let Some(key) = self.key_of(replica, fault) else {
-            return false;
-        };
-        let Some(lease) = lease_of(&key) else {
-            return false;
-        };
-        let done = try_ask(self.cluster, async |mut client| match fault.kind {
-            Kind::DeleteKey => client.delete(key.as_str(), None).await.map(drop),
-            _ => client.lease_revoke(lease).await.map(drop),
-        });
-        done.is_some()
+/// The election whose candidate is hit, where not all of a replica's are.
+fn hit_in(replica: Option<&Replica>, fault: &Fault) -> Election {
+    let checked = matches!(
+        fault.kind,
+        Kind::Ill(_) | Kind::Kill(Whom::GuardianOfChecks) | Kind::Stop(Whom::GuardianOfChecks)
+    );
+    match (replica, fault.target) {
+        (Some(replica), _) if !replica.has_several() => replica.elections[0],
+        (Some(_), _) if checked => Election::Of(several::CHECKED),
+        (_, Target::Leader(election)) => election,
+        _ => Election::Of(fault.job),
     }
 }
 

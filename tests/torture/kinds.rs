@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::beside::Ill;
-use crate::checker::After;
+use crate::checker::{After, Reach};
 use crate::common::Direction;
-use crate::elections::Election;
+use crate::elections::{Election, Job};
 use crate::holds::{Hold, Want};
 use crate::worlds::World;
 
@@ -25,6 +25,14 @@ pub(crate) enum Whom {
 }
 
 impl Whom {
+    /// Of several jobs in a daemon, each has its own.
+    fn is_of_one_job(self) -> bool {
+        matches!(
+            self,
+            Self::Guardian | Self::GuardianOfChecks | Self::Job | Self::JobTree
+        )
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Daemon => "daemon",
@@ -60,6 +68,12 @@ pub(crate) enum Kind {
     Stop(Whom),
     Term(Whom),
     StepDown,
+    /// `step-down --job` of one of several.
+    StepDownOne,
+    /// `pause --job` of one of several, and `resume` when the fault ends.
+    PauseOne,
+    /// A reload without one of several jobs, and another with it when the fault ends.
+    TakeOut,
     /// A planned stop, and a start with another TTL and other graces.
     Reconfigure,
     /// A planned stop, and starts in this world from then on.
@@ -108,6 +122,8 @@ pub(crate) enum Kind {
     Unkillable(Hold, Blow),
     /// The job's exec hangs until the fault ends, and its replica suffers this meanwhile.
     ExecHangs(Blow),
+    /// The job is killed, and can't be executed until the fault ends.
+    ExecFails,
     /// Daemon and guardians get no more of it until the fault ends.
     Starve(Want),
     /// At this member's address another answers, of a cluster of its own, until the fault ends.
@@ -134,6 +150,8 @@ pub(crate) enum Blow {
     Term,
     KillDaemon,
     KillGuardian,
+    /// A reload without it, of several; another with it when the fault ends.
+    TakeOut,
 }
 
 /// A record of the election that somebody spoils.
@@ -166,6 +184,8 @@ pub(crate) struct Fault {
     pub(crate) lasts: Duration,
     pub(crate) kind: Kind,
     pub(crate) target: Target,
+    /// Of a replica with several jobs, which one is hit, unless it is the target's or all are.
+    pub(crate) job: Job,
 }
 
 impl Kind {
@@ -243,6 +263,10 @@ impl Kind {
                 | Self::Stop(_)
                 | Self::Term(_)
                 | Self::StepDown
+                | Self::StepDownOne
+                | Self::PauseOne
+                | Self::TakeOut
+                | Self::ExecFails
                 | Self::Reconfigure
                 | Self::Move(_)
                 | Self::Reload
@@ -279,6 +303,56 @@ impl Kind {
         )
     }
 
+    /// It is something that only one of several jobs can suffer.
+    pub(crate) fn is_of_one_of_several(self) -> bool {
+        matches!(self, Self::StepDownOne | Self::PauseOne | Self::TakeOut)
+    }
+
+    /// Somebody types a command, which may come late if the store or its network is out of order.
+    pub(crate) fn is_typed(self) -> bool {
+        matches!(self, Self::StepDownOne | Self::PauseOne)
+    }
+
+    /// A command is typed in its course, which is about whoever leads by then.
+    pub(crate) fn types(self) -> bool {
+        let steps_down = matches!(
+            self,
+            Self::Unkillable(_, Blow::StepDown) | Self::ExecHangs(Blow::StepDown)
+        );
+        self.is_typed() || steps_down
+    }
+
+    /// Whose terms may end by it, if it hits this election's candidate. Nobody's by what should cost no
+    /// term at all.
+    pub(crate) fn reach(self, of: Election) -> Reach {
+        match self {
+            Self::Kill(whom) | Self::Stop(whom) | Self::Term(whom) if whom.is_of_one_job() => {
+                Reach::Job(of)
+            }
+            Self::StepDownOne
+            | Self::PauseOne
+            | Self::TakeOut
+            | Self::ExecFails
+            | Self::Ill(_)
+            | Self::Revoke
+            | Self::DeleteKey
+            | Self::PutKey
+            | Self::RevokeThenKillNext
+            | Self::Unkillable(_, Blow::StepDown | Blow::KillGuardian | Blow::TakeOut)
+            | Self::ExecHangs(Blow::StepDown | Blow::KillGuardian | Blow::TakeOut) => {
+                Reach::Job(of)
+            }
+            Self::Reload
+            | Self::HupStorm
+            | Self::Compact
+            | Self::Defragment(_)
+            | Self::StrangeKey
+            | Self::BadRecord(_)
+            | Self::GoLapses(_) => Reach::Nobody,
+            _ => Reach::All,
+        }
+    }
+
     /// What follows from it for the candidates that it hits.
     pub(crate) fn after(self) -> After {
         match self {
@@ -288,8 +362,9 @@ impl Kind {
             | Self::Move(_)
             | Self::TermThenKill
             | Self::TermTwice
-            | Self::TermThenQuit => After::Leaves,
-            Self::Kill(Whom::Guardian) | Self::StepDown => After::EndsTerm,
+            | Self::TermThenQuit
+            | Self::TakeOut => After::Leaves,
+            Self::Kill(Whom::Guardian) | Self::StepDown | Self::StepDownOne => After::EndsTerm,
             Self::Kill(Whom::Job | Whom::JobTree | Whom::GuardianOfChecks)
             | Self::Term(Whom::Job | Whom::JobTree | Whom::Guardian)
             | Self::Reload
@@ -305,6 +380,10 @@ impl Kind {
             Self::Stop(w) => format!("SIGSTOP of the {}", w.name()),
             Self::Term(w) => format!("SIGTERM of the {}", w.name()),
             Self::StepDown => "step-down by SIGUSR1".into(),
+            Self::StepDownOne => "step-down of one of several".into(),
+            Self::PauseOne => "pause of one of several".into(),
+            Self::TakeOut => "reload without one of several".into(),
+            Self::ExecFails => "exec fails".into(),
             Self::Reconfigure => "restart with another config".into(),
             Self::Move(world) => world.name().into(),
             Self::Reload => "reload with another config".into(),
@@ -362,6 +441,7 @@ impl Blow {
             Self::Term => "SIGTERM of the daemon",
             Self::KillDaemon => "SIGKILL of the daemon",
             Self::KillGuardian => "SIGKILL of the guardian",
+            Self::TakeOut => "reload without it",
         }
     }
 }

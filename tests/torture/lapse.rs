@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::common::millis;
 use crate::common::process::monotonic_ns;
-use crate::elections::{Election, prefix};
+use crate::elections::{Election, Job, prefix};
 use crate::faults::{Range, nanos};
 use crate::kinds::{Fault, Kind, Target, Whom};
 use crate::store::{lease_of, try_ask};
@@ -121,7 +121,7 @@ impl Range<'_> {
         let from = monotonic_ns();
         for replica in self.replicas.of(Election::Steady) {
             let lasts = millis(500);
-            if !replica.take(false, from + nanos(lasts)) {
+            if !replica.take(None, from + nanos(lasts)) {
                 continue;
             }
             let kill = Fault {
@@ -129,8 +129,12 @@ impl Range<'_> {
                 lasts,
                 kind: Kind::Kill(Whom::Daemon),
                 target: Target::Leader(Election::Steady),
+                job: Job::Counts,
             };
-            if !replica.signal(Whom::Daemon, Signal::KILL).is_empty() {
+            if !replica
+                .signal(Whom::Daemon, Election::Steady, Signal::KILL)
+                .is_empty()
+            {
                 self.note(&kill, Some(replica), from);
             }
         }

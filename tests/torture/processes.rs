@@ -5,7 +5,8 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::common::{Daemon, process};
+use crate::common::{Daemon, Line, process};
+use crate::elections::Election;
 use crate::replicas::binary;
 
 /// Whether it may be sent this signal yet: one that starts does not listen, and what is to become it
@@ -42,41 +43,80 @@ fn binary_name() -> String {
     name.chars().take(15).collect()
 }
 
-pub(crate) fn guardian(daemon: &Daemon) -> Option<i32> {
-    process::child(daemon.pid(), "incumbent-guard")
+/// The one of this election.
+pub(crate) fn guardian(daemon: &Daemon, of: Election) -> Option<i32> {
+    owner(daemon, of, "incumbent-guard", "runs")
 }
 
-pub(crate) fn guardian_of_checks(daemon: &Daemon) -> Option<i32> {
-    process::child(daemon.pid(), "incumbent-check")
+/// The one of this election.
+pub(crate) fn guardian_of_checks(daemon: &Daemon, of: Election) -> Option<i32> {
+    owner(daemon, of, "incumbent-check", "runs.checks")
+}
+
+/// The child with this short name; of several jobs' that which holds this file of its job's.
+fn owner(daemon: &Daemon, of: Election, name: &str, file: &str) -> Option<i32> {
+    let Some(job) = of.job() else {
+        return process::child(daemon.pid(), name);
+    };
+    let held = Path::new("jobs").join(job.name()).join(file);
+    let holds = |pid: &i32| {
+        let all = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        let mut all = all.into_iter().flatten().flatten();
+        all.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|it| it.ends_with(&held)))
+    };
+    let mut named = guardians(daemon).into_iter();
+    named.find(|pid| process::comm(*pid).as_deref() == Some(name) && holds(pid))
+}
+
+/// All guardians, those of checks as well.
+pub(crate) fn guardians(daemon: &Daemon) -> Vec<i32> {
+    let mut children = process::children(daemon.pid());
+    children.retain(|pid| {
+        let comm = process::comm(*pid).unwrap_or_default();
+        ["incumbent-guard", "incumbent-check"].contains(&comm.as_str()) && process::is_alive(*pid)
+    });
+    children
 }
 
 /// Daemon and guardians.
 pub(crate) fn of_ours(daemon: &Daemon) -> Vec<i32> {
-    let guardians = [guardian(daemon), guardian_of_checks(daemon)];
-    guardians
-        .into_iter()
-        .flatten()
-        .chain([daemon.pid()])
-        .collect()
+    let guardians = guardians(daemon).into_iter();
+    guardians.chain([daemon.pid()]).collect()
+}
+
+/// The lines with this message about this election.
+pub(crate) fn lines(daemon: &Daemon, of: Election, message: &str) -> Vec<Line> {
+    let mut lines = daemon.lines(message);
+    lines.retain(|line| line.get("election").and_then(Value::as_str) == Some(of.prefix()));
+    lines
 }
 
 /// The main process of its last run, while it lives.
-pub(crate) fn job(daemon: &Daemon) -> Option<i32> {
-    let started = daemon.lines("job started");
+pub(crate) fn job(daemon: &Daemon, of: Election) -> Option<i32> {
+    let started = lines(daemon, of, "job started");
     let pid = started.last()?.get("pid").and_then(Value::as_i64)?;
     let pid = i32::try_from(pid).ok()?;
     daemon.processes().contains(&pid).then_some(pid)
 }
 
-/// Signals all there are but for some, until no other is found.
-pub(crate) fn whole_tree(daemon: &Daemon, signal: Signal, spared: &[i32]) -> Vec<i32> {
+/// What came of a daemon beside itself and its guardians: of several jobs' what is of this one.
+pub(crate) fn tree(daemon: &Daemon, of: Election) -> Vec<i32> {
+    let ours = of_ours(daemon);
+    let mut tree = daemon.processes();
+    tree.retain(|pid| !ours.contains(pid));
+    if of.job().is_some() {
+        let own = process::carrying(&format!("INCUMBENT_ELECTION={}", of.prefix()));
+        tree.retain(|pid| own.contains(pid));
+    }
+    tree
+}
+
+/// Signals all that `find` finds, until no other is found.
+pub(crate) fn all_of(signal: Signal, find: impl Fn() -> Vec<i32>) -> Vec<i32> {
     let mut got = Vec::new();
     loop {
-        let new: Vec<_> = daemon
-            .processes()
-            .into_iter()
-            .filter(|pid| !spared.contains(pid) && !got.contains(pid))
-            .collect();
+        let mut new = find();
+        new.retain(|pid| !got.contains(pid));
         if new.is_empty() {
             return got;
         }

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use crate::checker::{self, After, Breach, Evidence, Verdict};
 use crate::common::record::Life;
+use crate::elections::SEVERAL;
+use crate::judge::Judged;
 use crate::prompt;
-use crate::slots::Slots;
 
 /// How long after a fault's beginning a job's end is put down to it.
 const EFFECT: u64 = 12_000_000_000;
@@ -116,7 +117,8 @@ fn counted(evidence: &Evidence) -> BTreeMap<(bool, &str), usize> {
 }
 
 /// Prints it, and writes the same to a file in `target` that no other seed or version of etcd has.
-pub(crate) fn publish(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) {
+pub(crate) fn publish(run: &Run, evidence: &Evidence, judged: &Judged) {
+    let (slots, verdict) = (&judged.slots[0], &judged.verdict);
     let handovers = handovers(evidence);
     println!(
         "\netcd {}, seed {}, {} minutes: thrown {} faults",
@@ -142,6 +144,7 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &V
         let (p95, worst) = (at(spans, 0.95), at(spans, 1.0));
         println!("{name:32}{n:6}{median:10.1}{p95:10.1}{worst:10.1}");
     }
+    println!("the store was slow {} times", evidence.lulls.len());
     let heals = healed(evidence);
     println!("\nafter the last fault of a storm somebody led within, ms: {heals:.0?}");
     let (runs, counts) = (checker::runs(&evidence.lives).len(), evidence.counts.len());
@@ -165,6 +168,7 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &V
             println!("{what}, nothing else beside: {n}, median {median:.1} ms, worst {worst:.1}");
         }
     }
+    tell_several(judged);
     println!(
         "{} breaches; {} overlaps in the excepted class",
         verdict.breaches.len(),
@@ -172,8 +176,20 @@ pub(crate) fn publish(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &V
     );
     let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
     let file = format!("{target}/torture-{}-{}.json", run.etcd, run.seed);
-    let text = serde_json::to_string_pretty(&as_json(run, evidence, slots, verdict)).unwrap();
+    let text = serde_json::to_string_pretty(&as_json(run, evidence, judged)).unwrap();
     std::fs::write(file, text + "\n").unwrap();
+}
+
+/// Prints how much was seen of the daemons with several jobs.
+fn tell_several(judged: &Judged) {
+    let (slots, beside) = (&judged.slots[1], judged.beside);
+    for (of, own) in SEVERAL.iter().zip(&judged.others[1..]) {
+        let terms = prompt::terms(own).len();
+        let (runs, counts) = (checker::runs(&own.lives).len(), own.counts.len());
+        println!("{of:?}: {terms} terms, {runs} runs, {counts} guarded writes accepted");
+    }
+    println!("its slots: {}: {:?}", slots.policy, slots.results());
+    println!("{beside} stands beside a fault of another job's, and of nothing else");
 }
 
 /// What the checker timed, for hand-overs that must wait for no TTL.
@@ -198,7 +214,10 @@ fn healed(evidence: &Evidence) -> Spans {
         .collect()
 }
 
-fn as_json(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) -> Value {
+fn as_json(run: &Run, evidence: &Evidence, judged: &Judged) -> Value {
+    let (slots, verdict) = (&judged.slots[0], &judged.verdict);
+    let several = judged.others[1..].iter();
+    let terms: usize = several.map(|own| prompt::terms(own).len()).sum();
     let thrown: Vec<_> = counted(evidence)
         .into_iter()
         .map(|((excepted, name), n)| json!({"fault": name, "excepted": excepted, "n": n}))
@@ -225,6 +244,7 @@ fn as_json(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) -> 
         "schedule": slots.policy.to_string(), "slots": slots.came(),
         "slot_runs": slots.starts.len(), "slot_results": slots.results(),
         "slots_completed": slots.completed(),
+        "terms_of_several": terms, "stands_beside": judged.beside,
         "breaches": broken(&verdict.breaches), "excepted": broken(&verdict.excepted),
     })
 }
@@ -233,7 +253,7 @@ fn as_json(run: &Run, evidence: &Evidence, slots: &Slots, verdict: &Verdict) -> 
 pub(crate) fn assert_unbroken(
     run: &Run,
     evidence: &Evidence,
-    scheduled: &Evidence,
+    others: &[Evidence],
     verdict: &Verdict,
 ) {
     for excused in &verdict.excepted {
@@ -245,11 +265,13 @@ pub(crate) fn assert_unbroken(
     let Some(first) = verdict.breaches.iter().min_by_key(|breach| breach.at) else {
         return;
     };
-    let mut both = evidence.clone();
-    both.lives.extend(scheduled.lives.iter().cloned());
-    both.candidates.extend(scheduled.candidates.iter().cloned());
+    let mut all = evidence.clone();
+    for other in others {
+        all.lives.extend(other.lives.iter().cloned());
+        all.candidates.extend(other.candidates.iter().cloned());
+    }
     println!("\nseconds from the beginning, around the first:");
-    println!("{}", timeline(run, &both, first));
+    println!("{}", timeline(run, &all, first));
     let n = verdict.breaches.len();
     panic!("{n} breaches with seed {}", run.seed);
 }
@@ -263,6 +285,10 @@ fn timeline(run: &Run, evidence: &Evidence, breach: &Breach) -> String {
         let whom = fault.replica.as_deref().unwrap_or("store");
         lines.push((fault.from, format!("{whom}: {} begins", fault.name)));
         lines.push((fault.to, format!("{whom}: {} ends", fault.name)));
+    }
+    for lull in &evidence.lulls {
+        lines.push((lull.from, "the store is slow".into()));
+        lines.push((lull.to, "the store is no more slow".into()));
     }
     for job in checker::runs(&evidence.lives) {
         let named = evidence.candidates.iter().find(|c| c.token == job.token);

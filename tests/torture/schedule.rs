@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use crate::beside::Ill;
-use crate::checker::After;
+use crate::checker::{After, Reach};
 use crate::common::{Direction, Random};
-use crate::elections::Election;
+use crate::elections::{Election, Job};
 use crate::holds::{Hold, Want};
 use crate::kinds::{Blow, Cut, Fault, Kind, Record, Target, Whom};
+use crate::replicas::WITH_ONE;
 use crate::worlds::World;
 
 /// How long faults begin for, in one storm.
@@ -89,13 +90,21 @@ pub(crate) fn storm(seed: u64, number: u64, replicas: usize, excepted: bool) -> 
     if number % 8 == 1 {
         // It lasts too long to find a place among others.
         let hold = [Hold::Frozen, Hold::Roots, Hold::Traced][random.below(3)];
-        let kind = Kind::Unkillable(hold, draw_blow(&mut random));
-        faults.push(drawn(&mut random, kind, at, replicas));
+        let fitting = (0..20).find_map(|_| {
+            let kind = Kind::Unkillable(hold, draw_blow(&mut random));
+            let fault = drawn(&mut random, kind, at, replicas);
+            is_of_turn(&fault, number).then_some(fault)
+        });
+        faults.extend(fitting);
     }
     while at < STORM {
         // Some moments suit no fault: others are tried, so that none starves.
         let fitting = (0..8).find_map(|_| {
-            let fault = draw(&mut random, at, replicas, excepted);
+            let fault = if is_of_jobs(number) && random.below(2) == 0 {
+                draw_of_one_job(&mut random, at, replicas)
+            } else {
+                draw(&mut random, at, replicas, excepted)
+            };
             let fits = !faults.iter().any(|other| clashes(&fault, other));
             (fits && is_of_turn(&fault, number)).then_some(fault)
         });
@@ -105,10 +114,65 @@ pub(crate) fn storm(seed: u64, number: u64, replicas: usize, excepted: bool) -> 
     faults
 }
 
+/// Whether that is a storm in which daemons with several jobs suffer only what is one job's, so that the end
+/// of another's term can't have any other reason.
+fn is_of_jobs(number: u64) -> bool {
+    [1, 3].contains(&(number % 8))
+}
+
+/// A fault that hits one of several jobs.
+fn draw_of_one_job(random: &mut Random, at: Duration, replicas: usize) -> Fault {
+    let whom = [
+        Whom::Guardian,
+        Whom::Guardian,
+        Whom::Job,
+        Whom::JobTree,
+        Whom::GuardianOfChecks,
+    ][random.below(5)];
+    let blow = [Blow::StepDown, Blow::KillGuardian, Blow::TakeOut][random.below(3)];
+    let kind = match random.below(14) {
+        0 | 1 => Kind::Kill(whom),
+        2 | 3 => Kind::Stop(whom),
+        4 => Kind::Term(whom),
+        5 => Kind::StepDownOne,
+        6 => Kind::PauseOne,
+        7 | 8 => Kind::TakeOut,
+        9 => Kind::ExecFails,
+        10 => Kind::ExecHangs(blow),
+        11 => Kind::DeleteKey,
+        12 => Kind::Revoke,
+        _ => Kind::Unkillable([Hold::Frozen, Hold::Traced][random.below(2)], blow),
+    };
+    let mut fault = drawn(random, kind, at, replicas);
+    if !matches!(fault.target, Target::Leader(Election::Of(_))) {
+        let scheduled = matches!(kind, Kind::ExecFails | Kind::PauseOne);
+        let job = if scheduled { Job::Leaks } else { fault.job };
+        fault.target = Target::Leader(Election::Of(job));
+    }
+    fault
+}
+
+/// Whether a replica with several jobs may be hit by it.
+fn may_hit_several(target: Target) -> bool {
+    match target {
+        Target::Replica(i) => i >= WITH_ONE,
+        Target::Leader(of) => of.job().is_some(),
+        Target::Several(some) => some >> WITH_ONE != 0,
+        Target::Store => false,
+    }
+}
+
 /// Whether a fault fits the storm of this number.
 fn is_of_turn(fault: &Fault, number: u64) -> bool {
     // Nobody who joins leads while it goes on, and whatever comes late beside it is excused.
     if fault.kind == Kind::StrangeKey && number % 8 != 5 {
+        return false;
+    }
+    if fault.kind.is_typed() && !is_of_jobs(number) {
+        return false;
+    }
+    let whole = fault.kind.reach(Election::Of(fault.job)) == Reach::All;
+    if is_of_jobs(number) && whole && may_hit_several(fault.target) {
         return false;
     }
     match number % 8 {
@@ -118,7 +182,7 @@ fn is_of_turn(fault: &Fault, number: u64) -> bool {
         // Jobs that can't be killed, which need a store in order and leases that last.
         1 => !fault.kind.deafens() && early_ends(fault).is_none() && fault.kind != Kind::Load,
         // Nothing that would excuse a late hand-over.
-        3 => fault.kind.after() != After::Lingers,
+        3 => fault.kind.after() != After::Lingers || (!whole && may_hit_several(fault.target)),
         2 | 6 => early_ends(fault).is_none(),
         _ => {
             let heard = early_ends(fault).is_none_or(|(from, _)| from > Duration::ZERO);
@@ -137,6 +201,22 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
     let of_replicas = kind.is_of_processes() || kind.is_of_network() || kind.is_of_a_lease();
     let target = match random.below(100) {
         _ if !of_replicas => Target::Store,
+        // Slots of a paused time are skipped, which would excuse too much.
+        _ if kind == Kind::PauseOne => {
+            let jobs = [Job::Counts, Job::Leaks, Job::Stubborn];
+            Target::Leader(Election::Of(jobs[random.below(jobs.len())]))
+        }
+        _ if kind.is_of_one_of_several() => Target::Leader(Election::Of(draw_job(random))),
+        // A run that can't be executed has said nothing of itself.
+        _ if kind == Kind::ExecFails => {
+            let elections = [
+                Election::Steady,
+                Election::Of(Job::Counts),
+                Election::Of(Job::Leaks),
+                Election::Of(Job::Stubborn),
+            ];
+            Target::Leader(elections[random.below(elections.len())])
+        }
         _ if kind.is_of_leaders() => Target::Leader(draw_election(random)),
         0..70 => Target::Leader(draw_election(random)),
         70..80 if !kind.is_of_a_lease() => several(random, replicas),
@@ -173,9 +253,11 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
         Kind::Kill(_)
         | Kind::Term(_)
         | Kind::StepDown
+        | Kind::StepDownOne
         | Kind::Reconfigure
         | Kind::Move(_)
         | Kind::Reload => Duration::from_millis(500),
+        Kind::PauseOne | Kind::TakeOut | Kind::ExecFails => random.millis(1_000, 4_000),
         // Until the next one is killed: within its delay, or a moment after it.
         Kind::RevokeThenKillNext => random.millis(50, 1_200),
         Kind::Revoke | Kind::DeleteKey | Kind::Compact | Kind::Defragment(_) => Duration::ZERO,
@@ -192,17 +274,22 @@ fn drawn(random: &mut Random, kind: Kind, at: Duration, replicas: usize) -> Faul
         lasts,
         kind,
         target,
+        job: draw_job(random),
     }
 }
 
 /// Whose leader is hit.
 fn draw_election(random: &mut Random) -> Election {
     // What is started again and again has less to lose.
-    if random.below(3) == 0 {
-        Election::Scheduled
-    } else {
-        Election::Steady
+    match random.below(9) {
+        0..=3 => Election::Steady,
+        4 | 5 => Election::Scheduled,
+        _ => Election::Of(draw_job(random)),
     }
+}
+
+fn draw_job(random: &mut Random) -> Job {
+    [Job::Counts, Job::Slots, Job::Leaks, Job::Stubborn][random.below(4)]
 }
 
 /// Two or more; all of them now and then.
@@ -230,7 +317,7 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
     }
     let member = random.below(MEMBERS);
     let single = [Whom::Daemon, Whom::Guardian, Whom::Job, Whom::JobTree][random.below(4)];
-    match random.below(86) {
+    match random.below(98) {
         0..=8 => Kind::Kill(single),
         9..=13 => Kind::Stop(single),
         14..=16 => Kind::Term(single),
@@ -277,6 +364,10 @@ fn draw_kind(random: &mut Random, excepted: bool) -> Kind {
         69 => Kind::TermThenQuit,
         70 | 71 => Kind::HupStorm,
         72..=78 => Kind::Move(draw_world(random)),
+        86..=88 => Kind::StepDownOne,
+        89..=91 => Kind::PauseOne,
+        92..=94 => Kind::TakeOut,
+        95..=97 => Kind::ExecFails,
         _ => Kind::Load,
     }
 }
@@ -391,7 +482,7 @@ mod tests {
                 .iter()
                 .any(|f| matches!(f.target, Target::Several(_)));
         }
-        assert_eq!(names.len(), 87, "{names:#?}");
+        assert_eq!(names.len(), 95, "{names:#?}");
         assert!(several);
         assert!(most >= 3, "{most}");
     }

@@ -493,7 +493,7 @@ fn a_schedule_that_stands_still_is_caught() {
 fn every_policy_is_drawn_and_can_be_read() {
     let drawn: Vec<_> = (1..100).map(SlotPolicy::of).collect();
     for policy in &drawn {
-        policy.toml().parse::<toml::Table>().unwrap();
+        policy.toml("job").parse::<toml::Table>().unwrap();
     }
     for guarantee in [Guarantee::AtMostOnce, Guarantee::AtLeastOnce] {
         assert!(drawn.iter().any(|it| it.guarantee == guarantee));

@@ -75,8 +75,8 @@ impl SlotPolicy {
         }
     }
 
-    /// The same in a configuration.
-    pub(crate) fn toml(&self) -> String {
+    /// The same in a configuration, for the job with this table.
+    pub(crate) fn toml(&self, table: &str) -> String {
         let off = |seconds: Option<u64>| seconds.map_or("off".to_owned(), |it| format!("{it}s"));
         let when = if self.as_cron {
             format!("cron = '*/{} * * * * *'", self.period)
@@ -98,7 +98,7 @@ impl SlotPolicy {
             Overlap::Replace => "replace",
         };
         format!(
-            "job.timeout = '{}'\njob.schedule = {{ {when}, guarantee = '{guarantee}', \
+            "{table}.timeout = '{}'\n{table}.schedule = {{ {when}, guarantee = '{guarantee}', \
              missed = '{missed}', missed_max = {}, overlap = '{overlap}', retries = {}, \
              retry_delay = '300ms', start_within = '{}', jitter = '{}ms', drain = '{}ms', \
              history = {} }}\n",
@@ -121,7 +121,7 @@ impl SlotPolicy {
 
 impl fmt::Display for SlotPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.toml().replace('\n', " ").trim())
+        f.write_str(self.toml("job").replace('\n', " ").trim())
     }
 }
 

@@ -20,14 +20,8 @@ use crate::common::process::monotonic_ns;
 use crate::elections::{ELECTIONS, Election};
 use crate::slots::StateWrite;
 
-/// The key that the jobs count in.
-pub(crate) const COUNTER: &str = "/torture/count";
-
 /// The key that writers write to who keep a job's variables beyond its term.
 pub(crate) const LATE: &str = "/torture/late";
-
-/// How the keys begin that the scheduled job's runs put when they complete themselves; the slot follows.
-pub(crate) const DONE: &str = "/torture/done/";
 
 /// Longest wait for one member's answer.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -44,14 +38,14 @@ struct Told {
     /// The first that answered, when all was in order.
     cluster: Option<u64>,
     revision: i64,
-    counts: Vec<Count>,
-    late: Vec<Count>,
-    /// By token, of both elections.
+    /// By the key that they are in.
+    counts: BTreeMap<String, Vec<Count>>,
+    /// By token, of all elections.
     candidates: BTreeMap<i64, Candidacy>,
     /// When a marker was written.
     marked: BTreeSet<i64>,
-    /// What was written of the schedule, by revision.
-    slots: BTreeMap<i64, StateWrite>,
+    /// What was written of a schedule, by revision.
+    slots: BTreeMap<(Election, i64), StateWrite>,
 }
 
 impl Chronicle {
@@ -115,7 +109,7 @@ impl Chronicle {
         let (token, revision) = revisions;
         let mut told = self.told();
         told.revision = told.revision.max(revision);
-        if key == COUNTER || key == LATE {
+        if key.starts_with("/torture/count-") || key == LATE {
             let word = |i: usize| value.split(' ').nth(i).unwrap().parse::<i64>().unwrap();
             let id = (
                 word(1),
@@ -129,22 +123,22 @@ impl Chronicle {
                 id,
                 number,
             };
-            if key == COUNTER {
-                told.counts.push(count);
-            } else {
-                told.late.push(count);
-            }
-        } else if let Some(name) = key.strip_prefix(Election::Scheduled.prefix())
-            && let Some(name) = name.strip_prefix(".meta/")
-            && name != "ended"
-        {
+            let counts = told.counts.entry(key.to_owned());
+            counts.or_default().push(count);
+        } else if let Some((of, name)) = ELECTIONS.iter().find_map(|it| {
+            let rest = key.strip_prefix(it.prefix())?.strip_prefix(".meta/")?;
+            (it.is_scheduled() && rest != "ended").then_some((*it, rest))
+        }) {
             if !deleted {
-                let write = told.slots.entry(revision).or_default();
+                let write = told.slots.entry((of, revision)).or_default();
                 (write.revision, write.at) = (revision, at);
                 write.note(name, value);
             }
-        } else if let Some(slot) = key.strip_prefix(DONE) {
-            let write = told.slots.entry(revision).or_default();
+        } else if let Some((of, slot)) = ELECTIONS
+            .iter()
+            .find_map(|it| Some((*it, key.strip_prefix(&it.done())?)))
+        {
+            let write = told.slots.entry((of, revision)).or_default();
             (write.revision, write.at) = (revision, at);
             write.done = Some((slot.to_owned(), value.to_owned()));
         } else if ELECTIONS
@@ -178,18 +172,16 @@ impl Chronicle {
         self.told().revision
     }
 
-    pub(crate) fn counts(&self) -> Vec<Count> {
-        self.told().counts.clone()
+    /// The history of a key that is counted in.
+    pub(crate) fn counts(&self, key: &str) -> Vec<Count> {
+        self.told().counts.get(key).cloned().unwrap_or_default()
     }
 
-    pub(crate) fn late_counts(&self) -> Vec<Count> {
-        self.told().late.clone()
-    }
-
-    /// What was written of the schedule, in the order of revisions.
-    pub(crate) fn slots(&self) -> Vec<StateWrite> {
+    /// What was written of this schedule, in the order of revisions.
+    pub(crate) fn slots(&self, of: Election) -> Vec<StateWrite> {
         let told = self.told();
-        let of_state = told.slots.values().filter(|write| write.is_of_state());
+        let own = told.slots.iter().filter(|((it, _), _)| *it == of);
+        let of_state = own.map(|(_, write)| write).filter(|it| it.is_of_state());
         of_state.cloned().collect()
     }
 
@@ -226,11 +218,11 @@ impl Chronicle {
         Some((next.name.clone(), next.created_at))
     }
 
-    /// The newest key under this name that stands.
-    pub(crate) fn standing_of(&self, name: &str) -> Option<String> {
+    /// The newest key under this name that stands in this election.
+    pub(crate) fn standing_of(&self, name: &str, of: Election) -> Option<String> {
         let told = self.told();
-        let mut own = told.candidates.values().rev();
-        let own = own.find(|c| c.name == name && c.deleted.is_none());
+        let own = told.of(of).filter(|c| c.name == name);
+        let own = own.filter(|c| c.deleted.is_none()).last();
         own.map(|candidate| candidate.key.clone())
     }
 

@@ -58,10 +58,11 @@ impl World {
         }
     }
 
-    /// The same for a replica of this election: a daemon that is the job never comes to the end of a run.
+    /// The same for a replica of this election: a daemon that is the job never comes to the end of a run, and
+    /// there is none for each of several.
     pub(crate) fn of(self, election: Election) -> Self {
         match (self, election) {
-            (Self::Nested, Election::Scheduled) => Self::Plain,
+            (Self::Nested, Election::Scheduled | Election::Of(_)) => Self::Plain,
             _ => self,
         }
     }
@@ -96,9 +97,9 @@ pub(crate) fn nested_log(sandbox: &Sandbox, replica: &str) -> PathBuf {
     sandbox.join(&format!("nested-{replica}.log"))
 }
 
-/// While this file is there, the replica's job gets a process of root's, if it can.
-pub(crate) fn wish(sandbox: &Sandbox, replica: &str) -> PathBuf {
-    sandbox.join(&format!("{replica}.root"))
+/// While this file is there, this owner's job gets a process of root's, if it can.
+pub(crate) fn wish(sandbox: &Sandbox, owner: &str) -> PathBuf {
+    sandbox.join(&format!("{owner}.root"))
 }
 
 impl Ways {
@@ -119,24 +120,28 @@ impl Ways {
         links: &Links,
         job: Vec<String>,
     ) -> Builder {
+        let job = match world {
+            World::Nested => self.nested(sandbox, links, job),
+            _ => clad(world, sandbox, &self.replica, job),
+        };
+        self.house(builder.job(&job), world, sandbox, links)
+    }
+
+    /// A replica in a world, whatever its jobs.
+    pub(crate) fn house(
+        &self,
+        builder: Builder,
+        world: World,
+        sandbox: &Sandbox,
+        links: &Links,
+    ) -> Builder {
         let folder = sandbox.join(&self.replica);
         if folder.exists() && rustix::process::geteuid().is_root() {
             ordinary::give(sandbox.path(), &folder, 0);
         }
         match world {
-            World::Plain => builder.job(&job),
-            World::Hidden => {
-                let job = self.with_roots(sandbox, job);
-                builder.job(&job).of(self.user).hidepid()
-            }
-            World::Nobody => {
-                // Who may not read the config needs none of it.
-                let user =
-                    "env -u INCUMBENT_CONFIG setpriv --reuid=65534 --regid=65534 --clear-groups --";
-                let words = user.split(' ').map(str::to_owned);
-                builder.job(&words.chain(job).collect::<Vec<_>>())
-            }
-            World::Nested => builder.job(&self.nested(sandbox, links, job)),
+            World::Plain | World::Nobody | World::Nested => builder,
+            World::Hidden => builder.of(self.user).hidepid(),
             World::HalfDead => {
                 let (wrapper, _) = self
                     .half_dead
@@ -144,31 +149,10 @@ impl Ways {
                 let urls = links.urls().into_iter();
                 let urls: Vec<_> = urls.map(|url| url.replace("127.0.0.1", NAME)).collect();
                 builder
-                    .job(&job)
                     .binary(wrapper.clone())
                     .toml(&format!("etcd.endpoints = {urls:?}"))
             }
         }
-    }
-
-    /// The job, with a process beside that takes root's rights and becomes part of the run once it is
-    /// wished for.
-    fn with_roots(&self, sandbox: &Sandbox, job: Vec<String>) -> Vec<String> {
-        let become_root = sandbox.join("become-root");
-        if !become_root.exists() {
-            fs::copy("/usr/bin/setpriv", &become_root).unwrap();
-            fs::set_permissions(&become_root, Permissions::from_mode(0o4755)).unwrap();
-        }
-        let script = format!(
-            "while kill -0 $$ && sleep 0.1; do [ -e {} ] && exec {} --reuid=0 --regid=0 \
-             --clear-groups -- {} {} --every 10ms --ignore-term --part-of $$; done 2>&- & exec \"$@\"",
-            wish(sandbox, &self.replica).display(),
-            become_root.display(),
-            job[0],
-            job[1],
-        );
-        let shell = ["sh", "-c", &script, "sh"].map(str::to_owned);
-        shell.into_iter().chain(job).collect()
     }
 
     fn half_dead(&self, sandbox: &Sandbox, links: &Links) -> (PathBuf, Vec<Dead>) {
@@ -222,6 +206,40 @@ impl Ways {
         let shell = ["sh", "-c", &script, "sh"].map(str::to_owned);
         shell.into_iter().chain(job).collect()
     }
+}
+
+/// A job as it is started in a world; `owner` is no other job's.
+pub(crate) fn clad(world: World, sandbox: &Sandbox, owner: &str, job: Vec<String>) -> Vec<String> {
+    match world {
+        World::Plain | World::Nested | World::HalfDead => job,
+        World::Hidden => with_roots(sandbox, owner, job),
+        World::Nobody => {
+            // Who may not read the config needs none of it.
+            let user =
+                "env -u INCUMBENT_CONFIG setpriv --reuid=65534 --regid=65534 --clear-groups --";
+            user.split(' ').map(str::to_owned).chain(job).collect()
+        }
+    }
+}
+
+/// The job, with a process beside that takes root's rights and becomes part of the run once it is
+/// wished for.
+fn with_roots(sandbox: &Sandbox, owner: &str, job: Vec<String>) -> Vec<String> {
+    let become_root = sandbox.join("become-root");
+    if !become_root.exists() {
+        fs::copy("/usr/bin/setpriv", &become_root).unwrap();
+        fs::set_permissions(&become_root, Permissions::from_mode(0o4755)).unwrap();
+    }
+    let script = format!(
+        "while kill -0 $$ && sleep 0.1; do [ -e {} ] && exec {} --reuid=0 --regid=0 \
+             --clear-groups -- {} {} --every 10ms --ignore-term --part-of $$; done 2>&- & exec \"$@\"",
+        wish(sandbox, owner).display(),
+        become_root.display(),
+        job[0],
+        job[1],
+    );
+    let shell = ["sh", "-c", &script, "sh"].map(str::to_owned);
+    shell.into_iter().chain(job).collect()
 }
 
 #[cfg(test)]

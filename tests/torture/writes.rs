@@ -10,10 +10,10 @@ use rustix::process::Signal;
 use crate::checker::Wait;
 use crate::common::process::monotonic_ns;
 use crate::common::{millis, patience};
-use crate::elections::{ELECTIONS, Election, prefix};
+use crate::elections::{ELECTIONS, Election, Job, prefix};
 use crate::faults::{NAMES, Range, nanos};
 use crate::kinds::{Fault, Kind, Record, Target, Whom};
-use crate::replicas::Replica;
+use crate::replica::Replica;
 use crate::store::try_ask;
 
 /// How long a replica that was killed may take to stand again, for it to be of use here.
@@ -47,8 +47,8 @@ impl Range<'_> {
     }
 
     /// Takes the leader's key off its lease; what is left of that, an operator deletes.
-    pub(crate) fn put_key(&self, replica: &Replica, fault: &Fault) -> bool {
-        let Some(key) = self.key_of(replica, fault) else {
+    pub(crate) fn put_key(&self, replica: &Replica, fault: &Fault, of: Election) -> bool {
+        let Some(key) = self.key_of(replica, fault, of) else {
             return false;
         };
         let Some(permit) = self.permit() else {
@@ -77,7 +77,7 @@ impl Range<'_> {
         // A pause has slots skipped, which would excuse too much.
         let of_both = record != Record::Pause;
         let elections = if of_both {
-            &ELECTIONS[..]
+            &ELECTIONS[..2]
         } else {
             &ELECTIONS[..1]
         };
@@ -159,17 +159,24 @@ impl Range<'_> {
         let mut steady = self.replicas.of(Election::Steady);
         let replica = steady.find(|replica| {
             first.as_ref() != Some(&replica.name)
-                && self.chronicle.standing_of(&replica.name).is_some()
-                && replica.take(false, end)
-                && replica.take(true, end)
+                && self
+                    .chronicle
+                    .standing_of(&replica.name, Election::Steady)
+                    .is_some()
+                && replica.take(None, end)
+                && replica.take_network(end)
         })?;
         let kill = Fault {
             at: Duration::ZERO,
             lasts,
             kind: Kind::Kill(Whom::Daemon),
             target: Target::Leader(Election::Steady),
+            job: Job::Counts,
         };
-        if replica.signal(Whom::Daemon, Signal::KILL).is_empty() {
+        if replica
+            .signal(Whom::Daemon, Election::Steady, Signal::KILL)
+            .is_empty()
+        {
             return None;
         }
         self.note(&kill, Some(replica), from);
