@@ -118,8 +118,11 @@ impl Mind {
 
     /// The guardian would not start a run, since the term is ending.
     pub(super) fn not_started(&mut self) {
-        if matches!(self.place, Place::Leading(..)) {
-            self.lose_term(EndReason::Deadline, Stop::Lost);
+        match &self.place {
+            Place::Leading(..) => self.lose_term(EndReason::Deadline, Stop::Lost),
+            // The run that the end waited for doesn't come, and the guardian waits for a word.
+            Place::Ending(_, ending) if ending.draining => self.stop_job(Stop::Planned),
+            _ => {}
         }
     }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::candidate::decide::words::SlotRequest;
 use crate::config::Scheduling;
 use crate::election::control::Notice;
+use crate::guardian::protocol::Refusal;
 use crate::schedule::planner::{Guarantee, Missed, Overlap, Policy};
 use crate::schedule::record::State;
 use crate::schedule::{Pace, Schedule, Stored, Written};
@@ -90,6 +91,37 @@ fn what_an_earlier_term_has_asked_is_not_answered_to_the_next() {
     play.at(60_001, Event::SlotsWrote(earlier, first, done), &[]);
     let did = play.does(60_002, Event::SlotsWrote(lease, claim, done));
     assert_eq!(did.last().map(String::as_str), Some("start job"));
+}
+
+#[test]
+fn a_term_that_waits_for_its_run_ends_though_the_guardian_will_not_start_it() {
+    let mut scheduling = scheduling();
+    scheduling.policy.drain = Duration::from_mins(1);
+    let spec = scheduling.schedule.spec().to_owned();
+    let mut play = Play::with(config_with(|config| config.scheduling = Some(scheduling)));
+    let (lease, read) = play.leads_with(59_000, 1);
+    let stored = Stored::State {
+        state: Box::new(State::new(spec, Time::from_secs(1))),
+        revision: Revision::new(8),
+    };
+    play.does(59_001, Event::SlotsRead(lease, read, stored));
+    let claim = asked(&play.0.handle(Event::Tick, now(60_000), 0)).unwrap();
+    let done = Written::Done {
+        revision: Revision::new(9),
+    };
+    let did = play.does(60_001, Event::SlotsWrote(lease, claim, done));
+    assert_eq!(did.last().map(String::as_str), Some("start job"));
+    let stops = |did: &[String]| did.iter().any(|what| what.starts_with("stop"));
+    let did = play.does(60_002, Event::Order(Order::Shutdown));
+    assert!(!stops(&did), "it waits for the run: {did:?}");
+    // By the guardian's clock the deadline was too near, as it stood still.
+    let refused = Event::Guardian(Report::Refused {
+        run: 1,
+        reason: Refusal::Deadline,
+    });
+    let did = play.does(60_003, refused);
+    // The guardian has yet to run the hook at the term's end, and waits for a word.
+    assert!(stops(&did), "{did:?}");
 }
 
 /// What is asked of a leader that may go over to another between runs.
