@@ -10,6 +10,9 @@ use crate::keys::LeaseId;
 const ROUND: Duration = Duration::from_secs(30);
 const PART: u32 = 5;
 
+/// Who the wishes are by that terms go over.
+pub(crate) const BY: &str = "job.prefer";
+
 /// From one hand-over to the next.
 pub(crate) const PAUSE: Duration = Duration::from_mins(1);
 

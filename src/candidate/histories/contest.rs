@@ -19,6 +19,7 @@ use crate::election::control::Notice;
 use crate::etcd::Error;
 use crate::etcd::keep_alive::Ack;
 use crate::keys::LeaseId;
+use crate::placement::preference::BY;
 use crate::revision::{Revision, Token};
 use crate::session::{Loss, Status};
 use crate::term::record::{PauseRecord, Record, StepDown};
@@ -432,13 +433,15 @@ impl Contest {
                     && (Some(wish.token) == it.mine || self.heeds_every_wish())
                 {
                     self.told_of.1 = wish.at;
+                    let by = if wish.by_preference { BY } else { "" };
                     let request = StepDown {
-                        by: String::new(),
+                        by: by.to_owned(),
                         since: String::new(),
                         token: it.mine.unwrap_or(wish.token),
                         to: wish.to.map(|to| to.to_string()),
                         force: false,
-                        between_runs: false,
+                        between_runs: wish.by_preference
+                            && self.mistake != Some(Mistake::HandsOverInRun),
                     };
                     let asked_at = wish.at;
                     self.events

@@ -19,6 +19,7 @@ use crate::clock::Instant;
 use crate::guardian::decide::HOOK;
 use crate::guardian::protocol::{CommandSpec, Exit, Report, Request};
 use crate::keys::LeaseId;
+use crate::placement::preference::BY;
 use crate::reason::EndReason;
 use crate::revision::{Revision, Token};
 use crate::schedule::planner::Now;
@@ -348,6 +349,12 @@ impl World {
             Action::Say(Line::Elected { token, .. }) => {
                 self.outcome.terms += 1;
                 self.judge.elected(at, token, &self.store);
+            }
+            Action::Say(Line::SteppingDown { token, by, .. })
+                if by == BY && self.machines[at].runs_job() =>
+            {
+                self.judge
+                    .found(format!("{at} hands {token} over in the middle of a run"));
             }
             // A Rust job that a planned stop doesn't end takes its daemon with it.
             Action::Say(Line::TermLost { token, reason, .. })

@@ -158,6 +158,8 @@ pub(super) struct Wished {
     pub(super) token: Token,
     /// Who is to follow.
     pub(super) to: Option<LeaseId>,
+    /// Whether it is a preference, which a run that goes on is worth more than.
+    pub(super) by_preference: bool,
 }
 
 /// A term on record whose key is gone, and of which nobody has proven that its job is dead.
@@ -437,6 +439,7 @@ impl Store {
             at,
             token,
             to: None,
+            by_preference: false,
         });
     }
 
@@ -446,8 +449,12 @@ impl Store {
             return false;
         }
         let at = self.next_revision();
-        let to = Some(to);
-        self.wish = Some(Wished { at, token, to });
+        self.wish = Some(Wished {
+            at,
+            token,
+            to: Some(to),
+            by_preference: true,
+        });
         true
     }
 

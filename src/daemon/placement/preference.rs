@@ -7,14 +7,11 @@ use crate::clock;
 use crate::election::queue::Queue;
 use crate::election::wishes;
 use crate::etcd::{Error, Settings, Store};
-use crate::placement::preference::{self, LedJob, Preference};
+use crate::placement::preference::{self, BY, LedJob, Preference};
 use crate::term::record::StepDown;
 
 /// How long a question to the store may take.
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// Who the wishes are by.
-const BY: &str = "job.prefer";
 
 /// Hands terms over to those who should lead, for ever.
 pub(in crate::daemon) async fn hand_over(standings: Standings) -> std::convert::Infallible {

@@ -264,6 +264,7 @@ impl Several {
         let host = &mut self.hosts[at];
         (host.up, host.stopping) = (false, false);
         host.process += 1;
+        host.roster = Roster::default();
         host.turns.clear();
     }
 
@@ -272,13 +273,10 @@ impl Several {
             return;
         }
         self.process_is_gone(at);
-        let natives = self
-            .worlds
-            .iter()
-            .map(|world| world.machines[at].tree.native);
-        let death = natives
-            .map(|native| native.map_or(0, |native| native.death))
-            .max();
+        let natives = self.worlds.iter();
+        let natives = natives.filter_map(|world| world.machines[at].tree.native);
+        // It is one process: no kill budget is counted on that it doesn't keep.
+        let death = natives.map(|native| native.death).min();
         for world in &mut self.worlds {
             world.machines[at].held = true;
             world.daemon_killed(at);
@@ -333,6 +331,7 @@ impl Several {
             let waits = !machine.held && !machine.has_candidate() && machine.is_bare();
             let since = host.waits_since[job].unwrap_or(self.now);
             let since = since.max(machine.steady_since);
+            let since = since.max(machine.clock.suspended_until);
             host.waits_since[job] = waits.then_some(since);
             if waits && self.now > since + BEGUN {
                 let wrong = format!("{} has not begun on {at}", NAMES[job]);

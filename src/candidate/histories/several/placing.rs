@@ -27,9 +27,6 @@ const SHOWN: u64 = 30_000_000_000;
 /// slewed as fast as can be.
 const PAUSE: u64 = 55_000_000_000;
 
-/// A run that began so long ago is known to have.
-const KNOWN: u64 = 1_000_000_000;
-
 impl Several {
     /// Nothing is left of the job there: its candidate may stand when it is its turn.
     pub(super) fn is_ready(&mut self, job: usize, at: usize) {
@@ -188,7 +185,8 @@ impl Several {
         }
     }
 
-    /// A term is asked to go over: between runs, to who has waited, and after a pause.
+    /// A term is asked to go over: to who has waited, and after a pause. Whether a run goes on is the
+    /// candidate's to know when it comes to it.
     fn judge_hand_over(&mut self, job: usize, at: usize, to: LeaseId) {
         let (name, now) = (NAMES[job], self.now);
         let world = &self.worlds[job];
@@ -196,16 +194,12 @@ impl Several {
         let waits = world.store.queue.values().find(|key| key.lease == to);
         let patience = nanos(machine.config.prefer_after) / 10 * 9;
         let last = self.hosts[at].handed_over;
-        let steady = machine.is_steady(now) && now >= machine.clock.suspended_until;
-        let in_run = machine.runs_job() && now - machine.daemon.asked_at > KNOWN && steady;
         let wrong = if waits.is_none() {
             format!("{name} of {at} goes over to who doesn't wait")
         } else if waits.is_some_and(|key| now - key.since < patience) {
             format!("{name} of {at} goes over to who has just come")
         } else if last.is_some_and(|last| now - last < PAUSE) {
             format!("{at} hands over twice within a minute")
-        } else if in_run {
-            format!("{name} of {at} goes over in the middle of a run")
         } else {
             return;
         };

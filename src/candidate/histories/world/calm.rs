@@ -7,6 +7,7 @@ use super::super::machine::Machine;
 use super::super::several::Told;
 use super::{LOOKED, What, World};
 use crate::candidate::decide::words::Order;
+use crate::revision::Token;
 
 impl World {
     /// All is well, and something is wanted all the same.
@@ -25,7 +26,9 @@ impl World {
             self.turn_pause(false);
         } else if self.store.queue.len() > 1 {
             self.store.wish();
-            self.wished = self.store.wish.map(|wish| (wish.at, wish.token));
+            // One that doesn't lead yet hears of it only by a look at its records, which isn't played.
+            let wish = self.store.wish.filter(|wish| self.is_led_by(wish.token));
+            self.wished = wish.map(|wish| (wish.at, wish.token));
             self.control_changed();
         }
         let last = self.machines.len() as u64 - 1;
@@ -36,25 +39,24 @@ impl World {
         }
     }
 
+    fn is_led_by(&self, token: Token) -> bool {
+        let mut leads = self.machines.iter().map(|machine| &machine.daemon);
+        leads.any(|it| it.contest.mine() == Some(token) && it.role() == "leading")
+    }
+
     /// What was wanted must have come about by now.
     fn unheeded(&self) -> Option<String> {
         if let Some((at, token)) = self.wished
             && self.store.wish.is_some_and(|wish| wish.at == at)
+            && self.is_led_by(token)
         {
-            let term = |machine: &&Machine| machine.daemon.contest.mine() == Some(token);
-            let asked = self.machines.iter().find(term);
-            if asked.is_some_and(|machine| machine.daemon.role() == "leading") {
-                return Some(format!("{token} was asked to step down, and goes on"));
-            }
+            return Some(format!("{token} was asked to step down, and goes on"));
         }
         if let Some((at, token)) = self.wanted
             && !self.judge.is_answered(at)
+            && self.is_led_by(token)
         {
-            let term = |machine: &&Machine| machine.daemon.contest.mine() == Some(token);
-            let asked = self.machines.iter().find(term);
-            if asked.is_some_and(|machine| machine.daemon.role() == "leading") {
-                return Some(format!("{token} was asked for a run, and doesn't answer"));
-            }
+            return Some(format!("{token} was asked for a run, and doesn't answer"));
         }
         let leads = |machine: &Machine| machine.daemon.role() == "leading";
         if self.store.pause.is_some_and(|pause| !pause.keep_leader)
