@@ -174,7 +174,7 @@ impl Candidates {
 
     /// Tells all of them.
     pub(super) fn order(&mut self, order: &Order) {
-        if matches!(order, Order::Shutdown | Order::ShutdownNow) {
+        if order.is_shutdown() {
             self.roster.all_end();
         }
         for told in self.told.values() {
@@ -260,26 +260,23 @@ impl Candidates {
         };
         let named = Some(name.clone());
         self.told.remove(&named);
-        let config = self.roster.config(&named).cloned();
-        let (Some(next), Some(config)) = (self.roster.ended(&named), config) else {
-            return Ok(());
-        };
-        if let Err(error) = &outcome {
+        if let (Err(error), Some(config)) = (&outcome, self.roster.config(&named)) {
             let (election, candidate) = (&config.election.prefix, &config.candidate_name);
             tracing::error!(
                 %election, candidate, error = format!("{error:#}"),
                 "candidate not started: trying again"
             );
         }
-        match next {
-            AfterEnd::Successor(successor) => self.start(successor),
-            AfterEnd::Again(config) => self.start_after(START_PAUSE, config),
-            AfterEnd::Nothing { config, removed } => {
+        match self.roster.ended(&named) {
+            Some(AfterEnd::Successor(successor)) => self.start(successor),
+            Some(AfterEnd::Again(config)) => self.start_after(START_PAUSE, config),
+            Some(AfterEnd::Nothing { config, removed }) => {
                 self.show_in_place_of(Some(&name), None);
                 if removed {
                     abandoned::forget_aside(&self.directory, &config, name);
                 }
             }
+            None => {}
         }
         Ok(())
     }
@@ -287,7 +284,7 @@ impl Candidates {
 
 impl CandidateHandle {
     fn order(&self, order: Order) {
-        if matches!(order, Order::Shutdown | Order::ShutdownNow) {
+        if order.is_shutdown() {
             self.over.send_replace(true);
         }
         // Who has ended needs no word.

@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use super::cluster::Cluster;
+use super::daemon::PREFIX;
 use super::process::monotonic_ns;
 use super::security::Tls;
 use super::wait::{eventually, secs};
@@ -166,6 +167,13 @@ impl Cluster {
     #[track_caller]
     pub fn first(&self, prefix: &str) -> Option<Candidate> {
         self.queue(prefix).into_iter().next()
+    }
+
+    /// First in the queues of the jobs `job-0` and on, so many: by number, of those that have one.
+    #[track_caller]
+    pub fn firsts(&self, jobs: usize) -> BTreeMap<usize, Candidate> {
+        let first = |job| Some((job, self.first(&format!("{PREFIX}/job-{job}"))?));
+        (0..jobs).filter_map(first).collect()
     }
 
     /// Waits until the queue has these names in this order.

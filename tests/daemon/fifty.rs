@@ -28,11 +28,8 @@ fn replica(cluster: &Cluster, name: &str, jobs: usize) -> Daemon {
 /// How many of the jobs each of these leads.
 fn led(cluster: &Cluster) -> BTreeMap<String, usize> {
     let mut led = BTreeMap::new();
-    for job in 0..JOBS {
-        let first = cluster.first(&format!("{PREFIX}/job-{job}"));
-        if let Some(first) = first {
-            *led.entry(first.name).or_default() += 1;
-        }
+    for first in cluster.firsts(JOBS).into_values() {
+        *led.entry(first.name).or_default() += 1;
     }
     led
 }

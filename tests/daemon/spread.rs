@@ -17,10 +17,8 @@ fn replica(cluster: &Cluster, name: &str) -> daemon::Builder {
 /// Who leads each job, once all are led.
 fn leaders(cluster: &Cluster) -> BTreeMap<usize, String> {
     eventually(secs(30), "all are led", || {
-        let first = |job: usize| Some(cluster.first(&format!("{PREFIX}/job-{job}"))?.name);
-        let all: BTreeMap<_, _> = (0..JOBS)
-            .filter_map(|job| Some((job, first(job)?)))
-            .collect();
+        let firsts = cluster.firsts(JOBS).into_iter();
+        let all: BTreeMap<_, _> = firsts.map(|(job, first)| (job, first.name)).collect();
         if all.len() == JOBS { Ok(all) } else { Err(all) }
     })
 }

@@ -33,11 +33,9 @@ type Leader = (String, i64);
 
 /// The leaders of all jobs that have one.
 fn led(cluster: &Cluster) -> BTreeMap<usize, Leader> {
-    let leader = |job: usize| {
-        let first = cluster.first(&format!("{PREFIX}/job-{job}"))?;
-        Some((job, (first.name, first.create_revision)))
-    };
-    (0..JOBS).filter_map(leader).collect()
+    let firsts = cluster.firsts(JOBS).into_iter();
+    let leaders = firsts.map(|(job, first)| (job, (first.name, first.create_revision)));
+    leaders.collect()
 }
 
 /// The leaders of all jobs, once each has one that isn't `but`.

@@ -212,10 +212,9 @@ impl Mind {
             Some(_) => RestartVerdict::Again(Duration::ZERO),
             None => self.restarts.decide(failed, ran, self.jitter()),
         };
-        if matches!(&self.place, Place::Ending(_, ending) if ending.draining) {
-            return self.stop_job(Stop::Planned);
+        if !self.stop_draining() {
+            self.follow_with(verdict);
         }
-        self.follow_with(verdict);
     }
 
     /// What is to follow, once nothing of the run is left.

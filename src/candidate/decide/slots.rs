@@ -465,11 +465,10 @@ impl Mind {
             StopReason::Timeout => Cut::TimedOut,
             StopReason::Planned | StopReason::Replaced => Cut::Replaced,
         };
-        match &self.place {
-            Place::Leading(..) => self.cut_run(cut),
-            Place::Ending(_, ending) if ending.draining => self.stop_job(Stop::Planned),
-            _ => {}
+        if matches!(self.place, Place::Leading(..)) {
+            return self.cut_run(cut);
         }
+        self.stop_draining();
     }
 
     fn slot_closed(&mut self, slot: Occasion, result: Outcome) {

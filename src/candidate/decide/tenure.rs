@@ -118,12 +118,11 @@ impl Mind {
 
     /// The guardian would not start a run, since the term is ending.
     pub(super) fn not_started(&mut self) {
-        match &self.place {
-            Place::Leading(..) => self.lose_term(EndReason::Deadline, Stop::Lost),
-            // The run that the end waited for doesn't come, and the guardian waits for a word.
-            Place::Ending(_, ending) if ending.draining => self.stop_job(Stop::Planned),
-            _ => {}
+        if matches!(self.place, Place::Leading(..)) {
+            return self.lose_term(EndReason::Deadline, Stop::Lost);
         }
+        // The run that the end waited for doesn't come, and the guardian waits for a word.
+        self.stop_draining();
     }
 
     /// The term is lost for this reason.
@@ -183,6 +182,15 @@ impl Mind {
             }
             place => place,
         };
+    }
+
+    /// Ends a term that has only waited for its run, as planned; whether it is one.
+    pub(super) fn stop_draining(&mut self) -> bool {
+        let drains = matches!(&self.place, Place::Ending(_, ending) if ending.draining);
+        if drains {
+            self.stop_job(Stop::Planned);
+        }
+        drains
     }
 
     pub(super) fn stop_job(&mut self, stop: Stop) {

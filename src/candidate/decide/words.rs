@@ -81,6 +81,13 @@ pub(crate) enum Order {
     Reload(Arc<Config>),
 }
 
+impl Order {
+    /// Whether the candidate is to end by it, whatever it does.
+    pub(crate) const fn is_shutdown(&self) -> bool {
+        matches!(self, Self::Shutdown | Self::ShutdownNow)
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub(in crate::candidate) enum Event {

@@ -50,6 +50,15 @@ impl Play {
     }
 }
 
+/// What is found in the store before the first slot of these tests.
+fn stored() -> Stored {
+    let spec = scheduling().schedule.spec().to_owned();
+    Stored::State {
+        state: Box::new(State::new(spec, Time::from_secs(1))),
+        revision: Revision::new(8),
+    }
+}
+
 /// The number of the request that is made of the schedule's records.
 fn asked(actions: &[Action]) -> Option<u64> {
     actions.iter().find_map(|action| match action {
@@ -77,12 +86,7 @@ fn what_an_earlier_term_has_asked_is_not_answered_to_the_next() {
     play.at(4, Event::Left(Left::Gone), &again);
 
     let (lease, read) = play.leads_with(59_000, 2);
-    let spec = scheduling().schedule.spec().to_owned();
-    let stored = Stored::State {
-        state: Box::new(State::new(spec, Time::from_secs(1))),
-        revision: Revision::new(8),
-    };
-    play.at(59_001, Event::SlotsRead(lease, read, stored), &[]);
+    play.at(59_001, Event::SlotsRead(lease, read, stored()), &[]);
     let actions = play.0.handle(Event::Tick, now(60_000), 0);
     let claim = asked(&actions).unwrap();
     assert_eq!(claim, first, "each counts from one");
@@ -97,14 +101,9 @@ fn what_an_earlier_term_has_asked_is_not_answered_to_the_next() {
 fn a_term_that_waits_for_its_run_ends_though_the_guardian_will_not_start_it() {
     let mut scheduling = scheduling();
     scheduling.policy.drain = Duration::from_mins(1);
-    let spec = scheduling.schedule.spec().to_owned();
     let mut play = Play::with(config_with(|config| config.scheduling = Some(scheduling)));
     let (lease, read) = play.leads_with(59_000, 1);
-    let stored = Stored::State {
-        state: Box::new(State::new(spec, Time::from_secs(1))),
-        revision: Revision::new(8),
-    };
-    play.does(59_001, Event::SlotsRead(lease, read, stored));
+    play.does(59_001, Event::SlotsRead(lease, read, stored()));
     let claim = asked(&play.0.handle(Event::Tick, now(60_000), 0)).unwrap();
     let done = Written::Done {
         revision: Revision::new(9),
@@ -142,12 +141,7 @@ fn goes_over_between_runs(at: i64) -> Event {
 fn a_term_that_is_to_go_over_between_runs_stays_where_a_slot_is_claimed_meanwhile() {
     let mut play = Play::with(config_with(|config| config.scheduling = Some(scheduling())));
     let (lease, read) = play.leads_with(59_000, 1);
-    let spec = scheduling().schedule.spec().to_owned();
-    let stored = Stored::State {
-        state: Box::new(State::new(spec, Time::from_secs(1))),
-        revision: Revision::new(8),
-    };
-    play.does(59_001, Event::SlotsRead(lease, read, stored));
+    play.does(59_001, Event::SlotsRead(lease, read, stored()));
     play.does(59_990, goes_over_between_runs(20));
     // It is looked for who can follow, and a slot comes meanwhile.
     let claim = asked(&play.0.handle(Event::Tick, now(60_000), 0)).unwrap();
@@ -182,12 +176,7 @@ fn who_runs_for_one_slot_runs_for_no_other() {
     });
     let mut play = Play(Mind::for_one_run(config, at(0)));
     let (lease, read) = play.leads_with(120_000, 1);
-    let spec = scheduling().schedule.spec().to_owned();
-    let stored = Stored::State {
-        state: Box::new(State::new(spec, Time::from_secs(1))),
-        revision: Revision::new(8),
-    };
-    let read = Event::SlotsRead(lease, read, stored);
+    let read = Event::SlotsRead(lease, read, stored());
     let claim = asked(&play.0.handle(read, now(120_000), 0)).unwrap();
     let done = |number, revision| {
         let revision = Revision::new(revision);
