@@ -80,13 +80,19 @@ impl World {
     pub(in crate::candidate::histories) fn daemon_ended(&mut self, at: usize) {
         self.machines[at].tree.native = None;
         self.guardian_sees_daemon_dead(at);
+        self.is_over(at, Told::Ended(at), 2_000_000_000);
+    }
+
+    /// What follows the end of a daemon: with several jobs that is told, else its unit stops, and starts
+    /// within the `longest` pause.
+    fn is_over(&mut self, at: usize, told: Told, longest: u64) {
         if self.beside.is_some() {
-            return self.tell_beside(Told::Ended(at));
+            return self.tell_beside(told);
         }
         if self.is_unit() {
             self.unit_stops(at);
         }
-        let pause = 100_000_000 + self.chance.up_to(2_000_000_000);
+        let pause = 100_000_000 + self.chance.up_to(longest);
         self.after(pause, What::DaemonStarts(at));
     }
 
@@ -109,13 +115,6 @@ impl World {
             self.judge
                 .found(format!("the daemon of {at} exits, and keeps {kept}"));
         }
-        if self.beside.is_some() {
-            return self.tell_beside(Told::Exited(at));
-        }
-        if self.is_unit() {
-            self.unit_stops(at);
-        }
-        let pause = 100_000_000 + self.chance.up_to(5_000_000_000);
-        self.after(pause, What::DaemonStarts(at));
+        self.is_over(at, Told::Exited(at), 5_000_000_000);
     }
 }
