@@ -78,7 +78,11 @@ impl World {
             self.judge.found(unheeded);
         }
         if self.plan.is_some() {
-            let (state, wall) = (self.store.slots.state.as_ref(), self.true_wall());
+            let (state, mut wall) = (self.store.slots.state.as_ref(), self.true_wall());
+            if self.store.pause.is_some() {
+                // While that holds, nothing is settled; it can't be older than the look.
+                wall = wall - Duration::from_nanos(LOOKED);
+            }
             self.judge.slots_owed(state, self.seen.has_led(), wall);
         }
         let span = Duration::from_nanos(LOOKED);
