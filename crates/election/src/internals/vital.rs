@@ -61,17 +61,22 @@ pub fn spawn_with_runtime(
     mut builder: tokio::runtime::Builder,
     body: impl FnOnce(Runtime) -> io::Result<()> + Send + 'static,
 ) -> io::Result<()> {
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
-    // Made there, since it may not be dropped where an asynchronous caller would have to.
-    spawn(name, move || {
-        let (runtime, made) = match builder.enable_all().build() {
-            Ok(runtime) => (Some(runtime), Ok(())),
-            Err(error) => (None, Err(error)),
-        };
-        drop(tell.send(made));
-        runtime.map_or(Ok(()), body)
-    })?;
-    told.recv().map_err(io::Error::other)?
+    // Made here, since the thread may have to wait for a processor, and a launch would wait for the
+    // thread.
+    let mut unstarted = Unstarted(Some(builder.enable_all().build()?));
+    spawn(name, move || unstarted.0.take().map_or(Ok(()), body))
+}
+
+/// A runtime, until the thread is there that it was made for. Unlike the runtime itself it may be
+/// dropped where an asynchronous caller has to.
+struct Unstarted(Option<Runtime>);
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Waits for the next word of a task that lives as long as this one.
