@@ -156,8 +156,9 @@ impl Contestant {
         let (store, limit) = (self.store.clone(), self.setup.attempt_limit);
         // While the guardian starts: connected, and told from a proxy, by the time of the grant.
         tokio::spawn(async move {
+            store.go_to_leader(limit).await;
             drop(store.find_member(limit).await);
-            store.stay_with_leader(limit).await;
+            store.follow_leader(limit).await;
         });
         let (store, key) = (self.store.clone(), self.setup.prefix.term());
         tokio::spawn(async move { store.stay_logged_in(limit, &key).await });

@@ -42,6 +42,8 @@ fn a_store_stays_where_it_is_while_nobody_says_that_it_leads() {
     let cluster = Cluster::start(3);
     let leader = cluster.leader();
     let store = store(&cluster);
+    // What it has heard of who leads is used up.
+    cluster.block_on(store.go_to_leader(LIMIT));
     while asked(&cluster, &store) == leader {
         store.give_up_on(&store.current());
     }
@@ -57,7 +59,10 @@ fn a_store_follows_a_change_of_leader() {
     let store = store(&cluster);
     let follows = store.clone();
     cluster.block_on(async {
-        tokio::spawn(async move { follows.stay_with_leader(LIMIT).await });
+        tokio::spawn(async move {
+            follows.go_to_leader(LIMIT).await;
+            follows.follow_leader(LIMIT).await;
+        });
     });
     let goes_to = |leader| {
         eventually(SOON, "the store is with the leader", || {

@@ -17,13 +17,13 @@ use crate::clock;
 const SETTLED: Duration = Duration::from_secs(2);
 
 impl Store {
-    /// Goes to the member that leads, now and after each change of leader, for ever. A change is
+    /// Goes to the member that leads, after each change of leader from now on, for ever. A change is
     /// learned from the answers to other requests; nothing is asked without one.
-    pub async fn stay_with_leader(&self, limit: Duration) {
+    pub async fn follow_leader(&self, limit: Duration) {
         loop {
-            self.go_to_leader(limit).await;
             self.shared.look_for_leader.notified().await;
             clock::sleep(Backoff::new(SETTLED, SETTLED).next(jitter())).await;
+            self.go_to_leader(limit).await;
         }
     }
 
@@ -36,6 +36,14 @@ impl Store {
         // Whose leader it is to be comes first.
         if self.settle(limit).await.is_err() {
             return;
+        }
+        // Just asked, perhaps, along with whose leader it is.
+        if let Some((leader, answer)) = self.shared.trust.take_leader().await
+            && answer.is_current(self.seen())
+            && self.has(&leader)
+            && self.is_reached(&leader, limit).await
+        {
+            return self.go_to(&leader);
         }
         let members = self.in_turn();
         let Some((current, others)) = members.split_first() else {
@@ -64,6 +72,12 @@ impl Store {
             Ok::<_, Error>(leads)
         };
         matches!(tokio::time::timeout(limit, leads).await, Ok(Ok(true)))
+    }
+
+    /// Whether a client of `member` is to be had, logging in included.
+    async fn is_reached(&self, member: &Member, limit: Duration) -> bool {
+        let client = tokio::time::timeout(limit, member.client());
+        matches!(client.await, Ok(Ok(_)))
     }
 
     /// Makes `member` the current one. The one before is left to the streams that are open.

@@ -19,11 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Client, MemberListResponse, ResponseHeader};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::member::Member;
 use super::{Error, Seen, Store};
-use crate::clock;
+use crate::clock::{self, Instant};
 
 mod verdict;
 
@@ -42,6 +43,12 @@ const LONGEST_PROBE: Duration = Duration::from_secs(5);
 /// Before one of two is believed without the other, that is asked again after so long.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
+/// How long an endpoint that may yet say that it leads is waited for.
+const LEADER_WAIT: Duration = Duration::from_millis(100);
+
+/// For so long who has said that it leads is asked no other time.
+const LEADER_HOLDS: Duration = Duration::from_secs(1);
+
 /// From one time that those who are away are asked to the next.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,6 +58,7 @@ pub(super) struct Trust {
     /// Held while the endpoints are asked.
     pub(super) asking: tokio::sync::Mutex<()>,
     state: std::sync::Mutex<State>,
+    told: watch::Sender<LeaderTold>,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +72,16 @@ struct State {
     unanimous: bool,
     /// Endpoints of other clusters, as they were named.
     strangers: BTreeMap<String, u64>,
+}
+
+/// What the endpoints have said of who leads, when they were asked last.
+#[derive(Debug, Default)]
+struct LeaderTold {
+    /// Who leads, and by which answer.
+    leader: Option<(Arc<Member>, Seen)>,
+    /// Whether some have yet to answer.
+    awaited: bool,
+    asked: Instant,
 }
 
 impl Trust {
@@ -112,6 +130,27 @@ impl Trust {
 
     fn forget(&self, endpoint: &str) {
         self.state().strangers.remove(endpoint);
+    }
+
+    /// Waits for who says that it leads, if the endpoints have just been asked, and takes it: what was
+    /// said grows old.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn take_leader(&self) -> Option<(Arc<Member>, Seen)> {
+        let mut told = self.told.subscribe();
+        let known = told.wait_for(|told| told.leader.is_some() || !told.awaited);
+        // Who is away is waited for by nobody.
+        drop(tokio::time::timeout(LEADER_WAIT, known).await);
+        let told = self.told.send_replace(LeaderTold::default());
+        let is_fresh = clock::now().since(told.asked) < LEADER_HOLDS;
+        told.leader.filter(|_| is_fresh)
+    }
+
+    fn is_told_to_lead(&self, member: &Arc<Member>) -> bool {
+        let told = self.told.borrow();
+        let mut leader = told.leader.iter();
+        leader.any(|(leader, _)| Arc::ptr_eq(leader, member))
     }
 }
 
@@ -177,6 +216,10 @@ impl Store {
                 state.unanimous = false;
                 state.sure |= matches!(verdict, TrustVerdict::Believed(_));
                 drop(state);
+                self.shared
+                    .trust
+                    .told
+                    .send_replace(survey.leader_told(cluster));
                 self.go_to_one_of(cluster, &survey);
             }
             // The term that we hold, or the place, is of the cluster that granted it: it goes on
@@ -246,15 +289,11 @@ impl Store {
         if of_cluster(&survey.heard[0]) {
             return;
         }
-        let leads = |word: &Option<Word>| {
-            of_cluster(word) && word.as_ref().is_some_and(|word| word.member == word.leader)
-        };
-        let mut heard = survey.heard.iter();
-        let place = heard
-            .position(leads)
-            .or_else(|| survey.heard.iter().position(of_cluster));
-        if let Some(place) = place {
-            self.go_to(&survey.members[place]);
+        let leader = survey.leader_of(cluster).map(|(leader, _)| leader);
+        let mut members = survey.members.iter().zip(&survey.heard);
+        let other = members.find(|(_, word)| of_cluster(word));
+        if let Some(member) = leader.as_ref().or(other.map(|(member, _)| member)) {
+            self.go_to(member);
         }
     }
 
@@ -298,6 +337,7 @@ struct Survey {
     members: Vec<Arc<Member>>,
     heard: Vec<Option<Word>>,
     errors: Vec<Option<Error>>,
+    begun: Instant,
     asked: JoinSet<(usize, Result<Word, Error>)>,
 }
 
@@ -321,6 +361,7 @@ impl Survey {
             members: members.to_vec(),
             heard: vec![None; members.len()],
             errors: vec![None; members.len()],
+            begun: clock::now(),
             asked,
         }
     }
@@ -420,6 +461,27 @@ impl Survey {
         names.zip(self.heard.iter().map(Option::as_ref)).collect()
     }
 
+    /// What is said so far of who leads this cluster.
+    fn leader_told(&self, cluster: u64) -> LeaderTold {
+        LeaderTold {
+            leader: self.leader_of(cluster),
+            awaited: !self.asked.is_empty(),
+            asked: self.begun,
+        }
+    }
+
+    /// Who says that it leads this cluster, and by which answer. One that was deposed while it was frozen
+    /// may say so, too.
+    fn leader_of(&self, cluster: u64) -> Option<(Arc<Member>, Seen)> {
+        let heard = self.members.iter().zip(&self.heard);
+        let leaders = heard.filter_map(|(member, word)| {
+            let word = word.as_ref()?;
+            let leads = word.seen.cluster == cluster && word.member == word.leader;
+            leads.then(|| (Arc::clone(member), word.seen))
+        });
+        leaders.max_by_key(|(_, seen)| seen.raft_term)
+    }
+
     fn name_strangers(&self, store: &Store, known: u64) {
         for (endpoint, word) in self.words() {
             let Some(word) = word else { continue };
@@ -440,6 +502,14 @@ impl Survey {
                     if let Ok(answered) = answered {
                         self.take(answered);
                     }
+                    store.shared.trust.told.send_if_modified(|told| {
+                        // Nobody has taken what was told.
+                        let is_open = told.awaited;
+                        if is_open {
+                            *told = self.leader_told(known);
+                        }
+                        is_open
+                    });
                 }
                 self.name_strangers(&store, known);
                 let trust = &store.shared.trust;
@@ -465,7 +535,8 @@ impl Survey {
             }
             let current = store.current();
             for member in self.members {
-                if !Arc::ptr_eq(&member, &current) {
+                // Who wants to go to the leader need not connect anew.
+                if !Arc::ptr_eq(&member, &current) && !store.shared.trust.is_told_to_lead(&member) {
                     member.disconnect();
                 }
             }
