@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::keys::Prefix;
-use crate::proc::look::{everybody, listed, seen};
+use crate::proc::look::{everybody, kernel_threads, listed, seen};
 use crate::proc::{self, GUARDIAN_VARIABLE, Process, Stat};
 use crate::runs::RunRecord;
 
@@ -284,7 +284,9 @@ fn is_guardian(stat: &Stat) -> bool {
 fn suspects(prefix: &Prefix) -> io::Result<Vec<Process>> {
     let this = Process::this().pid;
     let mut suspects = Vec::new();
-    for pid in listed()? {
+    let all = listed()?;
+    let kernel = kernel_threads();
+    for pid in all.into_iter().filter(|pid| !kernel.contains(pid)) {
         // First of all, though it tells nothing of who it is: a launch waits for this, and hundreds have
         // nothing of ours.
         let environ = environment(pid)?;

@@ -4,10 +4,14 @@
 //! proof that nobody was there. Whoever hides from our user (hidepid) is not seen, and that is no error:
 //! nothing would ever be proven there.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 
 use super::{Process, Stat, children, is_gone, lists_children, number, sees_own_children};
+
+/// The kernel's thread that starts all others.
+const KTHREADD: i32 = 2;
 
 /// What was read of one process: nothing where it is gone, or hides from us.
 ///
@@ -37,6 +41,17 @@ pub(crate) fn listed() -> io::Result<Vec<i32>> {
         pids.extend(entry?.file_name().to_str().and_then(number));
     }
     Ok(pids)
+}
+
+/// The kernel's own threads, as far as the kernel lists them; and what it runs in their place, which is
+/// nobody's either. On most hosts they are most of the processes.
+pub(crate) fn kernel_threads() -> HashSet<i32> {
+    // In the first namespace alone, and unlike a process it can neither end nor be anybody's.
+    if !Stat::read(KTHREADD).is_ok_and(|stat| stat.is_kernel_thread) {
+        return HashSet::new();
+    }
+    let started = children(KTHREADD).unwrap_or_default();
+    started.into_iter().chain([KTHREADD]).collect()
 }
 
 /// Never to be taken for the end of a process.
@@ -139,6 +154,20 @@ pub(crate) mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!own_children().unwrap().contains(&pid));
+    }
+
+    #[test]
+    fn the_kernel_s_threads_are_those_that_have_its_flag() {
+        let threads = kernel_threads();
+        let mut all = everybody().unwrap();
+        all.retain(|(pid, _)| threads.contains(pid));
+        for (pid, stat) in all {
+            // It may have ended since, and its number be another's: so only those that are in both.
+            let is_listed = kernel_threads().contains(&pid);
+            let is_helper = stat.parent == KTHREADD;
+            assert!(!is_listed || stat.is_kernel_thread || is_helper, "{pid}");
+        }
+        assert!(!threads.contains(&Process::this().pid));
     }
 
     #[test]
