@@ -482,7 +482,8 @@ fn a_run_that_is_stopped_in_the_queue_withdraws_before_it_returns() {
 #[test]
 fn a_lock_is_held_by_one_and_tried_by_others() {
     let program = Program::start();
-    let lock = program.client.lock("/lock").unwrap().ttl(TTL);
+    // No lease ends by itself here.
+    let lock = program.client.lock("/lock").unwrap().ttl(secs(600));
     let held = program.wait(lock.lock()).unwrap();
     assert!(program.wait(lock.try_lock()).unwrap().is_none());
     let next = lock.clone();
@@ -501,7 +502,10 @@ fn a_lock_is_held_by_one_and_tried_by_others() {
     });
     let tried = program.wait(lock.try_lock()).unwrap().expect("it is free");
     program.wait(tried.unlock()).unwrap();
-    assert_eq!(program.cluster.leases(), [] as [i64; 0]);
+    // What was dropped gives its key back first, so that the next comes to hold it.
+    eventually(SOON, "no lease is left", || {
+        program.cluster.leases().is_empty()
+    });
 }
 
 #[test]

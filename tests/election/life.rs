@@ -2,14 +2,19 @@
 //! a snapshot that is put back.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use crate::common::*;
 
-/// A leader `a` and `b` behind it, with the TTL that users get who set none.
+/// The TTL that users get who set none: as long as the store is without a leader for less, it costs
+/// nothing. On a busy machine its elections take several rounds.
+static TTL: LazyLock<String> = LazyLock::new(|| format!("{}s", patience(secs(15)).as_secs()));
+
+/// A leader `a` and `b` behind it.
 fn led(cluster: Cluster) -> (Scene, Daemon, i64, Daemon) {
     let scene = Scene::on(cluster);
-    let (a, token) = scene.leader(scene.daemon("a").ttl("15s"));
-    let b = scene.waiter(scene.daemon("b").ttl("15s"));
+    let (a, token) = scene.leader(scene.daemon("a").ttl(&TTL));
+    let b = scene.waiter(scene.daemon("b").ttl(&TTL));
     (scene, a, token, b)
 }
 
@@ -141,7 +146,7 @@ fn members_that_nobody_has_named_may_take_the_places_of_those_who_were() {
     leads_on(&scene, "a leads on with one of those that it knows");
     let old = format!("etcd.endpoints = {named:?}");
     // Who starts believes no minority of those that it knows.
-    let c = scene.daemon("c").ttl("15s").toml(&old).spawn();
+    let c = scene.daemon("c").ttl(&TTL).toml(&old).spawn();
     c.wait_said(
         "store unreachable",
         "if it is the right one, name its members",
@@ -224,7 +229,7 @@ fn a_corrupt_alarm_costs_no_term_and_lets_nobody_join() {
     };
     alarm(etcd_client::AlarmAction::Activate);
     // Renewals and reads go on; what writes is refused, a new lease included.
-    let c = scene.daemon("c").ttl("15s").spawn();
+    let c = scene.daemon("c").ttl(&TTL).spawn();
     c.wait_said("store unreachable", "corrupt cluster");
     throughout(secs(17), "a leads on", || scene.still_leads(&a, token));
     assert!(c.lines("campaigning").is_empty());
