@@ -3,18 +3,24 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use crate::common::*;
 
 /// The TTL that users get who set none: as long as the store is without a leader for less, it costs
 /// nothing. On a busy machine its elections take several rounds.
-static TTL: LazyLock<String> = LazyLock::new(|| format!("{}s", patience(secs(15)).as_secs()));
+static TTL: LazyLock<Duration> = LazyLock::new(|| secs(patience(secs(15)).as_secs()));
+
+/// The same, as the configuration has it.
+fn ttl() -> String {
+    format!("{}s", TTL.as_secs())
+}
 
 /// A leader `a` and `b` behind it.
 fn led(cluster: Cluster) -> (Scene, Daemon, i64, Daemon) {
     let scene = Scene::on(cluster);
-    let (a, token) = scene.leader(scene.daemon("a").ttl(&TTL));
-    let b = scene.waiter(scene.daemon("b").ttl(&TTL));
+    let (a, token) = scene.leader(scene.daemon("a").ttl(&ttl()));
+    let b = scene.waiter(scene.daemon("b").ttl(&ttl()));
     (scene, a, token, b)
 }
 
@@ -146,7 +152,7 @@ fn members_that_nobody_has_named_may_take_the_places_of_those_who_were() {
     leads_on(&scene, "a leads on with one of those that it knows");
     let old = format!("etcd.endpoints = {named:?}");
     // Who starts believes no minority of those that it knows.
-    let c = scene.daemon("c").ttl(&TTL).toml(&old).spawn();
+    let c = scene.daemon("c").ttl(&ttl()).toml(&old).spawn();
     c.wait_said(
         "store unreachable",
         "if it is the right one, name its members",
@@ -203,7 +209,9 @@ fn a_store_without_space_and_defragmentation_cost_no_term() {
     });
     assert!(full.is_some());
     // Renewals and reads need no space.
-    throughout(secs(17), "a leads on", || scene.still_leads(&a, token));
+    throughout(*TTL + secs(2), "a leads on", || {
+        scene.still_leads(&a, token)
+    });
     let revision = scene.cluster.revision();
     scene.cluster.compact(revision);
     for endpoint in scene.cluster.endpoints() {
@@ -229,9 +237,11 @@ fn a_corrupt_alarm_costs_no_term_and_lets_nobody_join() {
     };
     alarm(etcd_client::AlarmAction::Activate);
     // Renewals and reads go on; what writes is refused, a new lease included.
-    let c = scene.daemon("c").ttl(&TTL).spawn();
+    let c = scene.daemon("c").ttl(&ttl()).spawn();
     c.wait_said("store unreachable", "corrupt cluster");
-    throughout(secs(17), "a leads on", || scene.still_leads(&a, token));
+    throughout(*TTL + secs(2), "a leads on", || {
+        scene.still_leads(&a, token)
+    });
     assert!(c.lines("campaigning").is_empty());
     alarm(etcd_client::AlarmAction::Deactivate);
     c.wait_log("campaigning", secs(45));
