@@ -8,6 +8,8 @@
 //!
 //! Typed by hand it does nothing: `may_touch` says when it may.
 
+mod privileges;
+
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustix::fs::{Gid, Uid};
 use tokio::task::JoinSet;
 
 use crate::cgroup;
@@ -103,8 +106,28 @@ pub(crate) enum ReleaseRefusal {
     LivesElsewhere,
 }
 
-/// Runs the hook on the runtime directory `dir`.
-pub(crate) async fn run(dir: &Path) -> ReleaseOutcome {
+/// Opens the runtime directory at `path` for [`run`], and takes on its owner where this is root.
+///
+/// To be called before there is a second thread.
+///
+/// # Errors
+/// Fails if it isn't there, is another user's, or root may not become that user.
+pub(crate) fn open(path: &Path) -> io::Result<Dir> {
+    let dir = Dir::open_trusted(path)?;
+    let owner = dir.stat()?;
+    let (user, group) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+    privileges::become_user(user, group).map_err(|error| {
+        let text = format!(
+            "cannot become the user who owns {}: {error}",
+            path.display()
+        );
+        io::Error::new(error.kind(), text)
+    })?;
+    Ok(dir)
+}
+
+/// Runs the hook on the runtime directory `dir`, as [opened](open).
+pub(crate) async fn run(dir: io::Result<Dir>) -> ReleaseOutcome {
     let outcome = attempt(dir).await;
     match outcome {
         ReleaseOutcome::Refused(reason) => tracing::error!(%reason, "release refused"),
@@ -116,7 +139,7 @@ pub(crate) async fn run(dir: &Path) -> ReleaseOutcome {
     outcome
 }
 
-async fn attempt(dir: &Path) -> ReleaseOutcome {
+async fn attempt(dir: io::Result<Dir>) -> ReleaseOutcome {
     if std::env::var_os("SERVICE_RESULT").is_none() || std::env::var_os("INVOCATION_ID").is_none() {
         return ReleaseOutcome::Refused(ReleaseRefusal::NotAHook);
     }
@@ -124,13 +147,13 @@ async fn attempt(dir: &Path) -> ReleaseOutcome {
     learn_names();
     let (found, mut refusal) = read_all(dir);
     let here = UnitPlace::here();
-    let mut held = Vec::new();
+    let mut ours = Vec::new();
     let mut groups = Vec::new();
     for (dir, file) in found {
         match may_touch(&file, &here, whereabouts) {
             Ok(group) => {
                 groups.push(group.to_owned());
-                held.push(HeldLease::new(dir, &file));
+                ours.push((dir, file));
             }
             Err(reason) => refusal = refusal.or(Some(reason)),
         }
@@ -139,7 +162,17 @@ async fn attempt(dir: &Path) -> ReleaseOutcome {
     let Some(group) = groups.first() else {
         return refusal.map_or(ReleaseOutcome::NothingToDo, ReleaseOutcome::Refused);
     };
-    if !fence(group, &held, clock::now() + FENCE_LIMIT).await {
+    let begun = clock::now();
+    let alone = until_alone(group, begun + STUCK_AFTER, |_| {}).await;
+    // Whoever is left has a SIGKILL on its way, or is another's.
+    if let Err(error) = privileges::may_be_traced() {
+        tracing::warn!(%error, "credentials not to be opened");
+    }
+    let held = ours
+        .iter()
+        .map(|(dir, file)| HeldLease::new(Arc::clone(dir), file));
+    let held: Vec<_> = held.collect();
+    if !alone && !fence(group, &held, begun, begun + FENCE_LIMIT).await {
         return ReleaseOutcome::NotAlone;
     }
     let mut resigning = JoinSet::new();
@@ -154,10 +187,10 @@ async fn attempt(dir: &Path) -> ReleaseOutcome {
     }
 }
 
-/// The lease files in the runtime directory at `path` and in those of jobs in it; and a refusal
+/// The lease files in the runtime directory `dir` and in those of jobs in it; and a refusal
 /// where one of them can't be read.
-fn read_all(path: &Path) -> (Vec<(Arc<Dir>, LeaseFile)>, Option<ReleaseRefusal>) {
-    let dirs = match Dir::open_trusted(path) {
+fn read_all(dir: io::Result<Dir>) -> (Vec<(Arc<Dir>, LeaseFile)>, Option<ReleaseRefusal>) {
+    let dirs = match dir {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Ok(dir) => runtime_dir::with_jobs(&Arc::new(dir)),
         Err(error) => vec![Err(error)],
@@ -192,7 +225,7 @@ impl HeldLease {
             Ok((resignation, unpacked)) => (resignation, Some(unpacked)),
             Err(error) => {
                 tracing::error!(%error, "credentials not written");
-                (file.resignation.clone(), None)
+                (file.resignation_without_credentials(), None)
             }
         };
         let store = resignation.open_store();
@@ -311,49 +344,49 @@ fn may_touch<'a>(
     Ok(group)
 }
 
-/// Kills everything in the control group but this process, until it is alone there; renews the
-/// leases meanwhile if that takes long. False if it isn't alone by `until`.
-async fn fence(group: &str, held: &[HeldLease], until: Instant) -> bool {
+/// As [`until_alone`], of a group that has been fenced since `begun`; renews the leases meanwhile, and says
+/// who lives on.
+async fn fence(group: &str, held: &[HeldLease], begun: Instant, until: Instant) -> bool {
     let stuck = RefCell::default();
-    let renewing = async {
-        clock::sleep(STUCK_AFTER).await;
-        let mut renewals: Vec<_> = held
-            .iter()
-            .map(|lease| Box::pin(lease.keep_renewing(&stuck)))
-            .collect();
-        poll_fn(|context| {
-            for renewal in &mut renewals {
-                if let Poll::Ready(never) = renewal.as_mut().poll(context) {
-                    match never {}
-                }
+    let shortest = held.iter().map(|lease| lease.resignation.ttl).min();
+    let kill_budget = KILL_BUDGET.min(shortest.unwrap_or_default() / 5);
+    let mut in_vain = InVain::from(begun, kill_budget);
+    let killing = until_alone(group, until, |left| {
+        if in_vain.is_due(clock::now()) {
+            stuck.replace(say_stuck(left, group, held));
+        }
+    });
+    let mut renewals: Vec<_> = held
+        .iter()
+        .map(|lease| Box::pin(lease.keep_renewing(&stuck)))
+        .collect();
+    let renewing = poll_fn(|context| {
+        for renewal in &mut renewals {
+            if let Poll::Ready(never) = renewal.as_mut().poll(context) {
+                match never {}
             }
-            Poll::<Infallible>::Pending
-        })
-        .await
-    };
+        }
+        Poll::<Infallible>::Pending
+    });
     tokio::select! {
-        alone = until_alone(group, held, &stuck, until) => alone,
+        alone = killing => alone,
         never = renewing => match never {},
     }
 }
 
+/// Kills everything in the control group but this process, until it is alone there, and tells each time
+/// who is `left`. False if it isn't alone by `until`.
 async fn until_alone(
     group: &str,
-    held: &[HeldLease],
-    stuck: &RefCell<Vec<Unkillable>>,
     until: Instant,
+    mut left: impl FnMut(io::Result<Vec<i32>>),
 ) -> bool {
-    let shortest = held.iter().map(|lease| lease.resignation.ttl).min();
-    let kill_budget = KILL_BUDGET.min(shortest.unwrap_or_default() / 5);
-    let mut in_vain = InVain::from(clock::now(), kill_budget);
     loop {
-        let left = kill_others(group);
-        if left.as_ref().is_ok_and(Vec::is_empty) {
+        let others = kill_others(group);
+        if others.as_ref().is_ok_and(Vec::is_empty) {
             return true;
         }
-        if in_vain.is_due(clock::now()) {
-            stuck.replace(say_stuck(left, group, held));
-        }
+        left(others);
         if until.has_passed() {
             return false;
         }

@@ -14,7 +14,7 @@ use crate::{log, release};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example, in the [Service] section of a unit:
-  ExecStopPost=/usr/bin/incumbent release")]
+  ExecStopPost=+/usr/bin/incumbent release")]
 pub(super) struct Args {
     #[command(flatten)]
     options: CommonOptions,
@@ -23,9 +23,11 @@ pub(super) struct Args {
 /// Runs the hook.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let config = config::readable(&args.options.source());
+    // While there is one thread.
+    let dir = release::open(&config.runtime_dir);
     // A unit that is full of processes leaves no thread for the log: to fence it is worth more.
     let _guard = log::init(&config.log)
         .inspect_err(|error| output::complain(format_args!("no thread for the log: {error}")));
-    let outcome = block_on(async { Ok(release::run(&config.runtime_dir).await) })?;
+    let outcome = block_on(async { Ok(release::run(dir).await) })?;
     Ok(ExitCode::from(outcome.code()))
 }

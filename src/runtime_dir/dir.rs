@@ -80,7 +80,7 @@ impl Dir {
     }
 
     /// What the system says of it.
-    pub(super) fn stat(&self) -> io::Result<Stat> {
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
         Ok(fstat(&self.0)?)
     }
 

@@ -183,7 +183,7 @@ impl LeaseFile {
         dir: &Arc<Dir>,
     ) -> io::Result<(Resignation, Unpacked)> {
         let mut unpacked = Unpacked(Arc::clone(dir), Vec::new());
-        let mut resignation = self.resignation.clone();
+        let mut resignation = self.resignation_without_credentials();
         let mut unpack = |text: &Option<String>, name| -> io::Result<Option<PathBuf>> {
             let Some(text) = text else { return Ok(None) };
             dir.write(name, text.as_bytes())?;
@@ -204,6 +204,18 @@ impl LeaseFile {
         store.tls.cert_file = unpack(&credentials.cert, "hook-cert.pem")?;
         store.tls.key_file = unpack(&credentials.key, "hook-key.pem")?;
         Ok((resignation, unpacked))
+    }
+
+    /// What stands in the file, but for paths: they were the daemon's, and whoever may write the file could
+    /// name others.
+    pub(crate) fn resignation_without_credentials(&self) -> Resignation {
+        let mut resignation = self.resignation.clone();
+        let store = &mut resignation.store;
+        store.password_file = None;
+        store.tls.ca_file = None;
+        store.tls.cert_file = None;
+        store.tls.key_file = None;
+        resignation
     }
 
     /// Writes the file so that a reader sees it whole or not at all.

@@ -83,7 +83,7 @@ fn a_crash_takes_the_job_along_at_once() {
         values("Service", "ExecStop").is_empty(),
         "it doesn't run after a crash"
     );
-    assert_eq!(value("ExecStopPost"), "/usr/bin/incumbent release");
+    assert_eq!(value("ExecStopPost"), "+/usr/bin/incumbent release");
 }
 
 #[test]

@@ -35,7 +35,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const SIDE_BY_SIDE: usize = 2;
 
 /// What a hand-over after a crash takes at most, in milliseconds, at the median.
-const CRASH: f64 = 100.0;
+const CRASH: f64 = 40.0;
 
 /// What befalls a leader.
 struct Fault {

@@ -81,6 +81,12 @@ fn the_hook_kills_what_outlived_the_daemon_before_it_gives_the_lease_back() {
         line["MESSAGE"] == "resigned" && line["INCUMBENT_BY"] == "release"
     });
     assert_eq!(resigned["INCUMBENT_CONFIRMED"], "true", "{resigned}");
+    // The unit runs it as root, and it works as the daemon's user.
+    let elected = replicas.wait_line(1, "that it was elected", |line| {
+        line["MESSAGE"] == "elected"
+    });
+    assert_ne!(elected["_UID"], "0", "{elected}");
+    assert_eq!(resigned["_UID"], elected["_UID"], "{resigned}");
     let history = replicas.proven();
     let mut lives = history.lives.iter();
     let child = lives.find(|life| life.pid == child.pid && life.token == job.token);
@@ -139,6 +145,8 @@ fn the_stop_hook_closes_the_run_of_a_schedule_and_the_next_leader_runs_the_slot_
     let setup = Setup {
         instances: 2,
         config: "job.schedule.every = \"5s\"\njob.schedule.guarantee = \"at-least-once\"\n",
+        // Within the unit's sandbox, as some will have it.
+        drop_in: "ExecStopPost=\nExecStopPost=/usr/bin/incumbent release\n",
         ..Setup::default()
     };
     let replicas = Replicas::start_with(rig, "slotted", &setup);

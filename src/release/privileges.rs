@@ -1,0 +1,104 @@
+//! The user that the hook works as.
+//!
+//! A unit may run its hook as root and outside of its sandbox (`ExecStopPost=+…`): to set up a sandbox
+//! takes the service manager longer than all that the hook does. What the hook then does it does as the unit's
+//! user, whose processes and files it works on.
+
+use std::io;
+
+use rustix::fs::{Gid, Uid};
+use rustix::process::{DumpableBehavior, geteuid, set_dumpable_behavior};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+/// Makes root `user`, for good: no group, capability or way back is left. From then on the user's other
+/// processes can't trace this one, which is in no sandbox, until [`may_be_traced`]. Where that user is root, all
+/// that is left is the capability to kill. Whoever isn't root stays who they are.
+///
+/// To be called before there is a second thread: the kernel counts all of these by thread.
+///
+/// # Errors
+/// Fails where root may not become another, such as in a user namespace without that user.
+pub(super) fn become_user(user: Uid, group: Gid) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    if user.is_root() {
+        let held = capabilities(None)?;
+        let kill = CapabilitySet::KILL;
+        let left = CapabilitySets {
+            effective: held.effective & kill,
+            permitted: held.permitted & kill,
+            inheritable: CapabilitySet::empty(),
+        };
+        set_capabilities(None, left)?;
+    } else {
+        set_thread_groups(&[])?;
+        set_thread_res_gid(group, group, group)?;
+        // The kernel takes all capabilities away with this, and the leave to be traced.
+        set_thread_res_uid(user, user, user)?;
+    }
+    Ok(set_no_new_privs(true)?)
+}
+
+/// For when nobody of the unit is left who could trace this process. Without it, its own descriptors can't be
+/// opened by their names in `/proc`.
+pub(super) fn may_be_traced() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use rustix::process::{dumpable_behavior, getegid, getgroups};
+    use rustix::thread::no_new_privs;
+
+    use super::*;
+
+    /// The test's own thread is another's afterwards, and the others stay who they are; that nobody may
+    /// trace it goes for all of them.
+    #[test]
+    fn root_becomes_another_for_good() {
+        if !geteuid().is_root() {
+            writeln!(io::stderr(), "SKIPPED: only root can become another").ok();
+            return;
+        }
+        let (user, group) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
+        let became = std::thread::spawn(move || {
+            become_user(user, group).unwrap();
+            assert_eq!((geteuid(), getegid()), (user, group));
+            assert_eq!(getgroups().unwrap(), []);
+            let held = capabilities(None).unwrap();
+            assert!(held.effective.is_empty() && held.permitted.is_empty());
+            assert!(no_new_privs().unwrap());
+            assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+            set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).unwrap_err();
+            become_user(Uid::from_raw(1), group).unwrap();
+            assert_eq!(geteuid(), user, "who isn't root stays who they are");
+            may_be_traced().unwrap();
+            assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
+        });
+        became.join().unwrap();
+    }
+
+    #[test]
+    fn root_that_stays_root_may_only_kill() {
+        if !geteuid().is_root() {
+            writeln!(io::stderr(), "SKIPPED: only root can stay root").ok();
+            return;
+        }
+        let stayed = std::thread::spawn(|| {
+            become_user(Uid::ROOT, Gid::ROOT).unwrap();
+            assert!(geteuid().is_root());
+            let held = capabilities(None).unwrap();
+            assert_eq!(held.effective, held.permitted);
+            assert!(CapabilitySet::KILL.contains(held.permitted), "{held:?}");
+            assert!(no_new_privs().unwrap());
+            set_thread_res_uid(Uid::from_raw(1), Uid::from_raw(1), Uid::from_raw(1)).unwrap_err();
+        });
+        stayed.join().unwrap();
+    }
+}
