@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use super::Reloaded;
 use crate::config::handed::{Handed, HandedSettings};
+use crate::keys::JobName;
 use crate::runtime_dir::{CONTROL_SOCKET, Dir};
 
 /// The longest answer that is read.
@@ -83,6 +84,21 @@ pub(crate) fn settings(handed: &Handed, limit: Duration) -> Option<HandedSetting
     let (head, body) = answer.split_once("\r\n\r\n")?;
     (head.split(' ').nth(1)? == "200").then_some(())?;
     serde_json::from_str(body).ok()
+}
+
+/// The names of the jobs that the daemon whose runtime directory is at `path` has now, those that it still
+/// ends included; none where it can't be asked within `limit`, or its job has no name.
+pub(crate) async fn job_names(path: &Path, limit: Duration) -> Vec<JobName> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        jobs: serde_json::Map<String, serde_json::Value>,
+    }
+    let answer = ask(path, Method::GET, "/status", limit).await;
+    let told = answer
+        .ok()
+        .and_then(|(_, body)| serde_json::from_slice::<Named>(&body).ok());
+    let names = told.iter().flat_map(|told| told.jobs.keys());
+    names.filter_map(|name| JobName::new(name)).collect()
 }
 
 /// Makes one request on the control socket in `directory`, which must be ours, unless we are root.

@@ -4,19 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::Mutex;
 
 use crate::clock::{self, Instant};
 use crate::etcd::{Patience, Settings, Store};
 use crate::keys::{LeaseId, Prefix};
-use crate::status::{Overview, position};
+use crate::status::{Overview, position, side_by_side};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// So many elections are asked for at once.
-const AT_ONCE: usize = 16;
 
 /// What was read is told for so long again, whoever asks.
 const FRESH: Duration = Duration::from_secs(1);
@@ -149,16 +145,8 @@ impl OverviewReader {
         }
         let store = self.store(inner);
         let patience = Patience::new(&store, PATIENCE);
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
-        let mut asked = JoinSet::new();
-        for one in all {
-            let (answer, turns) = (ask(store.clone(), one, patience), Arc::clone(&turns));
-            asked.spawn_local(async move {
-                let _turn = turns.acquire().await;
-                answer.await
-            });
-        }
-        asked.join_all().await
+        let all = all.into_iter();
+        side_by_side(all.map(|one| ask(store.clone(), one, patience))).await
     }
 
     /// The store, which is closed again some time after the last use.

@@ -534,6 +534,24 @@ fn a_job_that_can_not_be_killed_costs_the_others_nothing() {
             Err((others, resigned))
         }
     });
+    // Taken out of the configuration it is told of all the same, where it lives.
+    one.edit(|config| drop(config["jobs"].as_table_mut().unwrap().remove("c")));
+    one.sighup();
+    one.wait_log("reloaded", SOON);
+    let file = one.folder().join("incumbent.toml");
+    let status = sandbox.incumbent(&["status", "-c", file.to_str().unwrap(), "-o", "json"]);
+    let told: Value = serde_json::from_str(&status.run().text()).unwrap();
+    let names: Vec<_> = told["jobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["job"])
+        .collect();
+    assert_eq!(names, ["a", "b", "c"], "{told}");
+    assert_eq!(told["jobs"][2]["configured"], false, "{told}");
+    let living = told["jobs"][2]["leader"]["unkillable"].to_string();
+    assert!(living.contains(&stuck.to_string()), "{told}");
+    assert_eq!(told["jobs"][0].get("configured"), None, "{told}");
     process::signal(stuck, Signal::KILL);
     eventually(SOON, "c goes over", || two.lines("elected").len() == 2);
     jobs.assert_no_overlap();

@@ -16,12 +16,16 @@ use crate::cli::table::{Table, short};
 use crate::clock;
 use crate::config::{Config, JobConfigs};
 use crate::etcd::{Error, Patience, Store, patience};
+use crate::http::client;
 use crate::log;
-use crate::status::ElectionStatus;
+use crate::status::{ElectionStatus, side_by_side};
 use crate::wall;
 
 /// How often all are read anew where changes are waited for.
 const ROUND: Duration = Duration::from_secs(2);
+
+/// How long the daemon on this host may take to tell which jobs it has.
+const HERE_LIMIT: Duration = Duration::from_millis(500);
 
 /// What is printed with `-o json`.
 #[derive(Debug, Serialize)]
@@ -32,12 +36,26 @@ struct JobList<'a> {
 #[derive(Debug, Serialize)]
 struct JobEntry<'a> {
     job: &'a str,
+    /// Only where a daemon has it that the configuration hasn't.
+    #[serde(skip_serializing_if = "is_configured")]
+    configured: bool,
     #[serde(flatten)]
     status: &'a ElectionStatus,
 }
 
-/// A job's configuration and the status of its election.
-type JobStatus = (Arc<Config>, ElectionStatus);
+/// serde wants a reference.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+const fn is_configured(configured: &bool) -> bool {
+    *configured
+}
+
+/// A job and how its election stands.
+struct JobStatus {
+    config: Arc<Config>,
+    /// Whether it is in the configuration still.
+    configured: bool,
+    status: ElectionStatus,
+}
 
 /// Reads the status of each, as often as it changes if `watch` says so, and shows them.
 pub(super) async fn run(
@@ -76,10 +94,7 @@ pub(super) async fn run(
             }
             Err(failure) => return Err(failure.into()),
         };
-        let bare: Vec<_> = all
-            .iter()
-            .map(|(_, status)| status.without_time())
-            .collect();
+        let bare: Vec<_> = all.iter().map(|job| job.status.without_time()).collect();
         if shown.as_ref() != Some(&bare) {
             let text = render(&all, format)?;
             let clear = if redraws { CLEAR } else { "" };
@@ -97,23 +112,51 @@ async fn read(
     configs: &JobConfigs,
     patience: &Patience,
 ) -> Result<Vec<JobStatus>, patience::Failure> {
-    let mut all = Vec::new();
-    for config in configs.iter() {
-        let status = ElectionStatus::read(store, &config.election.prefix, patience).await?;
-        let status = status.with_preference(&config.prefer);
-        let status = status.with_schedule(config.schedule(), wall::now());
-        all.push((Arc::clone(config), status));
-    }
-    Ok(all)
+    let left = left(configs)
+        .await
+        .into_iter()
+        .map(|config| (config, false));
+    let jobs = configs
+        .iter()
+        .map(|config| (Arc::clone(config), true))
+        .chain(left);
+    let questions = jobs.map(|(config, configured)| {
+        let (store, patience) = (store.clone(), *patience);
+        async move {
+            let status = ElectionStatus::read(&store, &config.election.prefix, &patience).await?;
+            let status = status.with_preference(&config.prefer);
+            let status = status.with_schedule(config.schedule(), wall::now());
+            Ok(JobStatus {
+                config,
+                configured,
+                status,
+            })
+        }
+    });
+    side_by_side(questions).await.into_iter().collect()
+}
+
+/// Jobs that the daemon on this host has and the configuration hasn't: it ends them yet, or can't.
+async fn left(configs: &JobConfigs) -> Vec<Arc<Config>> {
+    let shared = configs.shared();
+    let names = client::job_names(&shared.runtime_dir, HERE_LIMIT).await;
+    let left = names
+        .iter()
+        .filter(|name| configs.get(Some(name)).is_none());
+    left.map(|name| Arc::new(shared.with_name(name))).collect()
 }
 
 fn render(all: &[JobStatus], format: StatusFormat) -> Result<String, Failure> {
     if format == StatusFormat::Table {
         return Ok(table(all, Look::of_stdout()));
     }
-    let jobs = all.iter().filter_map(|(config, status)| {
-        let job = config.job_name.as_ref()?.as_str();
-        Some(JobEntry { job, status })
+    let jobs = all.iter().filter_map(|job| {
+        let name = job.config.job_name.as_ref()?.as_str();
+        Some(JobEntry {
+            job: name,
+            configured: job.configured,
+            status: &job.status,
+        })
     });
     let body = JobList {
         jobs: jobs.collect(),
@@ -123,8 +166,8 @@ fn render(all: &[JobStatus], format: StatusFormat) -> Result<String, Failure> {
 
 fn table(all: &[JobStatus], look: Look) -> String {
     let mut text = String::new();
-    if let Some((config, _)) = all.first() {
-        let root = short(config.root());
+    if let Some(job) = all.first() {
+        let root = short(job.config.root());
         look.line(&mut text, &format!("jobs below {root}"), None);
         text.push('\n');
     }
@@ -136,10 +179,11 @@ fn table(all: &[JobStatus], look: Look) -> String {
         &["JOB", "LEADER", ""],
         &["TOKEN", "QUEUE", "LAST RUN"],
     );
-    for (config, status) in all {
-        let Some(name) = &config.job_name else {
+    for job in all {
+        let Some(name) = &job.config.job_name else {
             continue;
         };
+        let status = &job.status;
         let trouble = status.trouble();
         let mark = match (&status.leader, &trouble) {
             (_, Some(_)) => Some(LookMark::Trouble),
@@ -160,9 +204,20 @@ fn table(all: &[JobStatus], look: Look) -> String {
                 status.queue.len().to_string(),
                 known(next.map(|slot| slot.to_string())),
                 known(last.map(|last| last.result.word().to_owned())),
-                trouble.unwrap_or_else(|| if status.paused { "paused" } else { "" }.to_owned()),
+                trouble.unwrap_or_else(|| note(job).to_owned()),
             ],
         );
     }
     text + &table.render(look)
+}
+
+/// What is to be said of a job with which nothing is wrong.
+const fn note(job: &JobStatus) -> &'static str {
+    if !job.configured {
+        "no longer in this configuration"
+    } else if job.status.paused {
+        "paused"
+    } else {
+        ""
+    }
 }
