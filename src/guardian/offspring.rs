@@ -17,7 +17,7 @@ use super::client::{Kinship, kinship};
 use super::mark::{self, Mark, MarkStatus, RunMark};
 use super::proc::{is_own_child, kill_child};
 use crate::clock::Instant;
-use crate::proc::look::{listed, own_children, seen};
+use crate::proc::look::{listed, own_children, own_threads, seen};
 use crate::proc::{self, Process, Stat};
 
 /// So many looks in a row have to find nobody: one can miss the child of a process that forks and
@@ -142,8 +142,7 @@ pub(super) fn is_of_runs(child: i32, runs: &[Mark]) -> io::Result<bool> {
 /// a thread that has ended are another's.
 fn by_threads_of(runs: &[Mark]) -> io::Result<HashSet<i32>> {
     let mut found = HashSet::new();
-    for thread in fs::read_dir("/proc/self/task")? {
-        let folder = thread?.path();
+    for folder in own_threads()? {
         let children = seen(fs::read_to_string(folder.join("children")))?.unwrap_or_default();
         let mut children = children
             .split_whitespace()

@@ -5,12 +5,12 @@
 //! every signal in threads of their own, are not the job's.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::Arc;
 
 use crate::guardian::mark::{self, MarkStatus, RunMark, SIGNAL};
+use crate::proc::look::own_threads;
 
 /// The threads of one run.
 #[derive(Debug)]
@@ -46,11 +46,10 @@ impl Threads {
 fn marked(run: &RunMark) -> io::Result<BTreeSet<OsString>> {
     let mut marked = BTreeSet::new();
     let others = mark::others(Some(run));
-    for thread in fs::read_dir("/proc/self/task")? {
-        let thread = thread?;
-        let status = MarkStatus::of_thread(&thread.path())?;
+    for thread in own_threads()? {
+        let status = MarkStatus::of_thread(&thread)?;
         if status.is_some_and(|status| status.blocks(SIGNAL) && !status.is_of(&others)) {
-            marked.insert(thread.file_name());
+            marked.extend(thread.file_name().map(OsStr::to_owned));
         }
     }
     Ok(marked)

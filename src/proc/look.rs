@@ -7,11 +7,16 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use super::{Process, Stat, children, is_gone, lists_children, number, sees_own_children};
 
 /// The kernel's thread that starts all others.
 const KTHREADD: i32 = 2;
+
+/// So many listings of threads are made until two agree; each takes some 20 µs.
+const LISTINGS: usize = 1000;
 
 /// What was read of one process: nothing where it is gone, or hides from us.
 ///
@@ -41,6 +46,36 @@ pub(crate) fn listed() -> io::Result<Vec<i32>> {
         pids.extend(entry?.file_name().to_str().and_then(number));
     }
     Ok(pids)
+}
+
+/// The folders that all threads of this process have in `/proc`.
+///
+/// While older threads end the kernel leaves out others that live on (in one look of 60 to 90, Linux 6.18), so
+/// one listing proves nothing: two in a row must be the same, and as long as the kernel counts threads.
+///
+/// # Errors
+/// Where they can't be read, or end and begin too fast for that.
+pub(crate) fn own_threads() -> io::Result<Vec<PathBuf>> {
+    const FOLDER: &str = "/proc/self/task";
+    // Beside its own two links it has one for each thread.
+    let counted = || Ok::<_, io::Error>(fs::metadata(FOLDER)?.nlink().saturating_sub(2));
+    let listed = || {
+        fs::read_dir(FOLDER)?
+            .map(|thread| Ok(thread?.path()))
+            .collect()
+    };
+    let mut last: Vec<PathBuf> = Vec::new();
+    for _ in 0..LISTINGS {
+        let threads: io::Result<Vec<PathBuf>> = listed();
+        let threads = threads?;
+        if threads == last
+            && u64::try_from(threads.len()).is_ok_and(|n| counted().is_ok_and(|all| all == n))
+        {
+            return Ok(threads);
+        }
+        last = threads;
+    }
+    Err(io::ErrorKind::WouldBlock.into())
 }
 
 /// The kernel's own threads, as far as the kernel lists them; and what it runs in their place, which is
@@ -114,6 +149,48 @@ pub(crate) mod tests {
     pub(crate) fn all_descriptors() -> Vec<fs::File> {
         let files = std::iter::repeat_with(|| fs::File::open("/dev/null"));
         files.map_while(Result::ok).collect()
+    }
+
+    /// Of single listings one in 60 to 90 leaves it out here.
+    #[test]
+    fn a_thread_that_lives_is_listed_though_older_ones_end() {
+        use std::sync::{Arc, Barrier, mpsc};
+        use std::thread;
+
+        const OLDER: usize = 8;
+        let spawn = |work: Box<dyn FnOnce() + Send>| thread::Builder::new().spawn(work).unwrap();
+        for round in 0..1000 {
+            let barrier = Arc::new(Barrier::new(OLDER + 1));
+            let older: Vec<_> = (0..OLDER)
+                .map(|nth| {
+                    let barrier = Arc::clone(&barrier);
+                    spawn(Box::new(move || {
+                        barrier.wait();
+                        for _ in 0..(nth * 997 + round * 131) % 20_000 {
+                            std::hint::spin_loop();
+                        }
+                    }))
+                })
+                .collect();
+            let (tell, told) = mpsc::channel();
+            let (end, ended) = mpsc::channel::<()>();
+            let living = spawn(Box::new(move || {
+                tell.send(rustix::thread::gettid().as_raw_pid()).unwrap();
+                ended.recv().unwrap_err();
+            }));
+            let living_id = told.recv().unwrap().to_string();
+            barrier.wait();
+            for _ in 0..3 {
+                let listed = own_threads().unwrap();
+                let is_there = listed.iter().any(|folder| folder.ends_with(&living_id));
+                assert!(is_there, "round {round}: {listed:?}");
+            }
+            drop(end);
+            for thread in older {
+                thread.join().unwrap();
+            }
+            living.join().unwrap();
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &str)] = &[
     // A command is described in the guardian's words; Rust code gets a term.
     (
         "job",
-        "guardian term etcd config schedule revision notify os_text backoff vital",
+        "guardian term etcd config schedule revision proc notify os_text backoff vital",
     ),
     // Knows nothing of elections but how to give a term back.
     (
