@@ -53,6 +53,9 @@ const STUCK_AFTER: Duration = Duration::from_millis(50);
 /// What a kill may take before it is said that it is in vain, or a fifth of the TTL if that is less.
 const KILL_BUDGET: Duration = Duration::from_secs(1);
 
+/// So many processes are opened at once: a group may hold more than there are descriptors.
+const AT_ONCE: usize = 64;
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReleaseOutcome {
@@ -147,13 +150,13 @@ async fn attempt(dir: io::Result<Dir>) -> ReleaseOutcome {
     learn_names();
     let (found, mut refusal) = read_all(dir);
     let here = UnitPlace::here();
-    let mut ours = Vec::new();
+    let mut held = Vec::new();
     let mut groups = Vec::new();
     for (dir, file) in found {
         match may_touch(&file, &here, whereabouts) {
             Ok(group) => {
                 groups.push(group.to_owned());
-                ours.push((dir, file));
+                held.push(HeldLease::new(dir, &file));
             }
             Err(reason) => refusal = refusal.or(Some(reason)),
         }
@@ -162,17 +165,7 @@ async fn attempt(dir: io::Result<Dir>) -> ReleaseOutcome {
     let Some(group) = groups.first() else {
         return refusal.map_or(ReleaseOutcome::NothingToDo, ReleaseOutcome::Refused);
     };
-    let begun = clock::now();
-    let alone = until_alone(group, begun + STUCK_AFTER, |_| {}).await;
-    // Whoever is left has a SIGKILL on its way, or is another's.
-    if let Err(error) = privileges::may_be_traced() {
-        tracing::warn!(%error, "credentials not to be opened");
-    }
-    let held = ours
-        .iter()
-        .map(|(dir, file)| HeldLease::new(Arc::clone(dir), file));
-    let held: Vec<_> = held.collect();
-    if !alone && !fence(group, &held, begun, begun + FENCE_LIMIT).await {
+    if !fence(group, &held, clock::now() + FENCE_LIMIT).await {
         return ReleaseOutcome::NotAlone;
     }
     let mut resigning = JoinSet::new();
@@ -221,11 +214,11 @@ struct HeldLease {
 impl HeldLease {
     fn new(dir: Arc<Dir>, file: &LeaseFile) -> Self {
         // Fencing needs no credentials: without them the lease still ends by its TTL.
-        let (resignation, unpacked) = match file.resignation_with_credentials(&dir) {
+        let (resignation, unpacked) = match file.resignation_with_credentials() {
             Ok((resignation, unpacked)) => (resignation, Some(unpacked)),
             Err(error) => {
                 tracing::error!(%error, "credentials not written");
-                (file.resignation_without_credentials(), None)
+                (file.resignation.clone(), None)
             }
         };
         let store = resignation.open_store();
@@ -344,49 +337,49 @@ fn may_touch<'a>(
     Ok(group)
 }
 
-/// As [`until_alone`], of a group that has been fenced since `begun`; renews the leases meanwhile, and says
-/// who lives on.
-async fn fence(group: &str, held: &[HeldLease], begun: Instant, until: Instant) -> bool {
+/// Kills everything in the control group but this process, until it is alone there; renews the
+/// leases meanwhile if that takes long. False if it isn't alone by `until`.
+async fn fence(group: &str, held: &[HeldLease], until: Instant) -> bool {
     let stuck = RefCell::default();
-    let shortest = held.iter().map(|lease| lease.resignation.ttl).min();
-    let kill_budget = KILL_BUDGET.min(shortest.unwrap_or_default() / 5);
-    let mut in_vain = InVain::from(begun, kill_budget);
-    let killing = until_alone(group, until, |left| {
-        if in_vain.is_due(clock::now()) {
-            stuck.replace(say_stuck(left, group, held));
-        }
-    });
-    let mut renewals: Vec<_> = held
-        .iter()
-        .map(|lease| Box::pin(lease.keep_renewing(&stuck)))
-        .collect();
-    let renewing = poll_fn(|context| {
-        for renewal in &mut renewals {
-            if let Poll::Ready(never) = renewal.as_mut().poll(context) {
-                match never {}
+    let renewing = async {
+        clock::sleep(STUCK_AFTER).await;
+        let mut renewals: Vec<_> = held
+            .iter()
+            .map(|lease| Box::pin(lease.keep_renewing(&stuck)))
+            .collect();
+        poll_fn(|context| {
+            for renewal in &mut renewals {
+                if let Poll::Ready(never) = renewal.as_mut().poll(context) {
+                    match never {}
+                }
             }
-        }
-        Poll::<Infallible>::Pending
-    });
+            Poll::<Infallible>::Pending
+        })
+        .await
+    };
     tokio::select! {
-        alone = killing => alone,
+        alone = until_alone(group, held, &stuck, until) => alone,
         never = renewing => match never {},
     }
 }
 
-/// Kills everything in the control group but this process, until it is alone there, and tells each time
-/// who is `left`. False if it isn't alone by `until`.
 async fn until_alone(
     group: &str,
+    held: &[HeldLease],
+    stuck: &RefCell<Vec<Unkillable>>,
     until: Instant,
-    mut left: impl FnMut(io::Result<Vec<i32>>),
 ) -> bool {
+    let shortest = held.iter().map(|lease| lease.resignation.ttl).min();
+    let kill_budget = KILL_BUDGET.min(shortest.unwrap_or_default() / 5);
+    let mut in_vain = InVain::from(clock::now(), kill_budget);
     loop {
-        let others = kill_others(group);
-        if others.as_ref().is_ok_and(Vec::is_empty) {
+        let left = kill_others(group);
+        if left.as_ref().is_ok_and(Vec::is_empty) {
             return true;
         }
-        left(others);
+        if in_vain.is_due(clock::now()) {
+            stuck.replace(say_stuck(left, group, held));
+        }
         if until.has_passed() {
             return false;
         }
@@ -422,19 +415,18 @@ fn kill_others(group: &str) -> io::Result<Vec<i32>> {
     let this = Process::this().pid;
     let mut others = cgroup::members(&folder)?;
     others.retain(|pid| *pid != this);
-    let opened: Vec<_> = others
-        .iter()
-        .map(|pid| (*pid, Handle::open(*pid)))
-        .collect();
-    let still = cgroup::members(&folder)?;
-    for (pid, handle) in opened {
-        let killed = match handle {
-            Ok(Some(handle)) if still.contains(&pid) => handle.kill(),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = killed {
-            tracing::debug!(pid, %error, "process not killed");
+    for some in others.chunks(AT_ONCE) {
+        let opened: Vec<_> = some.iter().map(|pid| (*pid, Handle::open(*pid))).collect();
+        let still = cgroup::members(&folder)?;
+        for (pid, handle) in opened {
+            let killed = match handle {
+                Ok(Some(handle)) if still.contains(&pid) => handle.kill(),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = killed {
+                tracing::debug!(pid, %error, "process not killed");
+            }
         }
     }
     Ok(others)

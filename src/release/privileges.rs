@@ -13,9 +13,9 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-/// Makes root `user`, for good: no group, capability or way back is left. From then on the user's other
-/// processes can't trace this one, which is in no sandbox, until [`may_be_traced`]. Where that user is root, all
-/// that is left is the capability to kill. Whoever isn't root stays who they are.
+/// Makes root `user`, for good: no group, capability or way back is left. Where that user is root, all that is
+/// left is the capability to kill. The user's other processes can't trace this one, nor look at what it has
+/// open: it is in no sandbox, and they may be. Whoever isn't root stays who they are.
 ///
 /// To be called before there is a second thread: the kernel counts all of these by thread.
 ///
@@ -37,31 +37,31 @@ pub(super) fn become_user(user: Uid, group: Gid) -> io::Result<()> {
     } else {
         set_thread_groups(&[])?;
         set_thread_res_gid(group, group, group)?;
-        // The kernel takes all capabilities away with this, and the leave to be traced.
+        // The kernel takes all capabilities away with this.
         set_thread_res_uid(user, user, user)?;
     }
+    // What the kernel makes of it when a process changes its user is the host's to set.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(set_no_new_privs(true)?)
-}
-
-/// For when nobody of the unit is left who could trace this process. Without it, its own descriptors can't be
-/// opened by their names in `/proc`.
-pub(super) fn may_be_traced() -> io::Result<()> {
-    Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
 
+    use rustix::fs::{MemfdFlags, memfd_create};
     use rustix::process::{dumpable_behavior, getegid, getgroups};
     use rustix::thread::no_new_privs;
 
     use super::*;
+    use crate::proc::look::tests::is_alone;
 
-    /// The test's own thread is another's afterwards, and the others stay who they are; that nobody may
-    /// trace it goes for all of them.
     #[test]
     fn root_becomes_another_for_good() {
+        if !is_alone("release::privileges::tests::root_becomes_another_for_good") {
+            return;
+        }
         if !geteuid().is_root() {
             writeln!(io::stderr(), "SKIPPED: only root can become another").ok();
             return;
@@ -78,14 +78,18 @@ mod tests {
             set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).unwrap_err();
             become_user(Uid::from_raw(1), group).unwrap();
             assert_eq!(geteuid(), user, "who isn't root stays who they are");
-            may_be_traced().unwrap();
-            assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
+            // It can still read what it has open by its name in `/proc`.
+            let open = memfd_create("secret", MemfdFlags::CLOEXEC).unwrap();
+            std::fs::read(format!("/proc/self/fd/{}", open.as_raw_fd())).unwrap();
         });
         became.join().unwrap();
     }
 
     #[test]
     fn root_that_stays_root_may_only_kill() {
+        if !is_alone("release::privileges::tests::root_that_stays_root_may_only_kill") {
+            return;
+        }
         if !geteuid().is_root() {
             writeln!(io::stderr(), "SKIPPED: only root can stay root").ok();
             return;
@@ -97,6 +101,7 @@ mod tests {
             assert_eq!(held.effective, held.permitted);
             assert!(CapabilitySet::KILL.contains(held.permitted), "{held:?}");
             assert!(no_new_privs().unwrap());
+            assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
             set_thread_res_uid(Uid::from_raw(1), Uid::from_raw(1), Uid::from_raw(1)).unwrap_err();
         });
         stayed.join().unwrap();

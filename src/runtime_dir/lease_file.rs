@@ -5,12 +5,14 @@
 //! file holds what is in them, not where they are.
 
 use std::fmt;
-use std::io;
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -173,22 +175,21 @@ impl LeaseFile {
         Ok(Some(stored.into()))
     }
 
-    /// The resignation for a process that can't read the daemon's credentials: they are written to
-    /// files in `dir`, 0600, and removed when the second value is dropped.
+    /// The resignation for a process that can't read the daemon's credentials: they are in files that have
+    /// no name but this process's own for them, and go when the second value is dropped.
     ///
     /// # Errors
     /// Fails if they can't be written.
-    pub(crate) fn resignation_with_credentials(
-        &self,
-        dir: &Arc<Dir>,
-    ) -> io::Result<(Resignation, Unpacked)> {
-        let mut unpacked = Unpacked(Arc::clone(dir), Vec::new());
-        let mut resignation = self.resignation_without_credentials();
+    pub(crate) fn resignation_with_credentials(&self) -> io::Result<(Resignation, Unpacked)> {
+        let mut unpacked = Unpacked(Vec::new());
+        let mut resignation = self.resignation.clone();
         let mut unpack = |text: &Option<String>, name| -> io::Result<Option<PathBuf>> {
             let Some(text) = text else { return Ok(None) };
-            dir.write(name, text.as_bytes())?;
-            unpacked.1.push(name);
-            Ok(Some(dir.inside(name)))
+            let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+            file.write_all(text.as_bytes())?;
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            unpacked.0.push(file);
+            Ok(Some(path.into()))
         };
         let credentials = &self.credentials;
         let store = &mut resignation.store;
@@ -206,18 +207,6 @@ impl LeaseFile {
         Ok((resignation, unpacked))
     }
 
-    /// What stands in the file, but for paths: they were the daemon's, and whoever may write the file could
-    /// name others.
-    pub(crate) fn resignation_without_credentials(&self) -> Resignation {
-        let mut resignation = self.resignation.clone();
-        let store = &mut resignation.store;
-        store.password_file = None;
-        store.tls.ca_file = None;
-        store.tls.cert_file = None;
-        store.tls.key_file = None;
-        resignation
-    }
-
     /// Writes the file so that a reader sees it whole or not at all.
     fn write(mut self, dir: &Dir) -> io::Result<()> {
         self.credentials = if self.place.has_a_hook() {
@@ -232,18 +221,9 @@ impl LeaseFile {
     }
 }
 
-/// Files with credentials that go when this is dropped.
+/// Files with credentials, in memory and for this process alone, that go when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Unpacked(Arc<Dir>, Vec<&'static str>);
-
-impl Drop for Unpacked {
-    fn drop(&mut self) {
-        for name in &self.1 {
-            // The directory goes with the unit; until then the file is as safe as lease.json.
-            drop(self.0.remove(name));
-        }
-    }
-}
+pub(crate) struct Unpacked(Vec<File>);
 
 impl Credentials {
     /// Reads what the settings name. What can't be read is left out: the hook can fence without.
