@@ -13,6 +13,9 @@ use crate::notify::{Message, Notifier, watchdog_span};
 /// that it is replaced some day.
 const IDLE_WATCHDOG: Duration = Duration::from_mins(1);
 
+/// From one message that wasn't heard to the next, should nothing change before.
+const AGAIN: Duration = Duration::from_millis(50);
+
 /// For a watchdog whose time has come already.
 const SOON: Duration = Duration::from_millis(1);
 
@@ -56,19 +59,20 @@ impl Service {
             }
             let pulses = now.iter().flat_map(|it| &it.view.pulses);
             let alive = is_alive(pulses.map(|(_, pulse)| pulse)).await;
-            self.tell(&seen, alive);
+            let heard = self.tell(&seen, alive);
             tokio::select! {
                 changed = self.standings.changed() => if changed.is_err() {
                     return std::future::pending().await;
                 },
                 () = any_changes(&mut now) => {}
-                () = clock::sleep(IDLE_WATCHDOG / 4) => {}
+                () = clock::sleep(if heard { IDLE_WATCHDOG / 4 } else { AGAIN }) => {}
             }
         }
     }
 
-    /// Tells how they stand; that all live only where they are `alive` (R15).
-    fn tell(&self, seen: &[(Option<JobName>, Public)], alive: bool) {
+    /// Tells how they stand; that all live only where they are `alive` (R15). Whether all of it was heard: a
+    /// term whose watchdog is still that of who waits is guarded by none.
+    fn tell(&self, seen: &[(Option<JobName>, Public)], alive: bool) -> bool {
         let status = describe(seen);
         let mut messages = vec![Message::Status(&status)];
         let is_stopping = seen.iter().any(|(_, it)| it.role == Role::Stopping);
@@ -86,8 +90,7 @@ impl Service {
             let first = strikes.min().unwrap_or(IDLE_WATCHDOG);
             messages.push(Message::WatchdogInterval(first));
         }
-        // What isn't heard now is overtaken by the next message.
-        self.notifier.send(&messages);
+        self.notifier.send(&messages) && alive
     }
 }
 
@@ -232,6 +235,25 @@ mod tests {
         let alive = is_alive([&beating, &hanging].into_iter()).await;
         let text = told(&[standing_in("", Role::Stopping)], alive);
         assert_eq!(text, "STATUS=stopping\n");
+    }
+
+    #[test]
+    fn what_the_manager_can_not_take_now_counts_as_unheard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let (_publish, standings) = watch::channel(Arc::new([]) as Arc<[JobStanding]>);
+        let service = Service {
+            notifier: Notifier::to(path.as_os_str().as_encoded_bytes()),
+            standings,
+            watchdog: true,
+        };
+        let seen = [standing_in("", Role::Leading)];
+        assert!(service.tell(&seen, true));
+        assert!(!service.tell(&seen, false), "the watchdog was left out");
+        while service.tell(&seen, true) {}
+        manager.recv(&mut [0; 4096]).unwrap();
+        assert!(service.tell(&seen, true), "there is room again");
     }
 
     #[test]
