@@ -118,7 +118,7 @@ impl Notifier {
     }
 
     /// Sends all of `messages` at once. Never blocks; false if the service manager can't take them
-    /// now, which is worth another try for [`Ready`](Message::Ready).
+    /// now, which is worth another try.
     pub(crate) fn send(&self, messages: &[Message<'_>]) -> bool {
         let Some((socket, address)) = &self.0 else {
             return true;

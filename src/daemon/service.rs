@@ -59,7 +59,7 @@ impl Service {
             }
             let pulses = now.iter().flat_map(|it| &it.view.pulses);
             let alive = is_alive(pulses.map(|(_, pulse)| pulse)).await;
-            let heard = self.tell(&seen, alive);
+            let heard = self.tell(&seen, alive) && ready;
             tokio::select! {
                 changed = self.standings.changed() => if changed.is_err() {
                     return std::future::pending().await;
@@ -207,8 +207,8 @@ mod tests {
         (JobName::new(name), public)
     }
 
-    /// What a service manager hears.
-    fn told(seen: &[(Option<JobName>, Public)], alive: bool) -> String {
+    /// A service manager's folder and its socket in there, and who tells it.
+    fn heard() -> (tempfile::TempDir, UnixDatagram, Service) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
@@ -218,6 +218,12 @@ mod tests {
             standings,
             watchdog: true,
         };
+        (folder, manager, service)
+    }
+
+    /// What a service manager hears.
+    fn told(seen: &[(Option<JobName>, Public)], alive: bool) -> String {
+        let (_folder, manager, service) = heard();
         service.tell(seen, alive);
         let mut buffer = [0; 4096];
         let length = manager.recv(&mut buffer).unwrap();
@@ -239,15 +245,7 @@ mod tests {
 
     #[test]
     fn what_the_manager_can_not_take_now_counts_as_unheard() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let manager = UnixDatagram::bind(&path).unwrap();
-        let (_publish, standings) = watch::channel(Arc::new([]) as Arc<[JobStanding]>);
-        let service = Service {
-            notifier: Notifier::to(path.as_os_str().as_encoded_bytes()),
-            standings,
-            watchdog: true,
-        };
+        let (_folder, manager, service) = heard();
         let seen = [standing_in("", Role::Leading)];
         assert!(service.tell(&seen, true));
         assert!(!service.tell(&seen, false), "the watchdog was left out");

@@ -121,8 +121,9 @@ mod tests {
             begins.recv().unwrap();
             let own = marked_run();
             let worker = thread::spawn(move || ended.recv().unwrap_err());
-            marked.send(()).unwrap();
+            // Before the other run can end, and the worker with it.
             assert!(own.are_left());
+            marked.send(()).unwrap();
             worker.join().unwrap();
         });
         run.join().unwrap();

@@ -57,20 +57,13 @@ pub(crate) fn listed() -> io::Result<Vec<i32>> {
 /// Where they can't be read, or end and begin too fast for that.
 pub(crate) fn own_threads() -> io::Result<Vec<PathBuf>> {
     const FOLDER: &str = "/proc/self/task";
-    // Beside its own two links it has one for each thread.
-    let counted = || Ok::<_, io::Error>(fs::metadata(FOLDER)?.nlink().saturating_sub(2));
-    let listed = || {
-        fs::read_dir(FOLDER)?
-            .map(|thread| Ok(thread?.path()))
-            .collect()
-    };
-    let mut last: Vec<PathBuf> = Vec::new();
+    let mut last = Vec::new();
     for _ in 0..LISTINGS {
-        let threads: io::Result<Vec<PathBuf>> = listed();
-        let threads = threads?;
-        if threads == last
-            && u64::try_from(threads.len()).is_ok_and(|n| counted().is_ok_and(|all| all == n))
-        {
+        let threads = fs::read_dir(FOLDER)?.map(|thread| Ok(thread?.path()));
+        let threads = threads.collect::<io::Result<Vec<_>>>()?;
+        // Beside its own two links the folder has one for each thread.
+        let counted = fs::metadata(FOLDER)?.nlink().saturating_sub(2);
+        if threads == last && usize::try_from(counted) == Ok(threads.len()) {
             return Ok(threads);
         }
         last = threads;

@@ -57,17 +57,22 @@ mod tests {
     use super::*;
     use crate::proc::look::tests::is_alone;
 
-    #[test]
-    fn root_becomes_another_for_good() {
-        if !is_alone("release::privileges::tests::root_becomes_another_for_good") {
+    /// Does `work` on a thread of root's, in a process of its own for the test of this name.
+    fn as_root(name: &str, work: impl FnOnce() + Send + 'static) {
+        if !is_alone(&format!("release::privileges::tests::{name}")) {
             return;
         }
         if !geteuid().is_root() {
-            writeln!(io::stderr(), "SKIPPED: only root can become another").ok();
+            writeln!(io::stderr(), "SKIPPED: {name}: only for root").ok();
             return;
         }
+        std::thread::spawn(work).join().unwrap();
+    }
+
+    #[test]
+    fn root_becomes_another_for_good() {
         let (user, group) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
-        let became = std::thread::spawn(move || {
+        as_root("root_becomes_another_for_good", move || {
             become_user(user, group).unwrap();
             assert_eq!((geteuid(), getegid()), (user, group));
             assert_eq!(getgroups().unwrap(), []);
@@ -82,19 +87,11 @@ mod tests {
             let open = memfd_create("secret", MemfdFlags::CLOEXEC).unwrap();
             std::fs::read(format!("/proc/self/fd/{}", open.as_raw_fd())).unwrap();
         });
-        became.join().unwrap();
     }
 
     #[test]
     fn root_that_stays_root_may_only_kill() {
-        if !is_alone("release::privileges::tests::root_that_stays_root_may_only_kill") {
-            return;
-        }
-        if !geteuid().is_root() {
-            writeln!(io::stderr(), "SKIPPED: only root can stay root").ok();
-            return;
-        }
-        let stayed = std::thread::spawn(|| {
+        as_root("root_that_stays_root_may_only_kill", || {
             become_user(Uid::ROOT, Gid::ROOT).unwrap();
             assert!(geteuid().is_root());
             let held = capabilities(None).unwrap();
@@ -104,6 +101,5 @@ mod tests {
             assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
             set_thread_res_uid(Uid::from_raw(1), Uid::from_raw(1), Uid::from_raw(1)).unwrap_err();
         });
-        stayed.join().unwrap();
     }
 }
