@@ -50,6 +50,7 @@ mod shown;
 mod slots;
 mod successor;
 mod view;
+mod watchdog;
 
 use checking::Checking;
 pub(crate) use cluster::Cluster;
@@ -65,6 +66,7 @@ use slots::WallAlarm;
 pub(crate) use pulse::{Pulse, ended};
 use view::MAIN_LOOP;
 pub(crate) use view::{JobStanding, JobView, Public, Standings, View};
+pub(crate) use watchdog::{Armed, Watchdog};
 
 /// How long the guardian has to leave at the end.
 const DISMISSAL: Duration = Duration::from_millis(500);
@@ -121,6 +123,8 @@ pub(crate) struct Candidate {
     /// Of the contest's login, for the stop hook.
     token: Option<AuthToken>,
     orders: mpsc::UnboundedReceiver<Order>,
+    /// The service manager's, where there is one.
+    watchdog: Option<Watchdog>,
     publish: watch::Sender<Public>,
     tick: Tick,
     pulse: Pulse,
@@ -165,6 +169,8 @@ pub(crate) struct Parts {
     pub logs: Arc<log::LogGuard>,
     /// What the daemon asks for.
     pub orders: mpsc::UnboundedReceiver<Order>,
+    /// The service manager's, where there is one.
+    pub watchdog: Option<Watchdog>,
 }
 
 impl Candidate {
@@ -238,6 +244,7 @@ impl Candidate {
             place: UnitPlace::here(),
             token: None,
             orders: parts.orders,
+            watchdog: parts.watchdog,
             publish,
             tick,
             pulse: pulse.clone(),
@@ -441,6 +448,10 @@ impl Candidate {
             ContestReport::Elected(term, at, recorded) => {
                 // Nothing that is asked for from now on overtakes the record of the term.
                 self.guarding.hold(recorded);
+                // Nor is there a moment in which daemon and guardian could be stopped, and nobody would strike.
+                if let Some(watchdog) = &self.watchdog {
+                    self.guarding.hold(watchdog.arm());
+                }
                 let elected = Elected {
                     token: term.token(),
                     cluster: term.cluster(),

@@ -88,7 +88,8 @@ fn serve(
             directory.take_over_jobs();
         }
         let directory = Arc::new(directory);
-        let mut candidates = Candidates::new(&directory, jobs, Arc::clone(logs));
+        let (service, watchdog) = service::Service::new();
+        let mut candidates = Candidates::new(&directory, jobs, Arc::clone(logs), watchdog);
         candidates.show_host(&configs);
         for config in configs.iter() {
             candidates.start(Arc::clone(config));
@@ -101,7 +102,6 @@ fn serve(
             () = stop(&mut signals, &mut early) => return candidates.end_now().await,
         }
         let standings = candidates.standings();
-        let service = service::Service::new(standings.clone());
         let ended = candidates::silent(standings.clone());
         tokio::pin!(ended);
         let (asks, mut asked) = mpsc::unbounded_channel();
@@ -117,7 +117,7 @@ fn serve(
             control.obey(signal, &mut candidates);
         }
         candidates.let_contend();
-        let telling = service.run();
+        let telling = service.run(standings.clone());
         tokio::pin!(telling);
         let placing = placement::hand_over(standings);
         tokio::pin!(placing);

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::placement::{Sight, Starting};
 use super::{Begun, abandoned, keeper, start_and_fence};
-use crate::candidate::{Candidate, Cluster, JobStanding, Order, Parts, Standings, ended};
+use crate::candidate::{Candidate, Cluster, JobStanding, Order, Parts, Standings, Watchdog, ended};
 use crate::clock;
 use crate::config::{Config, JobConfigs};
 use crate::job::Jobs;
@@ -33,6 +33,7 @@ pub(super) struct Candidates {
     directory: Arc<RuntimeDir>,
     jobs: Jobs,
     logs: Arc<log::LogGuard>,
+    watchdog: Option<Watchdog>,
     lives: JoinSet<(Name, anyhow::Result<()>)>,
     roster: Roster<Arc<Config>>,
     told: BTreeMap<Name, CandidateHandle>,
@@ -59,11 +60,17 @@ enum News {
 }
 
 impl Candidates {
-    pub(super) fn new(directory: &Arc<RuntimeDir>, jobs: Jobs, logs: Arc<log::LogGuard>) -> Self {
+    pub(super) fn new(
+        directory: &Arc<RuntimeDir>,
+        jobs: Jobs,
+        logs: Arc<log::LogGuard>,
+        watchdog: Option<Watchdog>,
+    ) -> Self {
         Self {
             directory: Arc::clone(directory),
             jobs,
             logs,
+            watchdog,
             lives: JoinSet::new(),
             roster: Roster::default(),
             told: BTreeMap::new(),
@@ -104,6 +111,7 @@ impl Candidates {
             directory: Arc::clone(&self.directory),
             jobs: self.jobs.clone(),
             logs: Arc::clone(&self.logs),
+            watchdog: self.watchdog.clone(),
             news: self.news.0.clone(),
             pause,
             starting: self.sight.starts(),
@@ -298,6 +306,7 @@ struct CandidateLife {
     directory: Arc<RuntimeDir>,
     jobs: Jobs,
     logs: Arc<log::LogGuard>,
+    watchdog: Option<Watchdog>,
     news: mpsc::UnboundedSender<News>,
     /// Before it begins.
     pause: Duration,
@@ -328,6 +337,7 @@ impl CandidateLife {
                 files: keeper(&directory).await?,
                 logs: self.logs,
                 orders: inbox,
+                watchdog: self.watchdog,
             };
             let started = Candidate::start(parts).await.context("no guardian")?;
             // Its loop doesn't go round yet, and is no dead one for that.

@@ -70,6 +70,7 @@ pub(crate) fn run(
                 files: keeper(directory).await?,
                 logs,
                 orders: inbox,
+                watchdog: None,
             };
             let started = Candidate::start_once(parts, tell).await;
             started.context("no guardian")

@@ -1,10 +1,13 @@
 //! What the service manager is told: readiness, status, and signs of life.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::candidate::{JobStanding, Public, Pulse, Role, Standings};
+use tokio::sync::mpsc;
+
+use crate::candidate::{Armed, JobStanding, Public, Pulse, Role, Standings, Watchdog};
 use crate::clock;
 use crate::keys::JobName;
 use crate::notify::{Message, Notifier, watchdog_span};
@@ -15,6 +18,13 @@ const IDLE_WATCHDOG: Duration = Duration::from_mins(1);
 
 /// From one message that wasn't heard to the next, should nothing change before.
 const AGAIN: Duration = Duration::from_millis(50);
+
+/// The same for a term that waits for it before anything of it starts.
+const SOON_AGAIN: Duration = Duration::from_millis(5);
+
+/// For so long at most a term waits for it, or a tenth of its TTL: a service manager that hears nothing for
+/// longer wouldn't strike either, and the job is to run.
+const TERM_WAITS: Duration = Duration::from_secs(1);
 
 /// For a watchdog whose time has come already.
 const SOON: Duration = Duration::from_millis(1);
@@ -27,47 +37,124 @@ const PULSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Tells the service manager how the candidates are doing.
 pub(super) struct Service {
+    manager: Manager,
+    /// Terms before anything of them starts.
+    terms: mpsc::UnboundedReceiver<Armed>,
+}
+
+/// The service manager, and what it was told.
+struct Manager {
     notifier: Notifier,
-    standings: Standings,
     watchdog: bool,
+    /// Whether it knows that the daemon is up, before which no watchdog of it strikes.
+    ready: Cell<bool>,
 }
 
 impl Service {
-    pub(super) fn new(standings: Standings) -> Self {
+    /// And what has the watchdog set for terms, where there is one.
+    pub(super) fn new() -> (Self, Option<Watchdog>) {
+        let manager = Manager::from_env();
+        let (watchdog, terms) = Watchdog::new();
+        let watchdog = (manager.notifier.is_heard() && manager.watchdog).then_some(watchdog);
+        (Self { manager, terms }, watchdog)
+    }
+
+    /// Tells of those that stand there until the daemon ends; waits for ever where nobody listens.
+    pub(super) async fn run(self, standings: Standings) {
+        if self.manager.notifier.is_heard() {
+            tokio::join!(
+                self.manager.keep_informed(standings.clone()),
+                self.manager.arm_terms(self.terms, standings)
+            );
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Manager {
+    fn from_env() -> Self {
         Self {
             notifier: Notifier::from_env(),
-            standings,
             watchdog: std::env::var_os("WATCHDOG_USEC").is_some(),
+            ready: Cell::new(false),
         }
     }
 
-    /// Tells until the daemon ends; waits for ever where nobody listens.
-    pub(super) async fn run(mut self) {
-        if !self.notifier.is_heard() {
-            return std::future::pending().await;
-        }
-        let mut ready = false;
+    /// Tells all changes, until there can't be any more.
+    async fn keep_informed(&self, mut standings: Standings) {
         loop {
-            let mut now = self.standings.borrow_and_update().to_vec();
+            if !self.ready.get() {
+                self.ready.set(self.notifier.send(&[Message::Ready]));
+            }
+            let asked = standings.borrow().clone();
+            let pulses = asked.iter().flat_map(|it| &it.view.pulses);
+            let alive = is_alive(pulses.map(|(_, pulse)| pulse)).await;
+            // Only now: a term that began meanwhile has its watchdog, and must not lose it again.
+            let mut now = standings.borrow_and_update().to_vec();
             let seen = now.iter_mut().map(|standing| {
                 let public = standing.view.public.borrow_and_update().clone();
                 (standing.name().cloned(), public)
             });
             let seen: Vec<_> = seen.collect();
-            if !ready {
-                ready = self.notifier.send(&[Message::Ready]);
-            }
-            let pulses = now.iter().flat_map(|it| &it.view.pulses);
-            let alive = is_alive(pulses.map(|(_, pulse)| pulse)).await;
-            let heard = self.tell(&seen, alive) && ready;
+            let heard = self.tell(&seen, alive) && self.ready.get();
             tokio::select! {
-                changed = self.standings.changed() => if changed.is_err() {
-                    return std::future::pending().await;
+                changed = standings.changed() => if changed.is_err() {
+                    return;
                 },
                 () = any_changes(&mut now) => {}
                 () = clock::sleep(if heard { IDLE_WATCHDOG / 4 } else { AGAIN }) => {}
             }
         }
+    }
+
+    /// Has the watchdog set for terms that wait for it, whatever else there is to tell.
+    async fn arm_terms(&self, mut terms: mpsc::UnboundedReceiver<Armed>, standings: Standings) {
+        while let Some(first) = terms.recv().await {
+            let mut waiting = vec![first];
+            while let Ok(more) = terms.try_recv() {
+                waiting.push(more);
+            }
+            let begun = clock::now();
+            loop {
+                let now = standings.borrow().clone();
+                let leading = now.iter().map(|it| it.view.public.borrow().clone());
+                let leading: Vec<_> = leading.filter(|it| it.deadline.is_some()).collect();
+                if self.arm(&leading) {
+                    break;
+                }
+                let ttls = leading.iter().map(|it| it.timing.ttl() / 10);
+                let limit = ttls.fold(TERM_WAITS, Duration::min);
+                if clock::now().since(begun) >= limit {
+                    tracing::warn!(
+                        "the service manager hears nothing: a term begins without its watchdog"
+                    );
+                    break;
+                }
+                clock::sleep(SOON_AGAIN).await;
+            }
+            // Who has ended meanwhile needs no word.
+            for armed in waiting {
+                _ = armed.send(());
+            }
+        }
+    }
+
+    /// Sets the watchdog for the terms of those that lead; whether it was heard.
+    ///
+    /// No sign of life: where another's term is kept alive by nobody any more, that one strikes first.
+    fn arm(&self, leading: &[Public]) -> bool {
+        let Some(first) = first_strike(leading.iter()) else {
+            return true;
+        };
+        let mut messages = vec![Message::WatchdogInterval(first)];
+        if !self.ready.get() {
+            messages.insert(0, Message::Ready);
+        }
+        let heard = self.notifier.send(&messages);
+        if heard {
+            self.ready.set(true);
+        }
+        heard
     }
 
     /// Tells how they stand; that all live only where they are `alive` (R15). Whether all of it was heard: a
@@ -80,18 +167,23 @@ impl Service {
             messages.push(Message::ExtendTimeout(STOP_EXTENSION));
         }
         if alive && self.watchdog {
-            // Only a deadline that has moved is a sign of life while leading: the first counts.
-            let strikes = seen.iter().filter_map(|(_, public)| {
-                let sent = public.deadline? - public.timing.lifetime();
-                let span = watchdog_span(&public.timing)?;
-                // Zero would switch the watchdog off.
-                Some((sent + span).remaining().max(SOON))
-            });
-            let first = strikes.min().unwrap_or(IDLE_WATCHDOG);
-            messages.push(Message::WatchdogInterval(first));
+            let first = first_strike(seen.iter().map(|(_, public)| public));
+            messages.push(Message::WatchdogInterval(first.unwrap_or(IDLE_WATCHDOG)));
         }
         self.notifier.send(&messages) && alive
     }
+}
+
+/// How long from now on the watchdog is to wait for the first of the terms, if there is one for it. Only a
+/// deadline that has moved is a sign of life while leading.
+fn first_strike<'a>(seen: impl Iterator<Item = &'a Public>) -> Option<Duration> {
+    let strikes = seen.filter_map(|public| {
+        let sent = public.deadline? - public.timing.lifetime();
+        let span = watchdog_span(&public.timing)?;
+        // Zero would switch the watchdog off.
+        Some((sent + span).remaining().max(SOON))
+    });
+    strikes.min()
 }
 
 /// Whether each of the loops has come round since this was called.
@@ -198,6 +290,7 @@ mod tests {
     use super::*;
     use crate::clock::{Instant, Tick};
     use crate::config::timing::Timing;
+    use crate::config::{self, Source};
 
     /// How the candidate of a job stands that has this name and role.
     fn standing_in(name: &str, role: Role) -> (Option<JobName>, Public) {
@@ -208,25 +301,24 @@ mod tests {
     }
 
     /// A service manager's folder and its socket in there, and who tells it.
-    fn heard() -> (tempfile::TempDir, UnixDatagram, Service) {
+    fn heard() -> (tempfile::TempDir, UnixDatagram, Manager) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
-        let manager = UnixDatagram::bind(&path).unwrap();
-        let (_publish, standings) = watch::channel(Arc::new([]) as Arc<[JobStanding]>);
-        let service = Service {
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let manager = Manager {
             notifier: Notifier::to(path.as_os_str().as_encoded_bytes()),
-            standings,
             watchdog: true,
+            ready: Cell::new(false),
         };
-        (folder, manager, service)
+        (folder, socket, manager)
     }
 
     /// What a service manager hears.
     fn told(seen: &[(Option<JobName>, Public)], alive: bool) -> String {
-        let (_folder, manager, service) = heard();
-        service.tell(seen, alive);
+        let (_folder, socket, manager) = heard();
+        manager.tell(seen, alive);
         let mut buffer = [0; 4096];
-        let length = manager.recv(&mut buffer).unwrap();
+        let length = socket.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
@@ -245,13 +337,46 @@ mod tests {
 
     #[test]
     fn what_the_manager_can_not_take_now_counts_as_unheard() {
-        let (_folder, manager, service) = heard();
+        let (_folder, socket, manager) = heard();
         let seen = [standing_in("", Role::Leading)];
-        assert!(service.tell(&seen, true));
-        assert!(!service.tell(&seen, false), "the watchdog was left out");
-        while service.tell(&seen, true) {}
-        manager.recv(&mut [0; 4096]).unwrap();
-        assert!(service.tell(&seen, true), "there is room again");
+        assert!(manager.tell(&seen, true));
+        assert!(!manager.tell(&seen, false), "the watchdog was left out");
+        while manager.tell(&seen, true) {}
+        socket.recv(&mut [0; 4096]).unwrap();
+        assert!(manager.tell(&seen, true), "there is room again");
+    }
+
+    #[tokio::test]
+    async fn a_term_that_begins_while_its_loops_are_asked_keeps_its_watchdog() {
+        let (_folder, socket, manager) = heard();
+        socket.set_nonblocking(true).unwrap();
+        let socket = tokio::net::UnixDatagram::from_std(socket).unwrap();
+        let config = config::load(&Source::defaults("here")).unwrap().config;
+        let mut standing = JobStanding::of_none(Arc::new(config));
+        let (_, campaigning) = standing_in("", Role::Campaigning);
+        let (publish, public) = watch::channel(campaigning);
+        let pulse = Pulse::new(Tick::new());
+        standing.view.public = public;
+        standing.view.pulses.push(("contest", pulse.clone()));
+        let (_all, standings) = watch::channel(Arc::new([standing]) as Arc<[JobStanding]>);
+        let hear = async {
+            pulse.asked().await;
+            publish
+                .send_modify(|now| now.deadline = Some(now.timing.deadline(crate::clock::now())));
+            pulse.answer();
+            let mut text = String::new();
+            while !text.contains("WATCHDOG_USEC=") {
+                let mut buffer = [0; 4096];
+                let length = socket.recv(&mut buffer).await.unwrap();
+                text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+            }
+            text
+        };
+        let text = tokio::select! {
+            () = manager.keep_informed(standings) => unreachable!(),
+            text = hear => text,
+        };
+        assert!(!text.contains("WATCHDOG_USEC=60000000"), "{text}");
     }
 
     #[test]

@@ -20,3 +20,4 @@ mod shutdown;
 mod spread;
 mod tls;
 mod twenty;
+mod watchdog;

@@ -211,6 +211,11 @@ impl Replicas {
             .count()
     }
 
+    /// Whether its journal has this message.
+    pub(crate) fn has_said(&self, i: usize, message: &str) -> bool {
+        said(&self.journal(i)).contains(&message)
+    }
+
     /// Waits until the journal tells of so many starts.
     pub(crate) fn wait_starts(&self, i: usize, count: usize) {
         eventually(secs(10), &format!("{i} has started {count} times"), || {

@@ -30,6 +30,11 @@ pub(crate) fn rig() -> Option<&'static Rig> {
     }
 }
 
+/// A rig as of [`rig`] for one test alone, which holds up whatever else the system manager does there.
+pub(crate) fn own_rig() -> Option<&'static Rig> {
+    rig().map(|_| &*Box::leak(Box::new(Rig::boot())))
+}
+
 /// What this machine lacks. Anything else that goes wrong is a failure, and not skipped.
 fn lacks() -> Option<String> {
     if !rustix::process::geteuid().is_root() {

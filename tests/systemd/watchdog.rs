@@ -1,16 +1,22 @@
 //! systemd's watchdog, the second line behind the guardian: when it strikes, and what follows.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::common::{eventually, millis, patience, secs, throughout};
 use crate::replicas::{Replicas, Setup};
-use crate::rig::rig;
+use crate::rig::{Rig, own_rig, rig};
 
 /// How late systemd may strike.
 const JITTER: Duration = Duration::from_millis(250);
 
 /// What the watchdog of a daemon without a term is set to.
 const IDLE: Duration = Duration::from_mins(1);
+
+/// What a daemon says that the service manager didn't hear in time.
+const UNHEARD: &str = "the service manager hears nothing: a term begins without its watchdog";
 
 /// A time span as systemd writes it: `1min 2.5s`.
 fn span(text: &str) -> Duration {
@@ -121,4 +127,69 @@ fn a_term_whose_lease_leaves_no_room_for_a_watchdog_has_none() {
         let set = watchdog(&replicas, 1);
         if set == IDLE { Ok(()) } else { Err(set) }
     });
+}
+
+/// More than the messages that the service manager's queue holds where nobody has made that longer.
+const ELECTIONS: [&str; 15] = [
+    "at-a", "at-b", "at-c", "at-d", "at-e", "at-f", "at-g", "at-h", "at-i", "at-j", "at-k", "at-l",
+    "at-m", "at-n", "at-o",
+];
+
+/// Units read anew again and again, which is all that the service manager does meanwhile; until dropped.
+struct Reloading {
+    is_over: Arc<AtomicBool>,
+}
+
+impl Reloading {
+    fn start(rig: &'static Rig) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&is_over);
+        thread::spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                rig.run(&["systemctl", "daemon-reload"]);
+            }
+        });
+        Self { is_over }
+    }
+}
+
+impl Drop for Reloading {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn where_the_service_manager_has_no_time_no_job_runs_without_its_terms_watchdog() {
+    let Some(rig) = own_rig() else { return };
+    let ttl = secs(15);
+    let setup = Setup {
+        instances: 1,
+        ..Setup::default()
+    };
+    let all = ELECTIONS.map(|name| Replicas::prepare(rig, name, &setup));
+    let units = all.each_ref().map(|replicas| replicas.unit(1));
+    let units = units.each_ref().map(String::as_str);
+    let reloading = Reloading::start(rig);
+    rig.ok(&[&["systemctl", "start", "--no-block"], &units[..]].concat());
+    let mut waiting: Vec<&Replicas> = all.iter().collect();
+    let mut guarded = 0;
+    eventually(secs(60), "all have a job", || {
+        waiting.retain(|replicas| {
+            if replicas.record.history().lives.is_empty() {
+                return true;
+            }
+            // What was sent before this question is worked on before it.
+            let set = watchdog(replicas, 1);
+            guarded += usize::from(set < ttl);
+            // For a second it may be waited for.
+            let excused = set < ttl || replicas.has_said(1, UNHEARD);
+            assert!(excused, "{}: {set:?}", replicas.name);
+            false
+        });
+        waiting.is_empty()
+    });
+    drop(reloading);
+    println!("{guarded} of {} jobs began guarded", all.len());
+    assert!(guarded > 0);
 }
