@@ -22,13 +22,18 @@ impl Mind {
 
     /// The run's main process was executed.
     pub(super) fn started(&mut self, id: u64, pid: u32) {
-        if let Some(run) = self.place.run_mut()
-            && run.id == id
-            && !matches!(run.what, What::Hook { .. })
-        {
-            run.pid = Some(pid);
-            self.run_begins(Some(pid));
+        let (now, hook) = (self.now, self.config.hooks.on_elected.as_ref());
+        let Some(run) = self.place.run_mut().filter(|run| run.id == id) else {
+            return;
+        };
+        if let What::Hook { until, timed_out } = &mut run.what {
+            if let (Some(hook), false) = (hook, *timed_out) {
+                *until = now + hook.limit;
+            }
+            return;
         }
+        run.pid = Some(pid);
+        self.run_begins(Some(pid));
     }
 
     fn run_begins(&mut self, pid: Option<u32>) {

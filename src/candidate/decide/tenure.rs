@@ -1,5 +1,7 @@
 //! A term: what the guardian knows of it, its runs' beginning, and its end.
 
+use std::time::Duration;
+
 use super::deadline::Due;
 use super::place::{After, Ending, Guard, Job, Pause, Place};
 use super::run::What;
@@ -19,6 +21,10 @@ pub(super) enum Stop {
     Kill,
 }
 
+/// How long a hook may take to be executed: its start may be held back for a second, so that the term is
+/// recorded and the service manager knows of it.
+const HOOK_STARTS: Duration = Duration::from_secs(2);
+
 impl Mind {
     /// Starts the next run of a term without one: first of all the hook before the job.
     pub(super) fn start_run(&mut self) {
@@ -32,7 +38,8 @@ impl Mind {
         self.runs += 1;
         match self.config.hooks.on_elected.as_ref().filter(|_| first) {
             Some(hook) => {
-                let until = self.now + hook.limit;
+                // From its start on it has that limit, and to come to it so long.
+                let until = self.now + HOOK_STARTS + hook.limit;
                 let timed_out = false;
                 self.start(What::Hook { until, timed_out }, Work::Hook);
             }
@@ -257,7 +264,7 @@ impl Mind {
         }
     }
 
-    fn stop_grace(&self) -> std::time::Duration {
+    fn stop_grace(&self) -> Duration {
         let grace = self.config.job.stop_grace;
         let run = self.place.run();
         run.map_or(grace, |run| run.grace(grace, self.now))
