@@ -63,10 +63,11 @@ use lines::Lines;
 use processes::Processes;
 use slots::WallAlarm;
 
+use pulse::Pulses;
 pub(crate) use pulse::{Pulse, ended};
 use view::MAIN_LOOP;
 pub(crate) use view::{JobStanding, JobView, Public, Standings, View};
-pub(crate) use watchdog::{Armed, Watchdog};
+pub(crate) use watchdog::{UnwatchedTerm, Watchdog};
 
 /// How long the guardian has to leave at the end.
 const DISMISSAL: Duration = Duration::from_millis(500);
@@ -128,6 +129,8 @@ pub(crate) struct Candidate {
     publish: watch::Sender<Public>,
     tick: Tick,
     pulse: Pulse,
+    /// Of this loop and of the contest's.
+    pulses: Pulses<2>,
     metrics: Metrics,
     words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
     natives: (
@@ -247,6 +250,7 @@ impl Candidate {
             watchdog: parts.watchdog,
             publish,
             tick,
+            pulses: Pulses([pulse.clone(), contest_pulse.clone()]),
             pulse: pulse.clone(),
             metrics: metrics.clone(),
             words: mpsc::unbounded_channel(),
@@ -322,6 +326,7 @@ impl Candidate {
             }
         }
         self.publish();
+        self.pulses.end();
         // Everything is given back, or can't be.
         self.leave().await;
         if let (Some(tell), Some(outcome)) = (self.tell, self.mind.outcome()) {
@@ -450,7 +455,8 @@ impl Candidate {
                 self.guarding.hold(recorded);
                 // Nor is there a moment in which daemon and guardian could be stopped, and nobody would strike.
                 if let Some(watchdog) = &self.watchdog {
-                    self.guarding.hold(watchdog.arm());
+                    let (prefix, timing) = (&self.config.election.prefix, term.timing());
+                    self.guarding.hold(watchdog.arm(prefix, timing));
                 }
                 let elected = Elected {
                     token: term.token(),

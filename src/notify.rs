@@ -4,6 +4,7 @@
 //! send ever blocks (R14), which is why they are made here and not by a crate.
 
 use std::fmt::Write as _;
+use std::io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -86,6 +87,24 @@ pub(crate) enum Message<'a> {
     ExtendTimeout(Duration),
 }
 
+/// What has become of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// The service manager has it.
+    Taken,
+    /// It can't take it now, which is worth another try.
+    Full,
+    /// There is none, or none that listens: nothing waits for one.
+    Nobody,
+}
+
+impl Delivery {
+    /// Whether there is nothing to be gained by another try at once.
+    pub(crate) fn is_over(self) -> bool {
+        self != Self::Full
+    }
+}
+
 /// The way to the service manager, if there is one.
 #[derive(Debug)]
 pub(crate) struct Notifier(Option<(UnixDatagram, SocketAddr)>);
@@ -117,14 +136,19 @@ impl Notifier {
         self.0.is_some()
     }
 
-    /// Sends all of `messages` at once. Never blocks; false if the service manager can't take them
-    /// now, which is worth another try.
-    pub(crate) fn send(&self, messages: &[Message<'_>]) -> bool {
+    /// Sends all of `messages` at once. Never blocks.
+    pub(crate) fn send(&self, messages: &[Message<'_>]) -> Delivery {
         let Some((socket, address)) = &self.0 else {
-            return true;
+            return Delivery::Nobody;
         };
         let datagram = datagram(messages);
-        socket.send_to_addr(datagram.as_bytes(), address).is_ok()
+        match socket.send_to_addr(datagram.as_bytes(), address) {
+            Ok(_) => Delivery::Taken,
+            Err(error) => match error.kind() {
+                NotFound | ConnectionRefused | PermissionDenied => Delivery::Nobody,
+                _ => Delivery::Full,
+            },
+        }
     }
 }
 
@@ -179,7 +203,8 @@ mod tests {
         let manager = UnixDatagram::bind(&path).unwrap();
         let notifier = Notifier::to(path.as_os_str().as_bytes());
         assert!(notifier.is_heard());
-        assert!(notifier.send(&[Message::Ready, Message::Status("leading")]));
+        let delivery = notifier.send(&[Message::Ready, Message::Status("leading")]);
+        assert_eq!(delivery, Delivery::Taken);
         assert_eq!(received(&manager), "READY=1\nSTATUS=leading\n");
     }
 
@@ -189,7 +214,7 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
         let notifier = Notifier::to(format!("@{name}").as_bytes());
-        assert!(notifier.send(&[Message::Ready]));
+        assert_eq!(notifier.send(&[Message::Ready]), Delivery::Taken);
         assert_eq!(received(&manager), "READY=1\n");
     }
 
@@ -198,9 +223,10 @@ mod tests {
         for name in ["", "relative", "vsock:2:1234"] {
             let notifier = Notifier::to(name.as_bytes());
             assert!(!notifier.is_heard());
-            assert!(notifier.send(&[Message::Ready]));
+            assert_eq!(notifier.send(&[Message::Ready]), Delivery::Nobody);
         }
-        assert!(!Notifier::to(b"/nonexistent/notify").send(&[Message::Ready]));
+        let absent = Notifier::to(b"/nonexistent/notify");
+        assert_eq!(absent.send(&[Message::Ready]), Delivery::Nobody);
     }
 
     #[test]
@@ -209,7 +235,7 @@ mod tests {
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
         let notifier = Notifier::to(path.as_os_str().as_bytes());
-        let refused = (0..10_000).any(|_| !notifier.send(&[Message::Ready]));
+        let refused = (0..10_000).any(|_| notifier.send(&[Message::Ready]) == Delivery::Full);
         assert!(refused);
         drop(manager);
     }

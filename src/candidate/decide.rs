@@ -299,6 +299,7 @@ impl Mind {
             },
             slots: self.planning.as_ref().and_then(Planning::view),
             health: self.checks.as_ref().map(Checks::view),
+            is_killing: matches!(&self.place, Place::Ending(_, it) if it.killing || it.fencing),
             survivors: Arc::clone(&self.survivors),
             trouble: self.trouble.why(),
         }

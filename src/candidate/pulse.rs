@@ -1,6 +1,7 @@
 //! Whether a loop still runs: asked, not assumed, so that an idle loop need not tick for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -32,7 +33,29 @@ pub(crate) async fn ended(pulses: &[(&'static str, Pulse)]) -> &'static str {
 pub(crate) struct Pulse {
     asked: Arc<Notify>,
     answered: Arc<Notify>,
+    /// Whether the loop has come to its end, which is no silence.
+    is_over: Arc<AtomicBool>,
     tick: Tick,
+}
+
+/// Loops that come to their end together: when it is dropped at the latest.
+#[derive(Debug)]
+pub(super) struct Pulses<const N: usize>(pub(super) [Pulse; N]);
+
+impl<const N: usize> Pulses<N> {
+    /// They answer no more, and need not.
+    pub(super) fn end(&self) {
+        for pulse in &self.0 {
+            pulse.is_over.store(true, Ordering::Release);
+            pulse.answered.notify_waiters();
+        }
+    }
+}
+
+impl<const N: usize> Drop for Pulses<N> {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl Pulse {
@@ -41,6 +64,7 @@ impl Pulse {
         Self {
             asked: Arc::default(),
             answered: Arc::default(),
+            is_over: Arc::default(),
             tick,
         }
     }
@@ -67,13 +91,16 @@ impl Pulse {
         }
     }
 
-    /// Whether the loop comes round within `limit`.
+    /// Whether the loop comes round within `limit`, or has come to its end.
     pub(crate) async fn beats(&self, limit: Duration) -> bool {
         let asked_at = clock::now();
         let answered = async {
             loop {
                 let answer = self.answered.notified();
                 self.asked.notify_one();
+                if self.is_over.load(Ordering::Acquire) {
+                    return;
+                }
                 answer.await;
                 if self.tick.last() >= asked_at {
                     return;
@@ -90,6 +117,20 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_has_come_to_its_end_is_not_silent() {
+        let pulse = Pulse::new(Tick::new());
+        let pulses = Pulses([pulse.clone()]);
+        let asked = pulse.beats(Duration::from_secs(10));
+        let ends = async {
+            tokio::task::yield_now().await;
+            drop(pulses);
+        };
+        let (beats, ()) = tokio::join!(asked, ends);
+        assert!(beats, "who asks before");
+        assert!(pulse.beats(Duration::from_secs(10)).await, "and after");
+    }
 
     #[tokio::test]
     async fn a_loop_that_comes_round_beats_and_one_that_hangs_does_not() {

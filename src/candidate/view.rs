@@ -61,6 +61,8 @@ pub(crate) struct Public {
     pub slots: Option<SlotsView>,
     /// How its check stands, if it has one.
     pub health: Option<HealthView>,
+    /// Whether its job is being killed, so that its term ends.
+    pub is_killing: bool,
     /// What of its job was sent SIGKILL and lives on.
     pub survivors: Arc<[Survivor]>,
     /// What keeps it from standing, or from renewing.
@@ -216,6 +218,7 @@ impl Public {
             job: JobView::default(),
             slots: None,
             health: None,
+            is_killing: false,
             survivors: Arc::default(),
             trouble: None,
         }

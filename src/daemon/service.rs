@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::candidate::{Armed, JobStanding, Public, Pulse, Role, Standings, Watchdog};
+use crate::candidate::{JobStanding, Public, Pulse, Role, Standings, UnwatchedTerm, Watchdog};
 use crate::clock;
 use crate::keys::JobName;
-use crate::notify::{Message, Notifier, watchdog_span};
+use crate::notify::{Delivery, Message, Notifier, watchdog_span};
 
 /// Without a term there is no deadline that a hung daemon could miss; the watchdog only sees to it
 /// that it is replaced some day.
@@ -26,6 +26,10 @@ const SOON_AGAIN: Duration = Duration::from_millis(5);
 /// longer wouldn't strike either, and the job is to run.
 const TERM_WAITS: Duration = Duration::from_secs(1);
 
+/// So long the watchdog waits, after a sign of life of a daemon that is killing a job, for the next one. All
+/// that it could do for that term is being done.
+const KILLING: Duration = Duration::from_millis(500);
+
 /// For a watchdog whose time has come already.
 const SOON: Duration = Duration::from_millis(1);
 
@@ -39,7 +43,7 @@ const PULSE_LIMIT: Duration = Duration::from_secs(2);
 pub(super) struct Service {
     manager: Manager,
     /// Terms before anything of them starts.
-    terms: mpsc::UnboundedReceiver<Armed>,
+    terms: mpsc::UnboundedReceiver<UnwatchedTerm>,
 }
 
 /// The service manager, and what it was told.
@@ -83,9 +87,7 @@ impl Manager {
     /// Tells all changes, until there can't be any more.
     async fn keep_informed(&self, mut standings: Standings) {
         loop {
-            if !self.ready.get() {
-                self.ready.set(self.notifier.send(&[Message::Ready]));
-            }
+            let is_unready = !self.ready.get() && !self.tell_ready().is_over();
             let asked = standings.borrow().clone();
             let pulses = asked.iter().flat_map(|it| &it.view.pulses);
             let alive = is_alive(pulses.map(|(_, pulse)| pulse)).await;
@@ -96,65 +98,79 @@ impl Manager {
                 (standing.name().cloned(), public)
             });
             let seen: Vec<_> = seen.collect();
-            let heard = self.tell(&seen, alive) && self.ready.get();
+            let heard = self.tell(&seen, alive) && !is_unready;
+            let pause = match heard {
+                true if seen.iter().any(|(_, it)| is_being_killed(it)) => KILLING / 4,
+                true => IDLE_WATCHDOG / 4,
+                false => AGAIN,
+            };
             tokio::select! {
                 changed = standings.changed() => if changed.is_err() {
                     return;
                 },
                 () = any_changes(&mut now) => {}
-                () = clock::sleep(if heard { IDLE_WATCHDOG / 4 } else { AGAIN }) => {}
+                () = clock::sleep(pause) => {}
             }
         }
     }
 
     /// Has the watchdog set for terms that wait for it, whatever else there is to tell.
-    async fn arm_terms(&self, mut terms: mpsc::UnboundedReceiver<Armed>, standings: Standings) {
-        while let Some(first) = terms.recv().await {
-            let mut waiting = vec![first];
-            while let Ok(more) = terms.try_recv() {
-                waiting.push(more);
+    async fn arm_terms(
+        &self,
+        mut terms: mpsc::UnboundedReceiver<UnwatchedTerm>,
+        standings: Standings,
+    ) {
+        let mut waiting = Vec::new();
+        loop {
+            tokio::select! {
+                term = terms.recv() => match term {
+                    Some(term) => waiting.push((term, clock::now())),
+                    None => return,
+                },
+                () = clock::sleep(SOON_AGAIN), if !waiting.is_empty() => {}
             }
-            let begun = clock::now();
-            loop {
-                let now = standings.borrow().clone();
-                let leading = now.iter().map(|it| it.view.public.borrow().clone());
-                let leading: Vec<_> = leading.filter(|it| it.deadline.is_some()).collect();
-                if self.arm(&leading) {
-                    break;
-                }
-                let ttls = leading.iter().map(|it| it.timing.ttl() / 10);
-                let limit = ttls.fold(TERM_WAITS, Duration::min);
-                if clock::now().since(begun) >= limit {
+            let now = standings.borrow().clone();
+            let leading = now.iter().map(|it| it.view.public.borrow().clone());
+            let is_armed = self.arm(leading);
+            let over = waiting.extract_if(.., |(term, since)| {
+                is_armed || clock::now().since(*since) >= TERM_WAITS.min(term.timing.ttl() / 10)
+            });
+            for (term, _) in over {
+                if !is_armed && watchdog_span(&term.timing).is_some() {
                     tracing::warn!(
+                        election = %term.election,
                         "the service manager hears nothing: a term begins without its watchdog"
                     );
-                    break;
                 }
-                clock::sleep(SOON_AGAIN).await;
-            }
-            // Who has ended meanwhile needs no word.
-            for armed in waiting {
-                _ = armed.send(());
+                // Who has ended meanwhile needs no word.
+                _ = term.go_on.send(());
             }
         }
     }
 
-    /// Sets the watchdog for the terms of those that lead; whether it was heard.
+    fn tell_ready(&self) -> Delivery {
+        let delivery = self.notifier.send(&[Message::Ready]);
+        self.ready.set(delivery == Delivery::Taken);
+        delivery
+    }
+
+    /// Sets the watchdog for those that lead; whether there is nothing left to be done for it.
     ///
     /// No sign of life: where another's term is kept alive by nobody any more, that one strikes first.
-    fn arm(&self, leading: &[Public]) -> bool {
-        let Some(first) = first_strike(leading.iter()) else {
+    fn arm(&self, seen: impl Iterator<Item = Public>) -> bool {
+        let seen: Vec<Public> = seen.collect();
+        let Some(first) = first_strike(seen.iter()) else {
             return true;
         };
         let mut messages = vec![Message::WatchdogInterval(first)];
         if !self.ready.get() {
             messages.insert(0, Message::Ready);
         }
-        let heard = self.notifier.send(&messages);
-        if heard {
+        let delivery = self.notifier.send(&messages);
+        if delivery == Delivery::Taken {
             self.ready.set(true);
         }
-        heard
+        delivery.is_over()
     }
 
     /// Tells how they stand; that all live only where they are `alive` (R15). Whether all of it was heard: a
@@ -170,7 +186,7 @@ impl Manager {
             let first = first_strike(seen.iter().map(|(_, public)| public));
             messages.push(Message::WatchdogInterval(first.unwrap_or(IDLE_WATCHDOG)));
         }
-        self.notifier.send(&messages) && alive
+        self.notifier.send(&messages).is_over() && alive
     }
 }
 
@@ -181,9 +197,21 @@ fn first_strike<'a>(seen: impl Iterator<Item = &'a Public>) -> Option<Duration> 
         let sent = public.deadline? - public.timing.lifetime();
         let span = watchdog_span(&public.timing)?;
         // Zero would switch the watchdog off.
-        Some((sent + span).remaining().max(SOON))
+        let least = if is_being_killed(public) {
+            KILLING
+        } else {
+            SOON
+        };
+        // What we can't kill is no reason to end all jobs.
+        let in_vain = public.is_killing && !public.survivors.is_empty();
+        (!in_vain).then(|| (sent + span).remaining().max(least))
     });
     strikes.min()
+}
+
+/// Whether its job is being killed, and there is no word yet that it can't be.
+fn is_being_killed(public: &Public) -> bool {
+    public.is_killing && public.survivors.is_empty()
 }
 
 /// Whether each of the loops has come round since this was called.
@@ -291,6 +319,7 @@ mod tests {
     use crate::clock::{Instant, Tick};
     use crate::config::timing::Timing;
     use crate::config::{self, Source};
+    use crate::proc::survivor::Survivor;
 
     /// How the candidate of a job stands that has this name and role.
     fn standing_in(name: &str, role: Role) -> (Option<JobName>, Public) {
@@ -344,6 +373,29 @@ mod tests {
         while manager.tell(&seen, true) {}
         socket.recv(&mut [0; 4096]).unwrap();
         assert!(manager.tell(&seen, true), "there is room again");
+    }
+
+    #[test]
+    fn what_is_killed_in_vain_is_no_reason_to_end_the_other_jobs() {
+        let mut all = ["a", "b"].map(|name| standing_in(name, Role::Leading));
+        let now = crate::clock::now();
+        all[0].1.role = Role::Stopping;
+        all[0].1.deadline = Some(now - Duration::from_mins(1));
+        assert!(
+            told(&all, true).contains("WATCHDOG_USEC=1000\n"),
+            "not killed"
+        );
+        all[0].1.is_killing = true;
+        assert!(told(&all, true).contains("WATCHDOG_USEC=500000\n"));
+        let survivor = Survivor::of(1);
+        all[0].1.survivors = Arc::new([survivor]);
+        assert!(told(&all, true).contains("WATCHDOG_USEC=60000000\n"));
+        all[1].1.deadline = Some(now + Duration::from_secs(12));
+        let text = told(&all, true);
+        assert!(!text.contains("WATCHDOG_USEC=60000000\n"), "{text}");
+        // A job that goes on is guarded, whatever of an earlier run lives.
+        all[0].1.is_killing = false;
+        assert!(told(&all, true).contains("WATCHDOG_USEC=1000\n"));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::command::skipped;
+use super::sandbox::Sandbox;
 
 /// Whether processes of another user can be started; says what is left out where they can't.
 pub fn is_root(what: &str) -> bool {
@@ -75,4 +76,18 @@ fn hard(pid: i32, resource: &str) -> String {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap().split_whitespace().nth(1).unwrap().to_owned()
+}
+
+/// The words of a command that becomes root by the set-user-id bit, of whose processes an ordinary user's
+/// daemon may signal none.
+pub fn as_root(sandbox: &Sandbox, command: &[String]) -> Vec<String> {
+    let setuid = sandbox.join("become-root");
+    if !setuid.exists() {
+        fs::copy("/usr/bin/setpriv", &setuid).unwrap();
+        fs::set_permissions(&setuid, Permissions::from_mode(0o4755)).unwrap();
+    }
+    let own = "--reuid=0 --regid=0 --clear-groups --".split(' ');
+    let words = [setuid.to_str().unwrap()].into_iter().chain(own);
+    let command = command.iter().map(String::as_str);
+    words.chain(command).map(str::to_owned).collect()
 }

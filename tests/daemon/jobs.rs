@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::daemon::Builder;
+use crate::common::ordinary::{as_root, is_root};
 use crate::common::*;
 
 /// A cluster, and what the jobs `a` and `b` of all replicas did.
@@ -468,26 +469,13 @@ fn none_is_handed_over_later_for_another_that_is_slow_to_stop() {
 
 #[test]
 fn a_job_that_can_not_be_killed_costs_the_others_nothing() {
-    if !rustix::process::geteuid().is_root() {
-        skipped("a job of root's under an ordinary user's daemon: takes root");
+    if !is_root("a job that can't be killed") {
         return;
     }
     let jobs = Jobs::start();
-    let setuid = jobs.cluster.sandbox().join("become-root");
-    std::fs::copy("/usr/bin/setpriv", &setuid).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o4755);
-    std::fs::set_permissions(&setuid, mode).unwrap();
     let script = "trap '' TERM; while :; do sleep 0.1; done";
-    let of_root = [
-        setuid.to_str().unwrap(),
-        "--reuid=0",
-        "--regid=0",
-        "--clear-groups",
-        "--",
-        "sh",
-        "-c",
-        script,
-    ];
+    let deaf = ["sh", "-c", script].map(str::to_owned);
+    let of_root = as_root(jobs.cluster.sandbox(), &deaf);
     // Not that of other tests: root's daemons that start there would kill what has lost its guardian.
     let prefix = format!("/unkillable/{}", jobs.cluster.address(0).port());
     let builder = |name| jobs.daemon(name).named_job("c", &of_root).prefix(&prefix);

@@ -5,36 +5,16 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use crate::common::ordinary::{as_root, is_root};
 use crate::common::*;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Whether this is root; says what is left out where it isn't.
-fn is_root(what: &str) -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        skipped(&format!("{what}: takes root"));
-    }
-    is_root
-}
-
 /// A recording job that becomes root by the set-user-id bit and ignores SIGTERM: an ordinary user's
 /// daemon may not signal it.
 fn roots_job(scene: &Scene) -> Vec<String> {
-    let setuid = scene.cluster.sandbox().join("become-root");
-    if !setuid.exists() {
-        fs::copy("/usr/bin/setpriv", &setuid).unwrap();
-        fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755)).unwrap();
-    }
-    let as_root = "--reuid=0 --regid=0 --clear-groups --"
-        .split(' ')
-        .map(str::to_owned);
-    let words = [setuid.to_str().unwrap().to_owned()]
-        .into_iter()
-        .chain(as_root);
-    words
-        .chain(scene.record.command(&["--ignore-term"]))
-        .collect()
+    let job = scene.record.command(&["--ignore-term"]);
+    as_root(scene.cluster.sandbox(), &job)
 }
 
 /// A replica of an ordinary user with such a job, which leads, the job's process, and a replica that
