@@ -91,6 +91,12 @@ impl Pulse {
         }
     }
 
+    /// Whether the loop came round within the last `limit`, or does so within the next, or has come to its
+    /// end. Only in the second case it is woken.
+    pub(crate) async fn beats_about(&self, limit: Duration) -> bool {
+        self.tick.age() < limit || self.beats(limit).await
+    }
+
     /// Whether the loop comes round within `limit`, or has come to its end.
     pub(crate) async fn beats(&self, limit: Duration) -> bool {
         let asked_at = clock::now();

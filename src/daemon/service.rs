@@ -33,10 +33,15 @@ const KILLING: Duration = Duration::from_millis(500);
 /// For a watchdog whose time has come already.
 const SOON: Duration = Duration::from_millis(1);
 
+/// From one message to the next that isn't urgent, since each wakes the service manager: renewals of many jobs
+/// come in between.
+const QUIET: Duration = Duration::from_millis(250);
+
 /// How much longer a planned stop may take, each time it is said: only while it gets on.
 const STOP_EXTENSION: Duration = Duration::from_secs(30);
 
-/// How long main loop and contest have to answer that they live; both take less than a millisecond.
+/// How long main loop and contest have to answer that they live; both take less than a millisecond. Who has come
+/// round within that time isn't asked: with twenty jobs there is news so often that they would do little else.
 const PULSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Tells the service manager how the candidates are doing.
@@ -90,7 +95,7 @@ impl Manager {
             let is_unready = !self.ready.get() && !self.tell_ready().is_over();
             let asked = standings.borrow().clone();
             let pulses = asked.iter().flat_map(|it| &it.view.pulses);
-            let alive = is_alive(pulses.map(|(_, pulse)| pulse)).await;
+            let alive = is_alive(pulses.map(|(_, pulse)| pulse), PULSE_LIMIT).await;
             // Only now: a term that began meanwhile has its watchdog, and must not lose it again.
             let mut now = standings.borrow_and_update().to_vec();
             let seen = now.iter_mut().map(|standing| {
@@ -99,17 +104,14 @@ impl Manager {
             });
             let seen: Vec<_> = seen.collect();
             let heard = self.tell(&seen, alive) && !is_unready;
-            let pause = match heard {
-                true if seen.iter().any(|(_, it)| is_being_killed(it)) => KILLING / 4,
-                true => IDLE_WATCHDOG / 4,
-                false => AGAIN,
-            };
+            let (least, most) = pauses(&seen, heard);
+            clock::sleep(least).await;
             tokio::select! {
                 changed = standings.changed() => if changed.is_err() {
                     return;
                 },
                 () = any_changes(&mut now) => {}
-                () = clock::sleep(pause) => {}
+                () = clock::sleep(most) => {}
             }
         }
     }
@@ -209,15 +211,28 @@ fn first_strike<'a>(seen: impl Iterator<Item = &'a Public>) -> Option<Duration> 
     strikes.min()
 }
 
+/// How long to tell nothing more after this, whatever changes, and how long where nothing does.
+fn pauses(seen: &[(Option<JobName>, Public)], heard: bool) -> (Duration, Duration) {
+    if !heard {
+        return (Duration::ZERO, AGAIN);
+    }
+    let mut all = seen.iter().map(|(_, public)| public);
+    // A term that ends is told of long before the watchdog would strike for it.
+    let first = first_strike(all.clone()).unwrap_or(IDLE_WATCHDOG);
+    let is_killing = all.any(is_being_killed);
+    let wait = if is_killing { KILLING } else { IDLE_WATCHDOG };
+    (QUIET.min(first / 8), wait / 4)
+}
+
 /// Whether its job is being killed, and there is no word yet that it can't be.
 fn is_being_killed(public: &Public) -> bool {
     public.is_killing && public.survivors.is_empty()
 }
 
-/// Whether each of the loops has come round since this was called.
-async fn is_alive(pulses: impl Iterator<Item = &Pulse>) -> bool {
+/// Whether each of the loops comes round about now.
+async fn is_alive(pulses: impl Iterator<Item = &Pulse>, limit: Duration) -> bool {
     for pulse in pulses {
-        if !pulse.beats(PULSE_LIMIT).await {
+        if !pulse.beats_about(limit).await {
             return false;
         }
     }
@@ -355,11 +370,15 @@ mod tests {
     async fn a_loop_that_hangs_feeds_no_watchdog_and_lengthens_no_stop() {
         let (beating, hanging) = (Pulse::new(Tick::new()), Pulse::new(Tick::new()));
         tokio::spawn(beating.clone().beat());
-        let alive = is_alive([&beating].into_iter()).await;
+        let limit = Duration::from_millis(50);
+        let alive = is_alive([&hanging].into_iter(), limit).await;
+        assert!(alive, "it has come round just now");
+        tokio::time::sleep(limit).await;
+        let alive = is_alive([&beating].into_iter(), limit).await;
         let text = told(&[standing_in("", Role::Stopping)], alive);
         assert!(text.contains("WATCHDOG_USEC=60000000"), "{text}");
         assert!(text.contains("EXTEND_TIMEOUT_USEC=30000000"), "{text}");
-        let alive = is_alive([&beating, &hanging].into_iter()).await;
+        let alive = is_alive([&beating, &hanging].into_iter(), limit).await;
         let text = told(&[standing_in("", Role::Stopping)], alive);
         assert_eq!(text, "STATUS=stopping\n");
     }
@@ -408,6 +427,8 @@ mod tests {
         let (_, campaigning) = standing_in("", Role::Campaigning);
         let (publish, public) = watch::channel(campaigning);
         let pulse = Pulse::new(Tick::new());
+        // So long ago that it is asked.
+        tokio::time::sleep(PULSE_LIMIT).await;
         standing.view.public = public;
         standing.view.pulses.push(("contest", pulse.clone()));
         let (_all, standings) = watch::channel(Arc::new([standing]) as Arc<[JobStanding]>);
