@@ -38,6 +38,11 @@ impl Seen {
     /// The first answer pins the cluster, where there is but one endpoint to ask. Any answer shows that the history goes so far at
     /// least; that it goes no further only a linearizable one does, and only against what was seen before
     /// it was asked for: answers may overtake.
+    ///
+    /// A linearizable answer of an earlier raft term than was seen before is of another history: within one
+    /// it comes from a member that has applied the first entry of the present leader's, whose term is in the
+    /// answer. A snapshot that was put back begins with term 1; if it has a revision as high as was seen it counts
+    /// as the same store, and its terms are those that renewals are proven by from then on.
     pub(super) fn note(&mut self, answer: Self, asked: Option<Self>) -> Result<(), Error> {
         if self.cluster != 0 && answer.cluster != self.cluster {
             return Err(Error::ClusterChanged(format!(
@@ -56,6 +61,9 @@ impl Seen {
             )));
         }
         self.revision = self.revision.max(answer.revision);
+        if asked.is_some_and(|asked| answer.raft_term < asked.raft_term) {
+            self.raft_term = answer.raft_term;
+        }
         Ok(())
     }
 }
@@ -112,6 +120,22 @@ mod tests {
         assert!(answer(7, 1, 2).is_current(answer(7, 5, 2)));
         assert!(!answer(7, 5, 1).is_current(answer(7, 5, 2)));
         assert!(!answer(8, 5, 2).is_current(answer(7, 5, 2)));
+    }
+
+    #[test]
+    fn a_store_that_was_put_back_with_a_higher_revision_counts_its_raft_terms_anew() {
+        let mut seen = answer(7, 9, 4);
+        let asked = seen;
+        // One that doesn't prove that it is the present one may be a member that lags.
+        assert!(seen.note(answer(7, 1_009, 2), None).is_ok());
+        assert_eq!(seen.raft_term, 4);
+        assert!(seen.note(answer(7, 1_009, 2), Some(asked)).is_ok());
+        assert_eq!((seen.revision.get(), seen.raft_term), (1_009, 2));
+        // Nor does one that was asked before a new leader was heard of.
+        let asked = seen;
+        assert!(seen.note(answer(7, 1_010, 3), None).is_ok());
+        assert!(seen.note(answer(7, 1_010, 2), Some(asked)).is_ok());
+        assert_eq!(seen.raft_term, 3);
     }
 
     #[test]
