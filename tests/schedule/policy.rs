@@ -307,6 +307,30 @@ fn a_changed_schedule_starts_from_now() {
 }
 
 #[test]
+fn whoever_waited_as_the_job_came_to_have_a_schedule_leads_by_all_of_it() {
+    let stand = Stage::new();
+    let cluster = &stand.scene.cluster;
+    let script = "[ -n \"$INCUMBENT_SLOT\" ] || exec sleep 1000000";
+    let daemon = |name| Daemon::builder(cluster, name).job(&["sh", "-c", script]);
+    let a = daemon("a").spawn();
+    a.wait_elected(SOON);
+    let b = daemon("b").spawn();
+    b.wait_log("campaigning", SOON);
+    for waits_first in [&b, &a] {
+        waits_first.reload("job.schedule = { every = '1h' }");
+        waits_first.wait_log("reloaded", SOON);
+    }
+    eventually(SOON, "it is led by its schedule", || {
+        !a.lines("next slot").is_empty() || !b.lines("next slot").is_empty()
+    });
+    let endpoints = cluster.endpoints().join(",");
+    let words = ["trigger", "--endpoints", &endpoints, "--election", PREFIX];
+    let asked = cluster.sandbox().incumbent(&words).run();
+    assert_eq!(asked.code, Some(0), "{asked:?}");
+    assert_eq!(stand.wait_result("success")["slot"], "manual");
+}
+
+#[test]
 fn a_wish_for_a_run_is_heeded_and_answered_and_leaves_the_schedule_as_it_is() {
     let stand = Stage::new();
     let a = stand.daemon("a", "sleep 1", "every = '1h'").spawn();

@@ -255,20 +255,15 @@ impl Mind {
     }
 
     /// The configuration has changed. A job that comes to have a schedule, or has none any more, begins
-    /// with a term of its own.
+    /// with a term of its own, and with a place in the queue: what is watched for a term goes by that.
     pub(super) fn plan_anew(&mut self, setup: Option<Setup>) {
-        let leads = matches!(self.place, Place::Leading(..));
         match (&mut self.planning, setup) {
             (Some(planning), Some(setup)) => {
                 planning.setup = setup.clone();
                 self.plan(Told::Setup(setup));
             }
             (None, None) => {}
-            (_, _) if leads => self.leave_to_others(),
-            (_, setup) if self.place.tenure().is_none() => {
-                self.planning = setup.map(Planning::new);
-            }
-            (_, _) => {}
+            (_, _) => self.leave_to_others(),
         }
     }
 
