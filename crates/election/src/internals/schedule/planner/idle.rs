@@ -13,6 +13,8 @@ enum Retry {
     Over,
     /// This attempt is to be claimed, which stands for so many slots beyond its own.
     Claim(Slot, u32, u64),
+    /// It was claimed and not started, which is too late now; so many slots are missed with it.
+    Miss(Slot, u64),
     /// It is tried again, but not yet; slots that come are looked at meanwhile, or wait for it.
     Later { blocks: bool },
 }
@@ -149,6 +151,7 @@ impl Planner {
                 self.claim(occasion, attempt, missed, before, None, more, now);
                 return;
             }
+            Retry::Miss(slot, count) => return self.miss_unclaimed((slot, count), now),
             Retry::Later { blocks: true } => {
                 if let Some(term) = &mut self.term {
                     term.blocked = true;
@@ -225,6 +228,17 @@ impl Planner {
         self.write(state, vec![run], Then::Nothing);
     }
 
+    /// Records the slot whose claim was taken back last, and those that it stood for.
+    fn miss_unclaimed(&mut self, missed: (Slot, u64), now: Now) {
+        let Some(term) = &self.term else {
+            return;
+        };
+        let mut state = term.state.clone();
+        state.last = None;
+        let run = self.record_missed(&mut state, missed, now);
+        self.write(state, vec![run], Then::Nothing);
+    }
+
     fn record_missed(
         &mut self,
         state: &mut State,
@@ -259,8 +273,13 @@ impl Planner {
             }
             _ => return Retry::Over,
         };
-        if self.setup.is_too_late(slot, now.wall) {
-            return Retry::Over;
+        // What somebody asks for isn't bound to the schedule's time.
+        let is_asked_for = last.result == Outcome::Rerun && last.attempt > 0;
+        if !is_asked_for && self.setup.is_too_late(slot, now.wall) {
+            return match last.result {
+                Outcome::Rerun => Retry::Miss(slot, last.missed.saturating_add(1)),
+                _ => Retry::Over,
+            };
         }
         let attempt = last.attempt + 1;
         let newer = term.queued.is_some() || term.state.slot > Some(slot) || {

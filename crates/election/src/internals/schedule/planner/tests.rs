@@ -1185,6 +1185,29 @@ fn a_lost_slot_runs_again_once_somebody_says_so() {
 }
 
 #[test]
+fn a_slot_that_was_not_started_in_time_is_missed_with_those_it_stood_for() {
+    let within = |policy: Policy| Policy {
+        start_within: Some(Duration::from_secs(5)),
+        ..policy
+    };
+    let mut desk = Desk::new(within(policy()));
+    desk.lead().at("10:01:00").tell(Event::NotStarted);
+    desk.at("10:01:10");
+    assert_eq!(desk.records(), ["10:01 missed +0"]);
+    assert_eq!(desk.state().missed, 1);
+    desk.at("10:02:00");
+    assert_eq!(desk.started(), ["10:01 #1 +0", "10:02 #1 +0"]);
+    // Whoever asks for a run of it is heeded, however late that is.
+    let ten = slot("10:00:00");
+    let mut desk = Desk::with(within(policy()), |state| {
+        state.slot = Some(ten);
+        state.last = Some(last(ten, 1, Outcome::Rerun));
+    });
+    desk.lead();
+    assert_eq!(desk.started(), ["10:00 #2 +0"]);
+}
+
+#[test]
 fn jitter_delays_a_run_and_lets_none_overtake() {
     let jittered = Policy {
         jitter: Duration::from_secs(50),
