@@ -16,7 +16,7 @@ use crate::etcd::patience::LONGEST_ATTEMPT;
 use crate::etcd::{Error, Store};
 use crate::keys::Prefix;
 use crate::log::printable;
-use crate::revision::Revision;
+use crate::revision::{Revision, Token};
 use crate::schedule::Occasion;
 use crate::schedule::record::{HistoryEntry, Outcome, Verdict};
 use crate::term::record::{Trigger, TriggerAnswer};
@@ -118,7 +118,10 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
     }
     let progress = ProgressLine::new();
     progress.say(format!("{told}; waiting for its end"));
-    let run = ended(&store, &prefix, answer.seq).await?;
+    let Some(run) = ended(&store, &prefix, (leader.token, answer.seq)).await? else {
+        let why = format!("the term of {name} ended before the job was started");
+        return Err(Failure::Refused(why));
+    };
     drop(progress);
     output::write(format!(
         "{} after {}\n",
@@ -152,7 +155,7 @@ async fn answered(
     asked_at: Revision,
 ) -> Result<Option<TriggerAnswer>, Failure> {
     let read = async || wishes::read_trigger(store, LONGEST_ATTEMPT, prefix).await;
-    let find = |seen: Option<(Revision, Trigger)>| match seen {
+    let find = |_: &Queue, seen: Option<(Revision, Trigger)>| match seen {
         Some((at, _)) if at == asked_at => Ok(None),
         Some((_, trigger)) if trigger.by == asked.by && trigger.since == asked.since => {
             Ok(Some(trigger.answer))
@@ -165,13 +168,25 @@ async fn answered(
     found(store, prefix, read, find).await
 }
 
-/// Waits for the end of the first run that was asked for after the record `seq`.
-async fn ended(store: &Store, prefix: &Prefix, seq: u64) -> Result<HistoryEntry, Failure> {
+/// Waits for the end of the first run that was asked for after the record `seq`, in the term with this token;
+/// `None` if that has ended without one, since nobody else heeds the wish.
+async fn ended(
+    store: &Store,
+    prefix: &Prefix,
+    (token, seq): (Token, u64),
+) -> Result<Option<HistoryEntry>, Failure> {
     let read = async || RunBook::read(store, LONGEST_ATTEMPT, prefix, RUNS).await;
-    let find = |book: RunBook| {
+    let find = |queue: &Queue, book: RunBook| {
         let mut runs = book.runs.into_iter().rev();
         let run = runs.find(|(at, run)| *at > seq && run.slot == Occasion::Manual);
-        Ok(run.map(|(_, run)| run))
+        if let Some((_, run)) = run {
+            return Ok(Some(Some(run)));
+        }
+        // The queue was read first: what was begun in a term that is over stands in the state.
+        let leads = queue.leader().is_some_and(|leader| leader.token == token);
+        let open = book.state.map(|state| state.map(|state| state.open));
+        let may_come = leads || !matches!(open, Some(Ok(None)));
+        Ok((!may_come).then_some(None))
     };
     found(store, prefix, read, find).await
 }
@@ -182,18 +197,18 @@ async fn found<R, T>(
     store: &Store,
     prefix: &Prefix,
     read: impl AsyncFn() -> Result<R, Error>,
-    find: impl Fn(R) -> Result<Option<T>, Failure>,
+    find: impl Fn(&Queue, R) -> Result<Option<T>, Failure>,
 ) -> Result<T, Failure> {
     let mut follower = Follower::new(store.clone(), prefix.clone(), LONGEST_ATTEMPT);
     let mut away = Away::new();
     loop {
         let seen = match follower.next().await {
-            Ok(_) => read().await,
+            Ok(queue) => read().await.map(|seen| (queue, seen)),
             Err(error) => Err(error),
         };
         match seen {
-            Ok(seen) => {
-                if let Some(found) = find(seen)? {
+            Ok((queue, seen)) => {
+                if let Some(found) = find(&queue, seen)? {
                     return Ok(found);
                 }
             }

@@ -1,5 +1,7 @@
 //! What becomes of slots while nobody dies.
 
+use std::thread;
+
 use crate::common::daemon::Builder;
 use crate::common::*;
 use crate::stage::{Stage, TRIGGER};
@@ -416,4 +418,43 @@ fn a_wish_for_a_run_is_that_terms_whose_leader_was_asked() {
     assert_eq!(state["last"]["slot"], "manual", "{state}");
     ask(token - 1, "one who was too late");
     throughout(secs(1), "nothing more is run", || stand.runs().len() == 1);
+}
+
+#[test]
+fn a_wish_for_a_run_whose_term_ends_first_is_not_waited_for() {
+    let stand = Stage::new();
+    let body = "exec sleep 1000000";
+    let a = stand.daemon("a", body, "every = '1s'").spawn();
+    stand.wait_runs(1);
+    let cluster = &stand.scene.cluster;
+    let endpoints = cluster.endpoints().join(",");
+    let words = [
+        "trigger",
+        "--queue",
+        "--wait",
+        "--endpoints",
+        &endpoints,
+        "--election",
+        PREFIX,
+    ];
+    let asked = thread::scope(|scope| {
+        let asked = scope.spawn(|| cluster.sandbox().incumbent(&words).run());
+        eventually(SOON, "it is queued", || {
+            let record = cluster.get(TRIGGER).unwrap_or_default();
+            if record.contains("queued") {
+                Ok(())
+            } else {
+                Err(record)
+            }
+        });
+        a.sigterm();
+        asked.join().unwrap()
+    });
+    assert_eq!(asked.code, Some(3), "{asked:?}");
+    assert!(
+        asked
+            .errors
+            .contains("the term of a ended before the job was started"),
+        "{asked:?}"
+    );
 }
