@@ -48,7 +48,11 @@ async fn forget(
 ) -> anyhow::Result<()> {
     let config = shared.with_name(name);
     let (parent, held) = (Arc::clone(directory), name.clone());
-    let held = FENCE.outcome(move || parent.hold_job(&held)).await??;
+    let held = match FENCE.outcome(move || parent.hold_job(&held)).await? {
+        // A reload has brought it back: its candidate sees to what is left.
+        Err(error) if error.is_ours() => return Ok(()),
+        held => held?,
+    };
     fence(&config, held.left()).await?;
     if held.left().are_held() {
         // A guardian lives and guards it; should that die, somebody has to know what it has left.

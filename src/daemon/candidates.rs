@@ -28,6 +28,9 @@ use crate::worker::FENCE;
 /// Between two tries to start one among several.
 const START_PAUSE: Duration = Duration::from_secs(10);
 
+/// Between two tries to have a directory that this process still has.
+const FORGOTTEN_SOON: Duration = Duration::from_millis(20);
+
 /// All candidates of this process.
 pub(super) struct Candidates {
     directory: Arc<RuntimeDir>,
@@ -378,10 +381,16 @@ impl CandidateLife {
         let Some(name) = self.config.job_name.clone() else {
             return Ok(Arc::clone(&self.directory));
         };
-        let directory = Arc::clone(&self.directory);
-        // It lies on a disk, which may hang.
-        let held = FENCE.outcome(move || directory.hold_job(&name)).await;
-        Ok(Arc::new(held.context("no thread for it")??))
+        loop {
+            let (directory, name) = (Arc::clone(&self.directory), name.clone());
+            // It lies on a disk, which may hang.
+            let held = FENCE.outcome(move || directory.hold_job(&name)).await;
+            match held.context("no thread for it")? {
+                // What the job had left is being forgotten, since a reload took it away just before.
+                Err(error) if error.is_ours() => clock::sleep(FORGOTTEN_SOON).await,
+                held => return Ok(Arc::new(held?)),
+            }
+        }
     }
 }
 

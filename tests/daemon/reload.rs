@@ -156,3 +156,35 @@ fn a_reload_to_another_cluster_is_refused_and_changes_nothing() {
     a.wait_log("reloaded", SOON);
     scene.still_leads(&a, token).unwrap();
 }
+
+#[test]
+fn a_job_that_a_reload_takes_away_may_come_back_at_once() {
+    let cluster = Cluster::start(1);
+    let sleeps = ["sleep", "1000000"];
+    let jobs = Daemon::builder(&cluster, "a").named_job("one", &sleeps);
+    let a = jobs.named_job("two", &sleeps).spawn();
+    a.wait_nth("job started", 2, SOON);
+    for round in 0..12 {
+        let mut two = None;
+        a.edit(|config| two = config["jobs"].as_table_mut().unwrap().remove("two"));
+        a.sighup();
+        a.wait_nth("reloaded", 2 * round + 1, SOON);
+        // More or less of what the end of a job takes is done by then.
+        std::thread::sleep(millis(5 * round as u64));
+        a.edit(|config| {
+            config["jobs"]
+                .as_table_mut()
+                .unwrap()
+                .insert("two".to_owned(), two.unwrap());
+        });
+        a.sighup();
+        a.wait_nth("reloaded", 2 * round + 2, SOON);
+        a.wait_nth("job started", round + 3, SOON);
+    }
+    for unsaid in [
+        "candidate not started: trying again",
+        "what a job has left is not removed",
+    ] {
+        assert_eq!(a.lines(unsaid).len(), 0, "{unsaid}");
+    }
+}
