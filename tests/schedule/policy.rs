@@ -270,27 +270,45 @@ fn slots_of_a_paused_time_are_skipped() {
     assert!(stand.wait_result("skipped")["missed"].as_u64() >= Some(1));
 }
 
-#[test]
-fn slots_of_a_pause_that_nobody_led_through_are_none_of_the_schedules() {
+/// The slots of a pause of 4 s are run by nobody, nor later for missed ones; `meanwhile` ends the first
+/// leader, perhaps, and starts another.
+fn assert_none_of_the_pause_is_run(pause: &[&str], meanwhile: impl FnOnce(&Stage, &Daemon)) {
     let stand = Stage::new();
-    let a = stand
-        .daemon("a", "true", "every = '1s', missed = 'all'")
-        .spawn();
+    let daemon = |name| stand.daemon(name, "true", "every = '1s', missed = 'all'");
+    let a = daemon("a").spawn();
     stand.wait_runs(1);
-    let typed = |what: &str| {
-        let words = [what, "--election", PREFIX];
+    let typed = |what: &[&str]| {
+        let words = [what, &["--election", PREFIX]].concat();
         let answer = stand.scene.cluster.incumbent(&words).run();
         assert_eq!(answer.code, Some(0), "{answer:?}");
     };
-    typed("pause");
+    typed(pause);
+    meanwhile(&stand, &a);
+    let b = daemon("b").spawn();
     let paused = stand.runs().len();
     throughout(secs(4), "nothing runs", || stand.runs().len() == paused);
-    typed("resume");
+    typed(&["resume"]);
     let resumed = Slot::up_to(incumbent::wall::now() - secs(1));
     let runs = stand.wait_runs(paused + 2);
     assert!(runs[paused].slot >= resumed.to_string(), "{runs:?}");
-    assert!(a.lines("slot missed").is_empty());
+    let missed = [&a, &b].map(|daemon| daemon.lines("slot missed"));
+    assert!(missed.iter().all(Vec::is_empty), "{missed:?}");
     stand.assert_in_order();
+}
+
+#[test]
+fn slots_of_a_pause_that_nobody_led_through_are_none_of_the_schedules() {
+    assert_none_of_the_pause_is_run(&["pause"], |_, _| {});
+}
+
+#[test]
+fn slots_of_a_pause_whose_leader_led_on_and_died_are_none_of_the_schedules() {
+    assert_none_of_the_pause_is_run(&["pause", "--keep-leader"], |stand, a| {
+        a.sigkill();
+        eventually(SOON, "it leads no more", || {
+            stand.scene.cluster.first(PREFIX).is_none()
+        });
+    });
 }
 
 #[test]

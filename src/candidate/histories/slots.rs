@@ -227,9 +227,15 @@ impl World {
         super::clock::true_wall(self.now)
     }
 
-    /// A pause begins or ends; its end is told to the schedule where nobody led through it.
+    /// A pause begins or ends; its end is told to the schedule where nobody leads by then.
     pub(super) fn turn_pause(&mut self, keep_leader: bool) {
-        if self.store.pause.is_some_and(|pause| !pause.keep_leader) && self.plan.is_some() {
+        let is_led = self.store.is_led();
+        if self
+            .store
+            .pause
+            .is_some_and(|pause| !pause.keep_leader || !is_led)
+            && self.plan.is_some()
+        {
             let wall = self.true_wall();
             self.store.slots_resume(wall);
         }

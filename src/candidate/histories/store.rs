@@ -422,6 +422,13 @@ impl Store {
         self.gone.push(key);
     }
 
+    /// Whether the first of the queue has the term on record.
+    pub(super) fn is_led(&self) -> bool {
+        let term = self.recorded.as_ref().map(|term| term.token);
+        let first = self.queue.first_key_value();
+        first.is_some_and(|(token, _)| term == Some(*token))
+    }
+
     /// An operator pauses the election, or ends the pause.
     pub(super) fn turn_pause(&mut self, keep_leader: bool) {
         let at = self.next_revision();

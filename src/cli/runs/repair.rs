@@ -9,10 +9,11 @@ use clap::ValueEnum;
 use crate::cli::exit::Failure;
 use crate::cli::options::{Asking, block_on, who};
 use crate::cli::output;
+use crate::cli::runs::span;
 use crate::config::Config;
 use crate::etcd::{Error, Store};
 use crate::schedule::record::{Outcome, State};
-use crate::schedule::{Occasion, Slot};
+use crate::schedule::{Occasion, Slot, jitter};
 use crate::term::run_book::{RepairError, RunBook};
 use crate::wall::{self, Time};
 
@@ -25,7 +26,7 @@ const HISTORY: u64 = 1_000;
 /// Say what became of a run whose end nobody recorded
 ///
 /// It must be the last slot that was run, and lost. Refused (exit code 3), with nothing changed, if
-/// it is not, or while a run is open.
+/// it is not, or while a run is open, or if it is to be run again and later than `start_within`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -82,6 +83,19 @@ pub(super) struct RewindArgs {
 pub(super) fn resolve(args: &ResolveArgs) -> Result<ExitCode, Failure> {
     let config = args.asking.load()?;
     let (slot, result) = (args.slot, args.result.outcome());
+    let reruns = args.result == Resolution::Rerun;
+    if let Some(scheduling) = config.scheduling.as_ref().filter(|_| reruns) {
+        let policy = &scheduling.policy;
+        let due = slot.time() + jitter(config.election.prefix.as_str(), slot, policy.jitter);
+        let is_late = |most: &Duration| wall::now().since(due) > *most;
+        if let Some(most) = policy.start_within.filter(is_late) {
+            let most = span(most);
+            let why = format!(
+                "{slot} is later than job.schedule.start_within, {most}: nothing runs it any more"
+            );
+            return Err(Failure::Refused(why));
+        }
+    }
     let is_done = |state: &State| {
         let last = state.last.as_ref();
         last.is_some_and(|last| last.slot == Occasion::Slot(slot) && last.result == result)
@@ -94,7 +108,8 @@ pub(super) fn resolve(args: &ResolveArgs) -> Result<ExitCode, Failure> {
     let told = match args.result {
         Resolution::Success => "is recorded as a success",
         Resolution::Failure => "is recorded as a failure",
-        Resolution::Rerun => "is to be run again",
+        Resolution::Rerun if config.scheduling.is_some() => "is to be run again",
+        Resolution::Rerun => "is to be run again, if job.schedule.start_within lets it",
     };
     output::write(format!("{slot} {told}\n"))?;
     Ok(ExitCode::SUCCESS)

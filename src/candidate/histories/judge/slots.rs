@@ -113,9 +113,22 @@ impl SlotJudge {
             self.closes(by, last)?;
         }
         let accounted = self.claims(Some(before), after)? + after.missed - before.missed;
+        // What was claimed and not started was accounted for by its claim, and is claimed again, or missed.
+        let owed = before.last.as_ref().filter(|last| {
+            last.attempt == 0 && last.result == Outcome::Rerun && before.open.is_none()
+        });
+        let claimed = after.open.as_ref().map(|open| open.slot);
+        if let Some(owed) = owed.filter(|owed| claimed.is_some_and(|slot| slot != owed.slot)) {
+            return Err(format!(
+                "{by:?}: {:?} was never started, and is passed over",
+                owed.slot
+            ));
+        }
+        let dropped = owed.filter(|owed| after.last.as_ref() != Some(owed));
+        let dropped = dropped.map_or(0, |last| 1 + last.missed);
         let (mark, now) = (before.mark(), after.mark());
         let slots = self.scheduling.schedule.between(mark, now, 100_000);
-        if slots.len() as u64 != accounted {
+        if slots.len() as u64 + dropped != accounted {
             let slots = slots.len();
             return Err(format!(
                 "{by:?}: {slots} slots up to {now}, {accounted} accounted for"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
 
 use super::queue::{Queue, QueuedCandidate};
 use crate::etcd::{Error, Store, reads};
@@ -12,6 +12,9 @@ use crate::schedule::record::State;
 use crate::term::guarded;
 use crate::term::record::{PauseRecord, Record, StepDown, Trigger, TriggerAnswer, json};
 use crate::wall::Time;
+
+/// How often a pause is read anew that is to be ended, where what is known of it has changed.
+const RESUME_TRIES: usize = 3;
 
 /// Asks the term that `record` names to step down, if its key under `lease` still is; returns the
 /// record's mod_revision then. One attempt of at most `limit`; may be repeated: a record that is
@@ -175,8 +178,8 @@ pub async fn pause(
 
 /// Ends a pause, at this time of day; returns whether there was one. One attempt; may be repeated.
 ///
-/// Where a job has a schedule and nobody led meanwhile, the slots of the paused time are none of it, by
-/// the same transaction.
+/// Where a job has a schedule and nobody led up to now, the slots of the paused time are none of it, by
+/// the same transaction. Who was let lead on has passed them over itself, if it still leads.
 ///
 /// # Errors
 /// As [`Store::attempt`].
@@ -186,39 +189,91 @@ pub async fn resume(
     prefix: &Prefix,
     now: Time,
 ) -> Result<bool, Error> {
-    let state = match store.get(limit, prefix.schedule(), None).await {
-        Ok((state, _)) => state.kvs().first().cloned(),
-        // Who may do no more than this may end a pause all the same.
-        Err(error) if error.is_definite() => None,
-        Err(error) => return Err(error),
-    };
-    let known = state
-        .as_ref()
-        .and_then(|kv| Some((State::read(kv.value()).ok()?, kv.mod_revision())));
-    if let Some((state, seen)) = known {
-        let (pause, _) = store.get(limit, prefix.pause(), None).await?;
-        let pause = pause.kvs().first();
-        let kept = |pause: &PauseRecord| pause.keep_leader;
-        let is_kept = |kv: &KeyValue| json::<PauseRecord>(kv.value()).as_ref().is_some_and(kept);
-        if let Some(pause) = pause.filter(|pause| !is_kept(pause)) {
-            let same = [
-                Compare::mod_revision(prefix.pause(), CompareOp::Equal, pause.mod_revision()),
-                Compare::mod_revision(prefix.schedule(), CompareOp::Equal, seen),
-            ];
-            let txn = Txn::new().when(same).and_then([
-                TxnOp::delete(prefix.pause(), None),
-                TxnOp::put(prefix.schedule(), state.resumed(now).to_json(), None),
-            ]);
-            let (answer, _) = store.txn(limit, txn).await?;
-            if answer.succeeded() {
-                return Ok(true);
+    // State and leader may be others by the time when they are written by.
+    for _ in 0..RESUME_TRIES {
+        match Pause::read(store, limit, prefix).await {
+            Ok(Some(pause)) => {
+                if pause.end(store, limit, prefix, now).await? {
+                    return Ok(true);
+                }
             }
+            Ok(None) => break,
+            // Who may do no more than this may end a pause all the same.
+            Err(error) if error.is_definite() => break,
+            Err(error) => return Err(error),
         }
     }
     let txn = Txn::new().and_then([TxnOp::delete(prefix.pause(), None)]);
     let (answer, _) = store.txn(limit, txn).await?;
     let mut answers = answer.op_responses().into_iter();
     Ok(answers.any(|it| matches!(it, TxnOpResponse::Delete(deleted) if deleted.deleted() > 0)))
+}
+
+/// A pause of a job that has a schedule.
+struct Pause {
+    seen: i64,
+    state: State,
+    state_seen: i64,
+    /// Who was let lead on, and still does.
+    leader: Option<QueuedCandidate>,
+}
+
+impl Pause {
+    /// `None` if there is no pause, or no schedule's state that can be read.
+    async fn read(store: &Store, limit: Duration, prefix: &Prefix) -> Result<Option<Self>, Error> {
+        let (found, _) = store.get(limit, prefix.schedule(), None).await?;
+        let known = found
+            .kvs()
+            .first()
+            .and_then(|kv| Some((State::read(kv.value()).ok()?, kv.mod_revision())));
+        let Some((state, state_seen)) = known else {
+            return Ok(None);
+        };
+        let (found, _) = store.get(limit, prefix.pause(), None).await?;
+        let Some(pause) = found.kvs().first() else {
+            return Ok(None);
+        };
+        let kept = |pause: &PauseRecord| pause.keep_leader;
+        let leader = if json::<PauseRecord>(pause.value())
+            .as_ref()
+            .is_some_and(kept)
+        {
+            Queue::read(store, limit, prefix).await?.leader().cloned()
+        } else {
+            None
+        };
+        Ok(Some(Self {
+            seen: pause.mod_revision(),
+            state,
+            state_seen,
+            leader,
+        }))
+    }
+
+    /// Ends it, if all is as it was read; whether it was.
+    async fn end(
+        &self,
+        store: &Store,
+        limit: Duration,
+        prefix: &Prefix,
+        now: Time,
+    ) -> Result<bool, Error> {
+        let is_same =
+            |key: String, seen| Compare::mod_revision(key.as_str(), CompareOp::Equal, seen);
+        let mut same = vec![is_same(prefix.pause(), self.seen)];
+        let mut then = vec![TxnOp::delete(prefix.pause(), None)];
+        if let Some(leader) = &self.leader {
+            let (key, token) = (prefix.candidate(leader.lease), leader.token.get());
+            same.push(Compare::create_revision(key, CompareOp::Equal, token));
+        } else {
+            let state = self.state.resumed(now).to_json();
+            same.push(is_same(prefix.schedule(), self.state_seen));
+            then.push(TxnOp::put(prefix.schedule(), state, None));
+        }
+        let txn = Txn::new().when(same).and_then(then);
+        let (answer, _) = store.txn(limit, txn).await?;
+        Ok(answer.succeeded())
+    }
 }
 
 /// The candidate that may lead a term which does not heed the pause with this mod_revision.

@@ -273,11 +273,10 @@ impl Planner {
             }
             _ => return Retry::Over,
         };
-        // What somebody asks for isn't bound to the schedule's time.
-        let is_asked_for = last.result == Outcome::Rerun && last.attempt > 0;
-        if !is_asked_for && self.setup.is_too_late(slot, now.wall) {
-            return match last.result {
-                Outcome::Rerun => Retry::Miss(slot, last.missed.saturating_add(1)),
+        if self.setup.is_too_late(slot, now.wall) {
+            return match last.attempt {
+                0 => Retry::Miss(slot, last.missed.saturating_add(1)),
+                // It has its record.
                 _ => Retry::Over,
             };
         }

@@ -41,6 +41,14 @@ impl World {
         }
         self.accounted += new.missed - old.as_ref().map_or(0, |old| old.missed);
         let last = old.as_ref().and_then(|old| old.last.as_ref());
+        // What was claimed and not started was accounted for by its claim.
+        let idle = old.as_ref().is_some_and(|old| old.open.is_none());
+        if let Some(last) = last.filter(|last| idle && new.last.as_ref() != Some(last))
+            && last.attempt == 0
+            && last.result == Outcome::Rerun
+        {
+            self.accounted -= 1 + last.missed;
+        }
         if let Some(ended) = &new.last
             && last != Some(ended)
         {
