@@ -138,11 +138,12 @@ impl Pattern {
     pub(super) fn next(&self, zone: &Zone, after: Slot) -> Option<Slot> {
         let from = seconds(after) + 1;
         if self.single_times {
-            let offset = zone.offset(from);
-            // In the second half of a fold, all that is there twice has had its run.
-            let wall = zone
-                .fold_before(from)
-                .map_or(from + offset, |fold| fold.wall_end());
+            // In the second half of a fold, all that is there twice has had its run; where a gap ends,
+            // all that is missing has its.
+            let gap = zone.change_at(from).filter(Transition::is_gap);
+            let fold = zone.fold_before(from).map(|fold| fold.wall_end());
+            let wall = gap.map(|gap| gap.wall_start()).or(fold);
+            let wall = wall.unwrap_or_else(|| from + zone.offset(from));
             let wall = self.civil_next(civil(wall))?;
             return slot(zone.single(wall));
         }

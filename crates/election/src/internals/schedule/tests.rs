@@ -252,6 +252,22 @@ fn changes_of_the_clocks_are_told_where_they_touch_the_pattern() {
 }
 
 #[test]
+fn what_a_gap_lacks_is_found_from_the_second_before_its_end_too() {
+    let end = slot("2027-03-28T01:00:00Z");
+    for pattern in ["30 2 * * *", "59 59 1,2 * * *", "0 3 * * *"] {
+        let schedule = cron(pattern, "Europe/Berlin");
+        for before in 1..=3 {
+            let after = Slot::up_to(end.time() - Duration::from_secs(before));
+            let next = schedule.next(after);
+            let is_it = next == Some(end) || next == Some(slot("2027-03-28T00:59:59Z"));
+            assert!(is_it, "{pattern}, {before} s before: {next:?}");
+        }
+        let just_before = Slot::up_to(end.time() - Duration::from_secs(1));
+        assert_eq!(schedule.next(just_before), Some(end), "{pattern}");
+    }
+}
+
+#[test]
 fn the_smallest_gap_is_that_between_neighbours_of_any_pattern() {
     let from = slot("2026-11-27T00:00:00Z");
     let gap = |pattern| cron(pattern, "Europe/Berlin").smallest_gap(from).unwrap();
