@@ -69,8 +69,9 @@ pub(super) fn run(args: &Args, jobs: &Jobs) -> Result<ExitCode, Failure> {
             report.push_str(&warning);
         }
     }
-    let may_start =
-        crate::proc::sees_own_children().and_then(|()| crate::proc::ticks::children_share_clocks());
+    let may_start = crate::proc::sees_own_children()
+        .and_then(|()| crate::proc::look::listed().map(drop))
+        .and_then(|()| crate::proc::ticks::children_share_clocks());
     if let Err(why) = may_start {
         let warning = format!("warning: \"run\" would not start here: {why}\n");
         report.push_str(&warning);

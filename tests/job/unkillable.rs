@@ -419,16 +419,24 @@ fn a_daemon_that_can_not_see_its_own_children_does_not_start_and_check_says_so()
     );
 
     let script = format!("{blind} && exec \"$@\"");
-    let checked = std::process::Command::new("unshare")
-        .args(["--mount", "sh", "-c", &script, "sh"])
-        .args([env!("CARGO_BIN_EXE_incumbent"), "check"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert!(
-        text.contains("would not start here") && text.contains("/proc is not mounted"),
-        "{text}"
-    );
+    let without = ["--mount", "sh", "-c", &script, "sh"];
+    let foreign = ["--pid", "--fork"];
+    let places = [
+        (&without[..], "/proc is not mounted"),
+        (&foreign[..], "it is that of another namespace"),
+    ];
+    for (place, why) in places {
+        let checked = std::process::Command::new("unshare")
+            .args(place)
+            .args([env!("CARGO_BIN_EXE_incumbent"), "check"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(
+            text.contains("would not start here") && text.contains(why),
+            "{text}"
+        );
+    }
 }
 
 /// A process of an earlier term, of which the daemon can read nothing.
