@@ -9,7 +9,7 @@ use super::output;
 use super::progress::ProgressLine;
 use crate::clock;
 use crate::election::follow::Follower;
-use crate::election::make_way::{Way, way};
+use crate::election::make_way::{Way, way, why_barred};
 use crate::election::queue::{Queue, QueuedCandidate};
 use crate::election::wishes;
 use crate::etcd::Store;
@@ -78,6 +78,15 @@ async fn ask(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fail
     } else if queue.candidates.len() < 2 && !args.force {
         return Err(refused(format!(
             "no other candidate; with --force {name} stops its job all the same"
+        )));
+    }
+    if args.to.is_none()
+        && (args.wait || !args.force)
+        && let Some(why) = why_barred(&queue, leader.token)
+    {
+        return Err(refused(format!(
+            "nobody would follow {name}: {}",
+            printable(&why)
         )));
     }
     if queue.is_paused() && (args.wait || !args.force) {

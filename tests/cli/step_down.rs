@@ -130,6 +130,30 @@ fn nobody_is_taken_past_a_candidate_of_go() {
 }
 
 #[test]
+fn nobody_steps_down_for_who_stands_behind_a_key_that_is_no_candidates() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a"));
+    scene.cluster.put("/election/stray", "");
+    let b = scene.daemon("b").spawn();
+    scene.cluster.wait_names(PREFIX, &["a", "", "b"]);
+    let answer = scene.cluster.incumbent(&["step-down"]).run();
+    assert_eq!(answer.code, Some(3), "{answer:?}");
+    assert!(
+        answer.errors.contains("/election/stray stands before it"),
+        "{answer:?}"
+    );
+    a.sigusr1();
+    let refused = a.wait_log("not stepping down", SOON);
+    assert!(
+        refused.text("reason").contains("/election/stray"),
+        "{}",
+        refused.text
+    );
+    scene.still_leads(&a, token).unwrap();
+    assert!(b.lines("elected").is_empty());
+}
+
+#[test]
 fn an_ambiguous_or_unknown_name_changes_nothing() {
     let scene = Scene::start(1);
     let (a, token) = scene.leader(scene.daemon("a"));

@@ -141,3 +141,28 @@ fn a_run_that_goes_on_is_not_ended_for_who_is_preferred() {
         one.lines("stepping down").is_empty()
     });
 }
+
+#[test]
+fn a_job_that_can_not_be_handed_over_costs_the_next_no_turn() {
+    let scene = Scene::start(1);
+    let scheduled = "schedule = { every = '1h' }";
+    // In the order of their names the other comes after it.
+    let b = format!(
+        "jobs.b = {{ prefer = ['two'], prefer_after = '3s', command = ['true'], {scheduled} }}"
+    );
+    let both = |name| {
+        let daemon = Daemon::builder(&scene.cluster, name).named_job("a", &["true"]);
+        let a = format!("jobs.a = {{ prefer = ['two'], prefer_after = '3s', {scheduled} }}");
+        daemon.toml(&a).toml(&b).spawn()
+    };
+    let one = both("one");
+    one.wait_nth("elected", 2, SOON);
+    let a = format!("{PREFIX}/a");
+    let words = ["pause", "--keep-leader", "--election", &a];
+    let paused = scene.cluster.incumbent(&words).run();
+    assert_eq!(paused.code, Some(0), "{paused:?}");
+    let _two = both("two");
+    let stepped = one.wait_log("stepping down", secs(20));
+    assert_eq!(stepped.text("election"), format!("{PREFIX}/b"));
+    assert!(one.lines("not stepping down").is_empty());
+}

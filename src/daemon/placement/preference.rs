@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::candidate::{JobStanding, Standings};
 use crate::clock;
+use crate::election::make_way::{Way, way};
 use crate::election::queue::Queue;
 use crate::election::wishes;
 use crate::etcd::{Error, Settings, Store};
@@ -81,6 +82,10 @@ async fn look(
     let (Some(lease), Some(token)) = (public.lease, public.token.filter(|_| public.leads())) else {
         return Ok(false);
     };
+    if queue.is_paused() || matches!(way(&queue, token, to), Way::Barred(_)) {
+        // It would be refused, and cost the other jobs their turn.
+        return Ok(false);
+    }
     let wish = StepDown {
         by: BY.to_owned(),
         since: clock::wall_time(),

@@ -55,6 +55,15 @@ pub fn way(queue: &Queue, token: Token, chosen: LeaseId) -> Way {
     }
 }
 
+/// Why whoever stands next behind the term `token` can't follow it; none where nobody does.
+pub fn why_barred(queue: &Queue, token: Token) -> Option<String> {
+    let next = queue.candidates.iter().find(|it| it.token > token)?;
+    match way(queue, token, next.lease) {
+        Way::Barred(why) => Some(why),
+        Way::Clear | Way::Wait => None,
+    }
+}
+
 /// Whether the candidate with create_revision `mine` is to make way, while `first` leads and the
 /// chosen one was created at `chosen`.
 fn must_make_way(record: &StepDown, first: Token, mine: Token, chosen: Token) -> bool {
@@ -145,8 +154,10 @@ mod tests {
             matches!(&barred, Way::Barred(why) if why.contains("/a/x")),
             "{barred:?}"
         );
+        assert!(why_barred(&blocked, of(3)).is_some_and(|why| why.contains("/a/x")));
         blocked.blocked_by[0].0 = Revision::new(9);
         assert_eq!(way(&blocked, of(3), lease(7)), Way::Clear);
+        assert_eq!(why_barred(&blocked, of(3)), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Queue;
-use super::make_way::{Way, way};
+use super::make_way::{Way, way, why_barred};
 use crate::backoff::{Backoff, jitter};
 use crate::clock;
 use crate::etcd::{Error, Store};
@@ -52,8 +52,13 @@ pub async fn look(
             return Ok(Err(PAUSED.to_owned()));
         }
         let Some(to) = &asked.to else {
-            let others = queue.candidates.len() > 1 || asked.force;
-            return Ok(others.then_some(()).ok_or_else(|| ALONE.to_owned()));
+            if asked.force {
+                return Ok(Ok(()));
+            }
+            if queue.candidates.len() < 2 {
+                return Ok(Err(ALONE.to_owned()));
+            }
+            return Ok(why_barred(&queue, asked.token).map_or(Ok(()), Err));
         };
         let Ok(chosen) = to.parse::<LeaseId>() else {
             return Ok(Err(format!("{to} is not a lease id")));
