@@ -27,6 +27,7 @@ mod first;
 mod guardian;
 mod kv;
 mod look;
+mod nesting;
 mod next;
 mod observe;
 mod options;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::away::Away;
 use super::exit::Failure;
+use super::nesting::outer_election;
 use super::options::{Asking, block_on, who};
 use super::output;
 use super::progress::ProgressLine;
@@ -57,6 +58,11 @@ async fn pause(args: &Args, store: Store, prefix: Prefix) -> Result<ExitCode, Fa
     let patience = args.asking.patience(&store);
     let queue = Queue::ask(&store, &patience, &prefix).await?;
     if let Some(why) = deaf(&queue, args.keep_leader) {
+        return Err(Failure::Refused(why));
+    }
+    if let Some(outer) = outer_election(&store, &prefix, &patience).await {
+        let (this, outer) = (printable(prefix.as_str()), printable(outer.as_str()));
+        let why = format!("{this} is nested in election {outer}, which a record of it would block");
         return Err(Failure::Refused(why));
     }
     let record = PauseRecord {

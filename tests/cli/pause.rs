@@ -236,3 +236,19 @@ fn who_looks_while_a_candidate_of_go_leads_in_a_pause_is_told_that_it_heeds_none
     elect.kill().unwrap();
     elect.wait().unwrap();
 }
+
+#[test]
+fn a_pause_that_would_block_the_election_above_is_refused() {
+    let scene = Scene::start(1);
+    let (a, token) = scene.leader(scene.daemon("a"));
+    for within in ["/election/", "/election/a", "/election/a/b"] {
+        let words = ["pause", "--election", within];
+        let answer = scene.cluster.incumbent(&words).run();
+        assert_eq!(answer.code, Some(3), "{answer:?}");
+        let why =
+            format!("{within} is nested in election /election, which a record of it would block");
+        assert!(answer.errors.contains(&why), "{answer:?}");
+    }
+    scene.still_leads(&a, token).unwrap();
+    assert_eq!(scene.cluster.names(PREFIX), ["a"]);
+}

@@ -157,6 +157,15 @@ fn a_job_that_can_not_be_handed_over_costs_the_next_no_turn() {
     };
     let one = both("one");
     one.wait_nth("elected", 2, SOON);
+    // What the host shows of itself above the jobs' elections makes none of it.
+    let file = one.folder().join("incumbent.toml");
+    let words = ["check", "--connect", "-c", file.to_str().unwrap()];
+    let checked = scene.cluster.sandbox().incumbent(&words).run();
+    let text = String::from_utf8_lossy(&checked.output).into_owned();
+    assert!(
+        text.contains("/b: 1 candidate, led by one") && !text.contains("nested"),
+        "{text}"
+    );
     let a = format!("{PREFIX}/a");
     let words = ["pause", "--keep-leader", "--election", &a];
     let paused = scene.cluster.incumbent(&words).run();

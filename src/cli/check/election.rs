@@ -1,5 +1,6 @@
 //! The election as it stands in the store: what blocks it, and who nests in it.
 
+use crate::cli::nesting::outer_election;
 use crate::etcd::{Patience, Store, patience};
 use crate::keys::{LeaseId, Prefix};
 use crate::log::printable;
@@ -37,17 +38,12 @@ pub(super) async fn report(
         let key = printable(key);
         format!("warning: the record {key} can't be read")
     }));
-    for outer in outer(prefix) {
-        let records = format!("{}.meta/", outer.as_str());
-        let read = async |limit| store.has_any(limit, &records).await;
-        // Who may not read there can't tell, and is none of that election's.
-        if patience.ask(read).await.unwrap_or(false) {
-            lines.push(format!(
-                "warning: election {election} is nested in election {}, and its candidates block \
-                 that one: give it a prefix of its own",
-                printable(outer.as_str())
-            ));
-        }
+    if let Some(outer) = outer_election(store, prefix, patience).await {
+        lines.push(format!(
+            "warning: election {election} is nested in election {}, and its candidates block that \
+             one: give it a prefix of its own",
+            printable(outer.as_str())
+        ));
     }
     Ok(lines)
 }
@@ -80,14 +76,6 @@ fn nested<'a>(prefix: &Prefix, key: &'a str) -> Option<&'a str> {
     Some(&key[..key.len() - rest.len() + election.len()])
 }
 
-/// The prefixes that `prefix` would be nested in.
-fn outer(prefix: &Prefix) -> Vec<Prefix> {
-    let text = prefix.as_str();
-    let slashes = text.match_indices('/').map(|(at, _)| &text[..at]);
-    let outer = slashes.filter(|outer| !outer.is_empty());
-    outer.map(Prefix::new).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,13 +90,5 @@ mod tests {
         for stray in ["/a/stray", "/a/1f", "/a/b/stray", "/a/b/01f"] {
             assert_eq!(nested(&prefix, stray), None, "{stray}");
         }
-    }
-
-    #[test]
-    fn an_election_is_nested_in_every_prefix_that_ends_at_a_slash() {
-        let outer = outer(&Prefix::new("/a/b/c"));
-        assert_eq!(outer, ["/a", "/a/b"].map(Prefix::new));
-        assert_eq!(super::outer(&Prefix::new("/a")), []);
-        assert_eq!(super::outer(&Prefix::new("a/b")), [Prefix::new("a")]);
     }
 }
