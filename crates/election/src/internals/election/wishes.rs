@@ -178,7 +178,7 @@ pub async fn pause(
 
 /// Ends a pause, at this time of day; returns whether there was one. One attempt; may be repeated.
 ///
-/// Where a job has a schedule and nobody led up to now, the slots of the paused time are none of it, by
+/// Where a job has a schedule and nobody led up to now, who leads next skips the slots of the paused time, by
 /// the same transaction. Who was let lead on has passed them over itself, if it still leads.
 ///
 /// # Errors

@@ -513,13 +513,12 @@ impl Planner {
         }
         let count = u64::try_from(skipped.len()).unwrap_or(u64::MAX);
         if let Some(slot) = skipped.last().copied() {
-            self.pass_over(slot, count);
+            self.pass_over(slot, count, self.paused);
         }
     }
 
-    /// Passes slots over, up to this one; the store is told with the next write.
-    fn pass_over(&mut self, slot: Slot, count: u64) {
-        let paused = self.paused;
+    /// Passes slots over, up to this one, which was `paused` or not; the store is told with the next write.
+    fn pass_over(&mut self, slot: Slot, count: u64, paused: bool) {
         if let Some(term) = &mut self.term {
             let before = term.passed.map_or(0, |(_, count)| count);
             term.passed = Some((slot, before + count));

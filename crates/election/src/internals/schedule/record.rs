@@ -92,9 +92,12 @@ pub enum Verdict {
 pub struct State {
     /// Which schedule it is of, as the schedule tells it from others.
     pub spec: String,
-    /// Slots up to this time are none of this schedule's: when it was deployed or changed, or the
-    /// election was resumed.
+    /// Slots up to this time are none of this schedule's: when it was deployed or changed.
     pub since: Time,
+    /// When the election was resumed last after a pause that nobody led through: who leads then skips the
+    /// slots up to this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<Time>,
     /// The last slot that was claimed or passed over; it only rises.
     pub slot: Option<Slot>,
     /// The number of the last record of a run; zero before the first.
@@ -239,6 +242,7 @@ impl State {
         Self {
             spec,
             since: now,
+            paused_until: None,
             slot: None,
             seq: 0,
             open: None,
@@ -272,7 +276,9 @@ impl State {
     pub(super) fn latest(&self) -> Time {
         let open = self.open.as_ref().map_or(Time::EPOCH, |open| open.at);
         let last = self.last.as_ref().map_or(Time::EPOCH, |last| last.began);
-        self.mark().time().max(self.since).max(open).max(last)
+        let paused = self.paused_until.unwrap_or(Time::EPOCH);
+        let known = [self.since, paused, open, last];
+        known.into_iter().fold(self.mark().time(), Time::max)
     }
 
     /// Closes the open run; `None` if there is none. Returns the new state and the record.
@@ -392,12 +398,12 @@ impl State {
         state
     }
 
-    /// The state once the election goes on after a pause that nobody led through: slots of the paused
-    /// time are none of the schedule's. For the transaction that ends the pause.
+    /// The state once the election goes on after a pause that nobody led through: who leads next skips the
+    /// slots of the paused time. For the transaction that ends the pause.
     #[must_use]
     pub fn resumed(&self, now: Time) -> Self {
         let mut state = self.clone();
-        state.since = state.since.max(now);
+        state.paused_until = state.paused_until.max(Some(now));
         state
     }
 
@@ -426,7 +432,7 @@ impl State {
             token: None,
             missed: 0,
         };
-        state.since = to;
+        (state.since, state.paused_until) = (to, None);
         state.slot = state.slot.map(|_| Slot::up_to(to));
         state.last = None;
         state.seq += 1;

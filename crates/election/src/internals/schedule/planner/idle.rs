@@ -61,11 +61,29 @@ impl Planner {
         if self.is_behind(now) {
             return;
         }
+        self.skip_paused();
         if self.paused {
             self.pass_all(now);
             return;
         }
         self.choose(now);
+    }
+
+    /// Passes over the slots of a pause that nobody led through.
+    fn skip_paused(&mut self) {
+        let Some(term) = &mut self.term else {
+            return;
+        };
+        let Some(until) = term.state.paused_until else {
+            return;
+        };
+        // What waits for its turn is among them.
+        term.queued.take_if(|slot| slot.time() <= until);
+        let (slots, left_out) = self.setup.due(term.mark(), until);
+        if let Some(last) = slots.last().copied() {
+            let count = u64::try_from(slots.len()).unwrap_or(u64::MAX);
+            self.pass_over(last, count + left_out, true);
+        }
     }
 
     /// The open run is of a term that is over, and nobody recorded its end.
@@ -129,7 +147,7 @@ impl Planner {
         let (slots, left_out) = self.setup.due(term.mark(), now.wall);
         if let Some(last) = slots.last().copied().or(queued) {
             let count = u64::try_from(slots.len().max(1)).unwrap_or(u64::MAX);
-            self.pass_over(last, count + left_out);
+            self.pass_over(last, count + left_out, true);
         }
         self.refuse_wish(wish, Verdict::Paused);
     }

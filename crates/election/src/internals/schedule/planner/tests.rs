@@ -1004,8 +1004,15 @@ fn slots_of_a_paused_time_are_skipped() {
     desk.at("10:04:00");
     assert_eq!(desk.started(), ["10:04 #1 +0"]);
     // A pause that nobody led through.
-    let state = State::new("x".to_owned(), time("09:00:00")).resumed(time("10:00:00"));
-    assert_eq!(state.mark(), slot("10:00:00"));
+    let mut desk = Desk::with(policy(), |state| *state = state.resumed(time("10:02:30")));
+    desk.wall = time("10:02:40");
+    desk.lead();
+    assert!(desk.started().is_empty());
+    assert_eq!(desk.records(), ["10:02 skipped +1"]);
+    desk.at("10:03:00");
+    assert_eq!(desk.started(), ["10:03 #1 +0"]);
+    desk.end(0);
+    assert_eq!(desk.records()[1..], ["10:03 success +0"], "once");
 }
 
 #[test]
@@ -1162,7 +1169,11 @@ fn what_was_queued_is_none_of_a_schedule_that_goes_on_later() {
 fn what_was_passed_over_is_counted_from_where_another_has_set_the_mark() {
     let mut desk = Desk::new(policy());
     desk.lead().at("10:01:00").at("10:02:00").at("10:03:00");
-    desk.state = Some(desk.state().resumed(time("10:02:30")));
+    let since = time("10:02:30");
+    desk.state = Some(State {
+        since,
+        ..desk.state().clone()
+    });
     desk.revision = desk.revision.next();
     desk.tell(Event::StateChanged);
     desk.end(0);

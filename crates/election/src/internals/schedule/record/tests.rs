@@ -8,6 +8,7 @@ fn full() -> State {
     State {
         spec: "0123456789abcdef".to_owned(),
         since: Time::from_millis(u64::MAX),
+        paused_until: Some(Time::from_millis(u64::MAX)),
         slot: Some(last),
         seq: u64::MAX - 1,
         open: Some(Open {
@@ -59,7 +60,7 @@ fn the_state_has_the_names_of_the_contract() {
     };
     assert_eq!(
         names(&value),
-        "failures last last_success missed open seq since slot spec"
+        "failures last last_success missed open paused_until seq since slot spec"
     );
     assert_eq!(
         names(&value["open"]),
