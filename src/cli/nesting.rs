@@ -12,7 +12,7 @@ pub(super) async fn outer_election(
 ) -> Option<Prefix> {
     for outer in outer(prefix) {
         // Of its terms, and of its candidates: below the records of several jobs' hosts there is none.
-        for records in [outer.term(), outer.members()] {
+        for records in [outer.ended(), outer.term(), outer.members()] {
             let read = async |limit| store.has_any(limit, &records).await;
             if patience.ask(read).await.unwrap_or(false) {
                 return Some(outer);

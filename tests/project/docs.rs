@@ -263,7 +263,9 @@ fn the_recipe_for_etcd_is_refused_once_the_term_is_over() {
         "export -p >{}; sh {script} >{answers}; exec sleep 1000000",
         environment.display()
     );
+    // Not that of other tests: a daemon that starts there would kill what has left the job's tree.
     let daemon = Daemon::builder(&scene.cluster, "a")
+        .prefix("/recipe")
         .job(&["sh", "-c", &job])
         .spawn();
     daemon.wait_job(SOON);
