@@ -3,18 +3,20 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::candidate::{Candidate, View};
+use crate::clock;
 use crate::config::{Config, JobConfigs, Source};
 use crate::fencing;
 use crate::guardian;
 use crate::http::{Ask, Server};
 use crate::job::Jobs;
-use crate::lines::{Speaker, Voice};
+use crate::lines::{Speaker, Voice, ms};
 use crate::log;
 use crate::proc::survivor::{REPEATED, Survivor, listed};
 use crate::runtime_dir::lease_file::Keeper;
@@ -34,6 +36,9 @@ mod stops;
 
 use candidates::Candidates;
 use control::Control;
+
+/// After so long it is said that what an earlier daemon left is still being looked for, and again.
+const LONG_LOOK: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until it is told to stop. Blocks.
 ///
@@ -256,7 +261,20 @@ async fn fence(config: &Config, left: &Leftovers) -> anyhow::Result<()> {
             Ok::<_, io::Error>(left)
         });
         let fencing = fencing.context("no thread to fence what an earlier daemon left")?;
-        let done = fencing.await;
+        tokio::pin!(fencing);
+        let begun = clock::now();
+        let done = loop {
+            tokio::select! {
+                done = &mut fencing => break done,
+                // The kernel may hold up whoever looks at a process; nothing starts before it is done.
+                () = clock::sleep(LONG_LOOK) => tracing::warn!(
+                    %election,
+                    candidate,
+                    since_ms = ms(clock::now().since(begun)),
+                    "processes are still being looked through"
+                ),
+            }
+        };
         match done.context("what an earlier daemon left can't be looked for")? {
             Ok(left) if left.is_empty() => return Ok(()),
             Ok(left) => {
