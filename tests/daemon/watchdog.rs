@@ -103,6 +103,7 @@ fn a_service_manager_that_hears_nothing_keeps_no_job_from_running() {
     scene.wait_leads(&a, 1, SOON);
     let said = a.wait_log(UNHEARD, SOON);
     assert_eq!(said.text("level"), "WARN", "{}", said.text);
+    a.wait_log("job started", SOON);
     let messages: Vec<_> = a.logs();
     let at = |message: &str| messages.iter().position(|it| it.message() == Some(message));
     assert!(at("elected") < at(UNHEARD), "{messages:?}");
