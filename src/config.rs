@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 mod address;
@@ -44,6 +45,7 @@ pub use source::{Flag, Judge, Source};
 pub use timing::Timing;
 
 use crate::keys::JobName;
+use crate::schedule::planner::Setup;
 use reading::ReadConfig;
 use rules::PassedValues;
 
@@ -115,6 +117,16 @@ impl Config {
     /// When the job runs, if it has a schedule.
     pub fn schedule(&self) -> Option<&crate::schedule::Schedule> {
         self.scheduling.as_ref().map(|it| &*it.schedule)
+    }
+
+    /// What a planner of the job plans by, if that has a schedule.
+    pub fn planner_setup(&self) -> Option<Setup> {
+        self.scheduling.as_ref().map(|scheduling| Setup {
+            schedule: Arc::clone(&scheduling.schedule),
+            policy: scheduling.policy.clone(),
+            election: self.election.prefix.to_string(),
+            host: self.candidate_name.clone(),
+        })
     }
 
     /// The election, without the name of the job.

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 
 use crate::faults;
 use crate::keys::JobName;
+use crate::proc::Process;
 
 pub(crate) use dir::Dir;
 pub(crate) use left::{Leftovers, RunFiles};
@@ -101,12 +102,9 @@ pub(crate) enum Error {
 impl Error {
     /// Whether this very process has it already.
     pub(crate) fn is_ours(&self) -> bool {
-        let own = i32::try_from(std::process::id()).ok();
-        matches!(self, Self::Held { holder, .. } if holder.is_some() && *holder == own)
+        matches!(self, Self::Held { holder: Some(holder), .. } if *holder == Process::this().pid)
     }
-}
 
-impl Error {
     /// Whether the user has to mend it before another try can do better, as
     /// [`faults::is_the_users`] has it.
     pub(crate) fn is_the_users(&self) -> bool {

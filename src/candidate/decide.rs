@@ -350,13 +350,7 @@ impl Mind {
 
     /// What a planner of the configured job plans by, if that has a schedule.
     fn setup(&self) -> Option<Setup> {
-        let scheduling = self.config.scheduling.as_ref();
-        scheduling.map(|scheduling| Setup {
-            schedule: Arc::clone(&scheduling.schedule),
-            policy: scheduling.policy.clone(),
-            election: self.config.election.prefix.to_string(),
-            host: self.config.candidate_name.clone(),
-        })
+        self.config.planner_setup()
     }
 
     /// Whether the configured job is one in Rust.

@@ -25,6 +25,9 @@ use super::security::Tls;
 use super::timens;
 use super::wait::{eventually, millis, secs, throughout};
 
+/// What a daemon says that the service manager didn't hear in time.
+pub const UNHEARD: &str = "the service manager hears nothing: a term begins without its watchdog";
+
 /// The election of tests that need only one.
 pub const PREFIX: &str = "/election";
 

@@ -5,12 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
-use crate::common::daemon::Builder;
+use crate::common::daemon::{Builder, UNHEARD};
 use crate::common::ordinary::{as_root, is_root};
 use crate::common::*;
-
-/// The daemon's line where the service manager hears nothing.
-const UNHEARD: &str = "the service manager hears nothing: a term begins without its watchdog";
 
 /// What a service manager listens on.
 struct Manager {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::common::daemon::UNHEARD;
 use crate::common::{eventually, millis, patience, secs, throughout};
 use crate::replicas::{Replicas, Setup};
 use crate::rig::{Rig, own_rig, rig};
@@ -14,9 +15,6 @@ const JITTER: Duration = Duration::from_millis(250);
 
 /// What the watchdog of a daemon without a term is set to.
 const IDLE: Duration = Duration::from_mins(1);
-
-/// What a daemon says that the service manager didn't hear in time.
-const UNHEARD: &str = "the service manager hears nothing: a term begins without its watchdog";
 
 /// A time span as systemd writes it: `1min 2.5s`.
 fn span(text: &str) -> Duration {

@@ -13,7 +13,7 @@ use crate::cli::runs::span;
 use crate::config::Config;
 use crate::etcd::{Error, Store};
 use crate::schedule::record::{Outcome, State};
-use crate::schedule::{Occasion, Slot, jitter};
+use crate::schedule::{Occasion, Slot};
 use crate::term::run_book::{RepairError, RunBook};
 use crate::wall::{self, Time};
 
@@ -83,18 +83,16 @@ pub(super) struct RewindArgs {
 pub(super) fn resolve(args: &ResolveArgs) -> Result<ExitCode, Failure> {
     let config = args.asking.load()?;
     let (slot, result) = (args.slot, args.result.outcome());
-    let reruns = args.result == Resolution::Rerun;
-    if let Some(scheduling) = config.scheduling.as_ref().filter(|_| reruns) {
-        let policy = &scheduling.policy;
-        let due = slot.time() + jitter(config.election.prefix.as_str(), slot, policy.jitter);
-        let is_late = |most: &Duration| wall::now().since(due) > *most;
-        if let Some(most) = policy.start_within.filter(is_late) {
-            let most = span(most);
-            let why = format!(
-                "{slot} is later than job.schedule.start_within, {most}: nothing runs it any more"
-            );
-            return Err(Failure::Refused(why));
-        }
+    if args.result == Resolution::Rerun
+        && let Some(setup) = config.planner_setup()
+        && let Some(most) = setup.policy.start_within
+        && setup.is_too_late(slot, wall::now())
+    {
+        let most = span(most);
+        let why = format!(
+            "{slot} is later than job.schedule.start_within, {most}: nothing runs it any more"
+        );
+        return Err(Failure::Refused(why));
     }
     let is_done = |state: &State| {
         let last = state.last.as_ref();

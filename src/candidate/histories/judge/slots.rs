@@ -114,9 +114,8 @@ impl SlotJudge {
         }
         let accounted = self.claims(Some(before), after)? + after.missed - before.missed;
         // What was claimed and not started was accounted for by its claim, and is claimed again, or missed.
-        let owed = before.last.as_ref().filter(|last| {
-            last.attempt == 0 && last.result == Outcome::Rerun && before.open.is_none()
-        });
+        let last = before.last.as_ref().filter(|last| last.is_owed());
+        let owed = last.filter(|_| before.open.is_none());
         let claimed = after.open.as_ref().map(|open| open.slot);
         if let Some(owed) = owed.filter(|owed| claimed.is_some_and(|slot| slot != owed.slot)) {
             return Err(format!(
@@ -175,9 +174,7 @@ impl SlotJudge {
             return Ok(0);
         };
         let last = before.and_then(|before| before.last.as_ref());
-        let unstarted = last.is_some_and(|last| {
-            last.slot == claim.slot && last.attempt == 0 && last.result == Outcome::Rerun
-        });
+        let unstarted = last.is_some_and(|last| last.slot == claim.slot && last.is_owed());
         if claim.attempt == 1 && !unstarted {
             if self.claimed.contains(&slot) {
                 return Err(format!("{slot} is claimed twice"));

@@ -236,6 +236,13 @@ pub enum NotSettled {
     NotLost(Outcome),
 }
 
+impl Last {
+    /// Whether its claim was taken back, since it was certainly not started: it is still to be, or missed.
+    pub fn is_owed(&self) -> bool {
+        self.attempt == 0 && self.result == Outcome::Rerun
+    }
+}
+
 impl State {
     /// The state of a schedule that begins now.
     pub fn new(spec: String, now: Time) -> Self {

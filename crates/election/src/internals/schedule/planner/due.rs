@@ -34,7 +34,7 @@ impl Setup {
     }
 
     /// Whether a slot is so late that it is missed for good.
-    pub(super) fn is_too_late(&self, slot: Slot, now: Time) -> bool {
+    pub fn is_too_late(&self, slot: Slot, now: Time) -> bool {
         let within = self.policy.start_within;
         within.is_some_and(|within| now.since(self.due_at(slot)) > within)
     }

@@ -292,10 +292,11 @@ impl Planner {
             _ => return Retry::Over,
         };
         if self.setup.is_too_late(slot, now.wall) {
-            return match last.attempt {
-                0 => Retry::Miss(slot, last.missed.saturating_add(1)),
+            return if last.is_owed() {
+                Retry::Miss(slot, last.missed.saturating_add(1))
+            } else {
                 // It has its record.
-                _ => Retry::Over,
+                Retry::Over
             };
         }
         let attempt = last.attempt + 1;

@@ -44,8 +44,7 @@ impl World {
         // What was claimed and not started was accounted for by its claim.
         let idle = old.as_ref().is_some_and(|old| old.open.is_none());
         if let Some(last) = last.filter(|last| idle && new.last.as_ref() != Some(last))
-            && last.attempt == 0
-            && last.result == Outcome::Rerun
+            && last.is_owed()
         {
             self.accounted -= 1 + last.missed;
         }
@@ -70,9 +69,7 @@ impl World {
             return;
         };
         let again = self.claimed.contains(&slot);
-        let unstarted = last.is_some_and(|last| {
-            last.slot == open.slot && last.attempt == 0 && last.result == Outcome::Rerun
-        });
+        let unstarted = last.is_some_and(|last| last.slot == open.slot && last.is_owed());
         if open.attempt == 1 && again && !unstarted {
             self.violated(format!("{slot} was claimed twice"));
         }
